@@ -1,0 +1,109 @@
+use crate::{Node, Problem, Problems, Span, did_you_mean};
+
+/// Decodes the fields of a struct, collecting every mistake: a missing field, an unknown one (with
+/// the nearest known name), one given twice, one of the wrong type.
+///
+/// Call the getters for each field that the struct may have, then [`Fields::finish`].
+pub struct Fields<'a> {
+    node: &'a Node,
+    entries: &'a [(String, Span, Node)],
+    asked: Vec<&'static str>,
+    what: &'static str,
+    problems: Problems,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `node`, which messages call `what` ("a memory").
+    pub fn new(node: &'a Node, what: &'static str) -> Self {
+        let mut problems = Problems::new();
+        let entries = match node.record() {
+            Ok(entries) => entries,
+            Err(problem) => {
+                problems.push(problem.help(format!("{what} is written as a struct: (field: value, ...)")));
+                &[]
+            }
+        };
+        Self { node, entries, asked: Vec::new(), what, problems }
+    }
+
+    /// The field, if it is there.
+    pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.asked.push(name);
+        self.entries.iter().find(|(key, _, _)| key == name).map(|(_, _, node)| node)
+    }
+
+    /// The field; its absence is a problem.
+    pub fn required(&mut self, name: &'static str) -> Option<&'a Node> {
+        let node = self.optional(name);
+        if node.is_none() && self.node.record().is_ok() {
+            let start = self.node.span.start;
+            let at = Span::new(start, start + 1);
+            self.problems.push(Problem::at(
+                &self.node.source,
+                at,
+                format!("{} lacks the field `{name}`", self.what),
+            ));
+        }
+        node
+    }
+
+    /// A field decoded by `read`; `None` where it is absent or wrong.
+    pub fn get<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problem>) -> Option<T> {
+        let node = self.optional(name)?;
+        self.keep(read(node))
+    }
+
+    /// A field that must be there, decoded by `read`.
+    pub fn need<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problem>) -> Option<T> {
+        let node = self.required(name)?;
+        self.keep(read(node))
+    }
+
+    /// Like [`Fields::get`] for readers that find several problems at once.
+    pub fn get_all<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problems>) -> Option<T> {
+        let node = self.optional(name)?;
+        let result = read(node);
+        self.problems.absorb(result)
+    }
+
+    /// Like [`Fields::need`] for readers that find several problems at once.
+    pub fn need_all<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problems>) -> Option<T> {
+        let node = self.required(name)?;
+        let result = read(node);
+        self.problems.absorb(result)
+    }
+
+    /// Records a problem found while combining fields.
+    pub fn push(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// The struct's own node.
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    /// Reports fields that nobody asked for, and gives `value` if nothing was wrong.
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
+        for (i, (key, at, _)) in self.entries.iter().enumerate() {
+            if !self.asked.contains(&key.as_str()) {
+                let problem = Problem::at(&self.node.source, *at, format!("{} has no field `{key}`", self.what));
+                self.problems.push(problem.help(did_you_mean(key, self.asked.iter().copied())));
+            } else if self.entries[..i].iter().any(|(other, _, _)| other == key) {
+                let problem = Problem::at(&self.node.source, *at, format!("the field `{key}` is given twice"));
+                self.problems.push(problem.help("keep one of them"));
+            }
+        }
+        self.problems.into_result(value)
+    }
+}

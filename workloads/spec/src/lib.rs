@@ -1,0 +1,23 @@
+//! What every specification file of einflow has in common: RON text with positions, problems that
+//! name their place, integer expressions, typed quantities and the embedded library.
+//!
+//! A file is read in two stages. [`Node::parse`] turns RON text into a tree in which every value
+//! knows its place ([`Node`]). Each crate then decodes its own specification from the tree with
+//! [`Fields`], collecting every mistake in a [`Problems`] list; only a RON syntax error ends a list
+//! early.
+
+pub mod expr;
+mod fields;
+mod library;
+mod names;
+mod node;
+mod problem;
+pub mod quantity;
+mod source;
+
+pub use fields::Fields;
+pub use library::{Library, Origin};
+pub use names::{did_you_mean, nearest};
+pub use node::{Kind, Node};
+pub use problem::{Problem, Problems};
+pub use source::{Location, Source, Span};

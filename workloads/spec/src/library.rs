@@ -1,0 +1,86 @@
+use std::path::{Path, PathBuf};
+
+use crate::{Problem, Source, did_you_mean};
+
+/// Files that travel inside the binary: names without the extension, sorted, and their texts.
+#[derive(Clone, Debug)]
+pub struct Library {
+    what: &'static str,
+    extension: &'static str,
+    files: Vec<(String, &'static str)>,
+}
+
+/// Where a file came from; paths inside it resolve beside it first, then in the embedded set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The embedded set.
+    Embedded,
+    /// A folder of the user's.
+    Folder(PathBuf),
+}
+
+impl Library {
+    /// A library of `what` ("cascade") whose files end in `extension` ("ron").
+    pub fn new(
+        what: &'static str,
+        extension: &'static str,
+        files: impl IntoIterator<Item = (String, &'static str)>,
+    ) -> Self {
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort();
+        Self { what, extension, files }
+    }
+
+    /// Names of all files, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The text of an embedded file.
+    pub fn get(&self, name: &str) -> Option<Source> {
+        let found = self.files.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok()?;
+        Some(Source::new(format!("{name}.{}", self.extension), self.files[found].1))
+    }
+
+    /// Finds a file by library name or by path. `beside` is the folder of the file that named it,
+    /// if any: a file there wins over the embedded one of the same name, with or without the extension.
+    ///
+    /// # Errors
+    /// No such file or name (the nearest known name is suggested), or an unreadable file.
+    pub fn find(&self, name: &str, beside: Option<&Path>) -> Result<(Source, Origin), Problem> {
+        let with_extension = format!("{name}.{}", self.extension);
+        let looks_like_path = name.ends_with(&format!(".{}", self.extension)) || Path::new(name).is_absolute();
+        let mut candidates = Vec::new();
+        if let Some(folder) = beside {
+            candidates.push(folder.join(name));
+            candidates.push(folder.join(&with_extension));
+        } else if looks_like_path {
+            candidates.push(PathBuf::from(name));
+        }
+        for path in candidates {
+            if path.is_file() {
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
+                let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+                return Ok((Source::new(path.display().to_string(), text), Origin::Folder(folder)));
+            }
+        }
+        let stem = name.strip_suffix(&format!(".{}", self.extension)).unwrap_or(name);
+        if let Some(source) = self.get(stem) {
+            return Ok((source, Origin::Embedded));
+        }
+        let short: Vec<&str> = self.names().collect();
+        // A name given without its folder is a likely slip.
+        let by_last = short.iter().find(|n| n.rsplit('/').next() == Some(stem));
+        let help = match by_last {
+            Some(found) => format!("did you mean `{found}`?"),
+            None => did_you_mean(stem, short.iter().copied()),
+        };
+        let message = if looks_like_path {
+            format!("there is no file {name}")
+        } else {
+            format!("there is no {} named `{name}`", self.what)
+        };
+        Err(Problem::nowhere(message).help(help))
+    }
+}
