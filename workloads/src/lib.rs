@@ -1,1 +1,3 @@
-//! Crate under construction.
+//! What is computed: cascades of Einsums, their analysis without a mapping, and the reference interpreter.
+
+pub mod cascade;
