@@ -1,0 +1,212 @@
+//! A legal mapping of a cascade on an accelerator at given sizes: what the engines run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow_arch::Accelerator;
+use einflow_workloads::cascade::{Cascade, EinsumId, RankId, TensorId};
+
+use crate::{
+    nest::{Condition, Loop, Projection, Space},
+    spec::MappingSpec,
+};
+
+/// A cascade laid on an accelerator. Only [`crate::bind`] makes one, and it makes only legal ones.
+#[derive(Clone, Debug)]
+pub struct MappedCascade {
+    /// What is computed.
+    pub cascade: Arc<Cascade>,
+    /// What it runs on.
+    pub accelerator: Arc<Accelerator>,
+    /// The mapping file.
+    pub spec: Arc<MappingSpec>,
+    /// Sizes of all ranks, parameters and rank parts (a part that differs from block to block has its size in the first).
+    pub sizes: BTreeMap<String, u64>,
+    /// The ranks that loops cut, in the order in which [`Loop::rank`] counts them.
+    pub base: Vec<BaseRank>,
+    /// Blocks, one after another.
+    pub blocks: Vec<Block>,
+}
+
+/// A rank that is not a part of another.
+#[derive(Clone, Debug)]
+pub struct BaseRank {
+    /// The cascade's rank.
+    pub rank: RankId,
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub size: u64,
+}
+
+/// A named loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLoop {
+    /// The rank part's name, in lower case.
+    pub name: String,
+    /// What it cuts.
+    pub cut: Loop,
+    /// Its iterations where nothing is partial.
+    pub count: u64,
+}
+
+/// Where words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// A memory of the accelerator.
+    Memory(usize),
+    /// The registers of an array.
+    Registers(usize),
+}
+
+/// A fused block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The name.
+    pub name: String,
+    /// Loops that all nests share, outermost first.
+    pub loops: Vec<NamedLoop>,
+    /// Nests, one after another inside the loops.
+    pub nests: Vec<Nest>,
+    /// What stays where across nests.
+    pub keeps: Vec<Keep>,
+    /// Phases of a tile; empty: the slowest unit decides.
+    pub phases: Vec<Phase>,
+    /// Every movement of words.
+    pub transfers: Vec<Transfer>,
+    /// The iteration space over [`MappedCascade::base`], with the conditions that empty tiles are tested against.
+    pub space: Space,
+    /// Sizes of the rank parts in this block.
+    pub parts: BTreeMap<String, u64>,
+    /// Bytes in each memory at the worst moment.
+    pub occupancy: Vec<u128>,
+    /// The software pipeline, where there is one.
+    pub pipeline: Option<Pipeline>,
+}
+
+/// A software pipeline.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The loop at whose end it empties; none: it runs on to the end of the block.
+    pub drains_at: Option<usize>,
+    /// The largest number of tiles that an Einsum runs ahead.
+    pub depth: u64,
+}
+
+/// Einsums that share loops.
+#[derive(Clone, Debug)]
+pub struct Nest {
+    /// Loops inside the block's.
+    pub loops: Vec<NamedLoop>,
+    /// What stays where while this nest runs.
+    pub keeps: Vec<Keep>,
+    /// The Einsums in order.
+    pub einsums: Vec<BoundEinsum>,
+}
+
+/// An Einsum on its unit.
+#[derive(Clone, Debug)]
+pub struct BoundEinsum {
+    /// Which.
+    pub einsum: EinsumId,
+    /// Its name.
+    pub name: String,
+    /// The array.
+    pub unit: usize,
+    /// The rank part across the array's rows.
+    pub rows: Option<NamedLoop>,
+    /// The rank part across the array's columns.
+    pub columns: Option<NamedLoop>,
+    /// All temporal loops that it runs in: the block's, the nest's, its own.
+    pub loops: Vec<NamedLoop>,
+    /// How many of `loops` are the Einsum's own (the last ones).
+    pub own_loops: usize,
+    /// The loop of the block or nest at whose exit it runs.
+    pub at_exit_of: Option<String>,
+    /// Operators, and how often each is applied at one point.
+    pub operators: Vec<(String, u64)>,
+    /// Cycles that one point takes in a PE.
+    pub cycles: u64,
+    /// Tiles that it runs ahead of the tile that leaves the pipeline.
+    pub offset: u64,
+    /// Its points: sizes of its ranks and its conditions.
+    pub points: Space,
+}
+
+/// A tile of a tensor that stays in a place.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Where.
+    pub place: Place,
+    /// Loops (of the block, then of the nest) during one iteration of which the tile serves; 0: the whole tensor.
+    pub depth: usize,
+    /// Words of the largest tile.
+    pub words: u128,
+    /// Tiles held at once.
+    pub generations: u64,
+    /// The share that is kept, as a fraction.
+    pub share: (u64, u64),
+    /// A tensor whose room it takes over.
+    pub in_place_of: Option<TensorId>,
+    /// Room is freed row by row.
+    pub freed_by_row: bool,
+}
+
+/// One phase of a tile.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// The name.
+    pub name: String,
+    /// Einsums, by nest and position.
+    pub einsums: Vec<(usize, usize)>,
+    /// Cycles of drain before it.
+    pub drain: u64,
+}
+
+/// A movement of the words of a tensor, counted by [`crate::nest::moved`].
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// The tensor (never a view).
+    pub tensor: TensorId,
+    /// What kind of movement.
+    pub kind: TransferKind,
+    /// Loops at each iteration of which the moved tile may change.
+    pub loops: Vec<Loop>,
+    /// Which word each point touches.
+    pub projection: Projection,
+    /// The outer side (for a fill or drain), and the share of it that moves.
+    pub outer: Option<Place>,
+    /// The inner side, and how accesses divide between it and the next memory outward: the
+    /// share that is kept there.
+    pub inner: Place,
+    /// The kept share of `inner`, as a fraction.
+    pub share: (u64, u64),
+    /// Where the rest of `inner` lives.
+    pub spill: Option<Place>,
+}
+
+/// What kind of movement a [`Transfer`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferKind {
+    /// A tile of an operand is loaded: read at `outer`, written at `inner`.
+    Fill,
+    /// An operand is read at `inner` by an Einsum's unit.
+    Operand,
+    /// An Einsum's results, partial or final, are written at `inner`; partial ones come back.
+    Update,
+    /// A tile of results goes from `inner` to `outer`; a partial one comes back.
+    Drain,
+}
+
+impl MappedCascade {
+    /// The conditions on a block's tiles.
+    pub fn conditions(&self, block: usize) -> &[Condition] {
+        &self.blocks[block].space.conditions
+    }
+
+    /// Bytes of one word.
+    pub fn word_bytes(&self) -> u128 {
+        self.accelerator.word.bytes().0
+    }
+}
