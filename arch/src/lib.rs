@@ -1,1 +1,23 @@
-//! Crate under construction.
+//! What a cascade runs on: accelerators, described in RON files by memories, arrays, operators,
+//! energies and areas.
+//!
+//! [`Accelerator::parse`] reads a file, [`accelerators`] holds the ones that travel inside the binary, and
+//! `arch/ACCELERATORS.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
+
+mod accelerator;
+mod area;
+mod check;
+mod decode;
+mod library;
+mod link;
+mod measure;
+mod memory;
+mod paths;
+mod pe_array;
+
+pub use accelerator::{Accelerator, Counting, WordFormat};
+pub use area::{AreaEntry, AreaLedger};
+pub use library::accelerators;
+pub use link::{Direction, Link};
+pub use memory::{Latency, Memory};
+pub use pe_array::{Array, Component, Operator, Registers};

@@ -14,6 +14,7 @@ mod node;
 mod problem;
 pub mod quantity;
 mod source;
+mod sources;
 
 pub use fields::Fields;
 pub use library::{Library, Origin};
@@ -21,3 +22,4 @@ pub use names::{did_you_mean, nearest};
 pub use node::{Kind, Node};
 pub use problem::{Problem, Problems};
 pub use source::{Location, Source, Span};
+pub use sources::check_sources;
