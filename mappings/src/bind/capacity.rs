@@ -1,0 +1,85 @@
+//! Room: bytes in every memory and words in every PE at the worst moment.
+
+use einflow_spec::{Problem, Problems};
+
+use super::build::Context;
+use crate::mapped::{Block, Keep, Place};
+
+/// Bytes that a block needs in each memory at the worst moment, whole rows not counted.
+///
+/// Tiles kept across nests add up; of the nests, the greediest counts. A tensor that takes over
+/// another's room counts only where it needs more. `None` on overflow.
+pub(crate) fn occupancy(context: &Context<'_>, block: &Block) -> Option<Vec<u128>> {
+    let word = context.accelerator.word.bytes().0;
+    let bytes_of = |keep: &Keep| {
+        let words = keep.words.checked_mul(u128::from(keep.generations))?.checked_mul(u128::from(keep.share.0))?;
+        words.div_ceil(u128::from(keep.share.1)).checked_mul(word)
+    };
+    let mut out = Vec::new();
+    for memory in 0..context.accelerator.memories.len() {
+        let here = |keep: &&Keep| keep.place == Place::Memory(memory);
+        let sum = |keeps: &[Keep], around: &[Keep]| {
+            let mut total = 0u128;
+            for keep in keeps.iter().filter(here) {
+                let own = bytes_of(keep)?;
+                let taken = match keep.in_place_of {
+                    None => 0,
+                    Some(tensor) => {
+                        let host = keeps.iter().chain(around).filter(here).find(|k| k.tensor == tensor && k.in_place_of.is_none());
+                        host.map_or(Some(0), &bytes_of)?
+                    }
+                };
+                total = total.checked_add(own.saturating_sub(taken))?;
+            }
+            Some(total)
+        };
+        let mut most = 0;
+        for nest in &block.nests {
+            most = most.max(sum(&nest.keeps, &block.keeps)?);
+        }
+        out.push(sum(&block.keeps, &[])?.checked_add(most)?);
+    }
+    Some(out)
+}
+
+/// Refuses a block that does not fit some memory.
+pub(crate) fn check_capacity(context: &Context<'_>, index: usize, block: &Block) -> Result<(), Problems> {
+    let spec = &context.spec.blocks[index];
+    let source = &context.spec.source;
+    let Some(needed) = occupancy(context, block) else {
+        return Err(Problem::at(source, spec.span, format!("the tiles of block {:?} overflow 128 bits", spec.name)).into());
+    };
+    let word = context.accelerator.word.bytes().0;
+    let mut problems = Problems::new();
+    for (memory, needed) in context.accelerator.memories.iter().zip(needed) {
+        let Some(capacity) = memory.capacity.filter(|c| needed > c.0) else { continue };
+        let mut largest: Option<(&Keep, u128)> = None;
+        let mut list: Vec<(String, u128)> = Vec::new();
+        for keep in block.keeps.iter().chain(block.nests.iter().flat_map(|n| &n.keeps)) {
+            if keep.place != Place::Memory(context.accelerator.memories.iter().position(|m| m == memory).unwrap_or(0)) {
+                continue;
+            }
+            let bytes = keep.words.saturating_mul(u128::from(keep.generations)).saturating_mul(word);
+            list.push((context.cascade.tensor(keep.tensor).name.clone(), bytes));
+            if largest.is_none_or(|(_, b)| bytes > b) {
+                largest = Some((keep, bytes));
+            }
+        }
+        list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        let list: Vec<String> = list.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        let span = largest
+            .and_then(|(keep, _)| {
+                let name = &context.cascade.tensor(keep.tensor).name;
+                let keeps = spec.keep.iter().chain(spec.nests.iter().flat_map(|n| &n.keep));
+                keeps.into_iter().find(|k| context.tensor(&k.tensor).is_ok_and(|t| &context.cascade.tensor(t).name == name))
+            })
+            .map_or(spec.span, |k| k.tensor.span);
+        problems.push(
+            Problem::at(source, span, format!(
+                "block {:?} needs {needed} bytes of `{}`, which has {}", spec.name, memory.name, capacity.0
+            ))
+            .help(format!("bytes by tensor: {}; make a rank part smaller, or use largest_divisor_that_fits", list.join(", "))),
+        );
+    }
+    problems.into_result(Some(()))
+}

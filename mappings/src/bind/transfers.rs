@@ -1,0 +1,339 @@
+//! Which words move between which places in a block.
+
+use einflow_spec::{Problem, Problems};
+use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
+
+use super::{
+    build::{Context, touches},
+    ranks::{own_projection, read_projection},
+};
+use crate::{
+    mapped::{Block, BoundEinsum, Keep, NamedLoop, Place, Transfer, TransferKind},
+    nest::{Dim, Loop, Projection, Term},
+    spec::BindingSpec,
+};
+
+/// A tensor's places as one Einsum sees them: memories from its home inward.
+struct Level {
+    memory: usize,
+    depth: usize,
+    share: (u64, u64),
+    /// `None`: the block's own level; `Some`: kept only while this nest runs.
+    nest: Option<usize>,
+}
+
+/// Finds every movement of words in a block.
+pub(crate) fn transfers(context: &Context<'_>, index: usize, block: &Block) -> Result<Vec<Transfer>, Problems> {
+    let mut finder = Finder { context, index, block, out: Vec::new(), problems: Problems::new(), filled: Vec::new() };
+    for (n, nest) in block.nests.iter().enumerate() {
+        for (e, einsum) in nest.einsums.iter().enumerate() {
+            let (name, binding) = &context.spec.blocks[index].nests[n].einsums[e];
+            debug_assert_eq!(name.text, einsum.name);
+            finder.reads(n, einsum, binding, name);
+            finder.writes(n, einsum, binding, name);
+        }
+    }
+    finder.problems.into_result(Some(finder.out))
+}
+
+struct Finder<'a> {
+    context: &'a Context<'a>,
+    index: usize,
+    block: &'a Block,
+    out: Vec<Transfer>,
+    problems: Problems,
+    /// Tiles whose loading is already accounted for: tensor, place, nest.
+    filled: Vec<(TensorId, Place, Option<usize>)>,
+}
+
+impl Finder<'_> {
+    fn keeps(&self, nest: usize, tensor: TensorId) -> impl Iterator<Item = (&Keep, Option<usize>)> {
+        let own = self.block.keeps.iter().map(|k| (k, None));
+        own.chain(self.block.nests[nest].keeps.iter().map(move |k| (k, Some(nest)))).filter(move |(k, _)| k.tensor == tensor)
+    }
+
+    /// Memories that hold a tensor while a nest runs, outermost first.
+    fn levels(&self, nest: usize, tensor: TensorId) -> Vec<Level> {
+        let mut levels: Vec<Level> = self
+            .keeps(nest, tensor)
+            .filter_map(|(k, nest)| match k.place {
+                Place::Memory(memory) => Some(Level { memory, depth: k.depth, share: k.share, nest }),
+                Place::Registers(_) => None,
+            })
+            .collect();
+        levels.sort_by_key(|l| (l.memory, l.depth));
+        let crosses = self.context.crosses(self.index, tensor);
+        let kind = self.context.cascade.tensor(tensor).kind;
+        let homed = levels.first().is_some_and(|l| l.memory == 0 || (l.depth == 0 && kind == TensorKind::Intermediate));
+        if crosses && !homed {
+            levels.insert(0, Level { memory: 0, depth: 0, share: (1, 1), nest: None });
+        }
+        levels
+    }
+
+    fn spill(&self, levels: &[Level], at: usize) -> Option<Place> {
+        if levels[at].share == (1, 1) {
+            return None;
+        }
+        let outer = if at > 0 { levels[at - 1].memory } else { levels[at].memory.saturating_sub(1) };
+        Some(Place::Memory(outer))
+    }
+
+    fn around(&self, nest: usize, depth: usize) -> Vec<Loop> {
+        self.block.loops.iter().chain(&self.block.nests[nest].loops).take(depth).map(|l| l.cut).collect()
+    }
+
+    fn producer(&self, tensor: TensorId) -> Option<(usize, &BoundEinsum)> {
+        self.block.nests.iter().enumerate().find_map(|(n, nest)| {
+            nest.einsums.iter().find(|e| self.context.cascade.einsum(e.einsum).output == tensor).map(|e| (n, e))
+        })
+    }
+
+    fn reads(&mut self, nest: usize, einsum: &BoundEinsum, binding: &BindingSpec, name: &crate::spec::Name) {
+        let context = self.context;
+        for (operand, _) in &binding.from {
+            let known = context.cascade.einsum(einsum.einsum).reads.iter().map(|r| &context.cascade.tensor(r.tensor).name);
+            if context.tensor(operand).is_ok_and(|t| !self.reads_tensor(einsum, t)) || context.tensor(operand).is_err() {
+                let known: Vec<&str> = known.map(String::as_str).collect();
+                self.problems.push(
+                    context
+                        .at(operand, format!("{} does not read `{}`", einsum.name, operand.text))
+                        .help(einflow_spec::did_you_mean(&operand.text, known.iter().copied())),
+                );
+            }
+        }
+        let reads = context.cascade.einsum(einsum.einsum).reads.clone();
+        let mut done: Vec<(TensorId, Projection)> = Vec::new();
+        for read in &reads {
+            match read_projection(context.cascade, context.ranks, read.tensor, &read.indices) {
+                Ok((tensor, projection)) => {
+                    // The same words read twice in one expression arrive once.
+                    if done.iter().any(|(t, p)| *t == tensor && *p == projection) {
+                        continue;
+                    }
+                    done.push((tensor, projection.clone()));
+                    self.read(nest, einsum, binding, read, tensor, projection, name);
+                }
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+    }
+
+    fn reads_tensor(&self, einsum: &BoundEinsum, tensor: TensorId) -> bool {
+        let context = self.context;
+        context.cascade.einsum(einsum.einsum).reads.iter().any(|r| {
+            read_projection(context.cascade, context.ranks, r.tensor, &r.indices).is_ok_and(|(t, _)| t == tensor)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn read(
+        &mut self,
+        nest: usize,
+        einsum: &BoundEinsum,
+        binding: &BindingSpec,
+        read: &Read,
+        tensor: TensorId,
+        projection: Projection,
+        name: &crate::spec::Name,
+    ) {
+        let context = self.context;
+        let own_name = context.cascade.tensor(tensor).name.clone();
+        let from = binding.from.iter().find(|(t, _)| context.tensor(t).is_ok_and(|t| t == tensor)).map(|(_, p)| p);
+        let mut levels = self.levels(nest, tensor);
+        match from.map(|p| (p, context.place(p))) {
+            Some((_, Err(problem))) => return self.problems.push(problem),
+            Some((place, Ok(Place::Registers(array)))) => {
+                return self.forwarded(nest, einsum, tensor, Some(array), place);
+            }
+            Some((place, Ok(Place::Memory(memory)))) => {
+                let Some(at) = levels.iter().position(|l| l.memory == memory) else {
+                    return self.problems.push(context.at(place, format!("{} is not kept in `{}`", own_name, place.text)));
+                };
+                levels.truncate(at + 1);
+            }
+            None => {}
+        }
+        let registers = self
+            .keeps(nest, tensor)
+            .find(|(k, _)| k.place == Place::Registers(einsum.unit))
+            .map(|(k, n)| (k.depth, n));
+        if levels.is_empty() {
+            return self.forwarded(nest, einsum, tensor, None, name);
+        }
+        self.fills(nest, tensor, &levels);
+        let last = levels.len() - 1;
+        let inner = Place::Memory(levels[last].memory);
+        let spill = self.spill(&levels, last);
+        let share = levels[last].share;
+        if let Some((depth, scope)) = registers {
+            // The array's own registers hold a tile: it is loaded once for all its readers there, unless it is made there.
+            let made_here = self.producer(tensor).is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
+            let place = Place::Registers(einsum.unit);
+            if (made_here && read.time != ReadTime::Previous) || self.filled.contains(&(tensor, place, scope)) {
+                return;
+            }
+            self.filled.push((tensor, place, scope));
+            self.out.push(Transfer {
+                tensor,
+                kind: TransferKind::Operand,
+                loops: self.around(nest, depth),
+                projection,
+                outer: None,
+                inner,
+                share,
+                spill,
+            });
+            return;
+        }
+        let loops = einsum.loops.iter().map(|l| l.cut).collect();
+        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, projection, outer: None, inner, share, spill });
+    }
+
+    /// Loading of the tiles that stand between a tensor's home and where it is read.
+    fn fills(&mut self, nest: usize, tensor: TensorId, levels: &[Level]) {
+        for at in 1..levels.len() {
+            let level = &levels[at];
+            let made_inside = self.producer(tensor).is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
+            let place = Place::Memory(level.memory);
+            if made_inside || self.filled.contains(&(tensor, place, level.nest)) {
+                continue;
+            }
+            self.filled.push((tensor, place, level.nest));
+            self.out.push(Transfer {
+                tensor,
+                kind: TransferKind::Fill,
+                loops: self.around(nest, level.depth),
+                projection: own_projection(self.context.cascade, self.context.ranks, tensor),
+                outer: Some(Place::Memory(levels[at - 1].memory)),
+                inner: place,
+                share: level.share,
+                spill: None,
+            });
+        }
+    }
+
+    /// An operand that comes straight from the array that makes it.
+    fn forwarded(
+        &mut self,
+        nest: usize,
+        einsum: &BoundEinsum,
+        tensor: TensorId,
+        from: Option<usize>,
+        at: &crate::spec::Name,
+    ) {
+        let context = self.context;
+        let own_name = &context.cascade.tensor(tensor).name;
+        let arrays = &context.accelerator.arrays;
+        let problem = match self.producer(tensor) {
+            None => Some(format!("{} reads {own_name}, which no array makes in this block", einsum.name)),
+            Some((n, _)) if n != nest => {
+                Some(format!("{} reads {own_name}, which another nest makes and no memory keeps", einsum.name))
+            }
+            Some((_, producer)) if from.is_some_and(|f| f != producer.unit) => Some(format!(
+                "{} takes {own_name} from `{}`, but {} makes it",
+                einsum.name, at.text, arrays[producer.unit].name
+            )),
+            Some((_, producer)) => {
+                let linked = producer.unit == einsum.unit
+                    || arrays.iter().any(|a| {
+                        a.links.iter().any(|l| {
+                            l.from == arrays[producer.unit].name && l.to == arrays[einsum.unit].name
+                        })
+                    });
+                (!linked).then(|| {
+                    format!(
+                        "{} on {} reads {own_name} from {}, and no link joins them",
+                        einsum.name, arrays[einsum.unit].name, arrays[producer.unit].name
+                    )
+                })
+            }
+        };
+        if let Some(message) = problem {
+            self.problems.push(context.at(at, message).help(format!("keep {own_name} in a memory of the block")));
+        }
+    }
+
+    fn writes(&mut self, nest: usize, einsum: &BoundEinsum, binding: &BindingSpec, name: &crate::spec::Name) {
+        let context = self.context;
+        let tensor = context.cascade.einsum(einsum.einsum).output;
+        let levels = self.levels(nest, tensor);
+        let own = own_projection(context.cascade, context.ranks, tensor);
+        let partials = match binding.partials.as_ref().map(|n| (n, context.memory(n))) {
+            None => false,
+            Some((_, Err(problem))) => return self.problems.push(problem),
+            Some((n, Ok(memory))) => {
+                if levels.last().is_none_or(|l| l.memory != memory) {
+                    let own_name = &context.cascade.tensor(tensor).name;
+                    return self.problems.push(
+                        context
+                            .at(n, format!("partial results of {own_name} are to live in `{}`, which does not keep it", n.text))
+                            .help(format!("keep {own_name} there, or leave `partials` out")),
+                    );
+                }
+                true
+            }
+        };
+        let Some(last) = levels.len().checked_sub(1) else {
+            if self.is_spatially_incomplete(einsum, &own) {
+                let own_name = &context.cascade.tensor(tensor).name;
+                self.problems.push(
+                    context
+                        .at(name, format!("partial results of {own_name} are carried over shared loops, and no memory keeps it"))
+                        .help(format!("keep {own_name} in a memory of the block")),
+                );
+            }
+            return;
+        };
+        let registers = self.keeps(nest, tensor).find(|(k, _)| k.place == Place::Registers(einsum.unit)).map(|(k, _)| k.depth);
+        let mut projection = own;
+        let loops: Vec<Loop> = match registers {
+            Some(depth) => self.around(nest, depth),
+            None => einsum.loops.iter().map(|l| l.cut).collect(),
+        };
+        if partials {
+            // Every step sends its results: the steps of all loops count as coordinates.
+            for l in einsum.loops.iter().filter(|l| !projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l))) {
+                let term = Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 };
+                projection.dims.push(Dim { terms: vec![term] });
+            }
+        }
+        self.out.push(Transfer {
+            tensor,
+            kind: TransferKind::Update,
+            loops,
+            projection,
+            outer: None,
+            inner: Place::Memory(levels[last].memory),
+            share: levels[last].share,
+            spill: self.spill(&levels, last),
+        });
+        for at in (1..levels.len()).rev() {
+            let level = &levels[at];
+            self.out.push(Transfer {
+                tensor,
+                kind: TransferKind::Drain,
+                loops: self.around(nest, level.depth),
+                projection: own_projection(context.cascade, context.ranks, tensor),
+                outer: Some(Place::Memory(levels[at - 1].memory)),
+                inner: Place::Memory(level.memory),
+                share: level.share,
+                spill: None,
+            });
+        }
+    }
+
+    /// True where results would have to be carried from one iteration of a shared loop to the next.
+    fn is_spatially_incomplete(&self, einsum: &BoundEinsum, own: &Projection) -> bool {
+        let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
+        let touched = |l: &NamedLoop| own.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
+        let reduced: Vec<_> =
+            self.context.cascade.einsum(einsum.einsum).reduced.iter().map(|r| self.context.ranks.digit(*r)).collect();
+        shared.iter().any(|l| {
+            !touched(l)
+                && reduced.iter().any(|d| {
+                    touches(&Term { rank: d.base, unit: d.unit, modulus: d.modulus, coefficient: 1 }, l)
+                })
+        })
+    }
+}
