@@ -1,1 +1,3 @@
-//! Crate under construction.
+//! Mappings: how a cascade is laid on an accelerator.
+
+pub mod nest;
