@@ -25,6 +25,8 @@ pub struct MappedCascade {
     pub base: Vec<BaseRank>,
     /// Blocks, one after another.
     pub blocks: Vec<Block>,
+    /// By tensor: which of its words a point of the base ranks touches.
+    pub(crate) projections: Vec<Projection>,
 }
 
 /// A rank that is not a part of another.
@@ -203,6 +205,11 @@ impl MappedCascade {
     /// The conditions on a block's tiles.
     pub fn conditions(&self, block: usize) -> &[Condition] {
         &self.blocks[block].space.conditions
+    }
+
+    /// Which word of a tensor a point of the base ranks touches, every rank variable being its own index.
+    pub fn own_projection(&self, tensor: TensorId) -> &Projection {
+        &self.projections[tensor.0]
     }
 
     /// Bytes of one word.

@@ -1,1 +1,8 @@
-//! Crate under construction.
+//! What happens: engines that run a mapped cascade, their reports, and the command line.
+
+pub mod analytic;
+pub mod catalog;
+pub mod render;
+pub mod report;
+pub mod request;
+pub mod units;

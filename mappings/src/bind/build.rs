@@ -237,13 +237,7 @@ impl Context<'_> {
                     problems.absorb(in_place_of.map_err(Problems::from)),
                 );
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else { continue };
-                let words = match self.tile_words(tensor, space, &loops[..depth]) {
-                    Ok(words) => words,
-                    Err(message) => {
-                        problems.push(self.at(&spec.tensor, message));
-                        continue;
-                    }
-                };
+                let words = self.tile_words(tensor, space, &loops[..depth]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p.drains_at.as_ref().and_then(|n| loops.iter().position(|l| l.name == n.text));
@@ -289,7 +283,7 @@ impl Context<'_> {
 
     /// Words of the largest tile of a tensor below some loops. An iterative rank occupies one
     /// coordinate: the running value is updated in place.
-    fn tile_words(&self, tensor: TensorId, space: &Space, loops: &[NamedLoop]) -> Result<u128, String> {
+    fn tile_words(&self, tensor: TensorId, space: &Space, loops: &[NamedLoop]) -> u128 {
         let mut projection = own_projection(self.cascade, self.ranks, tensor);
         let t = self.cascade.tensor(tensor);
         let in_place = !self.cascade.einsums.iter().any(|e| {
@@ -303,7 +297,7 @@ impl Context<'_> {
             let extent = &mut extents[l.cut.rank];
             *extent = (*extent).min(l.cut.step);
         }
-        footprint(space, &extents, &projection).map_err(|e| format!("the tile of {} cannot be counted: {e}", t.name))
+        footprint(space, &extents, &projection)
     }
 
     fn einsum(

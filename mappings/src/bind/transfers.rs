@@ -1,6 +1,6 @@
 //! Which words move between which places in a block.
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::Problems;
 use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
 
 use super::{
@@ -236,11 +236,8 @@ impl Finder<'_> {
             )),
             Some((_, producer)) => {
                 let linked = producer.unit == einsum.unit
-                    || arrays.iter().any(|a| {
-                        a.links.iter().any(|l| {
-                            l.from == arrays[producer.unit].name && l.to == arrays[einsum.unit].name
-                        })
-                    });
+                    || arrays[producer.unit].links.iter().any(|l| l.to.as_ref() == Some(&arrays[einsum.unit].name))
+                    || arrays[einsum.unit].links.iter().any(|l| l.from.as_ref() == Some(&arrays[producer.unit].name));
                 (!linked).then(|| {
                     format!(
                         "{} on {} reads {own_name} from {}, and no link joins them",
@@ -293,10 +290,14 @@ impl Finder<'_> {
         };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
-            for l in einsum.loops.iter().filter(|l| !projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l))) {
-                let term = Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 };
-                projection.dims.push(Dim { terms: vec![term] });
-            }
+            let touched = |l: &&NamedLoop| projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
+            let steps: Vec<Dim> = einsum
+                .loops
+                .iter()
+                .filter(|l| !touched(l))
+                .map(|l| Dim { terms: vec![Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 }] })
+                .collect();
+            projection.dims.extend(steps);
         }
         self.out.push(Transfer {
             tensor,

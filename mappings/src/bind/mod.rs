@@ -1,0 +1,112 @@
+//! Binding: a mapping file meets a cascade, an accelerator and sizes, and either becomes a
+//! [`MappedCascade`] or is refused with every reason.
+
+mod build;
+mod capacity;
+mod operators;
+mod order;
+mod ranks;
+mod search;
+mod sizes;
+mod transfers;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow_arch::Accelerator;
+use einflow_spec::{Problem, Problems};
+use einflow_workloads::cascade::{Cascade, TensorId};
+
+use crate::{
+    mapped::{Block, MappedCascade},
+    spec::MappingSpec,
+};
+use build::Context;
+use ranks::{Ranks, Scope};
+
+/// Lays a cascade on an accelerator as a mapping says, at the sizes `given` (ranks and parameters by
+/// name; more may be given than the cascade uses).
+///
+/// # Errors
+/// Everything that makes the mapping illegal: unknown names, ranks that are not walked, a part larger
+/// than the array, an operator that the unit lacks, a read before its write, a tile that does not fit, a shape
+/// for which the mapping's table has no row.
+pub fn bind(
+    cascade: &Arc<Cascade>,
+    accelerator: &Arc<Accelerator>,
+    spec: &Arc<MappingSpec>,
+    given: &BTreeMap<String, u64>,
+) -> Result<MappedCascade, Problems> {
+    let mut given = given.clone();
+    let row = match &spec.table {
+        None => None,
+        Some(table) => Some(table.row(&spec.source, &|name| given.get(name).copied())?),
+    };
+    // Sizes of the cascade's own parameters come first: ranks follow from them.
+    let mut problems = Problems::new();
+    let mut own = BTreeMap::new();
+    for (name, choice) in spec.sizes.iter().filter(|(n, _)| cascade.parameters.contains_key(&n.text)) {
+        let scope = Scope {
+            given: &given,
+            found: &own,
+            accelerator: accelerator.as_ref(),
+            row: row.as_ref(),
+            source: &spec.source,
+        };
+        let value = choice.pick(row.as_ref(), &spec.source).and_then(|rule| match rule {
+            crate::spec::SizeRule::Expr(expr) => scope.size(expr),
+            _ => Err(Problem::at(&spec.source, name.span, format!("{} is a parameter of {}", name.text, cascade.name))
+                .help("give it a number or an expression")),
+        });
+        if let Some(value) = problems.absorb(value.map_err(Problems::from)) {
+            own.insert(name.text.clone(), value);
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    given.extend(own);
+    let sizes = cascade.sizes(&given)?;
+    let ranks = Ranks::new(cascade, sizes)?;
+    let context = Context { cascade, accelerator, spec, given: &given, ranks: &ranks, row: row.as_ref() };
+    order::check_coverage(&context)?;
+    let found = sizes::resolve(&context)?;
+    let mut blocks = Vec::new();
+    for (index, choice) in found.iter().enumerate() {
+        if let Some(block) = problems.absorb(finish(&context, index, &choice.sizes, &choice.order)) {
+            blocks.push(block);
+        }
+    }
+    let mut all: BTreeMap<String, u64> = ranks.sizes.0.clone();
+    for block in blocks.iter().rev() {
+        all.extend(block.parts.iter().map(|(k, v)| (k.clone(), *v)));
+    }
+    let base = ranks.base.clone();
+    let tensors = (0..cascade.tensors.len()).map(TensorId);
+    let projections = tensors.map(|t| ranks::own_projection(cascade, &ranks, t)).collect();
+    let mapped = MappedCascade {
+        cascade: Arc::clone(cascade),
+        accelerator: Arc::clone(accelerator),
+        spec: Arc::clone(spec),
+        sizes: all,
+        base,
+        blocks,
+        projections,
+    };
+    problems.into_result(Some(mapped))
+}
+
+/// Builds a block at final sizes and checks that it is legal.
+fn finish(
+    context: &Context<'_>,
+    index: usize,
+    sizes: &BTreeMap<String, u64>,
+    order: &[usize],
+) -> Result<Block, Problems> {
+    let mut block = context.build(index, sizes, order)?;
+    let mut problems = Problems::new();
+    problems.absorb(order::check_order(context, index, &block));
+    problems.absorb(capacity::check_capacity(context, index, &block));
+    block.transfers = problems.absorb(transfers::transfers(context, index, &block)).unwrap_or_default();
+    block.occupancy = capacity::occupancy(context, &block).unwrap_or_default();
+    problems.into_result(Some(block))
+}

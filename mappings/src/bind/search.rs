@@ -1,0 +1,192 @@
+//! The search for what a block leaves open: sizes and the order of its outer loops.
+//!
+//! Deterministic and bounded: candidates for a size are the distinct values of ceil(n / k), orders are all
+//! permutations; the first of the best is taken. Best is least traffic to the outermost memory, then
+//! least time, then fewest accesses to the other memories.
+
+use std::collections::BTreeMap;
+
+use einflow_spec::{Problem, Problems};
+use einflow_workloads::cascade::{TensorId, TensorKind};
+
+use super::{
+    build::Context,
+    finish,
+    sizes::{Found, Rule, cut_count, fits, settle},
+};
+use crate::{
+    count::{Count, cycles, traffic},
+    mapped::Block,
+    spec::SizeRule,
+};
+
+/// More trials than this are refused.
+const MAX_TRIALS: usize = 200_000;
+
+/// Finds the sizes and the loop order of one block.
+pub(crate) fn block(
+    context: &Context<'_>,
+    index: usize,
+    shared: &BTreeMap<String, u64>,
+    rules: &[Rule<'_>],
+) -> Result<Found, Problems> {
+    let spec = &context.spec.blocks[index];
+    let orders = permutations(spec.searched_loops.len());
+    let searched: Vec<&Rule<'_>> = rules.iter().filter(|(_, r)| matches!(r, SizeRule::Searched)).collect();
+    let mut start = shared.clone();
+    start.extend(rules.iter().map(|(name, _)| (name.text.clone(), 1)));
+    if searched.is_empty() && orders.len() == 1 {
+        let sizes = complete(context, index, start, rules, &orders[0])?;
+        return Ok(Found { sizes, order: orders[0].clone() });
+    }
+    let mut candidates = Vec::new();
+    for (name, _) in &searched {
+        // Parts that finer ones of the same rank settle later count as 1 here.
+        candidates.push(quotients(cut_count(context, &[index], name, &start)?));
+    }
+    let trials = candidates.iter().map(Vec::len).product::<usize>().saturating_mul(orders.len());
+    if trials > MAX_TRIALS {
+        return Err(Problem::at(&context.spec.source, spec.span, format!(
+            "block {:?} leaves {trials} combinations to search, and at most {MAX_TRIALS} are tried", spec.name
+        ))
+        .help("give some of its sizes a value")
+        .into());
+    }
+    let mut best: Option<(Score, Found)> = None;
+    let mut last_refusal = None;
+    'all: for order in &orders {
+        let mut at = vec![0usize; candidates.len()];
+        loop {
+            let mut sizes = start.clone();
+            for ((name, _), (choice, list)) in searched.iter().zip(at.iter().zip(&candidates)) {
+                sizes.insert(name.text.clone(), list[*choice]);
+            }
+            match try_one(context, index, sizes, rules, order) {
+                Ok((score, least, sizes)) => {
+                    if best.as_ref().is_none_or(|(b, _)| score < *b) {
+                        best = Some((score, Found { sizes, order: order.clone() }));
+                    }
+                    if least {
+                        break 'all;
+                    }
+                }
+                Err(problems) => last_refusal = Some(problems),
+            }
+            if !advance(&mut at, &candidates) {
+                break;
+            }
+        }
+    }
+    match best {
+        Some((_, found)) => Ok(found),
+        None => Err(last_refusal.unwrap_or_default()),
+    }
+}
+
+/// Traffic to the outermost memory, cycles, other accesses.
+type Score = (Count, Count, Count);
+
+/// Scores one combination; true where it moves no more than it must and its units never wait.
+fn try_one(
+    context: &Context<'_>,
+    index: usize,
+    sizes: BTreeMap<String, u64>,
+    rules: &[Rule<'_>],
+    order: &[usize],
+) -> Result<(Score, bool, BTreeMap<String, u64>), Problems> {
+    let sizes = complete(context, index, sizes, rules, order)?;
+    let block = finish(context, index, &sizes, order)?;
+    let (score, compulsory) = score(context, &block).ok_or_else(|| {
+        let spec = &context.spec.blocks[index];
+        Problems::from(Problem::at(&context.spec.source, spec.span, format!("the counts of block {:?} overflow", spec.name)))
+    })?;
+    let least = score.0 <= Count::whole(compulsory);
+    Ok((score, least, sizes))
+}
+
+fn score(context: &Context<'_>, block: &Block) -> Option<(Score, u128)> {
+    let accelerator = context.accelerator;
+    let memories = accelerator.memories.len();
+    let traffic = traffic(block, accelerator.counting, memories, context.cascade.tensors.len()).ok()?;
+    let time = cycles(block, accelerator.arrays.len()).ok()?;
+    let outermost = traffic.of_memory(0)?.total()?;
+    let inner = (1..memories).try_fold(Count::default(), |sum, m| sum.plus(traffic.of_memory(m)?.total()?))?;
+    let mut compulsory = 0u128;
+    for (i, tensor) in context.cascade.tensors.iter().enumerate() {
+        if tensor.kind == TensorKind::View || traffic.get(0, i).total()?.is_zero() {
+            continue;
+        }
+        let own = super::ranks::own_projection(context.cascade, context.ranks, TensorId(i));
+        let all: Vec<u64> = block.space.sizes.clone();
+        compulsory = compulsory.checked_add(crate::nest::footprint(&block.space, &all, &own))?;
+    }
+    Some(((outermost, Count::whole(time.compute), inner), compulsory))
+}
+
+/// Settles the sizes that are not searched, in order.
+fn complete(
+    context: &Context<'_>,
+    index: usize,
+    mut sizes: BTreeMap<String, u64>,
+    rules: &[Rule<'_>],
+    order: &[usize],
+) -> Result<BTreeMap<String, u64>, Problems> {
+    for (name, rule) in rules {
+        settle(context, &[index], name, rule, &mut sizes, &|s, room| fits(context, index, s, order, room))?;
+    }
+    Ok(sizes)
+}
+
+/// The distinct values of ceil(n / k), descending.
+fn quotients(n: u64) -> Vec<u64> {
+    let mut out = Vec::new();
+    let mut parts = 1;
+    loop {
+        let value = n.div_ceil(parts);
+        out.push(value);
+        if value <= 1 {
+            return out;
+        }
+        // The least number of parts that makes them smaller.
+        parts = n.div_ceil(value - 1);
+    }
+}
+
+/// All orders of `n` loops, the one of the file first.
+fn permutations(n: usize) -> Vec<Vec<usize>> {
+    if n == 0 {
+        return vec![Vec::new()];
+    }
+    let mut out = Vec::new();
+    for first in 0..n {
+        for rest in permutations(n - 1) {
+            let shifted = rest.into_iter().map(|i| if i >= first { i + 1 } else { i });
+            out.push(std::iter::once(first).chain(shifted).collect());
+        }
+    }
+    out
+}
+
+fn advance(at: &mut [usize], candidates: &[Vec<u64>]) -> bool {
+    for (i, list) in at.iter_mut().zip(candidates).rev() {
+        *i += 1;
+        if *i < list.len() {
+            return true;
+        }
+        *i = 0;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{permutations, quotients};
+
+    #[test]
+    fn candidates() {
+        assert_eq!(quotients(10), [10, 5, 4, 3, 2, 1]);
+        assert_eq!(quotients(1), [1]);
+        assert_eq!(permutations(2), [[0, 1], [1, 0]]);
+        assert_eq!(permutations(3).len(), 6);
+    }
+}

@@ -1,0 +1,248 @@
+//! Sizes of rank parts: expressions, the largest that fits, and those that a search finds.
+
+use std::collections::BTreeMap;
+
+use einflow_spec::{Problem, Problems};
+
+use super::{build::Context, capacity::occupancy, search};
+use crate::spec::{Choice, Name, Room, SizeRule};
+
+/// Sizes and order of the searched loops of one block.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub sizes: BTreeMap<String, u64>,
+    pub order: Vec<usize>,
+}
+
+/// A size to find: its name, its rule, and whether it belongs to one block only.
+pub(crate) type Rule<'a> = (&'a Name, &'a SizeRule);
+
+/// Finds the sizes of every block's rank parts.
+pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
+    let mut problems = Problems::new();
+    let shared: Vec<Rule<'_>> = rules(context, &context.spec.sizes, &mut problems)
+        .into_iter()
+        .filter(|(name, _)| !context.cascade.parameters.contains_key(&name.text))
+        .collect();
+    let mut own: Vec<Vec<Rule<'_>>> = Vec::new();
+    for block in &context.spec.blocks {
+        own.push(rules(context, &block.sizes, &mut problems));
+    }
+    known_names(context, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    // The mapping's sizes must suit all blocks at once, a block's own at their least.
+    let everywhere: Vec<usize> = (0..context.spec.blocks.len()).collect();
+    let least = |index: usize, sizes: &BTreeMap<String, u64>| {
+        let mut sizes = sizes.clone();
+        sizes.extend(own[index].iter().map(|(name, _)| (name.text.clone(), 1)));
+        sizes
+    };
+    let mut sizes = BTreeMap::new();
+    for (name, _) in &shared {
+        sizes.insert(name.text.clone(), 1);
+    }
+    for (name, rule) in &shared {
+        if let SizeRule::Searched = rule {
+            problems.push(
+                context
+                    .at(name, format!("{} is shared by all blocks and cannot be searched", name.text))
+                    .help("move its size and its split into the block that uses it"),
+            );
+            continue;
+        }
+        let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
+            everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), &[], room)?))
+        };
+        problems.absorb(settle(context, &everywhere, name, rule, &mut sizes, &fits));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut found = Vec::new();
+    for (index, rules) in own.iter().enumerate() {
+        if let Some(block) = problems.absorb(search::block(context, index, &sizes, rules)) {
+            found.push(block);
+        }
+    }
+    problems.into_result(Some(found))
+}
+
+fn rules<'a>(
+    context: &Context<'a>,
+    sizes: &'a [(Name, Choice<SizeRule>)],
+    problems: &mut Problems,
+) -> Vec<Rule<'a>> {
+    sizes
+        .iter()
+        .filter_map(|(name, choice)| {
+            let rule = problems.absorb(choice.pick(context.row, &context.spec.source).map_err(Problems::from))?;
+            Some((name, rule))
+        })
+        .collect()
+}
+
+/// A size that no split and no parameter knows is a slip.
+fn known_names(context: &Context<'_>, problems: &mut Problems) {
+    let splits = || {
+        let blocks = context.spec.blocks.iter().flat_map(|b| &b.splits);
+        context.spec.splits.iter().chain(blocks).flat_map(|(_, parts)| parts).map(|n| n.text.as_str())
+    };
+    let known: Vec<&str> = splits().chain(context.cascade.parameters.keys().map(String::as_str)).collect();
+    let sizes = context.spec.sizes.iter().chain(context.spec.blocks.iter().flat_map(|b| &b.sizes));
+    for (name, _) in sizes {
+        if !known.contains(&name.text.as_str()) {
+            problems.push(
+                context
+                    .at(name, format!("`{}` is neither a part of a split nor a parameter of {}", name.text, context.cascade.name))
+                    .help(einflow_spec::did_you_mean(&name.text, known.iter().copied())),
+            );
+        }
+    }
+    let ranks: Vec<&str> = context.cascade.ranks.iter().map(|r| r.name.as_str()).collect();
+    for (name, _) in context.spec.splits.iter().chain(context.spec.blocks.iter().flat_map(|b| &b.splits)) {
+        if !ranks.contains(&name.text.as_str()) {
+            problems.push(
+                context
+                    .at(name, format!("{} has no rank `{}`", context.cascade.name, name.text))
+                    .help(einflow_spec::did_you_mean(&name.text, ranks.iter().copied())),
+            );
+        }
+    }
+}
+
+/// Gives one size its value.
+pub(crate) fn settle(
+    context: &Context<'_>,
+    blocks: &[usize],
+    name: &Name,
+    rule: &SizeRule,
+    sizes: &mut BTreeMap<String, u64>,
+    fits: &dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>,
+) -> Result<(), Problems> {
+    let value = match rule {
+        SizeRule::Expr(expr) => {
+            let others: BTreeMap<String, u64> =
+                sizes.iter().filter(|(k, _)| **k != name.text).map(|(k, v)| (k.clone(), *v)).collect();
+            context.scope(&others).size(expr)?
+        }
+        SizeRule::Searched => return Ok(()),
+        SizeRule::LargestDivisorThatFits(room) => {
+            let whole = cut_count(context, blocks, name, sizes)?;
+            largest(&divisors(whole), name, sizes, &|s| fits(s, room))?
+        }
+        SizeRule::LargestThatFits(room) => {
+            let whole = cut_count(context, blocks, name, sizes)?;
+            largest_upto(whole, name, sizes, &|s| fits(s, room))?
+        }
+    };
+    sizes.insert(name.text.clone(), value);
+    Ok(())
+}
+
+/// How many of the next finer part the rank holds that a part is to cut.
+pub(crate) fn cut_count(
+    context: &Context<'_>,
+    blocks: &[usize],
+    name: &Name,
+    sizes: &BTreeMap<String, u64>,
+) -> Result<u64, Problem> {
+    for index in blocks {
+        for (rank, parts) in context.splits(&context.spec.blocks[*index]) {
+            let Some(position) = parts.iter().position(|p| p.text == name.text) else { continue };
+            let Some(id) = context.cascade.rank_named(&rank.text) else { continue };
+            let inner = parts[position + 1..].iter().map(|p| sizes.get(&p.text).copied().unwrap_or(1));
+            let inner = inner.fold(1u64, u64::saturating_mul);
+            return Ok(context.ranks.digit(id).size.div_ceil(inner.max(1)));
+        }
+    }
+    Err(context
+        .at(name, format!("`{}` is not a part of any split, so nothing says what it may cut", name.text))
+        .help("name it in `splits`"))
+}
+
+/// All divisors, ascending.
+fn divisors(n: u64) -> Vec<u64> {
+    let mut low = Vec::new();
+    let mut high = Vec::new();
+    let mut d = 1;
+    while d * d <= n {
+        if n.is_multiple_of(d) {
+            low.push(d);
+            if d != n / d {
+                high.push(n / d);
+            }
+        }
+        d += 1;
+    }
+    low.extend(high.into_iter().rev());
+    low
+}
+
+type Test<'a> = &'a dyn Fn(&BTreeMap<String, u64>) -> Result<bool, Problems>;
+
+/// The largest candidate that fits; the first where none does (the capacity check then says why).
+fn largest(candidates: &[u64], name: &Name, sizes: &BTreeMap<String, u64>, fits: Test<'_>) -> Result<u64, Problems> {
+    let mut trial = sizes.clone();
+    let mut test = |value: u64| {
+        trial.insert(name.text.clone(), value);
+        fits(&trial)
+    };
+    // More room is never needed for a smaller part, so the candidates divide into those that fit and those that do not.
+    let (mut low, mut high) = (0, candidates.len());
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if test(candidates[middle])? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(candidates.get(low).copied().unwrap_or(1))
+}
+
+fn largest_upto(whole: u64, name: &Name, sizes: &BTreeMap<String, u64>, fits: Test<'_>) -> Result<u64, Problems> {
+    let mut trial = sizes.clone();
+    let mut test = |value: u64| {
+        trial.insert(name.text.clone(), value);
+        fits(&trial)
+    };
+    if test(whole)? {
+        return Ok(whole.max(1));
+    }
+    let (mut low, mut high) = (1, whole.max(2));
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if test(middle)? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// Whether a block's tiles fit their memories, or the part of one that `room` allows.
+pub(crate) fn fits(
+    context: &Context<'_>,
+    index: usize,
+    sizes: &BTreeMap<String, u64>,
+    order: &[usize],
+    room: &Room,
+) -> Result<bool, Problems> {
+    let limit = room.within.as_ref().map(|e| context.scope(sizes).whole(e)).transpose()?;
+    let only = room.memory.as_ref().map(|m| context.memory(m)).transpose()?;
+    let block = context.build(index, sizes, order)?;
+    let Some(needed) = occupancy(context, &block) else { return Ok(false) };
+    Ok(context.accelerator.memories.iter().enumerate().all(|(i, memory)| {
+        let capacity = memory.capacity.map(|c| c.0);
+        let room = match limit {
+            Some(limit) if only.is_none_or(|o| o == i) && (only.is_some() || capacity.is_some()) => {
+                Some(u128::try_from(limit).unwrap_or(0).min(capacity.unwrap_or(u128::MAX)))
+            }
+            _ => capacity,
+        };
+        room.is_none_or(|room| needed[i] <= room)
+    }))
+}

@@ -1,0 +1,320 @@
+//! Exact counts of a block: accesses of every memory by tensor, and cycles by Einsum and phase.
+
+use einflow_arch::Counting;
+
+use crate::{
+    mapped::{Block, BoundEinsum, Place, TransferKind},
+    nest::{CountError, iterations, moved},
+};
+
+/// A count, exact: whole unless a tensor is kept in part, then a fraction that is rounded once, at the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    numerator: u128,
+    denominator: u128,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::whole(0)
+    }
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl Count {
+    /// A whole count.
+    pub fn whole(value: u128) -> Self {
+        Self { numerator: value, denominator: 1 }
+    }
+
+    /// `value * numerator / denominator`; `None` on overflow or a zero denominator.
+    pub fn share(value: u128, share: (u64, u64)) -> Option<Self> {
+        Self::ratio(value.checked_mul(u128::from(share.0))?, u128::from(share.1))
+    }
+
+    /// `numerator / denominator`; `None` for a zero denominator.
+    pub fn ratio(numerator: u128, denominator: u128) -> Option<Self> {
+        if denominator == 0 {
+            return None;
+        }
+        if denominator == 1 {
+            return Some(Self { numerator, denominator });
+        }
+        let common = gcd(numerator, denominator);
+        Some(Self { numerator: numerator / common, denominator: denominator / common })
+    }
+
+    /// Sum; `None` on overflow.
+    pub fn plus(self, other: Self) -> Option<Self> {
+        if self.denominator == other.denominator {
+            let numerator = self.numerator.checked_add(other.numerator)?;
+            return Self::ratio(numerator, self.denominator);
+        }
+        let common = gcd(self.denominator, other.denominator);
+        let (left, right) = (other.denominator / common, self.denominator / common);
+        let denominator = self.denominator.checked_mul(left)?;
+        let numerator = self.numerator.checked_mul(left)?.checked_add(other.numerator.checked_mul(right)?)?;
+        Self::ratio(numerator, denominator)
+    }
+
+    /// Product with a whole number; `None` on overflow.
+    pub fn times(self, factor: u128) -> Option<Self> {
+        let common = gcd(factor, self.denominator);
+        let numerator = self.numerator.checked_mul(factor / common.max(1))?;
+        Some(Self { numerator, denominator: self.denominator / common.max(1) })
+    }
+
+    /// Quotient by a whole number; `None` on overflow or zero.
+    pub fn over(self, divisor: u128) -> Option<Self> {
+        Self::ratio(self.numerator, self.denominator.checked_mul(divisor)?)
+    }
+
+    /// The nearest whole number, halves up.
+    pub fn rounded(self) -> u128 {
+        let (whole, rest) = (self.numerator / self.denominator, self.numerator % self.denominator);
+        whole + u128::from(rest >= self.denominator - rest)
+    }
+
+    /// The smallest whole number that is not below.
+    pub fn ceiling(self) -> u128 {
+        self.numerator.div_ceil(self.denominator)
+    }
+
+    /// As a floating-point number.
+    pub fn as_f64(self) -> f64 {
+        self.numerator as f64 / self.denominator as f64
+    }
+
+    /// True for zero.
+    pub fn is_zero(self) -> bool {
+        self.numerator == 0
+    }
+}
+
+impl PartialOrd for Count {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Count {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if self.denominator == other.denominator {
+            return self.numerator.cmp(&other.numerator);
+        }
+        // Whole parts first, so that nothing overflows; then the fractions, turned around.
+        let whole = (self.numerator / self.denominator).cmp(&(other.numerator / other.denominator));
+        whole.then_with(|| {
+            let (a, b) = (self.numerator % self.denominator, other.numerator % other.denominator);
+            match (a, b) {
+                (0, 0) => std::cmp::Ordering::Equal,
+                (0, _) => std::cmp::Ordering::Less,
+                (_, 0) => std::cmp::Ordering::Greater,
+                _ => {
+                    let left = Self { numerator: self.denominator, denominator: a };
+                    let right = Self { numerator: other.denominator, denominator: b };
+                    right.cmp(&left)
+                }
+            }
+        })
+    }
+}
+
+/// Words read from and written to a memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Words read.
+    pub reads: Count,
+    /// Words written.
+    pub writes: Count,
+}
+
+impl Access {
+    /// Reads and writes together; `None` on overflow.
+    pub fn total(self) -> Option<Count> {
+        self.reads.plus(self.writes)
+    }
+}
+
+/// Accesses of a block: memory by memory, tensor by tensor.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    tensors: usize,
+    cells: Vec<Access>,
+}
+
+impl Traffic {
+    /// No accesses yet.
+    pub fn new(memories: usize, tensors: usize) -> Self {
+        Self { tensors, cells: vec![Access::default(); memories * tensors] }
+    }
+
+    /// Accesses of a memory to a tensor.
+    pub fn get(&self, memory: usize, tensor: usize) -> Access {
+        self.cells[memory * self.tensors + tensor]
+    }
+
+    /// All words that a memory reads and writes; `None` on overflow.
+    pub fn of_memory(&self, memory: usize) -> Option<Access> {
+        self.cells[memory * self.tensors..(memory + 1) * self.tensors].iter().try_fold(Access::default(), |sum, cell| {
+            Some(Access { reads: sum.reads.plus(cell.reads)?, writes: sum.writes.plus(cell.writes)? })
+        })
+    }
+
+    /// Adds another block's; `None` on overflow.
+    pub fn add(&mut self, other: &Self) -> Option<()> {
+        for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
+            cell.reads = cell.reads.plus(more.reads)?;
+            cell.writes = cell.writes.plus(more.writes)?;
+        }
+        Some(())
+    }
+
+    fn read(&mut self, place: Place, tensor: usize, count: Count) -> Option<()> {
+        if let Place::Memory(memory) = place {
+            let cell = &mut self.cells[memory * self.tensors + tensor];
+            cell.reads = cell.reads.plus(count)?;
+        }
+        Some(())
+    }
+
+    fn write(&mut self, place: Place, tensor: usize, count: Count) -> Option<()> {
+        if let Place::Memory(memory) = place {
+            let cell = &mut self.cells[memory * self.tensors + tensor];
+            cell.writes = cell.writes.plus(count)?;
+        }
+        Some(())
+    }
+}
+
+/// Counts every access of a block.
+///
+/// Under [`Counting::Physical`] a tile that drains outward is read where it was; Timeloop's rule
+/// leaves that read out. Neither reads a result before its first write.
+///
+/// # Errors
+/// Overflow of 128 bits, or a nest that cannot be counted.
+pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usize) -> Result<Traffic, CountError> {
+    let mut out = Traffic::new(memories, tensors);
+    for transfer in &block.transfers {
+        let words = moved(&block.space, &transfer.loops, &transfer.projection)?;
+        let returned = words.words.saturating_sub(words.distinct);
+        let tensor = transfer.tensor.0;
+        let mut add = || -> Option<()> {
+            let inner = Count::share(words.words, transfer.share)?;
+            match transfer.kind {
+                TransferKind::Fill => {
+                    out.read(transfer.outer?, tensor, inner)?;
+                    out.write(transfer.inner, tensor, inner)
+                }
+                TransferKind::Operand => {
+                    out.read(transfer.inner, tensor, inner)?;
+                    let rest = spilled(words.words, transfer.share)?;
+                    transfer.spill.map_or(Some(()), |s| out.read(s, tensor, rest))
+                }
+                TransferKind::Update => {
+                    let back = Count::share(returned, transfer.share)?;
+                    out.write(transfer.inner, tensor, inner)?;
+                    out.read(transfer.inner, tensor, back)?;
+                    let Some(spill) = transfer.spill else { return Some(()) };
+                    out.write(spill, tensor, spilled(words.words, transfer.share)?)?;
+                    out.read(spill, tensor, spilled(returned, transfer.share)?)
+                }
+                TransferKind::Drain => {
+                    let back = Count::share(returned, transfer.share)?;
+                    let outer = transfer.outer?;
+                    out.write(outer, tensor, inner)?;
+                    out.read(outer, tensor, back)?;
+                    out.write(transfer.inner, tensor, back)?;
+                    if counting == Counting::Physical {
+                        out.read(transfer.inner, tensor, inner)?;
+                    }
+                    Some(())
+                }
+            }
+        };
+        add().ok_or(CountError::Overflow)?;
+    }
+    Ok(out)
+}
+
+fn spilled(words: u128, share: (u64, u64)) -> Option<Count> {
+    Count::share(words, (share.1 - share.0, share.1))
+}
+
+/// Cycles of a block.
+#[derive(Clone, Debug)]
+pub struct BlockCycles {
+    /// By nest and position: cycles in which the Einsum's unit works on it.
+    pub einsums: Vec<Vec<u128>>,
+    /// By array: all its Einsums.
+    pub units: Vec<u128>,
+    /// Cycles of the block, memory aside: the sum over its phases of the slowest unit and of the drains; without
+    /// phases, the slowest unit.
+    pub compute: u128,
+    /// Cycles spent in drains.
+    pub drain: u128,
+    /// Tiles: iterations of the loops that all of the block's Einsums share.
+    pub tiles: u128,
+}
+
+/// Counts the cycles of a block. Partial tiles take a full tile's spatial time.
+///
+/// # Errors
+/// Overflow of 128 bits.
+pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
+    let of = |e: &BoundEinsum| {
+        let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
+        iterations(&block.space, &loops)?.checked_mul(u128::from(e.cycles)).ok_or(CountError::Overflow)
+    };
+    let einsums: Vec<Vec<u128>> =
+        block.nests.iter().map(|n| n.einsums.iter().map(of).collect()).collect::<Result<_, _>>()?;
+    let unit_of = |(n, e): (usize, usize)| block.nests[n].einsums[e].unit;
+    let sum_by_unit = |members: &mut dyn Iterator<Item = (usize, usize)>| {
+        let mut units = vec![0u128; arrays];
+        for at in members {
+            let unit = &mut units[unit_of(at)];
+            *unit = unit.checked_add(einsums[at.0][at.1]).ok_or(CountError::Overflow)?;
+        }
+        Ok::<_, CountError>(units)
+    };
+    let mut all = block.nests.iter().enumerate().flat_map(|(n, nest)| (0..nest.einsums.len()).map(move |e| (n, e)));
+    let units = sum_by_unit(&mut all)?;
+    let mut shared: Vec<_> = block.loops.iter().map(|l| l.cut).collect();
+    if let [only] = block.nests.as_slice() {
+        shared.extend(only.loops.iter().map(|l| l.cut));
+    }
+    let tiles = iterations(&block.space, &shared)?;
+    let (mut compute, mut drain) = (0u128, 0u128);
+    for phase in &block.phases {
+        let slowest = sum_by_unit(&mut phase.einsums.iter().copied())?.into_iter().max().unwrap_or(0);
+        let drained = tiles.checked_mul(u128::from(phase.drain)).ok_or(CountError::Overflow)?;
+        drain = drain.checked_add(drained).ok_or(CountError::Overflow)?;
+        compute = compute.checked_add(slowest).and_then(|c| c.checked_add(drained)).ok_or(CountError::Overflow)?;
+    }
+    if block.phases.is_empty() {
+        compute = units.iter().copied().max().unwrap_or(0);
+    }
+    Ok(BlockCycles { einsums, units, compute, drain, tiles })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn counts_are_exact_fractions() {
+        let third = Count::ratio(1, 3).unwrap();
+        let sum = third.plus(third).unwrap().plus(third).unwrap();
+        assert_eq!(sum, Count::whole(1));
+        assert_eq!(Count::share(1 << 100, (1, 129)).unwrap().times(129).unwrap(), Count::whole(1 << 100));
+        assert_eq!(Count::ratio(5, 2).unwrap().rounded(), 3);
+        assert_eq!(Count::ratio(7, 3).unwrap().rounded(), 2);
+        assert_eq!(Count::ratio(7, 3).unwrap().ceiling(), 3);
+        assert!(Count::ratio(7, 3).unwrap() < Count::ratio(12, 5).unwrap());
+        assert!(Count::whole(u128::MAX).plus(Count::whole(1)).is_none());
+    }
+}

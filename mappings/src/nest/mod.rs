@@ -1,0 +1,20 @@
+//! Exact reuse counting: how often a loop nest runs, and how many words of a tensor move.
+//!
+//! A [`Space`] of ranks is cut by temporal [`Loop`]s, outermost first, into boxes. The box below
+//! all loops, seen through a tensor's [`Projection`], is that tensor's tile. A memory that keeps
+//! the tile remembers the previous one only: unchanged, nothing moves; changed, what is new is
+//! fetched. [`moved`] sums that over all iterations without walking them.
+
+mod condition;
+mod cuts;
+mod error;
+mod moved;
+mod projection;
+mod space;
+mod values;
+
+pub use condition::{Condition, PointTest};
+pub use error::CountError;
+pub use moved::{Moved, footprint, iterations, moved, points};
+pub use projection::{Dim, MAX_DIMS, Projection, Term};
+pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space};

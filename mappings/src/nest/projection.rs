@@ -1,0 +1,342 @@
+use super::{CountError, MAX_RANKS, Space};
+
+/// Most dimensions that a [`Projection`] may have.
+pub const MAX_DIMS: usize = 8;
+
+/// Which word of a tensor a point of the space touches: one value for each dimension.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projection {
+    /// The tensor's dimensions.
+    pub dims: Vec<Dim>,
+}
+
+/// One dimension of a tensor: its coordinate is the sum of the terms (a convolution has two).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dim {
+    /// The summands; none means the constant 0.
+    pub terms: Vec<Term>,
+}
+
+/// A summand of a coordinate: `coefficient * ((x / unit) % modulus)` for coordinate x of the rank.
+///
+/// After a partition of M into M1, M0: m1 has unit M0, m0 has modulus M0. Grouped heads `h / G`
+/// have unit G.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Index of the base rank.
+    pub rank: usize,
+    /// Divisor; 1 for the plain coordinate.
+    pub unit: u64,
+    /// Modulus, if any.
+    pub modulus: Option<u64>,
+    /// Factor, applied last.
+    pub coefficient: u64,
+}
+
+impl Term {
+    /// The plain coordinate of a rank.
+    pub fn plain(rank: usize) -> Self {
+        Self {
+            rank,
+            unit: 1,
+            modulus: None,
+            coefficient: 1,
+        }
+    }
+
+    /// The term's value at coordinate `x` of its rank.
+    pub fn value(&self, x: u64) -> u128 {
+        let digit = (x / self.unit.max(1)) % self.modulus.unwrap_or(u64::MAX).max(1);
+        u128::from(self.coefficient) * u128::from(digit)
+    }
+}
+
+impl Projection {
+    /// The projection onto plain coordinates: one dimension for each rank given.
+    pub fn plain(ranks: &[usize]) -> Self {
+        Self {
+            dims: ranks
+                .iter()
+                .map(|&rank| Dim {
+                    terms: vec![Term::plain(rank)],
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Says that a rank has no term, or a chain no further cut.
+pub(super) const NONE: u8 = u8::MAX;
+
+/// A term of a [`View`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlatTerm {
+    pub rank: u8,
+    pub dim: u8,
+    pub unit: u64,
+    /// `u64::MAX` without a modulus.
+    pub modulus: u64,
+    pub coefficient: u64,
+}
+
+/// A run of consecutive values of a term, before the coefficient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digits {
+    pub start: u64,
+    pub count: u64,
+}
+
+impl FlatTerm {
+    const EMPTY: Self = Self {
+        rank: 0,
+        dim: 0,
+        unit: 1,
+        modulus: u64::MAX,
+        coefficient: 0,
+    };
+
+    /// The values over the coordinates [start, start + len), which lie within one block of the
+    /// term or start where one starts (see [`super::cuts`]).
+    #[inline]
+    pub fn digits(&self, start: u64, len: u64) -> Digits {
+        if self.unit == 1 && self.modulus == u64::MAX {
+            return Digits { start, count: len };
+        }
+        let count = if len <= self.unit {
+            1
+        } else {
+            len.div_ceil(self.unit).min(self.modulus)
+        };
+        let block = if self.unit == 1 {
+            start
+        } else {
+            start / self.unit
+        };
+        Digits {
+            start: if block < self.modulus {
+                block
+            } else {
+                block % self.modulus
+            },
+            count,
+        }
+    }
+
+    /// Length of the blocks after which the values repeat.
+    fn period(&self) -> Option<u64> {
+        (self.modulus != u64::MAX).then(|| self.unit.saturating_mul(self.modulus))
+    }
+
+    /// Lengths of the blocks at whose ends the value steps: the unit, and the period.
+    #[inline]
+    pub fn blocks(&self) -> [u64; 2] {
+        [self.unit, self.period().unwrap_or(u64::MAX)]
+    }
+}
+
+/// A projection in a form without indirection, every rank in one term at most.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    terms: [FlatTerm; MAX_RANKS],
+    len: usize,
+    ends: [u8; MAX_DIMS],
+    dims: usize,
+    of_rank: [u8; MAX_RANKS],
+}
+
+impl View {
+    /// Checks a projection and lays it flat. Digits of one rank that belong together (m1 and m0
+    /// of m, as two dimensions or summed into one) become one term of the whole.
+    pub fn new(space: &Space, projection: &Projection) -> Result<Self, CountError> {
+        if projection.dims.len() > MAX_DIMS {
+            let found = projection.dims.len();
+            return Err(CountError::TooMany {
+                what: "dimensions",
+                found,
+                limit: MAX_DIMS,
+            });
+        }
+        let mut view = Self {
+            terms: [FlatTerm::EMPTY; MAX_RANKS],
+            len: 0,
+            ends: [0; MAX_DIMS],
+            dims: projection.dims.len(),
+            of_rank: [NONE; MAX_RANKS],
+        };
+        for (d, dim) in projection.dims.iter().enumerate() {
+            for term in &dim.terms {
+                let Some(flat) = flatten(space, term, d)? else {
+                    continue;
+                };
+                if view.of_rank[term.rank] != NONE {
+                    return Self::merged(space, projection);
+                }
+                view.push(flat);
+            }
+            view.ends[d] = view.len as u8;
+        }
+        Ok(view)
+    }
+
+    /// Terms of one dimension.
+    #[inline]
+    pub fn dim(&self, d: usize) -> &[FlatTerm] {
+        let start = if d == 0 { 0 } else { self.ends[d - 1] as usize };
+        &self.terms[start..self.ends[d] as usize]
+    }
+
+    /// Number of dimensions.
+    #[inline]
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// The term on a rank.
+    #[inline]
+    pub fn term_of(&self, rank: usize) -> Option<&FlatTerm> {
+        let index = self.of_rank[rank];
+        (index != NONE).then(|| &self.terms[index as usize])
+    }
+
+    fn push(&mut self, term: FlatTerm) {
+        self.of_rank[term.rank as usize] = self.len as u8;
+        self.terms[self.len] = term;
+        self.len += 1;
+    }
+
+    /// The same where a rank occurs more than once.
+    fn merged(space: &Space, projection: &Projection) -> Result<Self, CountError> {
+        let mut dims: Vec<Vec<FlatTerm>> = Vec::with_capacity(projection.dims.len());
+        for (d, dim) in projection.dims.iter().enumerate() {
+            let mut terms = Vec::new();
+            for term in &dim.terms {
+                terms.extend(flatten(space, term, d)?);
+            }
+            dims.push(merge_within(terms));
+        }
+        while let Some((high, low)) = adjacent_digits(&dims) {
+            let upper = dims.swap_remove(high)[0];
+            let lower = &mut dims
+                .iter_mut()
+                .find(|d| d.len() == 1 && follows(&upper, &d[0]))
+                .ok_or(CountError::SharedRank { rank: low })?[0];
+            *lower = FlatTerm {
+                modulus: joined_modulus(&upper, lower),
+                ..*lower
+            };
+        }
+        let mut view = Self {
+            terms: [FlatTerm::EMPTY; MAX_RANKS],
+            len: 0,
+            ends: [0; MAX_DIMS],
+            dims: dims.len(),
+            of_rank: [NONE; MAX_RANKS],
+        };
+        for (d, terms) in dims.iter().enumerate() {
+            for &term in terms {
+                if view.of_rank[term.rank as usize] != NONE {
+                    return Err(CountError::SharedRank {
+                        rank: term.rank as usize,
+                    });
+                }
+                view.push(FlatTerm {
+                    dim: d as u8,
+                    ..term
+                });
+            }
+            view.ends[d] = view.len as u8;
+        }
+        Ok(view)
+    }
+}
+
+/// A term's flat form; none where its value is constant.
+fn flatten(space: &Space, term: &Term, dim: usize) -> Result<Option<FlatTerm>, CountError> {
+    space.check_rank(term.rank)?;
+    if term.unit == 0 {
+        return Err(CountError::Zero {
+            what: "unit",
+            rank: term.rank,
+        });
+    }
+    let modulus = match term.modulus {
+        None => u64::MAX,
+        Some(0) => {
+            return Err(CountError::Zero {
+                what: "modulus",
+                rank: term.rank,
+            });
+        }
+        Some(modulus) => modulus,
+    };
+    let size = space.sizes[term.rank];
+    // Without effect: the coordinate never reaches the modulus.
+    let modulus = if size.div_ceil(term.unit) <= modulus {
+        u64::MAX
+    } else {
+        modulus
+    };
+    if term.coefficient == 0 || modulus == 1 || size <= term.unit {
+        return Ok(None);
+    }
+    if term
+        .coefficient
+        .checked_mul(size)
+        .is_none_or(|reach| reach > 1 << 62)
+    {
+        return Err(CountError::Overflow);
+    }
+    Ok(Some(FlatTerm {
+        rank: term.rank as u8,
+        dim: dim as u8,
+        unit: term.unit,
+        modulus,
+        coefficient: term.coefficient,
+    }))
+}
+
+/// Whether `upper` is the digit above `lower` of the same rank.
+fn follows(upper: &FlatTerm, lower: &FlatTerm) -> bool {
+    upper.rank == lower.rank && lower.period() == Some(upper.unit)
+}
+
+fn joined_modulus(upper: &FlatTerm, lower: &FlatTerm) -> u64 {
+    if upper.modulus == u64::MAX {
+        u64::MAX
+    } else {
+        lower.modulus.saturating_mul(upper.modulus)
+    }
+}
+
+/// Joins digits of one rank that are summed with the weights of their places: `m1 * M0 + m0`.
+fn merge_within(mut terms: Vec<FlatTerm>) -> Vec<FlatTerm> {
+    let joins = |upper: &FlatTerm, lower: &FlatTerm| {
+        follows(upper, lower)
+            && lower.coefficient.checked_mul(lower.modulus) == Some(upper.coefficient)
+    };
+    loop {
+        let found = (0..terms.len()).find_map(|i| {
+            (0..terms.len())
+                .find(|&j| joins(&terms[i], &terms[j]))
+                .map(|j| (i, j))
+        });
+        let Some((i, j)) = found else { return terms };
+        terms[j].modulus = joined_modulus(&terms[i], &terms[j]);
+        terms.remove(i);
+    }
+}
+
+/// Two dimensions that hold adjacent digits of one rank and nothing else: the index of the
+/// dimension with the upper digit, and the rank.
+fn adjacent_digits(dims: &[Vec<FlatTerm>]) -> Option<(usize, usize)> {
+    let single = |d: &&Vec<FlatTerm>| d.len() == 1;
+    dims.iter()
+        .position(|upper| {
+            upper.len() == 1
+                && dims
+                    .iter()
+                    .filter(single)
+                    .any(|lower| follows(&upper[0], &lower[0]))
+        })
+        .map(|high| (high, dims[high][0].rank as usize))
+}

@@ -1,0 +1,253 @@
+//! `nest::moved`, `iterations` and `footprint` against a walk of the loop nest point by point.
+
+use std::collections::BTreeSet;
+
+use einflow_mappings::nest::{
+    CountError, Dim, Loop, Moved, Projection, Space, Term, footprint, iterations, moved, points,
+};
+use proptest::prelude::*;
+
+/// A box: the coordinates [low, high) of each rank.
+type Box = Vec<(u64, u64)>;
+
+/// All boxes below the loops, in the order of their execution.
+fn tiles(sizes: &[u64], loops: &[Loop]) -> Vec<Box> {
+    let mut boxes = vec![sizes.iter().map(|&size| (0, size)).collect::<Box>()];
+    for l in loops {
+        boxes = boxes
+            .into_iter()
+            .flat_map(|whole| {
+                let (low, high) = whole[l.rank];
+                (low..high).step_by(l.step as usize).map(move |at| {
+                    let mut part = whole.clone();
+                    part[l.rank] = (at, high.min(at + l.step));
+                    part
+                })
+            })
+            .collect();
+    }
+    boxes
+}
+
+/// The words that the points of a box touch.
+fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
+    let mut points = vec![vec![]];
+    for &(low, high) in tile {
+        points = points
+            .into_iter()
+            .flat_map(|point| (low..high).map(move |x| [&point[..], &[x]].concat()))
+            .collect();
+    }
+    let word = |point: &Vec<u64>| {
+        let value =
+            |t: &Term| t.coefficient * (point[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX));
+        projection
+            .dims
+            .iter()
+            .map(|d| d.terms.iter().map(value).sum())
+            .collect()
+    };
+    points.iter().map(word).collect()
+}
+
+fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection) -> (Moved, u128) {
+    let mut found = Moved::default();
+    let (mut before, mut ever) = (None, BTreeSet::new());
+    let all = tiles(sizes, loops);
+    for tile in &all {
+        let now = words(tile, projection);
+        if before.as_ref() != Some(&now) {
+            found.tiles += 1;
+        }
+        found.words += now
+            .iter()
+            .filter(|w| {
+                before
+                    .as_ref()
+                    .is_none_or(|b: &BTreeSet<_>| !b.contains(*w))
+            })
+            .count() as u128;
+        ever.extend(now.iter().cloned());
+        before = Some(now);
+    }
+    found.distinct = ever.len() as u128;
+    (found, all.len() as u128)
+}
+
+fn check(sizes: &[u64], loops: &[Loop], projection: &Projection) {
+    let space = Space::new(sizes);
+    let (expected, count) = walked(sizes, loops, projection);
+    assert_eq!(
+        moved(&space, loops, projection),
+        Ok(expected),
+        "{sizes:?} {loops:?} {projection:?}"
+    );
+    assert_eq!(iterations(&space, loops), Ok(count), "{sizes:?} {loops:?}");
+    assert_eq!(
+        points(&space),
+        Ok(sizes.iter().map(|&s| u128::from(s)).product())
+    );
+    let largest = tiles(sizes, loops)
+        .iter()
+        .map(|t| words(t, projection).len())
+        .max();
+    let extents: Vec<u64> = (0..sizes.len())
+        .map(|r| {
+            loops
+                .iter()
+                .filter(|l| l.rank == r)
+                .map(|l| l.step)
+                .fold(sizes[r], u64::min)
+        })
+        .collect();
+    assert_eq!(
+        footprint(&space, &extents, projection),
+        largest.unwrap_or(0) as u128
+    );
+}
+
+/// Plain dimensions: sizes of up to four ranks, any loops over them, any subset of them.
+fn nests(max: u64, ranks: usize) -> impl Strategy<Value = (Vec<u64>, Vec<Loop>)> {
+    prop::collection::vec(1..=max, 1..=ranks).prop_flat_map(move |sizes| {
+        let loops = prop::collection::vec((0..sizes.len(), 1..=max), 0..=6).prop_map(|loops| {
+            loops
+                .into_iter()
+                .map(|(rank, step)| Loop { rank, step })
+                .collect()
+        });
+        (Just(sizes), loops)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn plain_dimensions((sizes, loops) in nests(7, 4), mask in 0_usize..16) {
+        let ranks: Vec<usize> = (0..sizes.len()).filter(|r| mask >> r & 1 == 1).collect();
+        check(&sizes, &loops, &Projection::plain(&ranks));
+    }
+
+    /// Convolutions: every rank in one of two dimensions, with a coefficient of 0 to 4.
+    #[test]
+    fn sums_of_terms((sizes, loops) in nests(6, 4), which in prop::collection::vec((0_usize..3, 0_u64..5), 4)) {
+        let mut dims = vec![Dim::default(); 2];
+        for (rank, &(dim, coefficient)) in which.iter().enumerate().take(sizes.len()) {
+            if dim < 2 {
+                dims[dim].terms.push(Term { coefficient, ..Term::plain(rank) });
+            }
+        }
+        check(&sizes, &loops, &Projection { dims });
+    }
+
+    /// Quotients and remainders; steps are made to align with them, unit by unit.
+    #[test]
+    fn digits(
+        sizes in prop::collection::vec(1_u64..=14, 3),
+        parts in prop::collection::vec((1_u64..=3, 1_u64..=3, 0_usize..4, 1_u64..3), 3),
+        raw in prop::collection::vec((0_usize..3, 0_usize..6), 0..=5),
+        sum in any::<bool>(),
+    ) {
+        let steps = |rank: usize, pick: usize| {
+            let (unit, modulus, ..) = parts[rank];
+            let block = unit * modulus;
+            [1, unit, unit * modulus, block * 2, block * 3, if modulus == 3 { unit } else { block * 4 }][pick]
+        };
+        let loops: Vec<Loop> = raw.iter().map(|&(rank, pick)| Loop { rank, step: steps(rank, pick) }).collect();
+        let mut dims = vec![Dim::default()];
+        for (rank, &(unit, modulus, kind, coefficient)) in parts.iter().enumerate() {
+            let term = Term { rank, unit: 1, modulus: None, coefficient };
+            let low = Term { modulus: Some(unit), ..term };
+            let mid = Term { unit, modulus: Some(modulus), ..term };
+            let high = Term { unit: unit * modulus, ..term };
+            let terms = match kind {
+                0 => vec![mid],
+                1 if rank < 1 => vec![high, low, mid],
+                2 => vec![mid, high],
+                _ => vec![low],
+            };
+            if sum && terms.len() == 1 {
+                dims[0].terms.extend(terms);
+            } else {
+                dims.extend(terms.into_iter().map(|t| Dim { terms: vec![t] }));
+            }
+        }
+        check(&sizes, &loops, &Projection { dims });
+    }
+}
+
+#[test]
+fn steps_across_blocks_are_refused() {
+    let thirds = Projection {
+        dims: vec![Dim {
+            terms: vec![Term {
+                unit: 4,
+                ..Term::plain(0)
+            }],
+        }],
+    };
+    let space = Space::new([12]);
+    assert_eq!(
+        moved(&space, &[Loop::new(0, 6)], &thirds),
+        Err(CountError::Unaligned {
+            rank: 0,
+            step: 6,
+            unit: 4
+        })
+    );
+    assert_eq!(
+        moved(&space, &[Loop::new(0, 3)], &thirds),
+        Err(CountError::Unaligned {
+            rank: 0,
+            step: 3,
+            unit: 4
+        })
+    );
+    assert!(moved(&space, &[Loop::new(0, 2)], &thirds).is_ok());
+}
+
+#[test]
+fn wrong_input_is_an_error() {
+    let space = Space::new([4, 4]);
+    let plain = Projection::plain(&[0]);
+    assert_eq!(
+        moved(&space, &[Loop::new(2, 1)], &plain),
+        Err(CountError::NoSuchRank { rank: 2, ranks: 2 })
+    );
+    assert_eq!(
+        moved(&space, &[Loop::new(0, 0)], &plain),
+        Err(CountError::Zero {
+            what: "step",
+            rank: 0
+        })
+    );
+    assert!(matches!(
+        moved(&space, &[], &Projection::plain(&[0, 0])),
+        Err(CountError::SharedRank { rank: 0 })
+    ));
+    assert!(matches!(
+        points(&Space::new([1 << 60; 3])),
+        Err(CountError::Overflow)
+    ));
+    assert!(moved(&space, &[Loop::new(0, 1); 17], &plain).is_err());
+    assert_eq!(
+        moved(&Space::new([0, 4]), &[], &plain),
+        Ok(Moved::default())
+    );
+}
+
+/// FuseMax's nest at 1000 tokens: b, h -> p2 -> m1 -> p1 with tiles of 256; K's tile of 256 by 64
+/// is fetched once for each (b, h, p2, m1), the last one short.
+#[test]
+fn long_nest_in_closed_form() {
+    let (b, h, p, m, e) = (0, 1, 2, 3, 4);
+    let space = Space::new([64, 12, 1000, 1000, 64]);
+    let loops =
+        [(b, 1), (h, 1), (p, 512), (m, 256), (p, 256)].map(|(rank, step)| Loop { rank, step });
+    let k = moved(&space, &loops, &Projection::plain(&[b, h, e, m])).unwrap();
+    assert_eq!(k.words, 64 * 12 * 2 * 1000 * 64);
+    assert_eq!(k.tiles, 64 * 12 * 2 * 4);
+    let q = moved(&space, &loops, &Projection::plain(&[b, h, e, p])).unwrap();
+    assert_eq!(q.words, 64 * 12 * 4 * 1000 * 64);
+    assert_eq!(iterations(&space, &loops), Ok(64 * 12 * 2 * 4 * 2));
+}

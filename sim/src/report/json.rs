@@ -1,0 +1,84 @@
+use serde_json::{Map, Value, json};
+
+use super::Report;
+
+fn whole(value: u128) -> Value {
+    // Exact: the number type keeps the digits as they are.
+    serde_json::from_str(&value.to_string()).unwrap_or(Value::Null)
+}
+
+impl Report {
+    /// The report as one JSON object; integers are written exactly.
+    pub fn to_json(&self) -> Value {
+        let (read, write, total) = self.dram_bytes();
+        let mut utilization = Map::new();
+        let mut by_einsum = Map::new();
+        for unit in self.units.keys() {
+            utilization.insert(unit.clone(), json!(self.utilization(unit)));
+            by_einsum.insert(unit.clone(), json!(self.utilization_by_einsum(unit)));
+        }
+        let mut traffic = Map::new();
+        for (memory, tensors) in &self.traffic {
+            let cells: Map<String, Value> = tensors
+                .iter()
+                .map(|(tensor, a)| {
+                    (tensor.clone(), json!({"read": whole(a.reads.rounded()), "write": whole(a.writes.rounded())}))
+                })
+                .collect();
+            traffic.insert(memory.clone(), Value::Object(cells));
+        }
+        let occupancy: Map<String, Value> = self.occupancy.iter().map(|(m, b)| (m.clone(), whole(*b))).collect();
+        let mut areas = Map::new();
+        for item in &self.area {
+            areas.insert(item.component.clone(), json!(item.count as f64 * item.area));
+        }
+        let blocks: Vec<Value> = self
+            .blocks
+            .iter()
+            .map(|b| {
+                let memory: Map<String, Value> =
+                    b.memory.iter().map(|(m, t)| (m.clone(), json!(t.as_f64() / self.clock))).collect();
+                json!({
+                    "name": b.name,
+                    "seconds": b.time.as_f64() / self.clock,
+                    "compute_cycles": whole(b.compute),
+                    "compute_seconds": b.compute as f64 / self.clock,
+                    "memory_seconds": memory,
+                    "bottleneck": b.bottleneck,
+                })
+            })
+            .collect();
+        let mut inputs = Map::new();
+        inputs.insert("workload".into(), json!(self.inputs.workload));
+        inputs.insert("model".into(), json!(self.inputs.model));
+        inputs.insert("length".into(), json!(self.inputs.length));
+        inputs.insert("accelerator".into(), json!(self.inputs.accelerator));
+        inputs.insert("mapping".into(), json!(self.inputs.mapping));
+        inputs.insert("engine".into(), json!(self.inputs.engine));
+        for (name, size) in &self.inputs.sizes {
+            inputs.insert(name.clone(), json!(size));
+        }
+        let compute: u128 = self.blocks.iter().map(|b| b.compute).sum();
+        json!({
+            "cycles": whole(self.cycles()),
+            "seconds": self.seconds(),
+            "dram_bytes": {"read": whole(read), "write": whole(write), "total": whole(total)},
+            "energy_pj": {"total": self.energy_pj(), "by_component": self.energy_by_component()},
+            "area_um2": self.area_um2(),
+            "area": {"arrays_um2": self.array_area_um2(None), "by_component_um2": areas},
+            "utilization": utilization,
+            "utilization_by_einsum": by_einsum,
+            "traffic": traffic,
+            "occupancy_bytes": occupancy,
+            "bottleneck": self.bottleneck(),
+            "compute_seconds": compute as f64 / self.clock,
+            "lower_bound": {
+                "compute_seconds": self.lower_bound.compute_seconds,
+                "dram_bytes": whole(self.lower_bound.dram_bytes),
+            },
+            "blocks": blocks,
+            "uncharged": self.uncharged,
+            "inputs": inputs,
+        })
+    }
+}

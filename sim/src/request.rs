@@ -1,0 +1,196 @@
+//! A run: what to run, and running it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use einflow_arch::Accelerator;
+use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
+use einflow_spec::{Problem, Problems, did_you_mean};
+
+use crate::{
+    analytic,
+    catalog::Catalog,
+    report::{Report, combine},
+};
+
+/// What computes the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Action counts from loop-nest reuse, time by phases.
+    #[default]
+    Analytic,
+}
+
+impl Engine {
+    /// The engine of that name.
+    ///
+    /// # Errors
+    /// What is known instead.
+    pub fn named(name: &str) -> Result<Self, Problem> {
+        match name {
+            "analytic" => Ok(Engine::Analytic),
+            _ => Err(Problem::nowhere(format!("there is no engine `{name}`")).help(did_you_mean(name, ["analytic"]))),
+        }
+    }
+}
+
+/// Whose accounting an accelerator file stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accounting {
+    /// Every action charged.
+    #[default]
+    Correct,
+    /// As the published tables have it: the mapping's `published` accelerator.
+    Published,
+}
+
+/// The mapping of the layers around attention.
+pub const LINEAR_MAPPINGS: [&str; 2] = ["projections", "ffn"];
+
+/// One run.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The cascade; the mapping's where `None`.
+    pub workload: Option<String>,
+    /// The model that gives the sizes.
+    pub model: Option<String>,
+    /// The sequence length.
+    pub length: Option<u64>,
+    /// Sizes besides the model's, or in its place.
+    pub sizes: BTreeMap<String, u64>,
+    /// The accelerator; the mapping's where `None`.
+    pub accelerator: Option<String>,
+    /// The mapping.
+    pub mapping: String,
+    /// Fields of the accelerator to replace: path, value.
+    pub overrides: Vec<(String, f64)>,
+    /// The engine.
+    pub engine: Engine,
+    /// Whose accounting.
+    pub accounting: Accounting,
+    /// Whether the linear layers are added.
+    pub end_to_end: bool,
+    /// The folder of the file that names the others.
+    pub beside: Option<PathBuf>,
+}
+
+impl Request {
+    /// Reads the files and lays the cascade on the accelerator.
+    ///
+    /// # Errors
+    /// Every mistake in the files, or why the mapping is illegal.
+    pub fn bind(&self, catalog: &Catalog) -> Result<MappedCascade, Problems> {
+        self.bind_mapping(catalog, &self.mapping)
+    }
+
+    fn bind_mapping(&self, catalog: &Catalog, mapping: &str) -> Result<MappedCascade, Problems> {
+        let beside = self.beside.as_deref();
+        let mut problems = Problems::new();
+        let spec = problems.absorb(catalog.mapping(mapping, beside));
+        let given = problems.absorb(self.given(catalog));
+        let accelerator = match &spec {
+            Some(spec) => problems.absorb(self.accelerator(catalog, spec)),
+            None => None,
+        };
+        let cascade = match (&spec, &self.workload) {
+            // The layers around attention bring their own cascades.
+            (Some(_), Some(name)) if mapping == self.mapping => problems.absorb(catalog.cascade(name, beside)),
+            (Some(spec), _) => problems.absorb(named_in(spec, catalog, &|c, n, b| c.cascade(n, b), &spec.workload)),
+            (None, _) => None,
+        };
+        let (Some(spec), Some(given), Some(accelerator), Some(cascade)) = (spec, given, accelerator, cascade) else {
+            return Err(problems);
+        };
+        bind(&cascade, &accelerator, &spec, &given)
+    }
+
+    fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
+        let mut given = match (&self.model, self.length) {
+            (Some(model), Some(length)) => catalog.model(model, self.beside.as_deref())?.sizes(length),
+            (Some(_), None) => {
+                return Err(Problem::nowhere("a model needs a length").help("give one such as 64K").into());
+            }
+            (None, length) => {
+                let ranks = ["M", "P"].map(|r| length.map(|l| (r.to_string(), l)));
+                ranks.into_iter().flatten().collect()
+            }
+        };
+        given.extend(self.sizes.iter().map(|(k, v)| (k.clone(), *v)));
+        Ok(given)
+    }
+
+    fn accelerator(&self, catalog: &Catalog, spec: &MappingSpec) -> Result<Arc<Accelerator>, Problems> {
+        let beside = self.beside.as_deref();
+        let found = match (&self.accelerator, self.accounting) {
+            (Some(name), _) => catalog.accelerator(name, beside)?,
+            (None, accounting) => {
+                let name = match accounting {
+                    Accounting::Published => spec.published.as_ref(),
+                    Accounting::Correct => spec.accelerator.as_ref(),
+                };
+                let Some(name) = name else {
+                    let what = if accounting == Accounting::Published { "published accounting" } else { "accelerator" };
+                    return Err(Problem::nowhere(format!("mapping {} names no {what}", spec.name))
+                        .help("name an accelerator with --accelerator")
+                        .into());
+                };
+                named_in(spec, catalog, &|c, n, b| c.accelerator(n, b), name)?
+            }
+        };
+        if self.overrides.is_empty() {
+            return Ok(found);
+        }
+        let mut changed = (*found).clone();
+        for (path, value) in &self.overrides {
+            changed = changed.with_override(path, *value)?;
+        }
+        Ok(Arc::new(changed))
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Every mistake in the files, why the mapping is illegal, or a count beyond 128 bits.
+    pub fn run(&self, catalog: &Catalog) -> Result<Report, Problems> {
+        let mut reports = vec![self.evaluate(&self.bind(catalog)?)?];
+        if self.end_to_end {
+            for mapping in LINEAR_MAPPINGS {
+                reports.push(self.evaluate(&self.bind_mapping(catalog, mapping)?)?);
+            }
+        }
+        combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
+    }
+
+    fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
+        let mut report = match self.engine {
+            Engine::Analytic => analytic::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?,
+        };
+        report.inputs.model.clone_from(&self.model);
+        report.inputs.length = self.length;
+        Ok(report)
+    }
+}
+
+/// Loads what a mapping file names; a failure points into the mapping file.
+fn named_in<T>(
+    spec: &MappingSpec,
+    catalog: &Catalog,
+    load: &dyn Fn(&Catalog, &str, Option<&Path>) -> Result<Arc<T>, Problems>,
+    name: &einflow_mappings::spec::Name,
+) -> Result<Arc<T>, Problems> {
+    let folder = PathBuf::from(spec.source.name());
+    let beside = folder.parent().filter(|f| !f.as_os_str().is_empty() && f.is_dir());
+    load(catalog, &name.text, beside).map_err(|problems| {
+        let mut out = Problems::new();
+        for problem in problems.iter() {
+            out.push(match &problem.place {
+                Some(_) => problem.clone(),
+                None => Problem { place: Some((spec.source.clone(), name.span)), ..problem.clone() },
+            });
+        }
+        out
+    })
+}
