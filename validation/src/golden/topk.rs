@@ -1,11 +1,13 @@
 //! Attention over the best keys only (Gupta et al., "Memory-efficient Transformers via Top-k
 //! Attention", 2021; retrieval attention selects the same way).
 
+use std::cmp::Ordering;
+
 use nalgebra::DMatrix;
 
 use super::softmax::softmax;
 
-/// The `count` keys of largest `selector_p . key_m` for each query, best first; of equal scores the
+/// The `count` keys of largest `q_p . k_m` for each query (a column of `q`), best first; of equal scores the
 /// earlier key. A score of -inf is a score.
 pub fn select(q: &DMatrix<f64>, k: &DMatrix<f64>, count: usize) -> Vec<Vec<usize>> {
     (0..q.ncols())
@@ -13,7 +15,7 @@ pub fn select(q: &DMatrix<f64>, k: &DMatrix<f64>, count: usize) -> Vec<Vec<usize
             let score = |m: usize| q.column(p).dot(&k.column(m));
             let mut order: Vec<usize> = (0..k.ncols()).collect();
             // A stable sort leaves the earlier of two equals in front.
-            order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+            order.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
             order.truncate(count);
             order
         })

@@ -1,0 +1,272 @@
+//! The `npyz` crate is the second opinion on the format.
+
+use npyz::{NpyFile, Order, WriterBuilder};
+
+use super::*;
+
+fn npz_of(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        let options = SimpleFileOptions::default().compression_method(method);
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// One `.npy` file with this header (padding and all) and data.
+fn npy_of(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+fn say(header: &str, data: &[u8]) -> String {
+    let bytes = npz_of(
+        &[("Q.npy", &npy_of(header, data))],
+        CompressionMethod::Stored,
+    );
+    parse("in.npz", &bytes).unwrap_err().to_string()
+}
+
+fn by_npyz<T: npyz::Serialize>(
+    descr: &str,
+    order: Order,
+    values: impl Iterator<Item = T>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let options = npyz::WriteOptions::new().dtype(npyz::DType::new_scalar(descr.parse().unwrap()));
+    let mut writer = options
+        .shape(&[2, 3, 4])
+        .order(order)
+        .writer(&mut bytes)
+        .begin_nd()
+        .unwrap();
+    writer.extend(values).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn what_npyz_writes_is_read() {
+    let values: Vec<f64> = (0..24).map(|i| f64::from(i) / 8.0 - 1.0).collect();
+    for order in [Order::C, Order::Fortran] {
+        for descr in ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"] {
+            let bytes = match &descr[1..] {
+                "f2" => by_npyz(descr, order, values.iter().map(|x| f16::from_f64(*x))),
+                "f4" => by_npyz(descr, order, values.iter().map(|x| *x as f32)),
+                _ => by_npyz(descr, order, values.iter().copied()),
+            };
+            for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+                let read = parse("in.npz", &npz_of(&[("K.npy", &bytes)], method)).unwrap();
+                let stored = &read["K"];
+                assert_eq!(stored.array.shape, [2, 3, 4]);
+                assert_eq!(stored.element.name(), &descr[1..]);
+                for (place, found) in stored.array.data.iter().enumerate() {
+                    let (i, j, k) = (place / 12, place / 4 % 3, place % 4);
+                    let expected = match order {
+                        Order::C => values[place],
+                        Order::Fortran => values[i + 2 * j + 6 * k],
+                    };
+                    assert_eq!(*found, expected, "{descr} {order:?} {place}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn npyz_reads_what_is_written() {
+    let array = Array::new([2, 3], [0.5, -1.0, 2.0, f64::NEG_INFINITY, 65504.0, 0.0]);
+    let row = Array::new([3], [1.0, 2.0, 3.0]);
+    let scalar = Array::new([], [7.0]);
+    let write_all = || {
+        write([
+            ("A", &array, Element::F2),
+            ("B", &array, Element::F4),
+            ("C", &array, Element::F8),
+            ("R", &row, Element::F8),
+            ("S", &scalar, Element::F4),
+        ])
+        .unwrap()
+    };
+    let bytes = write_all();
+    assert_eq!(bytes, write_all());
+    let mut zip = ZipArchive::new(Cursor::new(&bytes)).unwrap();
+    let mut raw = |name: &str| {
+        let mut entry = Vec::new();
+        zip.by_name(name).unwrap().read_to_end(&mut entry).unwrap();
+        // numpy maps files into memory and wants the data aligned.
+        let header = usize::from(u16::from_le_bytes([entry[8], entry[9]]));
+        assert_eq!((10 + header) % 64, 0);
+        entry
+    };
+    let c = raw("C.npy");
+    let npy = NpyFile::new(&c[..]).unwrap();
+    assert_eq!((npy.shape(), npy.order()), ([2, 3].as_slice(), Order::C));
+    assert_eq!(npy.into_vec::<f64>().unwrap(), array.data);
+    let b: Vec<f32> = NpyFile::new(&raw("B.npy")[..]).unwrap().into_vec().unwrap();
+    assert_eq!(
+        b.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(),
+        array.data
+    );
+    let a: Vec<f16> = NpyFile::new(&raw("A.npy")[..]).unwrap().into_vec().unwrap();
+    assert_eq!(a.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), array.data);
+    assert_eq!(NpyFile::new(&raw("R.npy")[..]).unwrap().shape(), [3]);
+    assert_eq!(NpyFile::new(&raw("S.npy")[..]).unwrap().shape().len(), 0);
+    let back = parse("out.npz", &bytes).unwrap();
+    assert_eq!(back["A"].array, array);
+    assert_eq!(back["S"].array, scalar);
+}
+
+#[test]
+fn wrong_headers_say_what_is_wrong() {
+    let check = |header: &str, data: usize, expected: &str| {
+        let found = say(header, &vec![0; data]);
+        assert_eq!(found, format!("the array `Q` of in.npz: {expected}"));
+    };
+    let float =
+        |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+    check(
+        &float("(2, 3)"),
+        23,
+        "its shape [2, 3] of f4 needs 24 bytes of data, found 23",
+    );
+    check(
+        &float("(2, 3)"),
+        25,
+        "its shape [2, 3] of f4 needs 24 bytes of data, found more",
+    );
+    check(
+        &float("(4294967296, 4294967296, 4294967296)"),
+        0,
+        "its shape [4294967296, 4294967296, 4294967296] is beyond 268435456 elements",
+    );
+    check(
+        &float("(99999999999999999999999,)"),
+        0,
+        "its header is wrong at `99999999999999999999`",
+    );
+    check(&float("(-1,)"), 0, "its header is wrong at `-1,), }\\n`");
+    let typed =
+        |descr: &str| format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,), }}");
+    check(
+        &typed("'<i8'"),
+        8,
+        "its elements are of type `<i8` (integers); f2, f4 and f8 are accepted",
+    );
+    check(
+        &typed("'|O'"),
+        8,
+        "its elements are of type `|O` (Python objects); f2, f4 and f8 are accepted",
+    );
+    check(
+        &typed("'<f16'"),
+        16,
+        "its elements are of type `<f16`; f2, f4 and f8 are accepted",
+    );
+    check(
+        &typed("'é'"),
+        16,
+        "its elements are of type `é`; f2, f4 and f8 are accepted",
+    );
+    check(
+        &typed("[('a', '<f4')]"),
+        4,
+        "its elements are records; arrays of f2, f4 or f8 are accepted",
+    );
+    check(
+        "{'descr': '<f4', 'shape': (1,)}",
+        4,
+        "its header lacks one of `descr`, `fortran_order`, `shape`",
+    );
+    check("{'descr': '<f4", 4, "its header is wrong at `<f4`");
+    check("", 4, "its header ends early");
+    check(
+        &"(".repeat(60_000),
+        4,
+        "its header is wrong at `((((((((((((((((((((`",
+    );
+}
+
+#[test]
+fn wrong_files_say_what_is_wrong() {
+    let one = npz_of(
+        &[("Q.npy", b"something else"), ("notes.txt", b"hello")],
+        CompressionMethod::Stored,
+    );
+    let found = parse("in.npz", &one).unwrap_err().to_string();
+    let expected = "the array `Q` of in.npz: it does not begin like an .npy file\n\
+                    in.npz holds `notes.txt`, which is no array (every file in it ends in .npy)";
+    assert_eq!(found, expected);
+    let found = parse("in.npz", b"").unwrap_err().to_string();
+    assert!(
+        found.starts_with("in.npz is no whole .npz file: "),
+        "{found}"
+    );
+    let found = read(Path::new("/nonexistent/in.npz"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        found.starts_with("cannot read /nonexistent/in.npz: "),
+        "{found}"
+    );
+    // Version 2 headers claim up to 4 GiB.
+    let long = npz_of(
+        &[("Q.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff")],
+        CompressionMethod::Stored,
+    );
+    let found = parse("in.npz", &long).unwrap_err().to_string();
+    assert_eq!(
+        found,
+        "the array `Q` of in.npz: its header claims 4294967295 bytes, more than 65536"
+    );
+}
+
+#[test]
+fn every_truncated_file_is_an_error() {
+    let array = Array::new([3, 2], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let bytes = write([("Q", &array, Element::F4), ("K", &array, Element::F8)]).unwrap();
+    for length in 0..bytes.len() {
+        assert!(
+            parse("in.npz", &bytes[..length]).is_err(),
+            "{length} of {}",
+            bytes.len()
+        );
+    }
+    // The `.npy` files themselves, cut inside a whole archive.
+    let npy = npy(&array, Element::F4);
+    for length in 0..npy.len() {
+        let cut = npz_of(&[("Q.npy", &npy[..length])], CompressionMethod::Stored);
+        let message = parse("in.npz", &cut).unwrap_err().to_string();
+        assert!(
+            message.starts_with("the array `Q` of in.npz: its "),
+            "{length}: {message}"
+        );
+    }
+}
+
+/// A changed byte is noticed or changes nothing that matters; it never panics.
+#[test]
+fn no_changed_byte_panics() {
+    let array = Array::new([3], [1.0, 2.0, 3.0]);
+    let plain = write([("Q", &array, Element::F4)]).unwrap();
+    let packed = npz_of(
+        &[("Q.npy", &npy(&array, Element::F8))],
+        CompressionMethod::Deflated,
+    );
+    for bytes in [plain, packed] {
+        for at in 0..bytes.len() {
+            for change in [0x01, 0x10, 0x80, 0xff] {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= change;
+                if let Ok(arrays) = parse("in.npz", &wrong) {
+                    // The checksum guards the data.
+                    assert!(arrays.values().all(|s| s.array == array), "{at} {change}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The reference interpreter: the value of every tensor of a cascade, for given inputs.
+//!
+//! It is the definition of what a cascade means, and what the engines' values are compared with.
+//!
+//! # Arithmetic
+//! Inputs are rounded to the number format. Each operator of a map expression is computed and
+//! rounded in the accumulator's format, a product and the sum that takes it as two operators (no
+//! fused multiply-add). Reductions accumulate in ascending coordinate order (the reduced ranks in
+//! their order in the Einsum, the last one fastest) in the accumulator's format, and the value that
+//! populates the output is rounded to the number format. Coordinates that a top-k populates are
+//! whole numbers and not rounded. Elementary functions are those of the `libm` crate, so results do
+//! not depend on the platform.
+//!
+//! # Emptiness
+//! A point of the iteration space is visited where every condition holds and every operand that
+//! carries all of the Einsum's ranks is non-empty there. At a visited point a product or quotient
+//! with an empty operand is empty, a sum, difference, maximum or minimum skips an empty operand, and a
+//! division by zero is empty. An element-wise Einsum leaves its other points empty; a reduction
+//! over no points gives its identity (0, -inf, +inf), except where a condition on the coordinates
+//! of the output alone fails: there it is empty. A read outside a tensor is empty. `-inf - -inf` is
+//! -inf here, so that its exponential is 0 and a fully masked row of softmax comes out as 0.
+
+mod array;
+mod error;
+mod index;
+mod lanes;
+mod layout;
+mod ops;
+mod plan;
+mod run;
+mod schedule;
+
+use std::collections::BTreeMap;
+
+pub use array::Array;
+pub use error::Error;
+pub use ops::{binary, unary};
+
+use crate::cascade::{Cascade, Sizes, TensorId, TensorKind};
+use crate::format::Format;
+use layout::Layouts;
+use plan::Plan;
+use run::Machine;
+
+/// A tensor of more elements than this (2 GiB of `f64`) is refused.
+pub const MAX_ELEMENTS: usize = 1 << 28;
+
+/// How to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The format of every tensor.
+    pub format: Format,
+    /// The format of operators and of the sums, maxima and minima of reductions.
+    pub accumulator: Format,
+    /// Whether NaN is accepted in an input.
+    pub allow_nan: bool,
+    /// Whether every tensor is returned, rather than the outputs only.
+    pub every_tensor: bool,
+}
+
+impl Options {
+    /// Computing in `format` with its default accumulator; NaN refused, outputs only.
+    pub fn new(format: Format) -> Self {
+        let accumulator = format.default_accumulator();
+        Self {
+            format,
+            accumulator,
+            allow_nan: false,
+            every_tensor: false,
+        }
+    }
+}
+
+/// Computes the outputs of `cascade` (with [`Options::every_tensor`] all its tensors), by name.
+///
+/// An input's axes are its ranks in declared order, behind any number of the cascade's batch ranks
+/// (the innermost ones), the same for all inputs that carry any; an input that carries none is
+/// shared by the whole batch. Outputs carry the batch ranks in front. An iterative rank's axis is
+/// one longer than the rank and begins with the initial value.
+///
+/// `sizes` must hold every rank and parameter of the cascade; batch ranks may be left out.
+///
+/// # Errors
+/// A missing, unknown or wrongly shaped input, NaN in an input, a size that is missing or zero, a
+/// tensor larger than [`MAX_ELEMENTS`], an index expression that divides by zero or overflows.
+pub fn interpret(
+    cascade: &Cascade,
+    sizes: &Sizes,
+    inputs: &BTreeMap<String, Array>,
+    options: &Options,
+) -> Result<BTreeMap<String, Array>, Error> {
+    let layouts = Layouts::new(cascade, sizes, inputs)?;
+    if !options.allow_nan {
+        inputs
+            .iter()
+            .try_for_each(|(name, array)| layout::check_numbers(name, array))?;
+    }
+    let components = schedule::components(cascade)?;
+    let mut plans = Vec::with_capacity(components.len());
+    for component in &components {
+        let plan = |&einsum| Plan::new(cascade, sizes, &layouts, einsum, component.iterative);
+        plans.push(
+            component
+                .einsums
+                .iter()
+                .map(plan)
+                .collect::<Result<Vec<_>, _>>()?,
+        );
+    }
+
+    let mut machine = Machine::new(cascade.tensors.len(), options);
+    for (t, tensor) in cascade.tensors.iter().enumerate() {
+        if tensor.kind == TensorKind::Input
+            && let Some(array) = inputs.get(&tensor.name)
+        {
+            machine.load_input(t, tensor.coordinates_of.is_some(), array);
+        }
+    }
+    let last_use = schedule::last_uses(cascade, &components);
+    for (i, (component, plans)) in components.iter().zip(&plans).enumerate() {
+        for (einsum, plan) in component.einsums.iter().zip(plans) {
+            machine.prepare(plan, cascade.einsum(*einsum).initial);
+        }
+        for step in 0..component
+            .iterative
+            .map_or(1, |(_, rank)| layouts.extent(rank))
+        {
+            for plan in plans {
+                machine.execute(plan, component.iterative.map(|_| step))?;
+            }
+        }
+        for (t, last) in last_use.iter().enumerate() {
+            if *last == Some(i) && !options.every_tensor && !cascade.outputs.contains(&TensorId(t))
+            {
+                machine.release(t);
+            }
+        }
+    }
+
+    let mut results = BTreeMap::new();
+    for (t, tensor) in cascade.tensors.iter().enumerate() {
+        let wanted = options.every_tensor || cascade.outputs.contains(&TensorId(t));
+        if wanted && let Some(array) = machine.take(t, layouts.tensors[t].shape.clone()) {
+            results.insert(tensor.name.clone(), array);
+        }
+    }
+    Ok(results)
+}

@@ -1,0 +1,414 @@
+//! An Einsum compiled for given sizes: loops, linear forms and a list of operations.
+
+use einflow_spec::Problem;
+use einflow_spec::expr::Expr;
+
+use super::Error;
+use super::index::{Affine, Scope, Test, Tree};
+use super::layout::{Layout, Layouts};
+use super::ops;
+use crate::cascade::{
+    Cascade, Einsum, EinsumId, Function, Index, Map, RankId, Reduce, Sizes, TensorId,
+};
+
+/// How to reach an element of a tensor from the loops' variables.
+pub(super) struct Access {
+    /// Index in [`Cascade::tensors`].
+    pub tensor: usize,
+    /// The place in the data, over all axes whose index is linear.
+    pub place: Affine,
+    /// Linear indices that may lie outside `0..length`.
+    pub checks: Vec<(Affine, i64)>,
+    /// Indices that are not linear.
+    pub others: Vec<OtherIndex>,
+    /// Whether its emptiness makes the whole point unvisited: it carries all ranks of the Einsum.
+    pub required: bool,
+}
+
+/// An index that is not linear in the loops' variables.
+pub(super) struct OtherIndex {
+    /// How it is computed.
+    pub source: IndexSource,
+    /// Length of the axis.
+    pub length: i64,
+    /// How far apart neighbours lie.
+    pub stride: i64,
+    /// Whether it changes along the innermost loop.
+    pub inner: bool,
+}
+
+/// Where an index comes from.
+pub(super) enum IndexSource {
+    /// An expression with `/`, `%`, `min` and the like.
+    Tree(Tree),
+    /// An element of an index tensor.
+    Gather(Access),
+}
+
+/// An operation of the map step; operands are earlier nodes.
+pub(super) enum Node {
+    /// A number.
+    Constant(f64),
+    /// Index into [`Plan::reads`].
+    Read(usize),
+    /// A coordinate or size.
+    Coordinate(Tree),
+    /// A function of one operand.
+    Unary(fn(f64) -> f64, usize),
+    /// A function of two operands.
+    Binary(Function, fn(f64, f64) -> f64, usize, usize),
+}
+
+/// The reduce step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduction {
+    /// One point for each output point.
+    None,
+    /// Sum.
+    Sum,
+    /// Largest.
+    Max,
+    /// Smallest.
+    Min,
+    /// Coordinates of the largest along the innermost loop.
+    Top {
+        /// How many.
+        count: usize,
+        /// How far apart they lie in the output.
+        stride: i64,
+    },
+}
+
+/// A compiled Einsum.
+pub(super) struct Plan<'a> {
+    /// The cascade it belongs to.
+    pub cascade: &'a Cascade,
+    /// The Einsum.
+    pub id: EinsumId,
+    /// Index of the output in [`Cascade::tensors`].
+    pub output: usize,
+    /// The output's shape.
+    pub layout: &'a Layout,
+    /// Iterations of each loop: a recurrence's own (if it is part of one), the batch, the output's
+    /// other ranks, the reduced ranks. There is at least one.
+    pub extents: Vec<usize>,
+    /// How many of the loops are not reduced.
+    pub kept: usize,
+    /// Place in the output.
+    pub place: Affine,
+    /// Conditions on the output's coordinates alone, for a reduction.
+    pub output_tests: Vec<Test>,
+    /// All other conditions.
+    pub tests: Vec<Test>,
+    /// Operand reads that the map step uses.
+    pub reads: Vec<Access>,
+    /// The map step; the last node is its value.
+    pub nodes: Vec<Node>,
+    /// The reduce step.
+    pub reduction: Reduction,
+    /// Whether the output holds coordinates, which are not rounded.
+    pub coordinates: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// Compiles one Einsum. `iterative` is the rank of the recurrence that it is part of, if any.
+    pub fn new(
+        cascade: &'a Cascade,
+        sizes: &'a Sizes,
+        layouts: &'a Layouts,
+        id: EinsumId,
+        iterative: Option<(TensorId, RankId)>,
+    ) -> Result<Self, Error> {
+        let einsum = cascade.einsum(id);
+        let output = cascade.tensor(einsum.output);
+        let layout = &layouts.tensors[einsum.output.0];
+        let name = || cascade.name_of(id).to_string();
+        let unsupported = |why: String| Error::Unsupported {
+            einsum: name(),
+            why,
+        };
+
+        let into = match &einsum.reduce {
+            Reduce::Top { into, .. } => Some(*into),
+            _ => None,
+        };
+        let step = iterative.map(|(_, rank)| rank);
+        let is_kept =
+            |r: &RankId| !einsum.reduced.contains(r) && Some(*r) != into && Some(*r) != step;
+        let mut loops: Vec<RankId> = step
+            .into_iter()
+            .chain(cascade.batch.iter().copied())
+            .collect();
+        loops.extend(einsum.ranks.iter().filter(|r| is_kept(r)));
+        let mut kept = loops.len();
+        loops.extend(&einsum.reduced);
+        let mut scope = Scope {
+            source: &cascade.source,
+            sizes,
+            variables: loops
+                .iter()
+                .map(|r| cascade.rank(*r).variable.as_str())
+                .collect(),
+            extents: loops.iter().map(|r| layouts.extent(*r)).collect(),
+        };
+        if loops.is_empty() {
+            // A scalar is computed in a nameless loop of one iteration.
+            scope.variables.push("");
+            scope.extents.push(1);
+            kept = 1;
+        }
+        let compiler = Compiler {
+            cascade,
+            layouts,
+            einsum,
+            loops: &loops,
+            scope: &scope,
+        };
+        let failed = |problem: Problem| Error::Expression {
+            einsum: name(),
+            problem,
+        };
+
+        let mut place = compiler.batch_place(layout);
+        let mut top_stride = 0;
+        for (axis, rank) in output.ranks.iter().enumerate() {
+            let stride = layout.strides[axis];
+            if output.iterative == Some(axis) {
+                place.constant += stride;
+            }
+            if Some(*rank) == into {
+                top_stride = stride;
+            } else if let Some(i) = loops.iter().take(kept).position(|r| r == rank) {
+                place.coefficients[i] += stride;
+            } else {
+                let rank = &cascade.rank(*rank).name;
+                return Err(unsupported(format!(
+                    "its output's rank {rank} is not among its ranks"
+                )));
+            }
+        }
+
+        let reduction = match &einsum.reduce {
+            Reduce::Top { over, into } if einsum.reduced == [*over] => Reduction::Top {
+                count: layouts.extent(*into),
+                stride: top_stride,
+            },
+            Reduce::Top { .. } => {
+                return Err(unsupported("a top-k reduces one rank and no other".into()));
+            }
+            _ if einsum.reduced.is_empty() => Reduction::None,
+            Reduce::None => {
+                return Err(unsupported("it has reduced ranks and no reduction".into()));
+            }
+            Reduce::Sum => Reduction::Sum,
+            Reduce::Max => Reduction::Max,
+            Reduce::Min => Reduction::Min,
+        };
+
+        let (mut tests, mut output_tests) = (Vec::new(), Vec::new());
+        for condition in &einsum.support {
+            let mut parts = Vec::new();
+            Test::compile(&condition.0, &scope, &mut parts).map_err(failed)?;
+            let on_output = !parts.iter().any(|t| t.uses(&|i| i >= kept));
+            if on_output && reduction != Reduction::None {
+                &mut output_tests
+            } else {
+                &mut tests
+            }
+            .extend(parts);
+        }
+
+        let mut plan = Self {
+            cascade,
+            id,
+            output: einsum.output.0,
+            layout,
+            extents: scope.extents.clone(),
+            kept,
+            place,
+            output_tests,
+            tests,
+            reads: Vec::new(),
+            nodes: Vec::new(),
+            reduction,
+            coordinates: output.coordinates_of.is_some(),
+        };
+        let mut numbers = vec![None; einsum.reads.len()];
+        compiler.node(&einsum.map, &mut plan, &mut numbers)?;
+        Ok(plan)
+    }
+}
+
+/// What the parts of an Einsum are compiled with.
+struct Compiler<'a> {
+    cascade: &'a Cascade,
+    layouts: &'a Layouts,
+    einsum: &'a Einsum,
+    loops: &'a [RankId],
+    scope: &'a Scope<'a>,
+}
+
+impl Compiler<'_> {
+    fn failed(&self, problem: Problem) -> Error {
+        Error::Expression {
+            einsum: self.cascade.tensor(self.einsum.output).name.clone(),
+            problem,
+        }
+    }
+
+    /// The place of a tensor's first element in each batch.
+    fn batch_place(&self, layout: &Layout) -> Affine {
+        let mut place = Affine {
+            constant: 0,
+            coefficients: vec![0; self.scope.variables.len()],
+        };
+        for (rank, stride) in self.cascade.batch.iter().zip(&layout.batch_strides) {
+            if let Some(i) = self.loops.iter().position(|r| r == rank) {
+                place.coefficients[i] += stride;
+            }
+        }
+        place
+    }
+
+    fn access(&self, tensor: TensorId, indices: &[Index]) -> Result<Access, Error> {
+        let layout = &self.layouts.tensors[tensor.0];
+        let innermost = self.scope.variables.len().saturating_sub(1);
+        let mut access = Access {
+            tensor: tensor.0,
+            place: self.batch_place(layout),
+            checks: Vec::new(),
+            others: Vec::new(),
+            required: false,
+        };
+        for ((index, &length), &stride) in indices.iter().zip(&layout.lengths).zip(&layout.strides)
+        {
+            let tree = match index {
+                Index::Expr(expr) => Tree::compile(expr, self.scope).map_err(|p| self.failed(p))?,
+                Index::Gather(tensor, indices) => {
+                    let inner = self.uses(index, self.loops.last().copied());
+                    let source = IndexSource::Gather(self.access(*tensor, indices)?);
+                    access.others.push(OtherIndex {
+                        source,
+                        length,
+                        stride,
+                        inner,
+                    });
+                    continue;
+                }
+            };
+            let affine = match tree {
+                Tree::Affine(affine) => affine,
+                tree => {
+                    let inner = tree.uses(&|i| i == innermost);
+                    access.others.push(OtherIndex {
+                        source: IndexSource::Tree(tree),
+                        length,
+                        stride,
+                        inner,
+                    });
+                    continue;
+                }
+            };
+            let bounds = affine.bounds(&self.scope.extents);
+            if bounds.is_none_or(|(low, high)| low < 0 || high >= length) {
+                access.checks.push((affine.clone(), length));
+            }
+            access.place = access.place.combine(1, &affine, stride).ok_or_else(|| {
+                let span = match index {
+                    Index::Expr(expr) => expr.span(),
+                    Index::Gather(..) => self.einsum.span,
+                };
+                self.failed(Problem::at(
+                    &self.cascade.source,
+                    span,
+                    "the index overflows 64 bits",
+                ))
+            })?;
+        }
+        if access.place.bounds(&self.scope.extents).is_none() {
+            let problem = Problem::at(
+                &self.cascade.source,
+                self.einsum.span,
+                "an index overflows 64 bits",
+            );
+            return Err(self.failed(problem));
+        }
+        Ok(access)
+    }
+
+    /// Whether an index depends on a rank.
+    fn uses(&self, index: &Index, rank: Option<RankId>) -> bool {
+        let Some(rank) = rank else { return false };
+        let variable = &self.cascade.rank(rank).variable;
+        match index {
+            Index::Expr(expr) => {
+                let mut found = false;
+                expr.walk(&mut |e| {
+                    found |= matches!(e, Expr::Name { name, .. } if name == variable)
+                });
+                found
+            }
+            Index::Gather(_, indices) => {
+                indices.iter().any(|i| self.uses(i, Some(rank)))
+                    || self.cascade.batch.contains(&rank)
+            }
+        }
+    }
+
+    fn node(
+        &self,
+        map: &Map,
+        plan: &mut Plan<'_>,
+        numbers: &mut [Option<usize>],
+    ) -> Result<usize, Error> {
+        let node = match map {
+            Map::Constant(value) => Node::Constant(*value),
+            Map::Coordinate(expr) => {
+                Node::Coordinate(Tree::compile(expr, self.scope).map_err(|p| self.failed(p))?)
+            }
+            Map::Read(i) => match numbers[*i] {
+                Some(node) => return Ok(node),
+                None => {
+                    let read = &self.einsum.reads[*i];
+                    let mut access = self.access(read.tensor, &read.indices)?;
+                    let ranks = &self.einsum.ranks;
+                    access.required = ranks
+                        .iter()
+                        .all(|r| read.indices.iter().any(|index| self.uses(index, Some(*r))));
+                    plan.reads.push(access);
+                    numbers[*i] = Some(plan.nodes.len());
+                    Node::Read(plan.reads.len() - 1)
+                }
+            },
+            Map::Apply(function, operands) => {
+                let nodes: Vec<usize> = operands
+                    .iter()
+                    .map(|o| self.node(o, plan, numbers))
+                    .collect::<Result<_, _>>()?;
+                match (
+                    ops::unary(*function),
+                    ops::binary(*function),
+                    nodes.as_slice(),
+                ) {
+                    (Some(f), _, [a]) => Node::Unary(f, *a),
+                    (_, Some(f), [a, rest @ .., last]) => {
+                        let mut left = *a;
+                        for b in rest {
+                            plan.nodes.push(Node::Binary(*function, f, left, *b));
+                            left = plan.nodes.len() - 1;
+                        }
+                        Node::Binary(*function, f, left, *last)
+                    }
+                    _ => {
+                        return Err(Error::Unsupported {
+                            einsum: self.cascade.tensor(self.einsum.output).name.clone(),
+                            why: format!("`{}` of {} operands", function.name(), operands.len()),
+                        });
+                    }
+                }
+            }
+        };
+        plan.nodes.push(node);
+        Ok(plan.nodes.len() - 1)
+    }
+}
