@@ -120,7 +120,7 @@ fn nests(max: u64, ranks: usize) -> impl Strategy<Value = (Vec<u64>, Vec<Loop>)>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn plain_dimensions((sizes, loops) in nests(7, 4), mask in 0_usize..16) {

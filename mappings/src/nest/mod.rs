@@ -9,6 +9,7 @@ mod condition;
 mod cuts;
 mod error;
 mod moved;
+mod plain;
 mod projection;
 mod space;
 mod values;

@@ -1,7 +1,7 @@
 use super::cuts::{Cuts, MAX_CUTS};
 use super::projection::{Digits, FlatTerm, MAX_DIMS, View};
 use super::values::Sum;
-use super::{CountError, Loop, MAX_RANKS, Projection, Space};
+use super::{CountError, Loop, MAX_RANKS, Projection, Space, plain};
 
 /// What one tensor's tile costs to keep up to date while its loops run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> Result<M
             limit: 0,
         });
     }
+    if let Some(found) = plain::moved(space, loops, projection) {
+        return Ok(found);
+    }
     let extents = space.extents()?;
     let view = View::new(space, projection)?;
     let cuts = Cuts::new(space, loops, &view)?;
@@ -60,6 +63,9 @@ pub fn iterations(space: &Space, loops: &[Loop]) -> Result<u128, CountError> {
             what: "tiles",
             limit: 0,
         });
+    }
+    if let Some(found) = plain::iterations(space, loops) {
+        return Ok(found);
     }
     let extents = space.extents()?;
     let view = View::new(space, &Projection::default())?;
