@@ -110,11 +110,13 @@ pub struct Tensor {
     /// Its ranks in declared order. The size of an iterative rank's dimension is the rank's size
     /// plus one (coordinate 0 holds the initial value).
     pub ranks: Vec<RankId>,
-    /// Which of [`Tensor::ranks`] is iterative, if any: `RM[m1+1, p] = ...`.
+    /// Which of [`Tensor::ranks`] is iterative, if any: `RM[m1+1, p] = ...`. A step at a point that is not visited (a
+    /// condition fails, an operand is empty) keeps the previous value, so such a tensor is empty nowhere.
     pub iterative: Option<usize>,
     /// The Einsum that makes it; `None` for an input.
     pub producer: Option<EinsumId>,
-    /// Holds coordinates of this rank rather than numbers: the result of a top-k.
+    /// Holds coordinates of this rank rather than numbers: the result of a top-k, or an input declared so
+    /// (`TABLE[j] -> m`).
     pub coordinates_of: Option<RankId>,
     /// Conditions on its own coordinates outside which it is empty (a causal mask, a partial last tile), over
     /// the variables of [`Tensor::ranks`] and sizes; all must hold.
@@ -258,13 +260,13 @@ pub struct Einsum {
     /// The tensor that it populates; an Einsum is called by this tensor's name.
     pub output: TensorId,
     /// Ranks of the iteration space without the batch: the output's in declared order, then the reduced
-    /// ones in order of first appearance.
+    /// ones in order of first appearance. The rank that a top-k populates is not among them.
     pub ranks: Vec<RankId>,
     /// Ranks that are missing on the left.
     pub reduced: Vec<RankId>,
     /// True for a view ([`TensorKind::View`]): no operation, no movement.
     pub view: bool,
-    /// The operand reads.
+    /// The operand reads, each once however often it is written; index tensors stand inside their indices.
     pub reads: Vec<Read>,
     /// The map step.
     pub map: Map,
@@ -293,6 +295,32 @@ impl Sizes {
     }
 }
 
+impl Einsum {
+    pub(crate) fn covered_by<'a>(&self, read: &Read, variable: &dyn Fn(RankId) -> &'a str) -> bool {
+        self.ranks.iter().all(|rank| {
+            read.indices
+                .iter()
+                .any(|index| index.names(variable(*rank)))
+        })
+    }
+}
+
+impl Index {
+    /// True where a rank variable stands in the index.
+    pub fn names(&self, variable: &str) -> bool {
+        match self {
+            Index::Expr(expr) => {
+                let mut found = false;
+                expr.walk(&mut |part| {
+                    found |= matches!(part, einflow_spec::expr::Expr::Name { name, .. } if name == variable);
+                });
+                found
+            }
+            Index::Gather(_, indices) => indices.iter().any(|index| index.names(variable)),
+        }
+    }
+}
+
 impl Cascade {
     /// A rank.
     pub fn rank(&self, id: RankId) -> &Rank {
@@ -311,12 +339,25 @@ impl Cascade {
 
     /// A tensor by name.
     pub fn tensor_named(&self, name: &str) -> Option<TensorId> {
-        self.tensors.iter().position(|t| t.name == name).map(TensorId)
+        self.tensors
+            .iter()
+            .position(|t| t.name == name)
+            .map(TensorId)
     }
 
     /// A rank by its upper-case name or by its variable.
     pub fn rank_named(&self, name: &str) -> Option<RankId> {
-        self.ranks.iter().position(|r| r.name == name || r.variable == name).map(RankId)
+        self.ranks
+            .iter()
+            .position(|r| r.name == name || r.variable == name)
+            .map(RankId)
+    }
+
+    /// True where the indices of a read name every rank variable of its Einsum. An empty point of such an operand
+    /// leaves the Einsum's point unvisited, whatever functions are applied to it; an empty operand that lacks a rank
+    /// is left to the functions (a product is empty, a sum or maximum goes without it).
+    pub fn covers(&self, einsum: &Einsum, read: &Read) -> bool {
+        einsum.covered_by(read, &|rank| &self.rank(rank).variable)
     }
 
     /// The name of an Einsum: its output's.

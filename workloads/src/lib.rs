@@ -1,5 +1,13 @@
 //! What is computed: cascades of Einsums, their analysis without a mapping, and the reference interpreter.
 
+pub mod bounds;
 pub mod cascade;
+mod check;
+mod file;
 pub mod format;
 pub mod interpret;
+pub mod library;
+pub mod sizes;
+mod statement;
+
+pub use library::cascades;
