@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use einflow_arch::Accelerator;
 use einflow_spec::{Problem, Problems, did_you_mean};
-use einflow_workloads::cascade::{Cascade, EinsumId, ReadTime, Reduce, TensorId, TensorKind};
+use einflow_workloads::cascade::{Cascade, EinsumId, ReadTime, TensorId, TensorKind};
 
 use super::{
     operators::operators_of,
-    ranks::{Parts, Ranks, Scope, own_projection, resolve_views},
+    ranks::{Parts, Ranks, Scope, own_projection, viewed},
 };
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Nest, Phase, Pipeline, Place},
@@ -53,9 +53,7 @@ impl Context<'_> {
             let reader = &self.cascade.tensor(e.output).name;
             !e.view
                 && self.block_of(reader) != Some(block)
-                && e.reads.iter().any(|r| {
-                    resolve_views(self.cascade, r.tensor, r.indices.clone()).is_ok_and(|(base, _)| base == tensor)
-                })
+                && e.reads.iter().any(|r| viewed(self.cascade, r.tensor) == tensor)
         })
     }
 
@@ -66,8 +64,7 @@ impl Context<'_> {
             self.at(name, format!("{} has no tensor `{}`", self.cascade.name, name.text))
                 .help(did_you_mean(&name.text, known))
         })?;
-        let indices = Vec::new();
-        Ok(resolve_views(self.cascade, id, indices).map_or(id, |(base, _)| base))
+        Ok(viewed(self.cascade, id))
     }
 
     /// The memory that a name stands for.
@@ -268,10 +265,8 @@ impl Context<'_> {
         let mut offsets: Vec<u64> = Vec::new();
         for einsum in &self.cascade.einsums {
             let name = &self.cascade.tensor(einsum.output).name;
-            let touches = einsum.output == tensor
-                || einsum.reads.iter().any(|r| {
-                    resolve_views(self.cascade, r.tensor, r.indices.clone()).is_ok_and(|(base, _)| base == tensor)
-                });
+            let touches =
+                einsum.output == tensor || einsum.reads.iter().any(|r| viewed(self.cascade, r.tensor) == tensor);
             if touches && !einsum.view {
                 offsets.push(offset(name));
             }
@@ -534,9 +529,4 @@ pub(crate) fn touches(term: &Term, l: &NamedLoop) -> bool {
     let span = l.cut.step.saturating_mul(l.count);
     let wraps = term.modulus.is_some_and(|m| l.cut.step.is_multiple_of(m.saturating_mul(term.unit)));
     span > term.unit && !wraps
-}
-
-/// True where the reduce step combines several points.
-pub(crate) fn reduces(reduce: &Reduce) -> bool {
-    !matches!(reduce, Reduce::None)
 }

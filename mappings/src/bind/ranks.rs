@@ -247,8 +247,17 @@ pub(crate) fn read_projection(
     Ok((base, Projection { dims }))
 }
 
+/// The tensor that a view stands for in the end; others stand for themselves.
+pub(crate) fn viewed(cascade: &Cascade, tensor: TensorId) -> TensorId {
+    let mut tensor = tensor;
+    while let Some(producer) = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view) {
+        tensor = producer.reads[0].tensor;
+    }
+    tensor
+}
+
 /// Replaces a view by what it views, its indices composed.
-pub(crate) fn resolve_views(
+fn resolve_views(
     cascade: &Cascade,
     tensor: TensorId,
     indices: Vec<Index>,
