@@ -27,6 +27,8 @@ struct Polynomial(BTreeMap<Vec<Symbol>, i128>);
 pub trait Scope {
     /// The size of the rank that `variable` runs over; `None` where it is no rank variable.
     fn size_of_variable(&self, variable: &str) -> Option<&str>;
+    /// One name for all sizes that are always the same as this one.
+    fn same_size<'a>(&'a self, size: &'a str) -> &'a str;
     /// Outermost part and the other parts of every partition of the rank of this name.
     fn partitions_of(&self, rank: &str) -> Vec<(String, Vec<String>)>;
 }
@@ -63,6 +65,41 @@ fn at_least(a: &Expr, b: &Expr, margin: i128, scope: &dyn Scope) -> bool {
     difference().unwrap_or(false)
 }
 
+/// The x of `x / d * d + x % d`, which is x.
+fn split_and_joined<'a>(left: &'a Expr, right: &Expr) -> Option<&'a Expr> {
+    let Expr::Binary {
+        op: BinaryOp::Mul,
+        left: a,
+        right: b,
+        ..
+    } = left
+    else {
+        return None;
+    };
+    let Expr::Binary {
+        op: BinaryOp::Rem,
+        left: x,
+        right: d,
+        ..
+    } = right
+    else {
+        return None;
+    };
+    let quotient = |quotient: &'a Expr, by: &Expr| match quotient {
+        Expr::Binary {
+            op: BinaryOp::Div,
+            left,
+            right,
+            ..
+        } => {
+            let same = |a: &Expr, b: &Expr| a.to_string() == b.to_string();
+            (same(left, x) && same(right, d) && same(by, d)).then_some(left.as_ref())
+        }
+        _ => None,
+    };
+    quotient(a, b).or_else(|| quotient(b, a))
+}
+
 struct Prover<'a> {
     scope: &'a dyn Scope,
 }
@@ -71,6 +108,10 @@ struct Prover<'a> {
 type Largest = BTreeMap<Symbol, Polynomial>;
 
 impl Prover<'_> {
+    fn size(&self, name: &str) -> Polynomial {
+        Polynomial::symbol(Symbol::Size(self.scope.same_size(name).into()))
+    }
+
     fn polynomial(&self, expr: &Expr, largest: &mut Largest) -> Option<Polynomial> {
         match expr {
             Expr::Number { text, .. } => {
@@ -79,18 +120,23 @@ impl Prover<'_> {
             Expr::Name { name, .. } => match self.scope.size_of_variable(name) {
                 Some(size) => {
                     let symbol = Symbol::Counter(name.clone());
-                    let most = Polynomial::symbol(Symbol::Size(size.into()))
-                        .add(&Polynomial::constant(-1))?;
+                    let most = self.size(size).add(&Polynomial::constant(-1))?;
                     largest.insert(symbol.clone(), most);
                     Some(Polynomial::symbol(symbol))
                 }
-                None => Some(Polynomial::symbol(Symbol::Size(name.clone()))),
+                None => Some(self.size(name)),
             },
             Expr::Unary {
                 op: UnaryOp::Neg,
                 operand,
                 ..
             } => self.polynomial(operand, largest)?.scale(-1),
+            Expr::Binary {
+                op: BinaryOp::Add,
+                left,
+                right,
+                ..
+            } if let Some(whole) = split_and_joined(left, right) => self.polynomial(whole, largest),
             Expr::Binary {
                 op: BinaryOp::Add,
                 left,
@@ -239,10 +285,10 @@ impl Prover<'_> {
             let product = others
                 .into_iter()
                 .try_fold(Polynomial::constant(1), |p, other| {
-                    p.multiply(&Polynomial::symbol(Symbol::Size(other)))
+                    p.multiply(&self.size(&other))
                 })?;
             if product == *divisor {
-                return Polynomial::symbol(Symbol::Size(outermost)).add(&Polynomial::constant(-1));
+                return self.size(&outermost).add(&Polynomial::constant(-1));
             }
         }
         None

@@ -72,6 +72,8 @@ pub struct Rank {
 pub struct Parameter {
     /// Value or expression over ranks and parameters, as written.
     pub default: einflow_spec::expr::Expr,
+    /// Written `"= M0"`: the size is always that, and cannot be given otherwise.
+    pub fixed: bool,
     /// Where it stands.
     pub span: Span,
 }

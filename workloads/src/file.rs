@@ -3,6 +3,7 @@
 use einflow_spec::expr::Expr;
 use einflow_spec::{Fields, Kind, Node, Problem, Problems, Source, Span};
 
+use crate::cascade::Parameter;
 use crate::statement::{self, Declaration, Split, Statement};
 
 /// A cascade file, decoded but not yet checked.
@@ -24,8 +25,8 @@ pub struct CascadeFile {
     pub outputs: Vec<Declaration>,
     /// Splits of ranks.
     pub partitions: Vec<Split>,
-    /// Sizes that input shapes do not fix: name, place of the name, default.
-    pub parameters: Vec<(String, Span, Expr)>,
+    /// Sizes that input shapes do not fix, by name and place of the name.
+    pub parameters: Vec<(String, Span, Parameter)>,
     /// The statements in order.
     pub statements: Vec<Statement>,
     /// Names in texts that could not be read: the checker does not call them unknown.
@@ -147,7 +148,7 @@ fn parameters(
     node: Option<&Node>,
     problems: &mut Problems,
     broken: &mut Vec<String>,
-) -> Vec<(String, Span, Expr)> {
+) -> Vec<(String, Span, Parameter)> {
     let mut found = Vec::new();
     let entries = match node.map_or(Ok(&[][..]), Node::record) {
         Ok(entries) => entries,
@@ -165,16 +166,34 @@ fn parameters(
                 0 => Err(value
                     .problem(format!("`{name}` is 0"))
                     .help("a size is at least 1")),
-                _ => Ok(Expr::Number {
-                    text: size.to_string(),
-                    span: value.span,
-                }),
+                _ => Ok((
+                    false,
+                    Expr::Number {
+                        text: size.to_string(),
+                        span: value.span,
+                    },
+                )),
             }),
-            Kind::Text(..) => parsed(value, statement::expression),
+            Kind::Text(..) => parsed(value, |source, text, base| {
+                let rest = text.trim_start().strip_prefix('=');
+                let start = rest.map_or(0, |rest| text.len() - rest.len());
+                Ok((
+                    rest.is_some(),
+                    statement::expression(source, &text[start..], base + start)?,
+                ))
+            }),
             _ => Err(value.expected("a size: a whole number, or an expression in a string")),
         };
         match default {
-            Ok(default) => found.push((name.clone(), at, default)),
+            Ok((fixed, default)) => found.push((
+                name.clone(),
+                at,
+                Parameter {
+                    default,
+                    fixed,
+                    span: at,
+                },
+            )),
             Err(problem) => {
                 broken.push(name.clone());
                 problems.push(problem);

@@ -7,7 +7,9 @@ mod file;
 pub mod format;
 pub mod interpret;
 pub mod library;
+pub mod models;
 pub mod sizes;
 mod statement;
 
 pub use library::cascades;
+pub use models::{Model, models};

@@ -30,7 +30,7 @@ impl Cascade {
 }
 
 /// Name without extension and text of every RON file below a folder.
-fn files(folder: &'static Dir<'static>) -> Vec<(String, &'static str)> {
+pub(crate) fn files(folder: &'static Dir<'static>) -> Vec<(String, &'static str)> {
     let mut found = Vec::new();
     let mut open = vec![folder];
     while let Some(folder) = open.pop() {

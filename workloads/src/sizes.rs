@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use einflow_spec::expr::Expr;
 use einflow_spec::{Problem, Problems, did_you_mean};
 
-use crate::cascade::{Cascade, Sizes};
+use crate::cascade::{Cascade, Parameter, Partition, RankId, Sizes};
 
 /// The largest size of a rank or parameter: 2^24.
 ///
@@ -43,23 +44,17 @@ impl Cascade {
         problems.into_result(Some(()))
     }
 
-    /// Computes every size: as given, else by partition (ceil(M / M0) for the outermost part), else by the
-    /// parameter's default. Names that the cascade does not have are ignored, so that the sizes of a
+    /// Computes every size: by partition (ceil(M / M0) for the outermost part), by a fixed parameter's expression, as
+    /// given, or by a parameter's default. Names that the cascade does not have are ignored, so that the sizes of a
     /// model serve any cascade; [`Cascade::check_size_names`] refuses them.
     ///
     /// # Errors
     /// A size that is neither given nor derivable; a size of 0, or above [`LARGEST_SIZE`]; a default that cannot be
-    /// computed; an outermost part given otherwise than its partition says.
+    /// computed; a size that follows from others given otherwise.
     pub fn sizes(&self, given: &BTreeMap<String, u64>) -> Result<Sizes, Problems> {
         let mut problems = Problems::new();
         let mut known: BTreeMap<String, u64> = BTreeMap::new();
-        // The outermost part of a partition, computed below, is checked against what is given.
-        let outermost: Vec<&str> = self
-            .partitions
-            .iter()
-            .map(|p| self.rank(p.parts[0]).name.as_str())
-            .collect();
-        for name in self.size_names().filter(|name| !outermost.contains(name)) {
+        for name in self.size_names().filter(|name| !self.follows(name)) {
             if let Some(size) = given.get(name) {
                 known.insert(name.to_owned(), *size);
                 if let Err(problem) = check_range(name, i128::from(*size)) {
@@ -70,59 +65,32 @@ impl Cascade {
         if !problems.is_empty() {
             return Err(problems);
         }
+        // Each round computes what the one before made computable.
         loop {
             let before = known.len();
             for (name, parameter) in &self.parameters {
-                if known.contains_key(name) {
-                    continue;
+                if !known.contains_key(name)
+                    && let Some(size) = self.from_default(name, parameter, &known)?
+                {
+                    let source = format!("it is {}", parameter.default);
+                    problems.extend(agrees(name, size, given, parameter.fixed, &source));
+                    known.insert(name.clone(), size);
                 }
-                let ready = |expr: &einflow_spec::expr::Expr| {
-                    let mut ready = true;
-                    expr.walk(&mut |part| {
-                        if let einflow_spec::expr::Expr::Name { name, .. } = part {
-                            ready &= known.contains_key(name);
-                        }
-                    });
-                    ready
-                };
-                if !ready(&parameter.default) {
-                    continue;
-                }
-                let lookup = |name: &str| known.get(name).map(|size| i128::from(*size));
-                let value = parameter
-                    .default
-                    .whole(&self.source, &lookup, &|| self.size_names().collect())?;
-                let size = check_range(name, value).map_err(|problem| {
-                    let place =
-                        Problem::at(&self.source, parameter.default.span(), problem.message);
-                    place.help(problem.help.unwrap_or_default())
-                })?;
-                known.insert(name.clone(), size);
             }
             for partition in &self.partitions {
                 let name = &self.rank(partition.parts[0]).name;
-                let whole = known.get(&self.rank(partition.whole).name).copied();
-                let tile = partition.parts[1..].iter().try_fold(1u64, |product, part| {
-                    product.checked_mul(*known.get(&self.rank(*part).name)?)
-                });
-                let (false, Some(whole), Some(tile)) = (known.contains_key(name), whole, tile)
-                else {
-                    continue;
-                };
-                let size = whole.div_ceil(tile);
-                if let Some(stated) = given.get(name)
-                    && *stated != size
+                if !known.contains_key(name)
+                    && let Some(size) = self.from_partition(partition, &known)
                 {
-                    let rank = &self.rank(partition.whole).name;
-                    let message = format!(
-                        "`{name}` is given as {stated}, but {rank} = {whole} in tiles of {tile} makes {size}"
-                    );
-                    problems.push(
-                        Problem::nowhere(message)
-                            .help(format!("leave `{name}` out: it follows from the partition")),
-                    );
+                    let whole = &self.rank(partition.whole).name;
+                    let others = partition.parts[1..]
+                        .iter()
+                        .map(|part| self.rank(*part).name.as_str());
+                    let tile = others.collect::<Vec<_>>().join(" * ");
+                    let source = format!("the partition makes it ceil({whole} / ({tile}))");
+                    problems.extend(agrees(name, size, given, true, &source));
+                    known.insert(name.clone(), size);
                 }
-                known.insert(name.clone(), size);
             }
             if known.len() == before {
                 break;
@@ -130,12 +98,77 @@ impl Cascade {
         }
         for name in self.size_names().filter(|name| !known.contains_key(*name)) {
             let message = format!("{} needs the size of `{name}`", self.name);
-            problems.push(
-                Problem::nowhere(message)
-                    .help("it is neither given nor does it follow from the others"),
-            );
+            let help = "it is neither given nor does it follow from the others";
+            problems.push(Problem::nowhere(message).help(help));
         }
         problems.into_result(Some(Sizes(known)))
+    }
+
+    /// True for a size that always follows from others.
+    fn follows(&self, name: &str) -> bool {
+        self.parameters
+            .get(name)
+            .is_some_and(|parameter| parameter.fixed)
+            || self
+                .partitions
+                .iter()
+                .any(|partition| self.rank(partition.parts[0]).name == name)
+    }
+
+    /// The size that a parameter's expression gives; `None` where it names one that is not known yet.
+    fn from_default(
+        &self,
+        name: &str,
+        parameter: &Parameter,
+        known: &BTreeMap<String, u64>,
+    ) -> Result<Option<u64>, Problem> {
+        let mut ready = true;
+        parameter.default.walk(&mut |part| {
+            if let Expr::Name { name, .. } = part {
+                ready &= known.contains_key(name);
+            }
+        });
+        if !ready {
+            return Ok(None);
+        }
+        let lookup = |name: &str| known.get(name).map(|size| i128::from(*size));
+        let value = parameter
+            .default
+            .whole(&self.source, &lookup, &|| self.size_names().collect())?;
+        let size = check_range(name, value).map_err(|problem| {
+            let place = Problem::at(&self.source, parameter.default.span(), problem.message);
+            place.help(problem.help.unwrap_or_default())
+        })?;
+        Ok(Some(size))
+    }
+
+    /// ceil(whole / product of the inner parts); `None` where one of them is not known yet.
+    fn from_partition(&self, partition: &Partition, known: &BTreeMap<String, u64>) -> Option<u64> {
+        let size = |rank: RankId| known.get(&self.rank(rank).name).copied();
+        let whole = size(partition.whole)?;
+        let tile = partition.parts[1..]
+            .iter()
+            .try_fold(1u64, |tile, part| Some(tile.saturating_mul(size(*part)?)))?;
+        Some(whole.div_ceil(tile))
+    }
+}
+
+/// A problem where a size that follows from others is given otherwise.
+fn agrees(
+    name: &str,
+    size: u64,
+    given: &BTreeMap<String, u64>,
+    follows: bool,
+    source: &str,
+) -> Problems {
+    match given.get(name) {
+        Some(stated) if follows && *stated != size => {
+            let message = format!("`{name}` is given as {stated}, but {source} = {size}");
+            Problem::nowhere(message)
+                .help(format!("leave `{name}` out"))
+                .into()
+        }
+        _ => Problems::new(),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use einflow_workloads::cascade::{Cascade, ReadTime, TensorKind};
-use einflow_workloads::cascades;
+use einflow_workloads::{Model, cascades, models};
 
 fn load(name: &str) -> Cascade {
     Cascade::load(name, None).unwrap_or_else(|problems| panic!("{problems}"))
@@ -97,4 +97,117 @@ fn a_partial_tile_and_a_causal_mask_carry_through() {
         .find(|e| cascade.tensor(e.output).name == "SLNV")
         .unwrap();
     assert_eq!(slnv.support.len(), 2);
+}
+
+#[test]
+fn the_library_is_complete() {
+    let attention = [
+        "agent",
+        "grouped-query",
+        "linear-chunked",
+        "linear-recurrent",
+        "neighborhood-2d",
+        "no-max",
+        "one-pass",
+        "one-pass-causal",
+        "sigmoid",
+        "sliding-window",
+        "split",
+        "three-pass",
+        "three-pass-deferred",
+        "topk-gather",
+        "two-pass",
+        "two-pass-deferred",
+    ];
+    let expected: Vec<String> = attention
+        .iter()
+        .map(|name| format!("attention/{name}"))
+        .chain(["c1", "c2", "c3"].map(|name| format!("pedagogical/{name}")))
+        .chain(["ffn", "ffn-gated", "projections"].map(|name| format!("transformer/{name}")))
+        .collect();
+    assert_eq!(cascades().names().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_cascade_has_its_sizes_for_every_model() {
+    for model in models().names() {
+        let model = Model::load(model, None).unwrap();
+        for name in cascades().names() {
+            let mut given = model.sizes(1000);
+            given.insert("K".into(), 1000); // of the pedagogical ones
+            let cascade = load(name);
+            let sizes = cascade
+                .sizes(&given)
+                .unwrap_or_else(|problems| panic!("{name}: {problems}"));
+            assert_eq!(cascade.size_names().count(), sizes.0.len(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn models_have_the_published_shapes() {
+    // FuseMax's workloads: (D, E = F, H, S), B = 64.
+    let published = [
+        ("bert", [768, 64, 12, 3072]),
+        ("t5", [512, 64, 8, 2048]),
+        ("trxl", [1024, 64, 16, 4096]),
+        ("xlm", [2048, 128, 16, 8192]),
+    ];
+    assert!(models().names().eq(published.iter().map(|(name, _)| *name)));
+    for (name, [d, e, h, s]) in published {
+        let sizes = Model::load(name, None).unwrap().sizes(7);
+        let expected = [
+            ("B", 64),
+            ("D", d),
+            ("E", e),
+            ("F", e),
+            ("H", h),
+            ("M", 7),
+            ("P", 7),
+            ("S", s),
+        ];
+        assert_eq!(
+            sizes,
+            expected.map(|(rank, size)| (rank.to_owned(), size)).into()
+        );
+    }
+}
+
+#[test]
+fn emptiness_of_the_masked_cascades() {
+    let window = load("attention/sliding-window");
+    for name in ["QK", "SN", "A"] {
+        assert_eq!(
+            support(&window, name),
+            [
+                "p - m >= 0",
+                "p - m < WIDTH * DILATION",
+                "(p - m) % DILATION == 0"
+            ],
+            "{name}"
+        );
+    }
+    assert!(support(&window, "AV").is_empty());
+    // Shared heads are always in range: h / ceil(H / G) < G.
+    let grouped = load("attention/grouped-query");
+    assert!(
+        grouped
+            .einsums
+            .iter()
+            .all(|einsum| einsum.support.is_empty())
+    );
+    // Every token has its chunk, m / M0 < M1, and its place in it, m % M0 < N0 = M0.
+    let chunked = load("attention/linear-chunked");
+    assert!(support(&chunked, "AV").is_empty());
+    assert_eq!(
+        support(&chunked, "QK"),
+        ["m0 <= n0", "m1 * M0 + n0 < M", "m1 * M0 + m0 < M"]
+    );
+    let recurrent = load("attention/linear-recurrent");
+    assert!(
+        recurrent
+            .einsums
+            .iter()
+            .all(|einsum| einsum.support.is_empty())
+    );
 }

@@ -51,7 +51,7 @@ impl Names {
             let rank = names.add_rank(&name.to_ascii_lowercase());
             names.batch.push(rank);
         }
-        for (name, span, default) in &file.parameters {
+        for (name, span, parameter) in &file.parameters {
             if !names.good_size(name, *span, problems) {
                 continue;
             }
@@ -60,13 +60,7 @@ impl Names {
                     .push(names.problem(*span, format!("the parameter `{name}` is given twice")));
                 continue;
             }
-            names.parameters.insert(
-                name.clone(),
-                Parameter {
-                    default: default.clone(),
-                    span: *span,
-                },
-            );
+            names.parameters.insert(name.clone(), parameter.clone());
         }
         for input in &file.inputs {
             for (variable, span) in input.ranks.iter().chain(&input.coordinates_of) {
@@ -313,6 +307,21 @@ impl Names {
             .enumerate()
             .filter(|(i, _)| !self.batch.contains(&RankId(*i)))
             .map(|(_, rank)| rank.variable.as_str())
+    }
+
+    /// The size that a fixed parameter is another name of, else the size itself.
+    pub fn same_size<'a>(&'a self, mut name: &'a str) -> &'a str {
+        for _ in 0..self.parameters.len() {
+            match self.parameters.get(name) {
+                Some(Parameter {
+                    fixed: true,
+                    default: Expr::Name { name: same, .. },
+                    ..
+                }) => name = same,
+                _ => break,
+            }
+        }
+        name
     }
 
     /// True for the name of a rank or parameter.

@@ -17,6 +17,10 @@ impl Scope for Names {
             .map(|rank| self.rank(rank).name.as_str())
     }
 
+    fn same_size<'a>(&'a self, size: &'a str) -> &'a str {
+        Names::same_size(self, size)
+    }
+
     fn partitions_of(&self, rank: &str) -> Vec<(String, Vec<String>)> {
         let name = |id: &RankId| self.rank(*id).name.clone();
         self.partitions
