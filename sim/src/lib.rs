@@ -2,6 +2,7 @@
 
 pub mod analytic;
 pub mod catalog;
+pub mod eval;
 pub mod npz;
 pub mod render;
 pub mod report;
