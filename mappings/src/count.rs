@@ -204,10 +204,11 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
         let returned = words.words.saturating_sub(words.distinct);
         let tensor = transfer.tensor.0;
         let mut add = || -> Option<()> {
-            let inner = Count::share(words.words, transfer.share)?;
+            let kept = Count::share(words.words, transfer.share)?;
+            let inner = if transfer.through { Count::whole(words.words) } else { kept };
             match transfer.kind {
                 TransferKind::Fill => {
-                    out.read(transfer.outer?, tensor, inner)?;
+                    out.read(transfer.outer?, tensor, kept)?;
                     out.write(transfer.inner, tensor, inner)
                 }
                 TransferKind::Operand => {
@@ -216,9 +217,9 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
                     transfer.spill.map_or(Some(()), |s| out.read(s, tensor, rest))
                 }
                 TransferKind::Update => {
-                    let back = Count::share(returned, transfer.share)?;
+                    let back = if transfer.through { (1, 1) } else { transfer.share };
                     out.write(transfer.inner, tensor, inner)?;
-                    out.read(transfer.inner, tensor, back)?;
+                    out.read(transfer.inner, tensor, Count::share(returned, back)?)?;
                     let Some(spill) = transfer.spill else { return Some(()) };
                     out.write(spill, tensor, spilled(words.words, transfer.share)?)?;
                     out.read(spill, tensor, spilled(returned, transfer.share)?)
@@ -226,7 +227,7 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
                 TransferKind::Drain => {
                     let back = Count::share(returned, transfer.share)?;
                     let outer = transfer.outer?;
-                    out.write(outer, tensor, inner)?;
+                    out.write(outer, tensor, kept)?;
                     out.read(outer, tensor, back)?;
                     out.write(transfer.inner, tensor, back)?;
                     if counting == Counting::Physical {

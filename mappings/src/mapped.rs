@@ -149,6 +149,8 @@ pub struct Keep {
     pub generations: u64,
     /// The share that is kept, as a fraction.
     pub share: (u64, u64),
+    /// The rest passes through this place on its way.
+    pub spills_through: bool,
     /// A tensor whose room it takes over.
     pub in_place_of: Option<TensorId>,
     /// Room is freed row by row.
@@ -186,6 +188,8 @@ pub struct Transfer {
     pub share: (u64, u64),
     /// Where the rest of `inner` lives.
     pub spill: Option<Place>,
+    /// The rest passes through `inner` on its way, so that every access is one of `inner` too.
+    pub through: bool,
 }
 
 /// What kind of movement a [`Transfer`] is.

@@ -1,9 +1,10 @@
 //! What happens: engines that run a mapped cascade, their reports, and the command line.
 
 pub mod analytic;
-
+pub mod catalog;
+pub mod eval;
 pub mod npz;
 pub mod render;
 pub mod report;
-
+pub mod request;
 pub mod units;

@@ -1,7 +1,6 @@
 //! What is computed: cascades of Einsums, their analysis without a mapping, and the reference interpreter.
 
 pub mod analysis;
-pub mod analysis;
 pub mod bounds;
 pub mod cascade;
 mod check;

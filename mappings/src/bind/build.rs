@@ -250,6 +250,7 @@ impl Context<'_> {
                     words,
                     generations: place.buffers.max(if runs_on { 2 } else { 1 }),
                     share,
+                    spills_through: place.spills_through,
                     in_place_of,
                     freed_by_row: place.freed_by_row,
                 });
@@ -372,6 +373,7 @@ impl Context<'_> {
             let mut extent = rank.size.min(start.unwrap_or(rank.size));
             let mut steps: Vec<(&NamedLoop, bool)> = loops.iter().filter(|l| l.cut.rank == base).map(|l| (l, false)).collect();
             steps.extend(rows.iter().chain(columns.iter()).map(|(l, _)| (l, true)).filter(|(l, _)| l.cut.rank == base));
+            steps.retain(|(l, is_lane)| l.count > 1 || *is_lane);
             for pair in steps.windows(2) {
                 if pair[1].0.cut.step >= pair[0].0.cut.step {
                     let (inner, outer) = (&pair[1].0.name, &pair[0].0.name);

@@ -18,6 +18,7 @@ struct Level {
     memory: usize,
     depth: usize,
     share: (u64, u64),
+    through: bool,
     /// `None`: the block's own level; `Some`: kept only while this nest runs.
     nest: Option<usize>,
 }
@@ -57,7 +58,7 @@ impl Finder<'_> {
         let mut levels: Vec<Level> = self
             .keeps(nest, tensor)
             .filter_map(|(k, nest)| match k.place {
-                Place::Memory(memory) => Some(Level { memory, depth: k.depth, share: k.share, nest }),
+                Place::Memory(memory) => Some(Level { memory, depth: k.depth, share: k.share, through: k.spills_through, nest }),
                 Place::Registers(_) => None,
             })
             .collect();
@@ -66,7 +67,7 @@ impl Finder<'_> {
         let kind = self.context.cascade.tensor(tensor).kind;
         let homed = levels.first().is_some_and(|l| l.memory == 0 || (l.depth == 0 && kind == TensorKind::Intermediate));
         if crosses && !homed {
-            levels.insert(0, Level { memory: 0, depth: 0, share: (1, 1), nest: None });
+            levels.insert(0, Level { memory: 0, depth: 0, share: (1, 1), through: false, nest: None });
         }
         levels
     }
@@ -165,7 +166,7 @@ impl Finder<'_> {
         let last = levels.len() - 1;
         let inner = Place::Memory(levels[last].memory);
         let spill = self.spill(&levels, last);
-        let share = levels[last].share;
+        let (share, through) = (levels[last].share, levels[last].through);
         if let Some((depth, scope)) = registers {
             // The array's own registers hold a tile: it is loaded once for all its readers there, unless it is made there.
             let made_here = self.producer(tensor).is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
@@ -183,11 +184,12 @@ impl Finder<'_> {
                 inner,
                 share,
                 spill,
+                through,
             });
             return;
         }
         let loops = einsum.loops.iter().map(|l| l.cut).collect();
-        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, projection, outer: None, inner, share, spill });
+        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, projection, outer: None, inner, share, spill, through });
     }
 
     /// Loading of the tiles that stand between a tensor's home and where it is read.
@@ -209,6 +211,7 @@ impl Finder<'_> {
                 inner: place,
                 share: level.share,
                 spill: None,
+                through: level.through,
             });
         }
     }
@@ -308,6 +311,7 @@ impl Finder<'_> {
             inner: Place::Memory(levels[last].memory),
             share: levels[last].share,
             spill: self.spill(&levels, last),
+            through: levels[last].through,
         });
         for at in (1..levels.len()).rev() {
             let level = &levels[at];
@@ -320,6 +324,7 @@ impl Finder<'_> {
                 inner: Place::Memory(level.memory),
                 share: level.share,
                 spill: None,
+                through: level.through,
             });
         }
     }

@@ -210,6 +210,11 @@ fn place(node: &Node) -> Result<PlaceSpec, Problems> {
         _ => Err(n.expected("tile or row")),
     });
     let share = f.get("share", expression);
+    let spills_through = f.get("spills", |n| match n.text()? {
+        "around" => Ok(false),
+        "through" => Ok(true),
+        _ => Err(n.expected("around or through")),
+    });
     let in_place_of = f.get("in_place_of", name);
     let value = memory.map(|memory| PlaceSpec {
         memory,
@@ -217,6 +222,7 @@ fn place(node: &Node) -> Result<PlaceSpec, Problems> {
         buffers: buffers.unwrap_or(1),
         freed_by_row: freed_by_row.unwrap_or(false),
         share,
+        spills_through: spills_through.unwrap_or(false),
         in_place_of,
     });
     f.finish(value)

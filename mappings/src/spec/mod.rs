@@ -151,6 +151,8 @@ pub struct PlaceSpec {
     pub freed_by_row: bool,
     /// The share that is kept; the rest lives in the next memory outward.
     pub share: Option<Expr>,
+    /// Whether the rest passes through this memory on its way (so that it is accessed too) or around it.
+    pub spills_through: bool,
     /// A tensor whose room it takes over.
     pub in_place_of: Option<Name>,
 }

@@ -17,7 +17,8 @@
 //! with an empty operand is empty, a sum, difference, maximum or minimum skips an empty operand, and a
 //! division by zero is empty. An element-wise Einsum leaves its other points empty; a reduction
 //! over no points gives its identity (0, -inf, +inf), except where a condition on the coordinates
-//! of the output alone fails: there it is empty. A read outside a tensor is empty. `-inf - -inf` is
+//! of the output alone fails: there it is empty. A step of an iterative rank that is empty keeps the
+//! previous coordinate's value. A read outside a tensor is empty. `-inf - -inf` is
 //! -inf here, so that its exponential is 0 and a fully masked row of softmax comes out as 0.
 
 mod array;
@@ -146,3 +147,6 @@ pub fn interpret(
     }
     Ok(results)
 }
+
+#[cfg(test)]
+mod tests;

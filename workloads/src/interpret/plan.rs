@@ -96,6 +96,8 @@ pub(super) struct Plan<'a> {
     pub kept: usize,
     /// Place in the output.
     pub place: Affine,
+    /// How far before an element of an iterative output its previous coordinate lies.
+    pub previous: Option<i64>,
     /// Conditions on the output's coordinates alone, for a reduction.
     pub output_tests: Vec<Test>,
     /// All other conditions.
@@ -209,7 +211,13 @@ impl<'a> Plan<'a> {
         for condition in &einsum.support {
             let mut parts = Vec::new();
             Test::compile(&condition.0, &scope, &mut parts).map_err(failed)?;
-            let on_output = !parts.iter().any(|t| t.uses(&|i| i >= kept));
+            // By name, as the checker has it for the tensor's support: also a variable times 0 counts.
+            let mut on_output = true;
+            condition.0.walk(&mut |part| {
+                if let Expr::Name { name, .. } = part {
+                    on_output &= !scope.variables[kept..].contains(&name.as_str());
+                }
+            });
             if on_output && reduction != Reduction::None {
                 &mut output_tests
             } else {
@@ -226,6 +234,7 @@ impl<'a> Plan<'a> {
             extents: scope.extents.clone(),
             kept,
             place,
+            previous: output.iterative.map(|axis| layout.strides[axis]),
             output_tests,
             tests,
             reads: Vec::new(),

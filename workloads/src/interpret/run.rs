@@ -19,6 +19,15 @@ impl Buffer {
         let length = self.data.len();
         self.empty.get_or_insert_with(|| vec![false; length])[place] = true;
     }
+
+    /// Populates a point that was not visited: it is empty, or keeps the previous value of an iterative rank.
+    fn pass_over(&mut self, place: usize, previous: Option<i64>) {
+        let from = previous.and_then(|distance| place.checked_sub(usize::try_from(distance).ok()?));
+        match from.filter(|&from| !self.empty.as_ref().is_some_and(|e| e[from])) {
+            Some(from) => self.data[place] = self.data[from],
+            None => self.mark_empty(place),
+        }
+    }
 }
 
 /// The tensors made so far.
@@ -208,7 +217,7 @@ impl Machine {
                 v >= visited.start && v < visited.end && !scratch.skip.get(i).is_some_and(|s| *s);
             match if inside { lane.get(i) } else { None } {
                 Some(value) => buffer.data[place] = format.round(value),
-                None => buffer.mark_empty(place),
+                None => buffer.pass_over(place, plan.previous),
             }
         }
     }
@@ -284,7 +293,7 @@ impl Machine {
                 self.format.round(sum)
             };
         } else {
-            buffer.mark_empty(place as usize);
+            buffer.pass_over(place as usize, plan.previous);
         }
         Ok(())
     }
