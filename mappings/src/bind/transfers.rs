@@ -297,7 +297,7 @@ impl Finder<'_> {
             let steps: Vec<Dim> = einsum
                 .loops
                 .iter()
-                .filter(|l| !touched(l))
+                .filter(|l| l.count > 1 && !touched(l))
                 .map(|l| Dim { terms: vec![Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 }] })
                 .collect();
             projection.dims.extend(steps);

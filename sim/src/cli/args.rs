@@ -1,0 +1,193 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Simulates attention, written as cascades of Einsums, on spatial-array accelerators.
+#[derive(Parser, Debug)]
+#[command(name = "einflow", version, about, max_term_width = 80)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Compare mappings side by side
+    ///
+    /// With nothing named: the five published attention configurations on BERT, 1K to 64K tokens, every action charged.
+    #[command(after_help = "Examples:\n  einflow compare\n  einflow compare all --format csv\n  einflow compare --accounting published\n  einflow compare mine.ron")]
+    Compare {
+        /// A file or name of a comparison; `all`: all models and lengths
+        run: Option<String>,
+        /// Whose accounting the energies follow
+        #[arg(long, value_enum, default_value_t)]
+        accounting: Accounting,
+        /// What computes the result
+        #[arg(long, default_value = "analytic")]
+        engine: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Run one cascade on one accelerator
+    #[command(after_help = "Examples:\n  einflow run --model bert --length 1K --accelerator fusemax --mapping fusemax-binding\n  einflow run --model xlm --length 64K --mapping flat --end-to-end --format json\n  einflow run mine.ron")]
+    Run(RunArguments),
+    /// Compute a cascade's outputs from your own tensors
+    #[command(after_help = "Examples:\n  einflow eval attention/one-pass --input in.npz --output out.npz \\\n      --number-format bf16 --size M0=16")]
+    Eval {
+        /// The cascade: a name or a file
+        cascade: String,
+        /// An .npz file: arrays named after the cascade's inputs, axes in declared order, batch ranks in front
+        #[arg(long)]
+        input: PathBuf,
+        /// Where to write the outputs, as .npz
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// f64, f32, bf16 or f16: inputs and intermediates are rounded to it
+        #[arg(long, default_value = "f64")]
+        number_format: String,
+        /// The format in which reductions accumulate; f64 for f64, else f32
+        #[arg(long)]
+        accumulator: Option<String>,
+        /// A size that no shape fixes, such as M0=16
+        #[arg(long, value_name = "NAME=SIZE")]
+        size: Vec<String>,
+        /// Accept NaN in the input
+        #[arg(long)]
+        allow_nan: bool,
+        /// How to print the report
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Count the passes that a cascade makes over each rank, and say why
+    #[command(after_help = "Example:\n  einflow passes attention/three-pass")]
+    Passes {
+        /// The cascade: a name or a file
+        cascade: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Describe a cascade, an accelerator or a mapping
+    #[command(after_help = "Examples:\n  einflow describe attention/one-pass --model bert --length 4K\n  einflow describe attention/one-pass --format dot | dot -Tsvg\n  einflow describe fusemax")]
+    Describe {
+        /// The name or file
+        name: String,
+        /// The model that gives a cascade its sizes
+        #[arg(long, default_value = "bert")]
+        model: String,
+        /// The sequence length
+        #[arg(long, default_value = "1K")]
+        length: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t)]
+        format: DescribeFormat,
+    },
+    /// Check results against published and measured ones
+    #[command(after_help = "Examples:\n  einflow validate\n  einflow validate attn-binding --format json\n  einflow validate --all")]
+    Validate {
+        /// Experiments: names or files; the fast set where none is given
+        experiments: Vec<String>,
+        /// Every experiment, the slow ones too
+        #[arg(long)]
+        all: bool,
+        /// How to print it; json gives every row
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List what there is by name
+    List {
+        /// Of which kind; all kinds where none is given
+        #[arg(value_enum)]
+        what: Option<Listing>,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// A file that says what to run, in place of the options
+    pub run: Option<String>,
+    /// The model that gives the sizes: bert, trxl, t5, xlm, or a file
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The sequence length: 1K (1024) to 16M, or any whole number up to 2^24
+    #[arg(long)]
+    pub length: Option<String>,
+    /// The accelerator; the mapping's where none is given
+    #[arg(long)]
+    pub accelerator: Option<String>,
+    /// The mapping
+    #[arg(long)]
+    pub mapping: Option<String>,
+    /// The cascade; the mapping's where none is given
+    #[arg(long)]
+    pub workload: Option<String>,
+    /// A size besides the model's, such as B=1
+    #[arg(long, value_name = "NAME=SIZE")]
+    pub size: Vec<String>,
+    /// What computes the result
+    #[arg(long, default_value = "analytic")]
+    pub engine: String,
+    /// Whose accounting the energies follow, where no accelerator is named
+    #[arg(long, value_enum, default_value_t)]
+    pub accounting: Accounting,
+    /// Add the linear layers around attention
+    #[arg(long)]
+    pub end_to_end: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables that fit 80 columns
+    #[default]
+    Table,
+    /// JSON
+    Json,
+    /// CSV
+    Csv,
+}
+
+/// How a description is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DescribeFormat {
+    /// Text
+    #[default]
+    Table,
+    /// JSON
+    Json,
+    /// Graphviz, of a cascade
+    Dot,
+}
+
+/// Whose accounting the energies follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Accounting {
+    /// Every action charged
+    #[default]
+    Correct,
+    /// As the published tables have it
+    Published,
+}
+
+/// What `list` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Listing {
+    Workloads,
+    Models,
+    Accelerators,
+    Mappings,
+    Runs,
+    Experiments,
+}

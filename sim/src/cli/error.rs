@@ -1,0 +1,41 @@
+use std::io::{IsTerminal, Write};
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use einflow_spec::{Problem, Problems};
+
+/// Prints problems to standard error, each with the line that it concerns.
+pub fn print(problems: &Problems) {
+    let colour = std::io::stderr().is_terminal();
+    // A closed standard error leaves nothing to do.
+    let _ = std::io::stderr().write_all(text(problems, colour).as_bytes());
+}
+
+/// The text of [`print`].
+pub fn text(problems: &Problems, colour: bool) -> String {
+    problems.iter().map(|p| one(p, colour)).collect()
+}
+
+fn one(problem: &Problem, colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.term_width(80);
+    let title = Level::ERROR.primary_title(&problem.message);
+    let mut group = match &problem.place {
+        Some((source, span)) => {
+            let end = span.end.min(source.text().len()).max(span.start.min(source.text().len()));
+            // One line of a long value is enough.
+            let start = span.start.min(end);
+            let line = source.text()[start..end].find('\n').map_or(end, |i| start + i);
+            let snippet = Snippet::source(source.text())
+                .path(source.name())
+                .annotation(AnnotationKind::Primary.span(start..line));
+            title.element(snippet)
+        }
+        None => annotate_snippets::Group::with_title(title),
+    };
+    if let Some(help) = &problem.help {
+        group = group.element(Level::HELP.message(help));
+    }
+    let mut out = renderer.render(&[group]).to_string();
+    out.push('\n');
+    out
+}

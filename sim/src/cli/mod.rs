@@ -1,0 +1,30 @@
+//! The command line: arguments, and which library call each command makes.
+
+mod args;
+mod commands;
+mod describe;
+mod error;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Arguments;
+
+/// Exit code of a validation that is out of bounds.
+pub const OUT_OF_BOUNDS: u8 = 1;
+/// Exit code of bad input.
+pub const BAD_INPUT: u8 = 2;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match commands::run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(problems) => {
+            error::print(&problems);
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The `einflow` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    einflow::cli::main()
+}
