@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{CountError, Space};
 
-/// A test of a point: whether condition holds at these coordinates, one for each rank.
+/// A test of a point: whether a condition holds at these coordinates.
 pub type PointTest = Arc<dyn Fn(&[u64]) -> bool + Send + Sync>;
 
 /// A condition on the coordinates of a point. A point at which one fails is empty.
@@ -45,11 +45,16 @@ pub enum Condition {
         unit_b: u64,
     },
     /// Any other condition, tested point by point: exact, and bounded by what can be enumerated.
-    General(PointTest),
+    General {
+        /// Indices of the ranks that it reads.
+        ranks: Vec<usize>,
+        /// The test of the coordinates of these ranks, in that order.
+        test: PointTest,
+    },
 }
 
 impl Condition {
-    /// Whether the condition holds at a point.
+    /// Whether the condition holds at a point, given as one coordinate for each rank of the space.
     pub fn holds(&self, point: &[u64]) -> bool {
         let difference = |a: usize, b: usize| i128::from(point[a]) - i128::from(point[b]);
         match *self {
@@ -69,7 +74,10 @@ impl Condition {
                 b,
                 unit_b,
             } => point[a] / unit_a.max(1) == point[b] / unit_b.max(1),
-            Self::General(ref test) => test(point),
+            Self::General {
+                ref ranks,
+                ref test,
+            } => test(&ranks.iter().map(|&rank| point[rank]).collect::<Vec<_>>()),
         }
     }
 
@@ -97,7 +105,9 @@ impl Condition {
                 }
                 (a, b)
             }
-            Self::General(_) => return Ok(()),
+            Self::General { ref ranks, .. } => {
+                return ranks.iter().try_for_each(|&rank| space.check_rank(rank));
+            }
         };
         space.check_rank(a)?;
         space.check_rank(b)
@@ -124,7 +134,7 @@ impl fmt::Debug for Condition {
             } => {
                 write!(f, "x{a} / {unit_a} == x{b} / {unit_b}")
             }
-            Self::General(_) => f.write_str("a general condition"),
+            Self::General { ranks, .. } => write!(f, "a general condition on ranks {ranks:?}"),
         }
     }
 }

@@ -26,13 +26,20 @@ pub(super) struct Cut {
 pub(super) struct Cuts {
     cuts: [Cut; MAX_CUTS],
     len: usize,
+    /// How many of them come from the leading loops whose boxes are tested for emptiness.
+    pub tested: usize,
     /// Coordinates of the innermost tile of each rank, `u64::MAX` where no loop cuts it.
     pub innermost: [u64; MAX_RANKS],
 }
 
 impl Cuts {
-    /// Splits loops for a projection.
-    pub fn new(space: &Space, loops: &[Loop], view: &View) -> Result<Self, CountError> {
+    /// Splits loops for a projection; emptiness is tested at the first `tile_depth` of them.
+    pub fn new(
+        space: &Space,
+        loops: &[Loop],
+        tile_depth: usize,
+        view: &View,
+    ) -> Result<Self, CountError> {
         let mut cuts = Self {
             cuts: [Cut {
                 step: 0,
@@ -40,13 +47,17 @@ impl Cuts {
                 next: NONE,
             }; MAX_CUTS],
             len: 0,
+            tested: 0,
             innermost: [u64::MAX; MAX_RANKS],
         };
         check_loops(space, loops)?;
-        for l in loops {
+        for (i, l) in loops.iter().enumerate() {
             let extent = space.sizes[l.rank].min(cuts.innermost[l.rank]);
             if l.step < extent {
                 cuts.add(l, extent, view)?;
+            }
+            if i < tile_depth {
+                cuts.tested = cuts.len;
             }
         }
         cuts.link();

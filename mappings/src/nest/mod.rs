@@ -7,15 +7,22 @@
 
 mod condition;
 mod cuts;
+mod distinct;
 mod error;
 mod moved;
+mod pair;
 mod plain;
 mod projection;
+mod region;
+mod skip;
 mod space;
 mod values;
+mod walk;
 
 pub use condition::{Condition, PointTest};
 pub use error::CountError;
-pub use moved::{Moved, footprint, iterations, moved, points};
+pub use moved::{
+    Moved, enumerated, footprint, iterations, iterations_within, moved, moved_within, points,
+};
 pub use projection::{Dim, MAX_DIMS, Projection, Term};
 pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space};

@@ -198,6 +198,27 @@ impl View {
         (index != NONE).then(|| &self.terms[index as usize])
     }
 
+    /// The view of some of the dimensions only.
+    pub fn only(&self, dims: &[usize]) -> Self {
+        let mut view = Self {
+            terms: [FlatTerm::EMPTY; MAX_RANKS],
+            len: 0,
+            ends: [0; MAX_DIMS],
+            dims: dims.len(),
+            of_rank: [NONE; MAX_RANKS],
+        };
+        for (d, &from) in dims.iter().enumerate() {
+            for &term in self.dim(from) {
+                view.push(FlatTerm {
+                    dim: d as u8,
+                    ..term
+                });
+            }
+            view.ends[d] = view.len as u8;
+        }
+        view
+    }
+
     fn push(&mut self, term: FlatTerm) {
         self.of_rank[term.rank as usize] = self.len as u8;
         self.terms[self.len] = term;

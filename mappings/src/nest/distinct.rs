@@ -1,0 +1,142 @@
+//! The words that the tiles which run touch at all.
+
+use std::collections::HashSet;
+
+use super::cuts::Cuts;
+use super::pair::Interval;
+use super::projection::{FlatTerm, NONE, View};
+use super::region::{Box, Budget, Region};
+use super::skip::Skip;
+use super::walk::{add, mul};
+use super::{CountError, Loop, Space, moved};
+
+/// Number of words that the running tiles touch.
+///
+/// Their order does not matter, nor do the loops of ranks that the tensor does not have: a box of
+/// its own ranks is touched where it satisfies the conditions together with the whole of the
+/// others. Where boxes hold different words, all there is to do is to add them up.
+pub(super) fn touched(
+    space: &Space,
+    cuts: &Cuts,
+    view: &View,
+    region: &Region,
+) -> Result<u128, CountError> {
+    let extents = space.extents()?;
+    let tied = |term: &FlatTerm| region.part_of[term.rank as usize] != NONE;
+    let (mut free, mut bound) = (Vec::new(), Vec::new());
+    for d in 0..view.dims() {
+        if view.dim(d).iter().any(tied) {
+            bound.push(d)
+        } else {
+            free.push(d)
+        }
+    }
+    let free = free
+        .iter()
+        .try_fold(1, |words, &d| mul(words, view.sum(d, &extents).size()?))?;
+    // Loops that divide the tensor's tied ranks, down to its digits.
+    let loops: Vec<Loop> = cuts.all()[..cuts.tested]
+        .iter()
+        .map(|cut| Loop::new(cut.rank as usize, cut.step))
+        .filter(|l| {
+            view.term_of(l.rank)
+                .is_some_and(|term| tied(term) && l.step >= term.unit)
+        })
+        .collect();
+    let cuts = Cuts::new(space, &loops, loops.len(), view)?;
+    let whole = moved::whole(&extents);
+    let disjoint = bound
+        .iter()
+        .all(|&d| matches!(view.dim(d), [term] if term.modulus == u64::MAX));
+    if !disjoint {
+        let mut words = HashSet::new();
+        enumerate(
+            &cuts,
+            view,
+            region,
+            &bound,
+            0,
+            &whole,
+            &Budget::new(),
+            &mut words,
+        )?;
+        return mul(free, words.len() as u128);
+    }
+    let bound = view.only(&bound);
+    let found = Skip::new(&cuts, &bound, region, cuts.tested).within(0, &whole)?;
+    let words = match found {
+        Some(found) => add(bound.words(&found.first.map(|tile| tile.len))?, found.words)?,
+        None => 0,
+    };
+    mul(free, words)
+}
+
+/// Collects the words of every box that runs.
+#[allow(clippy::too_many_arguments)]
+fn enumerate(
+    cuts: &Cuts,
+    view: &View,
+    region: &Region,
+    dims: &[usize],
+    depth: usize,
+    within: &Box,
+    budget: &Budget,
+    words: &mut HashSet<Vec<u64>>,
+) -> Result<(), CountError> {
+    budget.spend()?;
+    for part in &region.parts {
+        if !part.holds_somewhere(within, budget)? {
+            return Ok(());
+        }
+    }
+    let Some(cut) = cuts.all().get(depth) else {
+        let mut tuples = vec![Vec::new()];
+        for &d in dims {
+            let values = values(view.dim(d), within, budget)?;
+            let mut longer = Vec::with_capacity(tuples.len());
+            for tuple in &tuples {
+                for &value in &values {
+                    budget.spend()?;
+                    let mut tuple: Vec<u64> = tuple.clone();
+                    tuple.push(value);
+                    longer.push(tuple);
+                }
+            }
+            tuples = longer;
+        }
+        words.extend(tuples);
+        return Ok(());
+    };
+    let rank = cut.rank as usize;
+    let whole = within[rank];
+    let mut at = 0;
+    while at < whole.len {
+        let mut part = *within;
+        part[rank] = Interval {
+            start: whole.start + at,
+            len: cut.step.min(whole.len - at),
+        };
+        enumerate(cuts, view, region, dims, depth + 1, &part, budget, words)?;
+        at += cut.step;
+    }
+    Ok(())
+}
+
+/// The values of one dimension over a box.
+fn values(terms: &[FlatTerm], within: &Box, budget: &Budget) -> Result<Vec<u64>, CountError> {
+    let mut values = vec![0_u64];
+    for term in terms {
+        let interval = within[term.rank as usize];
+        let digits = term.digits(interval.start, interval.len);
+        let mut sums = HashSet::new();
+        for &value in &values {
+            for digit in digits.start..digits.start + digits.count {
+                budget.spend()?;
+                sums.insert(value + term.coefficient * digit);
+            }
+        }
+        values = sums.into_iter().collect();
+    }
+    values.sort_unstable();
+    Ok(values)
+}

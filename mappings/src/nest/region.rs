@@ -1,0 +1,274 @@
+//! The conditions of a space, grouped: ranks that no condition ties together are independent.
+
+use std::cell::Cell;
+
+use super::pair::{Interval, Pair};
+use super::projection::NONE;
+use super::walk::{add, mul};
+use super::{Condition, CountError, MAX_RANKS, Space};
+
+/// Most boxes or points that are looked at one by one in one count.
+pub(super) const MAX_VISITS: u64 = 10_000_000;
+
+/// A box: an interval of each rank.
+pub(super) type Box = [Interval; MAX_RANKS];
+
+/// How much enumeration a count may still do.
+#[derive(Debug)]
+pub(super) struct Budget(Cell<u64>);
+
+impl Budget {
+    pub fn new() -> Self {
+        Self(Cell::new(MAX_VISITS))
+    }
+
+    /// Takes one; an error when all are spent.
+    pub fn spend(&self) -> Result<(), CountError> {
+        match self.0.get().checked_sub(1) {
+            Some(left) => {
+                self.0.set(left);
+                Ok(())
+            }
+            None => Err(CountError::TooLarge {
+                what: "tiles and points",
+                limit: MAX_VISITS,
+            }),
+        }
+    }
+}
+
+/// Ranks that conditions tie together, and these conditions.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    /// Two ranks, in closed form.
+    Pair(Pair),
+    /// Anything else, by dividing boxes until each is inside or outside of every condition.
+    Any {
+        ranks: Vec<usize>,
+        conditions: Vec<Condition>,
+    },
+}
+
+/// The conditions of a space. A point is in the region where it is in every part.
+#[derive(Clone, Debug)]
+pub(super) struct Region {
+    pub parts: Vec<Part>,
+    /// The part that a rank is in, or [`NONE`].
+    pub part_of: [u8; MAX_RANKS],
+}
+
+/// Where a box lies.
+enum Side {
+    Inside,
+    Outside,
+    Across,
+}
+
+impl Region {
+    /// Groups the conditions of a space of at most [`MAX_RANKS`] ranks.
+    pub fn new(space: &Space) -> Result<Self, CountError> {
+        let mut group: [usize; MAX_RANKS] = std::array::from_fn(|rank| rank);
+        let mut tied = [false; MAX_RANKS];
+        for condition in &space.conditions {
+            condition.check(space)?;
+            let ranks = condition.ranks();
+            for &rank in &ranks {
+                tied[rank] = true;
+                let (from, to) = (group[rank], group[ranks[0]]);
+                group
+                    .iter_mut()
+                    .filter(|g| **g == from)
+                    .for_each(|g| *g = to);
+            }
+        }
+        let mut region = Self {
+            parts: Vec::new(),
+            part_of: [NONE; MAX_RANKS],
+        };
+        for root in 0..MAX_RANKS {
+            let ranks: Vec<usize> = (0..MAX_RANKS)
+                .filter(|&r| tied[r] && group[r] == root)
+                .collect();
+            if ranks.is_empty() {
+                continue;
+            }
+            let conditions: Vec<&Condition> = space
+                .conditions
+                .iter()
+                .filter(|c| c.ranks().first().is_some_and(|&r| group[r] == root))
+                .collect();
+            for &rank in &ranks {
+                region.part_of[rank] = region.parts.len() as u8;
+            }
+            region.parts.push(Part::new(ranks, &conditions));
+        }
+        // Conditions on no rank hold everywhere or nowhere.
+        let constants: Vec<Condition> = space
+            .conditions
+            .iter()
+            .filter(|c| c.ranks().is_empty())
+            .cloned()
+            .collect();
+        if !constants.is_empty() {
+            region.parts.push(Part::Any {
+                ranks: Vec::new(),
+                conditions: constants,
+            });
+        }
+        Ok(region)
+    }
+
+    /// Points that have to be looked at one by one, at most.
+    pub fn enumerated(&self, extents: &[u64; MAX_RANKS]) -> Result<u128, CountError> {
+        self.parts.iter().try_fold(0, |sum, part| match part {
+            Part::Pair(_) => Ok(sum),
+            Part::Any { ranks, .. } => add(
+                sum,
+                ranks
+                    .iter()
+                    .try_fold(1, |points, &r| mul(points, extents[r].into()))?,
+            ),
+        })
+    }
+
+    /// Points of the box that are in the region.
+    pub fn points(&self, within: &Box, ranks: usize) -> Result<u128, CountError> {
+        let budget = Budget::new();
+        let free = (0..ranks)
+            .filter(|&r| self.part_of[r] == NONE)
+            .try_fold(1, |points, r| mul(points, within[r].len.into()))?;
+        self.parts.iter().try_fold(free, |points, part| {
+            mul(points, part.points(within, &budget)?)
+        })
+    }
+}
+
+impl Part {
+    fn new(ranks: Vec<usize>, conditions: &[&Condition]) -> Self {
+        if let [a, b] = ranks[..] {
+            let mut pair = Pair::new(a, b);
+            let two = |c: &&Condition| c.ranks().iter().any(|&r| r != c.ranks()[0]);
+            if conditions.iter().all(|c| two(c) && pair.meet(c)) {
+                return Self::Pair(pair);
+            }
+        }
+        Self::Any {
+            ranks,
+            conditions: conditions.iter().map(|&c| c.clone()).collect(),
+        }
+    }
+
+    /// Whether the conditions hold at one point of the box at least.
+    pub fn holds_somewhere(&self, within: &Box, budget: &Budget) -> Result<bool, CountError> {
+        match self {
+            Self::Pair(pair) => pair.holds_somewhere(within[pair.a], within[pair.b]),
+            Self::Any { ranks, conditions } => {
+                Ok(search(ranks, conditions, within, budget, true)? > 0)
+            }
+        }
+    }
+
+    fn points(&self, within: &Box, budget: &Budget) -> Result<u128, CountError> {
+        match self {
+            Self::Pair(pair) => pair.points(within[pair.a], within[pair.b]),
+            Self::Any { ranks, conditions } => search(ranks, conditions, within, budget, false),
+        }
+    }
+}
+
+/// Counts the points of a box at which all conditions hold, or stops at the first.
+fn search(
+    ranks: &[usize],
+    conditions: &[Condition],
+    within: &Box,
+    budget: &Budget,
+    first: bool,
+) -> Result<u128, CountError> {
+    budget.spend()?;
+    let mut across = false;
+    for condition in conditions {
+        match condition.side(within) {
+            Side::Outside => return Ok(0),
+            Side::Across => across = true,
+            Side::Inside => {}
+        }
+    }
+    if !across {
+        return ranks
+            .iter()
+            .try_fold(1, |points, &r| mul(points, within[r].len.into()));
+    }
+    let Some(&longest) = ranks
+        .iter()
+        .max_by_key(|&&r| within[r].len)
+        .filter(|&&r| within[r].len > 1)
+    else {
+        return Ok(0);
+    };
+    let whole = within[longest];
+    let half = whole.len / 2;
+    let (mut lower, mut upper) = (*within, *within);
+    lower[longest] = Interval {
+        start: whole.start,
+        len: half,
+    };
+    upper[longest] = Interval {
+        start: whole.start + half,
+        len: whole.len - half,
+    };
+    let points = search(ranks, conditions, &lower, budget, first)?;
+    if first && points > 0 {
+        return Ok(points);
+    }
+    add(points, search(ranks, conditions, &upper, budget, first)?)
+}
+
+impl Condition {
+    /// The ranks that it reads.
+    pub(super) fn ranks(&self) -> Vec<usize> {
+        match *self {
+            Self::Band { a, b, .. }
+            | Self::Congruent { a, b, .. }
+            | Self::SameBlock { a, b, .. } => {
+                vec![a, b]
+            }
+            Self::General { ref ranks, .. } => ranks.clone(),
+        }
+    }
+
+    /// Where a box lies; exact for a single point.
+    fn side(&self, within: &Box) -> Side {
+        let sure = |all: bool, some: bool| match (all, some) {
+            (true, _) => Side::Inside,
+            (_, true) => Side::Across,
+            _ => Side::Outside,
+        };
+        match *self {
+            Self::General {
+                ref ranks,
+                ref test,
+            } => {
+                if ranks.iter().any(|&r| within[r].len > 1) {
+                    return Side::Across;
+                }
+                let point: Vec<u64> = ranks.iter().map(|&r| within[r].start).collect();
+                let holds = test(&point);
+                sure(holds, holds)
+            }
+            Self::Band { a, b, .. }
+            | Self::Congruent { a, b, .. }
+            | Self::SameBlock { a, b, .. } => {
+                let mut pair = Pair::new(a, if a == b { MAX_RANKS } else { b });
+                pair.meet(self);
+                let (x, y) = if a == b && !matches!(self, Self::SameBlock { .. }) {
+                    // The difference of a coordinate and itself is 0 everywhere.
+                    (Interval { start: 0, len: 1 }, Interval { start: 0, len: 1 })
+                } else {
+                    (within[a], within[b])
+                };
+                let some = pair.holds_somewhere(x, y).unwrap_or(true);
+                sure(pair.full(x, y, None), some)
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Counting where empty tiles are left out.
+//!
+//! The walk descends loop by loop. A box in which every tile runs is counted in closed form, a box
+//! in which none does is passed over; of a loop along the edge of a condition the iterations of
+//! each kind are grouped, and what remains is remembered by its place relative to the condition,
+//! so that the same stretch of an edge is walked once.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::ops::Range;
+
+use super::cuts::Cuts;
+use super::pair::Interval;
+use super::projection::{NONE, View};
+use super::region::{Box, Budget, Part, Region};
+use super::values::Sum;
+use super::walk::{Walk, add, mul};
+use super::{CountError, MAX_RANKS};
+
+/// Most results that are remembered.
+const MAX_SEEN: usize = 1 << 16;
+
+/// What the iterations within a box come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Summary {
+    /// Iterations that run.
+    pub iterations: u128,
+    /// Words fetched after the first tile.
+    pub words: u128,
+    /// Changes of the tile after the first.
+    pub tiles: u128,
+    /// The first tile; intervals start relative to the box.
+    pub first: Box,
+    /// The last tile.
+    last: Box,
+}
+
+/// A walk over the tiles that run.
+pub(super) struct Skip<'a> {
+    cuts: &'a Cuts,
+    view: &'a View,
+    region: &'a Region,
+    /// Cuts whose boxes are tested for points; those further in run as they are.
+    tested: usize,
+    /// For each part, one past its innermost tested cut.
+    decided: Vec<usize>,
+    seen: HashMap<Key, Option<Summary>, BuildHasherDefault<Mix>>,
+    budget: Budget,
+}
+
+/// What a box's result depends on.
+#[derive(Clone, Copy)]
+struct Key {
+    data: [i64; Key::ROOM],
+    len: usize,
+}
+
+impl<'a> Skip<'a> {
+    /// Starts a walk; the first `tested` cuts are those that can be left out.
+    pub fn new(cuts: &'a Cuts, view: &'a View, region: &'a Region, tested: usize) -> Self {
+        let mut decided = vec![0; region.parts.len()];
+        for (i, cut) in cuts.all()[..tested].iter().enumerate() {
+            let part = region.part_of[cut.rank as usize];
+            if part != NONE {
+                decided[part as usize] = i + 1;
+            }
+        }
+        let seen = HashMap::default();
+        Self {
+            cuts,
+            view,
+            region,
+            tested,
+            decided,
+            seen,
+            budget: Budget::new(),
+        }
+    }
+
+    /// Everything within a box that the cuts from index `depth` divide; none where nothing runs.
+    pub fn within(&mut self, depth: usize, whole: &Box) -> Result<Option<Summary>, CountError> {
+        self.budget.spend()?;
+        let mut open = 0_u16;
+        for (i, part) in self.region.parts.iter().enumerate() {
+            let undecided = depth < self.decided[i];
+            match part {
+                Part::Pair(pair) => {
+                    let (a, b) = (whole[pair.a], whole[pair.b]);
+                    if !pair.holds_somewhere(a, b)? {
+                        return Ok(None);
+                    }
+                    let tiles = (undecided && pair.modulus > 1).then(|| {
+                        (
+                            self.least_tile(pair.a, depth, a.len),
+                            self.least_tile(pair.b, depth, b.len),
+                        )
+                    });
+                    if undecided && !pair.full(a, b, tiles) {
+                        open |= 1 << i;
+                    }
+                }
+                Part::Any { .. } if undecided => open |= 1 << i,
+                Part::Any { .. } => {
+                    if !part.holds_somewhere(whole, &self.budget)? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        let key = self.key(depth, whole, open, None);
+        if let Some(&found) = self.seen.get(&key) {
+            return Ok(found);
+        }
+        let found = if open == 0 {
+            Some(self.all(depth, whole)?)
+        } else {
+            self.some(depth, whole, open)?
+        };
+        self.remember(key, found);
+        Ok(found)
+    }
+
+    /// Keeps a result while there are not too many: along a general condition none comes again.
+    fn remember(&mut self, key: Key, found: Option<Summary>) {
+        if self.seen.len() < MAX_SEEN {
+            self.seen.insert(key, found);
+        }
+    }
+
+    /// A box in which every tile runs.
+    fn all(&self, depth: usize, whole: &Box) -> Result<Summary, CountError> {
+        let extents = whole.map(|interval| interval.len);
+        let steps = Walk::new(self.cuts, self.view, depth, &extents)?.steps()?;
+        let iterations = Walk::new(self.cuts, self.view, depth, &extents)?.iterations()?;
+        let chain = self.cuts.first_from(depth);
+        let first = std::array::from_fn(|r| Interval {
+            start: 0,
+            len: extents[r].min(self.cuts.innermost[r]),
+        });
+        let last = std::array::from_fn(|r| {
+            let (start, len) = self.cuts.last_tile(chain[r], extents[r]);
+            Interval { start, len }
+        });
+        Ok(Summary {
+            iterations,
+            words: steps.words,
+            tiles: steps.tiles,
+            first,
+            last,
+        })
+    }
+
+    /// A box that some parts of the region cross.
+    fn some(
+        &mut self,
+        depth: usize,
+        whole: &Box,
+        open: u16,
+    ) -> Result<Option<Summary>, CountError> {
+        let cut = self.cuts.all()[depth];
+        let (rank, step) = (cut.rank as usize, cut.step);
+        let Interval { start, len } = whole[rank];
+        if len <= step {
+            return self.within(depth + 1, whole);
+        }
+        let (full, tail) = (len / step, len % step);
+        let mut found = None;
+        let part = self.region.part_of[rank];
+        if part == NONE || open >> part & 1 == 0 {
+            // Every full iteration is like the first.
+            self.alike(depth, whole, 0..full, &mut found)?;
+        } else {
+            let (reach, interior) = match &self.region.parts[part as usize] {
+                Part::Pair(pair) => {
+                    let other = if rank == pair.a { pair.b } else { pair.a };
+                    let sure = pair.modulus == 1 || {
+                        let least = self.least_tile(rank, depth + 1, step);
+                        let others = self.least_tile(other, depth + 1, whole[other].len);
+                        least.saturating_add(others) > pair.modulus
+                    };
+                    let reach = iterations(pair.reach(rank, whole[other]), start, step, full, true);
+                    let interior = pair.interior(rank, whole[other]);
+                    (
+                        reach,
+                        if sure {
+                            iterations(interior, start, step, full, false)
+                        } else {
+                            0..0
+                        },
+                    )
+                }
+                Part::Any { .. } => (0..full, 0..0),
+            };
+            if interior.is_empty() {
+                self.stretch(depth, whole, reach, open, &mut found)?;
+            } else {
+                self.stretch(depth, whole, reach.start..interior.start, open, &mut found)?;
+                self.alike(depth, whole, interior.clone(), &mut found)?;
+                self.stretch(depth, whole, interior.end..reach.end, open, &mut found)?;
+            }
+        }
+        if tail > 0 {
+            let sub = self.within(depth + 1, &part_of(whole, rank, full * step, tail))?;
+            self.append(&mut found, sub, rank, full * step)?;
+        }
+        Ok(found)
+    }
+
+    /// Iterations that all come to the same.
+    fn alike(
+        &mut self,
+        depth: usize,
+        whole: &Box,
+        which: Range<u64>,
+        found: &mut Option<Summary>,
+    ) -> Result<(), CountError> {
+        let cut = self.cuts.all()[depth];
+        let (rank, step) = (cut.rank as usize, cut.step);
+        if which.is_empty() {
+            return Ok(());
+        }
+        let sub = self.within(depth + 1, &part_of(whole, rank, which.start * step, step))?;
+        let Some(one) = sub else { return Ok(()) };
+        let between = self.step(&one.last, &one.first, rank, step)?;
+        let more = u128::from(which.end - which.start - 1);
+        let run = Summary {
+            iterations: mul(one.iterations, more + 1)?,
+            words: add(mul(one.words, more + 1)?, mul(between.0, more)?)?,
+            tiles: add(mul(one.tiles, more + 1)?, mul(between.1, more)?)?,
+            first: one.first,
+            last: moved_by(one.last, rank, step * (which.end - which.start - 1)),
+        };
+        self.append(found, Some(run), rank, which.start * step)
+    }
+
+    /// Iterations that differ, one by one; the same stretch of an edge is walked once.
+    fn stretch(
+        &mut self,
+        depth: usize,
+        whole: &Box,
+        which: Range<u64>,
+        open: u16,
+        found: &mut Option<Summary>,
+    ) -> Result<(), CountError> {
+        let cut = self.cuts.all()[depth];
+        let (rank, step) = (cut.rank as usize, cut.step);
+        if which.is_empty() {
+            return Ok(());
+        }
+        let at = which.start * step;
+        let number = which.end - which.start;
+        let key = (number > 2)
+            .then(|| self.key(depth, &part_of(whole, rank, at, step), open, Some(number)));
+        if let Some(&known) = key.as_ref().and_then(|key| self.seen.get(key)) {
+            return self.append(found, known, rank, at);
+        }
+        let mut run = None;
+        for i in which {
+            let sub = self.within(depth + 1, &part_of(whole, rank, i * step, step))?;
+            self.append(&mut run, sub, rank, i * step - at)?;
+        }
+        if let Some(key) = key {
+            self.remember(key, run);
+        }
+        self.append(found, run, rank, at)
+    }
+
+    /// Puts `next`, which starts at `offset` of `rank`, behind what ran so far.
+    fn append(
+        &self,
+        found: &mut Option<Summary>,
+        next: Option<Summary>,
+        rank: usize,
+        offset: u64,
+    ) -> Result<(), CountError> {
+        let Some(next) = next else { return Ok(()) };
+        let last = moved_by(next.last, rank, offset);
+        *found = Some(match found {
+            None => Summary {
+                first: moved_by(next.first, rank, offset),
+                last,
+                ..next
+            },
+            Some(before) => {
+                let (words, tiles) = self.step(&before.last, &next.first, rank, offset)?;
+                Summary {
+                    iterations: add(before.iterations, next.iterations)?,
+                    words: add(add(before.words, words)?, next.words)?,
+                    tiles: add(add(before.tiles, tiles)?, next.tiles)?,
+                    first: before.first,
+                    last,
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// New words, and 1 where anything differs, from one tile to another moved by `offset` along
+    /// `rank`.
+    fn step(
+        &self,
+        old: &Box,
+        new: &Box,
+        rank: usize,
+        offset: u64,
+    ) -> Result<(u128, u128), CountError> {
+        let new = moved_by(*new, rank, offset);
+        let (mut size, mut overlap, mut same) = (1, 1, true);
+        for d in 0..self.view.dims() {
+            let (mut sum, mut before, mut shift) = (Sum::ZERO, Sum::ZERO, 0_i128);
+            for term in self.view.dim(d) {
+                let r = term.rank as usize;
+                let was = term.digits(old[r].start, old[r].len);
+                let is = term.digits(new[r].start, new[r].len);
+                before.push(term.coefficient, was.count);
+                sum.push(term.coefficient, is.count);
+                shift +=
+                    i128::from(term.coefficient) * (i128::from(is.start) - i128::from(was.start));
+            }
+            let (words, common) = (sum.size()?, before.overlap(&sum, shift)?);
+            same &= words == common && before.size()? == words;
+            size = mul(size, words)?;
+            overlap = mul(overlap, common)?;
+        }
+        Ok((size - overlap, u128::from(!same)))
+    }
+
+    /// The smallest tile that the tested cuts from index `depth` make of `extent` coordinates.
+    fn least_tile(&self, rank: usize, depth: usize, extent: u64) -> u64 {
+        let next = self.cuts.all()[..self.tested]
+            .iter()
+            .enumerate()
+            .skip(depth)
+            .find(|(_, cut)| cut.rank as usize == rank && cut.step < extent);
+        let Some((i, cut)) = next else { return extent };
+        let least = self.least_tile(rank, i + 1, cut.step);
+        match extent % cut.step {
+            0 => least,
+            tail => least.min(self.least_tile(rank, i + 1, tail)),
+        }
+    }
+
+    /// The key of a box; with `stretch` that of so many iterations of the cut at `depth`, of which
+    /// the box is the first.
+    fn key(&self, depth: usize, whole: &Box, open: u16, stretch: Option<u64>) -> Key {
+        let mut key = Key {
+            data: [0; Key::ROOM],
+            len: 0,
+        };
+        key.push(depth as i64);
+        key.push(open.into());
+        key.push(stretch.unwrap_or(0) as i64);
+        for (interval, &tile) in whole.iter().zip(&self.cuts.innermost) {
+            if tile != u64::MAX {
+                key.push(interval.len as i64);
+            }
+        }
+        for (i, part) in self.region.parts.iter().enumerate() {
+            match part {
+                _ if open >> i & 1 == 0 => {}
+                Part::Pair(pair) => pair
+                    .place(whole[pair.a], whole[pair.b], stretch.is_some())
+                    .into_iter()
+                    .for_each(|number| key.push(number)),
+                Part::Any { ranks, .. } => {
+                    ranks.iter().for_each(|&r| key.push(whole[r].start as i64))
+                }
+            }
+        }
+        key
+    }
+}
+
+/// The part of a box at `offset` along a rank.
+fn part_of(whole: &Box, rank: usize, offset: u64, len: u64) -> Box {
+    let mut part = *whole;
+    part[rank] = Interval {
+        start: whole[rank].start + offset,
+        len,
+    };
+    part
+}
+
+fn moved_by(mut tile: Box, rank: usize, offset: u64) -> Box {
+    tile[rank].start += offset;
+    tile
+}
+
+/// The full iterations of a loop (tiles of `step` from `start`) that lie within the coordinates
+/// [first, last], or that `touch` them.
+fn iterations(
+    (first, last): (i128, i128),
+    start: u64,
+    step: u64,
+    full: u64,
+    touch: bool,
+) -> Range<u64> {
+    let (start, step, full) = (i128::from(start), i128::from(step), i128::from(full));
+    let (low, high) = if touch {
+        (
+            (first - start).div_euclid(step),
+            (last - start).div_euclid(step) + 1,
+        )
+    } else {
+        (
+            -(start - first).div_euclid(step),
+            (last + 1 - start).div_euclid(step),
+        )
+    };
+    let low = low.clamp(0, full);
+    let high = high.clamp(low, full);
+    low as u64..high as u64
+}
+
+impl Key {
+    /// Depth, open parts and number; extents; and for each part, of two ranks at least, four
+    /// numbers for a pair, or one for each rank.
+    const ROOM: usize = 3 + MAX_RANKS + 2 * MAX_RANKS;
+
+    fn push(&mut self, number: i64) {
+        self.data[self.len] = number;
+        self.len += 1;
+    }
+
+    fn used(&self) -> &[i64] {
+        &self.data[..self.len]
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.used() == other.used()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for &number in self.used() {
+            state.write_i64(number);
+        }
+    }
+}
+
+/// A quick hasher of a few integers, the same in every run.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_i64(byte.into());
+        }
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.0 = (self.0.rotate_left(23) ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
