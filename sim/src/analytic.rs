@@ -333,8 +333,11 @@ fn lower_bound(mapped: &MappedCascade, counts: &Counts) -> Option<LowerBound> {
             words = words.checked_add(footprint(&space, &space.sizes, whole))?;
         }
     }
+    let dram_bytes = words.checked_mul(mapped.word_bytes())?;
+    let bandwidth = accelerator.memories.first().and_then(|m| m.bandwidth);
     Some(LowerBound {
         compute_seconds: work as f64 / pes as f64 / accelerator.clock.0,
-        dram_bytes: words.checked_mul(mapped.word_bytes())?,
+        dram_bytes,
+        memory_seconds: bandwidth.map_or(0.0, |b| dram_bytes as f64 / b.0),
     })
 }

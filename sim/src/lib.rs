@@ -2,9 +2,12 @@
 
 pub mod analytic;
 pub mod catalog;
+pub mod cli;
 pub mod eval;
 pub mod npz;
 pub mod render;
 pub mod report;
 pub mod request;
+pub mod runs;
 pub mod units;
+pub mod validate;

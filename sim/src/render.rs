@@ -141,7 +141,7 @@ fn groups(reports: &[Report]) -> Vec<(String, Vec<&Report>)> {
 }
 
 /// Several runs side by side: a summary of each model and length, details of the last.
-pub fn compare(reports: &[Report], bandwidth: &dyn Fn(&Report) -> Option<f64>) -> String {
+pub fn compare(reports: &[Report]) -> String {
     let mut out = String::new();
     let groups = groups(reports);
     for (name, list) in &groups {
@@ -159,7 +159,7 @@ pub fn compare(reports: &[Report], bandwidth: &dyn Fn(&Report) -> Option<f64>) -
             row.push(si(r.dram_bytes().2 as f64, "B"));
             row.push(si(r.energy_pj() * 1e-12, "J"));
             row.push(r.bottleneck());
-            row.push(format!("{:.2}", r.above_bound(bandwidth(r))));
+            row.push(format!("{:.2}", r.above_bound()));
             t.add_row(row);
         }
         out.push_str(&finish(t, 1));

@@ -36,6 +36,7 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
         }
         sum.blocks.extend(report.blocks);
         sum.lower_bound.compute_seconds += report.lower_bound.compute_seconds;
+        sum.lower_bound.memory_seconds += report.lower_bound.memory_seconds;
         sum.lower_bound.dram_bytes = sum.lower_bound.dram_bytes.checked_add(report.lower_bound.dram_bytes)?;
         if !sum.inputs.workload.split(" + ").any(|w| w == report.inputs.workload) {
             sum.inputs.workload = format!("{} + {}", sum.inputs.workload, report.inputs.workload);

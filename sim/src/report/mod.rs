@@ -126,6 +126,8 @@ pub struct LowerBound {
     pub compute_seconds: f64,
     /// Bytes of inputs and outputs, each moved once.
     pub dram_bytes: u128,
+    /// Seconds that those bytes take.
+    pub memory_seconds: f64,
 }
 
 impl Report {
@@ -218,8 +220,7 @@ impl Report {
     }
 
     /// How many times longer the run takes than the longer of its two lower bounds.
-    pub fn above_bound(&self, bandwidth: Option<f64>) -> f64 {
-        let memory = bandwidth.map_or(0.0, |b| self.lower_bound.dram_bytes as f64 / b);
-        self.seconds() / self.lower_bound.compute_seconds.max(memory)
+    pub fn above_bound(&self) -> f64 {
+        self.seconds() / self.lower_bound.compute_seconds.max(self.lower_bound.memory_seconds)
     }
 }

@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+
+use clap::CommandFactory;
+use einflow_arch::accelerators;
+use einflow_mappings::mappings;
+use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_workloads::{analysis::passes, cascades, format::Format as NumberFormat, models};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    OUT_OF_BOUNDS,
+    args::{self, Arguments, Command, Format, Listing, RunArguments},
+    describe, output,
+};
+use crate::{
+    catalog::Catalog,
+    eval::{EvalReport, EvalRequest, eval},
+    render,
+    report::Report,
+    request::{Accounting, Engine, Request},
+    runs::{RunFile, runs},
+    units::parse_length,
+    validate,
+};
+
+/// Runs a command; the value is the exit code.
+pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
+    match &arguments.command {
+        Command::Compare { run, accounting, engine, format } => {
+            compare(run.as_deref(), (*accounting).into(), engine, *format)
+        }
+        Command::Run(run) => one(run),
+        Command::Eval { cascade, input, output, number_format, accumulator, size, allow_nan, format } => {
+            let found = Catalog::new().cascade(cascade, None)?;
+            let report = eval(&EvalRequest {
+                cascade: &found,
+                input: input.clone(),
+                output: output.clone(),
+                number_format: number_format_named(number_format)?,
+                accumulator: accumulator.as_deref().map(number_format_named).transpose()?,
+                sizes: sizes(size)?,
+                allow_nan: *allow_nan,
+            })?;
+            print_eval(&found.name, &report, *format)
+        }
+        Command::Passes { cascade, format } => {
+            let found = Catalog::new().cascade(cascade, None)?;
+            describe::print_passes(&found, &passes(&found), *format)?;
+            Ok(0)
+        }
+        Command::Describe { name, model, length, format } => {
+            describe::describe(name, model, length_of(length)?, *format)?;
+            Ok(0)
+        }
+        Command::Validate { experiments, all, format } => {
+            let outcome = validate::run(experiments, *all)?;
+            output::print(&match format {
+                Format::Json => format!("{}\n", serde_json::to_string_pretty(&outcome.to_json()).unwrap_or_default()),
+                Format::Csv => outcome.to_csv(),
+                Format::Table => outcome.to_table(),
+            })?;
+            Ok(if outcome.passed() { 0 } else { OUT_OF_BOUNDS })
+        }
+        Command::List { what } => {
+            list(*what)?;
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "einflow", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
+            Ok(0)
+        }
+    }
+}
+
+impl From<args::Accounting> for Accounting {
+    fn from(value: args::Accounting) -> Self {
+        match value {
+            args::Accounting::Correct => Accounting::Correct,
+            args::Accounting::Published => Accounting::Published,
+        }
+    }
+}
+
+fn compare(name: Option<&str>, accounting: Accounting, engine: &str, format: Format) -> Result<u8, Problems> {
+    let engine = Engine::named(engine)?;
+    let file = RunFile::load(name.unwrap_or("attention"))?;
+    let catalog = Catalog::new();
+    let results: Vec<Result<Report, Problems>> = file
+        .requests
+        .par_iter()
+        .map(|request| {
+            let mut request = request.clone();
+            request.engine = engine;
+            if accounting == Accounting::Published {
+                request.accounting = accounting;
+            }
+            request.run(&catalog)
+        })
+        .collect();
+    let mut reports = Vec::new();
+    let mut problems = Problems::new();
+    for result in results {
+        match result {
+            Ok(report) => reports.push(report),
+            Err(found) => {
+                for problem in found.iter() {
+                    if !problems.iter().any(|p| p == problem) {
+                        problems.push(problem.clone());
+                    }
+                }
+            }
+        }
+    }
+    // What was computed is shown even where some runs are refused.
+    if !reports.is_empty() {
+        output::print(&match format {
+            Format::Json => pretty(&Value::Array(reports.iter().map(Report::to_json).collect())),
+            Format::Csv => render::csv(&reports),
+            Format::Table => render::compare(&reports),
+        })?;
+    }
+    problems.into_result(Some(0))
+}
+
+fn one(arguments: &RunArguments) -> Result<u8, Problems> {
+    let catalog = Catalog::new();
+    let request = match &arguments.run {
+        Some(file) => {
+            let mut file = RunFile::load(file)?;
+            let options = [&arguments.model, &arguments.mapping, &arguments.accelerator, &arguments.workload];
+            if options.iter().any(|o| o.is_some()) || arguments.length.is_some() {
+                return Err(Problem::nowhere("a run file and options that say what to run were both given")
+                    .help("give one of the two")
+                    .into());
+            }
+            match (file.requests.pop(), file.requests.len()) {
+                (Some(request), 0) => request,
+                (_, more) => {
+                    return Err(Problem::nowhere(format!("{} holds {} runs", file.name, more + 1))
+                        .help(format!("see them side by side with `einflow compare {}`", arguments.run.as_deref().unwrap_or("")))
+                        .into());
+                }
+            }
+        }
+        None => {
+            let mut problems = Problems::new();
+            let mapping = arguments.mapping.clone();
+            if mapping.is_none() {
+                let names: Vec<&str> = mappings().names().collect();
+                problems.push(
+                    Problem::nowhere("`run` needs a mapping, or a run file")
+                        .help(format!("give --mapping with one of {}", names.join(", "))),
+                );
+            }
+            let length = arguments.length.as_deref().map(length_of).transpose();
+            let length = problems.absorb(length).flatten();
+            let sizes = problems.absorb(sizes(&arguments.size)).unwrap_or_default();
+            let engine = problems.absorb(Engine::named(&arguments.engine).map_err(Problems::from)).unwrap_or_default();
+            problems.into_result(mapping.map(|mapping| Request {
+                workload: arguments.workload.clone(),
+                model: arguments.model.clone(),
+                length,
+                sizes,
+                accelerator: arguments.accelerator.clone(),
+                mapping,
+                engine,
+                accounting: arguments.accounting.into(),
+                end_to_end: arguments.end_to_end,
+                ..Request::default()
+            }))?
+        }
+    };
+    let report = request.run(&catalog)?;
+    output::print(&match arguments.format {
+        Format::Json => pretty(&report.to_json()),
+        Format::Csv => render::csv(&[report]),
+        Format::Table => render::run(&report),
+    })?;
+    Ok(0)
+}
+
+pub(super) fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+fn length_of(text: &str) -> Result<u64, Problems> {
+    parse_length(text).map_err(|message| Problem::nowhere(message).into())
+}
+
+/// `NAME=SIZE` arguments.
+fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
+    let mut problems = Problems::new();
+    let mut out = BTreeMap::new();
+    for argument in arguments {
+        let parsed = argument.split_once('=').and_then(|(name, size)| {
+            let size: u64 = size.trim().parse().ok().filter(|s| *s > 0)?;
+            Some((name.trim().to_string(), size))
+        });
+        match parsed {
+            Some((name, size)) => {
+                out.insert(name, size);
+            }
+            None => problems.push(
+                Problem::nowhere(format!("{argument:?} is not a size")).help("a size is written NAME=SIZE, such as M0=16"),
+            ),
+        }
+    }
+    problems.into_result(Some(out))
+}
+
+fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
+    let all = [NumberFormat::F64, NumberFormat::F32, NumberFormat::Bf16, NumberFormat::F16];
+    all.into_iter().find(|f| f.name() == name).ok_or_else(|| {
+        Problem::nowhere(format!("there is no number format `{name}`"))
+            .help(did_you_mean(name, ["f64", "f32", "bf16", "f16"]))
+            .into()
+    })
+}
+
+fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, Problems> {
+    let axes = |a: &crate::eval::EvalArray| {
+        let parts: Vec<String> = a.axes.iter().zip(&a.shape).map(|(axis, n)| format!("{axis}={n}")).collect();
+        format!("[{}]", parts.join(", "))
+    };
+    match format {
+        Format::Json => {
+            let array = |a: &crate::eval::EvalArray| json!({"name": a.name, "axes": a.axes, "shape": a.shape, "element": a.element.name()});
+            let outputs: Vec<Value> = report
+                .outputs
+                .iter()
+                .map(|o| {
+                    let mut value = array(&o.array);
+                    value["empty"] = json!(o.empty);
+                    value["error"] = o.error.map_or(Value::Null, |e| json!({"absolute": e.absolute, "relative": e.relative}));
+                    value
+                })
+                .collect();
+            output::json(&json!({
+                "cascade": cascade,
+                "number_format": report.number_format.name(),
+                "accumulator": report.accumulator.name(),
+                "sizes": report.sizes.0,
+                "inputs": report.inputs.iter().map(array).collect::<Vec<_>>(),
+                "outputs": outputs,
+            }))?;
+        }
+        Format::Csv => {
+            let mut text = String::from("output,absolute_error,relative_error\n");
+            for o in &report.outputs {
+                let error = o.error.map_or(",".to_string(), |e| format!("{},{}", e.absolute, e.relative));
+                text.push_str(&format!("{},{error}\n", o.array.name));
+            }
+            output::print(&text)?;
+        }
+        Format::Table => {
+            let mut text = render::wrapped(&format!(
+                "{cascade} in {}, reductions accumulated in {} in ascending coordinate order",
+                report.number_format.name(),
+                report.accumulator.name()
+            ));
+            for input in &report.inputs {
+                text.push_str(&render::wrapped(&format!("read      {} {} {}", input.name, axes(input), input.element.name())));
+            }
+            for o in &report.outputs {
+                text.push_str(&render::wrapped(&format!("computed  {} {} {}", o.array.name, axes(&o.array), o.array.element.name())));
+                if o.empty > 0 {
+                    text.push_str(&format!("          {} empty points written as 0\n", o.empty));
+                }
+                if let Some(e) = o.error {
+                    text.push_str(&render::wrapped(&format!(
+                        "error     {} against the array of that name: largest absolute {:.3e}, relative to its largest {:.3e}",
+                        o.array.name, e.absolute, e.relative
+                    )));
+                }
+            }
+            output::print(&text)?;
+        }
+    }
+    Ok(0)
+}
+
+fn list(what: Option<Listing>) -> Result<(), Problems> {
+    let kinds: [(&str, Listing, Vec<String>); 6] = [
+        ("workloads", Listing::Workloads, cascades().names().map(String::from).collect()),
+        ("models", Listing::Models, models().names().map(String::from).collect()),
+        ("accelerators", Listing::Accelerators, accelerators().names().map(String::from).collect()),
+        ("mappings", Listing::Mappings, mappings().names().map(String::from).collect()),
+        ("runs", Listing::Runs, runs().names().map(String::from).collect()),
+        ("experiments", Listing::Experiments, validate::experiments().names().map(String::from).collect()),
+    ];
+    let heads = what.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let mut text = String::new();
+    for (name, kind, names) in kinds {
+        if what.is_some_and(|w| w != kind) {
+            continue;
+        }
+        if heads {
+            text.push_str(&format!("{name}\n"));
+        }
+        for entry in names {
+            text.push_str(&format!("{}{entry}\n", if heads { "  " } else { "" }));
+        }
+    }
+    output::print(&text)
+}

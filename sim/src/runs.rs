@@ -1,0 +1,155 @@
+//! Run files: one run, or several to compare.
+
+use std::{path::PathBuf, sync::LazyLock};
+
+use einflow_spec::{Fields, Kind, Library, Node, Origin, Problem, Problems, Source};
+use include_dir::{Dir, include_dir};
+
+use crate::{
+    request::{Accounting, Engine, Request},
+    units::parse_length,
+};
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs");
+
+/// The run files that travel in the binary.
+pub fn runs() -> &'static Library {
+    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+        let files = FILES.files().filter_map(|f| {
+            let name = f.path().file_stem()?.to_str()?.to_string();
+            Some((name, f.contents_utf8()?))
+        });
+        Library::new("run", "ron", files)
+    });
+    &LIBRARY
+}
+
+/// A run file.
+#[derive(Clone, Debug)]
+pub struct RunFile {
+    /// Its name.
+    pub name: String,
+    /// One or two sentences.
+    pub description: String,
+    /// Every run: for each model, each length, each entry of `runs`.
+    pub requests: Vec<Request>,
+}
+
+impl RunFile {
+    /// Finds a run file by name or path.
+    ///
+    /// # Errors
+    /// No such file, or every mistake in it.
+    pub fn load(name: &str) -> Result<Self, Problems> {
+        let (source, origin) = runs().find(name, None)?;
+        let beside = match origin {
+            Origin::Folder(folder) => Some(folder),
+            Origin::Embedded => None,
+        };
+        Self::parse(&source, beside)
+    }
+
+    /// Reads a run file; names in it are looked for in `beside` first.
+    ///
+    /// # Errors
+    /// Every mistake in the file's form.
+    pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
+        let node = Node::parse(source)?;
+        let mut f = Fields::new(&node, "a run file");
+        let name = f.need("name", text);
+        let description = f.get("description", text).unwrap_or_default();
+        let engine = f.get("engine", |n| Engine::named(n.text()?).map_err(|p| placed(n, p))).unwrap_or_default();
+        let accounting = f.get("accounting", accounting).unwrap_or_default();
+        let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
+        let models = f.get_all("models", |n| Ok(n.list()?.iter().map(text).collect::<Result<Vec<_>, _>>()?));
+        let lengths = f.get_all("lengths", |n| Ok(n.list()?.iter().map(length).collect::<Result<Vec<_>, _>>()?));
+        let runs = f.need_all("runs", |n| {
+            let mut problems = Problems::new();
+            let list: Vec<Request> = n.list()?.iter().filter_map(|n| problems.absorb(run(n))).collect();
+            if list.is_empty() && problems.is_empty() {
+                problems.push(n.problem("there is nothing to run").help("add (mapping: \"...\")"));
+            }
+            problems.into_result(Some(list))
+        });
+        let value = name.zip(runs).map(|(name, runs)| {
+            let models: Vec<Option<String>> = models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
+            let lengths: Vec<Option<u64>> = lengths.map_or(vec![None], |l| l.into_iter().map(Some).collect());
+            let mut requests = Vec::new();
+            for model in &models {
+                for length in &lengths {
+                    for run in &runs {
+                        let mut request = run.clone();
+                        request.model = request.model.or_else(|| model.clone());
+                        request.length = request.length.or(*length);
+                        request.engine = engine;
+                        request.accounting = accounting;
+                        request.end_to_end |= end_to_end;
+                        request.beside.clone_from(&beside);
+                        requests.push(request);
+                    }
+                }
+            }
+            RunFile { name, description, requests }
+        });
+        f.finish(value)
+    }
+}
+
+fn text(node: &Node) -> Result<String, Problem> {
+    Ok(node.text()?.to_string())
+}
+
+fn placed(node: &Node, problem: Problem) -> Problem {
+    Problem { place: Some((node.source.clone(), node.span)), ..problem }
+}
+
+/// A length: a number, or a string such as `"64K"`.
+pub(crate) fn length(node: &Node) -> Result<u64, Problem> {
+    let text = match &node.kind {
+        Kind::Number(text) => text.as_str(),
+        _ => node.text()?,
+    };
+    parse_length(text).map_err(|message| node.problem(message))
+}
+
+/// An accounting by name.
+pub(crate) fn accounting(node: &Node) -> Result<Accounting, Problem> {
+    match node.text()? {
+        "correct" => Ok(Accounting::Correct),
+        "published" => Ok(Accounting::Published),
+        _ => Err(node.expected("correct or published")),
+    }
+}
+
+/// One run: a mapping, and what else differs from the mapping's own choices.
+pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
+    let mut f = Fields::new(node, "a run");
+    let mapping = f.need("mapping", text);
+    let workload = f.get("workload", text);
+    let accelerator = f.get("accelerator", text);
+    let model = f.get("model", text);
+    let own_length = f.get("length", length);
+    let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
+    let sizes = f
+        .get_all("sizes", |n| {
+            Ok(n.record()?.iter().map(|(k, _, v)| Ok((k.clone(), v.u64()?))).collect::<Result<_, Problem>>()?)
+        })
+        .unwrap_or_default();
+    let overrides = f
+        .get_all("set", |n| {
+            Ok(n.record()?.iter().map(|(k, _, v)| Ok((k.clone(), v.f64()?))).collect::<Result<_, Problem>>()?)
+        })
+        .unwrap_or_default();
+    let value = mapping.map(|mapping| Request {
+        workload,
+        model,
+        length: own_length,
+        sizes,
+        accelerator,
+        mapping,
+        overrides,
+        end_to_end,
+        ..Request::default()
+    });
+    f.finish(value)
+}

@@ -1,0 +1,297 @@
+//! The experiment file.
+
+use std::path::PathBuf;
+
+use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, expr::Expr};
+
+use crate::{
+    request::{Accounting, Request},
+    runs,
+};
+
+/// An experiment.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Its name.
+    pub name: String,
+    /// One or two sentences.
+    pub description: String,
+    /// The file.
+    pub source: Source,
+    /// Its folder, if it is not embedded.
+    pub beside: Option<PathBuf>,
+    /// Whether a bare `validate` runs it.
+    pub fast: bool,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// What an experiment does.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Runs each row of a reference table and compares columns.
+    Table(Table),
+    /// Compares means of ratios between runs.
+    Means(Means),
+}
+
+/// A reference table and the run of one of its rows.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The CSV file.
+    pub reference: Node,
+    /// Runs that add up to a row's result.
+    pub runs: Vec<Request>,
+    /// The column that names the model.
+    pub model: Option<String>,
+    /// The column that gives the length.
+    pub length_column: Option<String>,
+    /// The length of every row, where no column gives it.
+    pub length: Option<u64>,
+    /// Fields of the accelerator, each an expression over the row's columns and the model's sizes.
+    pub set: Vec<(String, Expr)>,
+    /// A field that grows until a condition holds.
+    pub grow: Option<Grow>,
+    /// What is compared.
+    pub columns: Vec<Column>,
+    /// Rows beyond the reference's: computed and shown, compared with nothing.
+    pub also: Vec<(String, Vec<u64>)>,
+}
+
+/// A field of the accelerator that doubles while memory takes longer than compute.
+#[derive(Clone, Debug)]
+pub struct Grow {
+    /// The field's path.
+    pub field: String,
+    /// Its first value.
+    pub from: Expr,
+}
+
+/// One compared column.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// The reference's column.
+    pub column: String,
+    /// The path of the value in the run's JSON report.
+    pub value: String,
+    /// How close it must be.
+    pub bound: Bound,
+    /// Largest relative error, by length: up to the first field tokens, the second holds.
+    pub tolerances: Vec<(u64, f64)>,
+}
+
+/// How a value must stand to its reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Within the tolerance, to both sides.
+    Within,
+    /// Not above the reference by more than the tolerance.
+    AtMost,
+    /// Shown only.
+    Report,
+}
+
+/// Means of ratios over models and lengths.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// The models.
+    pub models: Vec<String>,
+    /// The lengths.
+    pub lengths: Vec<u64>,
+    /// Whose accounting.
+    pub accounting: Accounting,
+    /// The ratios.
+    pub ratios: Vec<Ratio>,
+}
+
+/// One mean of ratios.
+#[derive(Clone, Debug)]
+pub struct Ratio {
+    /// Its name.
+    pub name: String,
+    /// The path of the value in the runs' JSON reports.
+    pub value: String,
+    /// Runs whose values add up above the line.
+    pub over: Vec<Request>,
+    /// Runs whose values add up below it.
+    pub under: Vec<Request>,
+    /// The published mean.
+    pub expected: f64,
+    /// How close it must be.
+    pub bound: Bound,
+    /// Largest relative error.
+    pub tolerance: f64,
+}
+
+impl Experiment {
+    /// Reads an experiment file. `beside` is its folder, where it has one.
+    ///
+    /// # Errors
+    /// Every mistake in the file's form.
+    pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
+        let node = Node::parse(source)?;
+        let mut f = Fields::new(&node, "an experiment");
+        let name = f.need("name", text);
+        f.need("source", text);
+        let description = f.get("description", text).unwrap_or_default();
+        let fast = f.get("fast", Node::bool).unwrap_or(true);
+        let what = f.need("kind", |n| match n.text()? {
+            kind @ ("table" | "means" | "timeloop") => Ok(kind.to_string()),
+            _ => Err(n.expected("table, means or timeloop")),
+        });
+        let kind = match what.as_deref() {
+            Some("table") => table(&mut f, beside.as_ref()).map(Kind::Table),
+            Some("means") => means(&mut f, beside.as_ref()).map(Kind::Means),
+            _ => None,
+        };
+        let value = name.zip(kind).map(|(name, kind)| Self {
+            name,
+            description,
+            source: source.clone(),
+            beside: beside.clone(),
+            fast,
+            kind,
+        });
+        f.finish(value)
+    }
+}
+
+fn text(node: &Node) -> Result<String, Problem> {
+    Ok(node.text()?.to_string())
+}
+
+fn expression(node: &Node) -> Result<Expr, Problem> {
+    match &node.kind {
+        NodeKind::Number(text) => Ok(Expr::Number { text: text.clone(), span: node.span }),
+        _ => Expr::parse(&node.source, node.text()?, node.text_start()),
+    }
+}
+
+fn all<T>(node: &Node, read: impl Fn(&Node) -> Result<T, Problems>) -> Result<Vec<T>, Problems> {
+    let mut problems = Problems::new();
+    let items = node.list()?.iter().filter_map(|n| problems.absorb(read(n))).collect();
+    problems.into_result(Some(items))
+}
+
+fn requests(node: &Node, beside: Option<&PathBuf>) -> Result<Vec<Request>, Problems> {
+    all(node, |n| {
+        let mut request = runs::run(n)?;
+        request.beside = beside.cloned();
+        Ok(request)
+    })
+}
+
+fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
+    let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
+    let runs = f.need_all("runs", |n| requests(n, beside));
+    let model = f.get("model_column", text);
+    let length_column = f.get("length_column", text);
+    let length = f.get("length", runs::length);
+    let set = f
+        .get_all("set", |n| {
+            let mut problems = Problems::new();
+            let mut out = Vec::new();
+            for (path, _, value) in n.record()? {
+                if let Some(value) = problems.absorb(expression(value).map_err(Problems::from)) {
+                    out.push((path.clone(), value));
+                }
+            }
+            problems.into_result(Some(out))
+        })
+        .unwrap_or_default();
+    let grow = f.get_all("grow", |n| {
+        let mut f = Fields::new(n, "a growing field");
+        let field = f.need("field", text);
+        let from = f.need("from", expression);
+        let value = field.zip(from).map(|(field, from)| Grow { field, from });
+        f.finish(value)
+    });
+    let columns = f.need_all("columns", |n| all(n, column));
+    let also = f
+        .get_all("also", |n| {
+            all(n, |n| {
+                let mut f = Fields::new(n, "further rows");
+                let model = f.need("model", text);
+                let lengths = f.need_all("lengths", |n| Ok(n.list()?.iter().map(runs::length).collect::<Result<Vec<_>, _>>()?));
+                let value = model.zip(lengths);
+                f.finish(value)
+            })
+        })
+        .unwrap_or_default();
+    if length.is_none() && length_column.is_none() {
+        f.push(f.node().problem("a table needs the length of its rows").help("give `length_column` or `length`"));
+    }
+    Some(Table { reference: reference?, runs: runs?, model, length_column, length, set, grow, columns: columns?, also })
+}
+
+fn bound(node: &Node) -> Result<Bound, Problem> {
+    match node.text()? {
+        "within" => Ok(Bound::Within),
+        "at_most" => Ok(Bound::AtMost),
+        "report" => Ok(Bound::Report),
+        _ => Err(node.expected("within, at_most or report")),
+    }
+}
+
+fn tolerance(node: &Node) -> Result<f64, Problem> {
+    let value = node.f64()?;
+    if value < 0.0 { Err(node.expected("a relative error of 0 or more")) } else { Ok(value) }
+}
+
+fn column(node: &Node) -> Result<Column, Problems> {
+    let mut f = Fields::new(node, "a column");
+    let column = f.need("column", text);
+    let value = f.need("value", text);
+    let how = f.get("bound", bound).unwrap_or(Bound::Within);
+    let tolerances = f.need_all("tolerance", |n| match &n.kind {
+        NodeKind::List(_) => all(n, |n| {
+            let mut f = Fields::new(n, "a tolerance");
+            let up_to = f.get("up_to", runs::length).unwrap_or(u64::MAX);
+            let tolerance = f.need("tolerance", tolerance);
+            f.need("reason", text);
+            let value = tolerance.map(|t| (up_to, t));
+            f.finish(value)
+        }),
+        _ => Ok(vec![(u64::MAX, tolerance(n)?)]),
+    });
+    let listed = node.record().is_ok_and(|r| r.iter().any(|(k, _, v)| k == "tolerance" && matches!(v.kind, NodeKind::List(_))));
+    if listed {
+        f.optional("reason");
+    } else {
+        f.need("reason", text);
+    }
+    let value = (|| Some(Column { column: column?, value: value?, bound: how, tolerances: tolerances? }))();
+    f.finish(value)
+}
+
+fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
+    let models = f.need_all("models", |n| Ok(n.list()?.iter().map(text).collect::<Result<Vec<_>, _>>()?));
+    let lengths = f.need_all("lengths", |n| Ok(n.list()?.iter().map(runs::length).collect::<Result<Vec<_>, _>>()?));
+    let accounting = f.get("accounting", runs::accounting).unwrap_or_default();
+    let ratios = f.need_all("ratios", |n| {
+        all(n, |n| {
+            let mut f = Fields::new(n, "a ratio");
+            let name = f.need("name", text);
+            let value = f.need("value", text);
+            let over = f.need_all("over", |n| requests(n, beside));
+            let under = f.need_all("under", |n| requests(n, beside));
+            let expected = f.need("expected", Node::f64);
+            let how = f.get("bound", bound).unwrap_or(Bound::Within);
+            let tolerance = f.need("tolerance", tolerance);
+            f.need("reason", text);
+            let value = (|| {
+                Some(Ratio {
+                    name: name?,
+                    value: value?,
+                    over: over?,
+                    under: under?,
+                    expected: expected?,
+                    bound: how,
+                    tolerance: tolerance?,
+                })
+            })();
+            f.finish(value)
+        })
+    });
+    Some(Means { models: models?, lengths: lengths?, accounting, ratios: ratios? })
+}

@@ -1,0 +1,97 @@
+//! Experiments: runs held against published and measured results.
+
+mod experiment;
+mod means;
+mod outcome;
+mod table;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use einflow_spec::{Library, Origin, Problem, Problems, Source};
+use include_dir::{Dir, include_dir};
+use rayon::prelude::*;
+
+use crate::catalog::Catalog;
+use experiment::{Experiment, Kind};
+pub use outcome::{ColumnResult, ExperimentResult, Outcome, RowResult};
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation");
+
+/// The experiments that travel in the binary.
+pub fn experiments() -> &'static Library {
+    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+        let files = FILES.files().filter(|f| f.path().extension().is_some_and(|e| e == "ron")).filter_map(|f| {
+            let name = f.path().file_stem()?.to_str()?.to_string();
+            Some((name, f.contents_utf8()?))
+        });
+        Library::new("experiment", "ron", files)
+    });
+    &LIBRARY
+}
+
+/// Reads a file that an experiment names: beside the experiment, or embedded.
+fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
+    let given = PathBuf::from(name);
+    let path = match beside {
+        Some(folder) => folder.join(&given),
+        None => given.clone(),
+    };
+    if (beside.is_some() || given.is_absolute()) && path.is_file() {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
+        return Ok(Source::new(path.display().to_string(), text));
+    }
+    FILES
+        .get_file(name)
+        .and_then(|f| f.contents_utf8())
+        .map(|text| Source::new(name, text))
+        .ok_or_else(|| Problem::nowhere(format!("there is no file {name}")).help("paths resolve beside the experiment, then in the embedded set"))
+}
+
+/// Runs experiments by name or path; none: the fast set, or all.
+///
+/// # Errors
+/// Every mistake in the experiments and in the files that they name; a run that is refused.
+pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
+    let mut problems = Problems::new();
+    let chosen: Vec<String> = if names.is_empty() {
+        experiments().names().map(String::from).collect()
+    } else {
+        names.to_vec()
+    };
+    let mut loaded: Vec<Experiment> = Vec::new();
+    for name in &chosen {
+        let found = experiments().find(name, None).map_err(Problems::from).and_then(|(source, origin)| {
+            let beside = match origin {
+                Origin::Folder(folder) => Some(folder),
+                Origin::Embedded => None,
+            };
+            Experiment::parse(&source, beside)
+        });
+        loaded.extend(problems.absorb(found));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    if names.is_empty() && !all {
+        loaded.retain(|e| e.fast);
+    }
+    let catalog = Catalog::new();
+    let results: Vec<Result<ExperimentResult, Problems>> =
+        loaded.par_iter().map(|experiment| run_one(experiment, &catalog)).collect();
+    let mut done = Vec::new();
+    for result in results {
+        done.extend(problems.absorb(result));
+    }
+    problems.into_result(Some(Outcome { experiments: done }))
+}
+
+fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResult, Problems> {
+    match &experiment.kind {
+        Kind::Table(table) => table::run(experiment, table, catalog),
+        Kind::Means(means) => means::run(experiment, means, catalog),
+    }
+}
