@@ -191,7 +191,7 @@ fn spaces(max: u64) -> impl Strategy<Value = (Space, Vec<Loop>, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn plain_dimensions((space, loops, depth) in spaces(9), mask in 0_usize..16) {

@@ -127,6 +127,18 @@ impl Cuts {
         first
     }
 
+    /// The innermost tile of a rank of `extent` coordinates that holds coordinate `x`: its start,
+    /// and its length.
+    pub fn tile_of(&self, rank: usize, mut extent: u64, x: u64) -> (u64, u64) {
+        let mut start = 0;
+        for cut in self.all().iter().filter(|cut| cut.rank as usize == rank) {
+            let at = (x - start) / cut.step * cut.step;
+            start += at;
+            extent = cut.step.min(extent - at);
+        }
+        (start, extent)
+    }
+
     /// The last innermost tile of a box of `extent` coordinates that is cut by the chain that
     /// starts at cut `chain`: its offset in the box, and its length.
     #[inline]

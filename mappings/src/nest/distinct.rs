@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::cuts::Cuts;
 use super::pair::Interval;
 use super::projection::{FlatTerm, NONE, View};
-use super::region::{Box, Budget, Region};
+use super::region::{Box, Budget, Part, Region};
 use super::skip::Skip;
 use super::walk::{add, mul};
 use super::{CountError, Loop, Space, moved};
@@ -45,9 +45,21 @@ pub(super) fn touched(
         .collect();
     let cuts = Cuts::new(space, &loops, loops.len(), view)?;
     let whole = moved::whole(&extents);
+    let budget = Budget::new();
+    for part in &region.parts {
+        if !part.holds_somewhere(&whole, &budget)? {
+            return Ok(0);
+        }
+    }
     let disjoint = bound
         .iter()
         .all(|&d| matches!(view.dim(d), [term] if term.modulus == u64::MAX));
+    let apart = disjoint
+        .then(|| apart(&cuts, view, region, &bound, &whole))
+        .flatten();
+    if let Some(words) = apart {
+        return mul(free, words?);
+    }
     if !disjoint {
         let mut words = HashSet::new();
         enumerate(
@@ -69,6 +81,38 @@ pub(super) fn touched(
         None => 0,
     };
     mul(free, words)
+}
+
+/// The words where the tensor has one rank only of each tied pair: the tiles of that rank which
+/// meet the coordinates that some coordinate of the other rank allows. None in any other case.
+fn apart(
+    cuts: &Cuts,
+    view: &View,
+    region: &Region,
+    dims: &[usize],
+    whole: &Box,
+) -> Option<Result<u128, CountError>> {
+    let mut words = Ok(1);
+    for &d in dims {
+        let [term] = view.dim(d) else { return None };
+        let rank = term.rank as usize;
+        let Part::Pair(pair) = region.parts.get(region.part_of[rank] as usize)? else {
+            return None;
+        };
+        let other = if rank == pair.a { pair.b } else { pair.a };
+        if !pair.reaches_all() || view.term_of(other).is_some() {
+            return None;
+        }
+        let (first, last) = pair.reach(rank, whole[other]);
+        let end = i128::from(whole[rank].len - 1);
+        let first = cuts
+            .tile_of(rank, whole[rank].len, first.clamp(0, end) as u64)
+            .0;
+        let (start, len) = cuts.tile_of(rank, whole[rank].len, last.clamp(0, end) as u64);
+        let digits = (start + len).div_ceil(term.unit) - first / term.unit;
+        words = words.and_then(|words| mul(words, digits.into()));
+    }
+    Some(words)
 }
 
 /// Collects the words of every box that runs.

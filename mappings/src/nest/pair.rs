@@ -271,6 +271,12 @@ impl Pair {
         range
     }
 
+    /// Whether every coordinate within [`Self::reach`] is allowed by one of the other interval.
+    pub fn reaches_all(&self) -> bool {
+        let unbounded = self.low == -FAR && self.high == FAR;
+        self.modulus == 1 && (unbounded || self.blocks.is_none())
+    }
+
     /// The coordinates [first, last] of one rank at which every point of the other's interval
     /// satisfies the conditions, leaving aside the residue.
     pub fn interior(&self, rank: usize, other: Interval) -> (i128, i128) {
@@ -302,6 +308,11 @@ impl Pair {
     fn units_for(&self, rank: usize) -> Option<(u64, u64)> {
         self.blocks
             .map(|(a, b)| if rank == self.a { (a, b) } else { (b, a) })
+    }
+
+    /// Whether boxes at different distances can be alike though the conditions cross them.
+    pub fn recurs(&self) -> bool {
+        self.modulus > 1 || self.blocks.is_some()
     }
 
     /// What of a box's place decides which of its points satisfy the conditions; boxes of the same

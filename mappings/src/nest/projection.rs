@@ -86,6 +86,15 @@ pub(super) struct Digits {
     pub count: u64,
 }
 
+impl Digits {
+    /// How many values the two have in common.
+    #[inline]
+    pub fn common(self, other: Self) -> u64 {
+        let end = (self.start + self.count).min(other.start + other.count);
+        end.saturating_sub(self.start.max(other.start))
+    }
+}
+
 impl FlatTerm {
     const EMPTY: Self = Self {
         rank: 0,

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::cuts::Cuts;
 use super::pair::Interval;
-use super::projection::{NONE, View};
+use super::projection::{FlatTerm, NONE, View};
 use super::region::{Box, Budget, Part, Region};
 use super::values::Sum;
 use super::walk::{Walk, add, mul};
@@ -107,6 +107,9 @@ impl<'a> Skip<'a> {
                 }
             }
         }
+        if open > 0 && !self.recurs(open) {
+            return self.some(depth, whole, open);
+        }
         let key = self.key(depth, whole, open, None);
         if let Some(&found) = self.seen.get(&key) {
             return Ok(found);
@@ -118,6 +121,14 @@ impl<'a> Skip<'a> {
         };
         self.remember(key, found);
         Ok(found)
+    }
+
+    /// Whether boxes that these parts cross are alike at other places too. Along a plain edge only
+    /// whole stretches are, and across a general condition nothing is.
+    fn recurs(&self, open: u16) -> bool {
+        self.region.parts.iter().enumerate().all(|(i, part)| {
+            open >> i & 1 == 0 || matches!(part, Part::Pair(pair) if pair.recurs())
+        })
     }
 
     /// Keeps a result while there are not too many: along a general condition none comes again.
@@ -201,7 +212,7 @@ impl<'a> Skip<'a> {
         }
         if tail > 0 {
             let sub = self.within(depth + 1, &part_of(whole, rank, full * step, tail))?;
-            self.append(&mut found, sub, rank, full * step)?;
+            self.append(&mut found, sub.as_ref(), rank, full * step)?;
         }
         Ok(found)
     }
@@ -230,7 +241,7 @@ impl<'a> Skip<'a> {
             first: one.first,
             last: moved_by(one.last, rank, step * (which.end - which.start - 1)),
         };
-        self.append(found, Some(run), rank, which.start * step)
+        self.append(found, Some(&run), rank, which.start * step)
     }
 
     /// Iterations that differ, one by one; the same stretch of an edge is walked once.
@@ -252,46 +263,43 @@ impl<'a> Skip<'a> {
         let key = (number > 2)
             .then(|| self.key(depth, &part_of(whole, rank, at, step), open, Some(number)));
         if let Some(&known) = key.as_ref().and_then(|key| self.seen.get(key)) {
-            return self.append(found, known, rank, at);
+            return self.append(found, known.as_ref(), rank, at);
         }
         let mut run = None;
         for i in which {
             let sub = self.within(depth + 1, &part_of(whole, rank, i * step, step))?;
-            self.append(&mut run, sub, rank, i * step - at)?;
+            self.append(&mut run, sub.as_ref(), rank, i * step - at)?;
         }
         if let Some(key) = key {
             self.remember(key, run);
         }
-        self.append(found, run, rank, at)
+        self.append(found, run.as_ref(), rank, at)
     }
 
     /// Puts `next`, which starts at `offset` of `rank`, behind what ran so far.
     fn append(
         &self,
         found: &mut Option<Summary>,
-        next: Option<Summary>,
+        next: Option<&Summary>,
         rank: usize,
         offset: u64,
     ) -> Result<(), CountError> {
         let Some(next) = next else { return Ok(()) };
-        let last = moved_by(next.last, rank, offset);
-        *found = Some(match found {
-            None => Summary {
-                first: moved_by(next.first, rank, offset),
-                last,
-                ..next
-            },
-            Some(before) => {
-                let (words, tiles) = self.step(&before.last, &next.first, rank, offset)?;
-                Summary {
-                    iterations: add(before.iterations, next.iterations)?,
-                    words: add(add(before.words, words)?, next.words)?,
-                    tiles: add(add(before.tiles, tiles)?, next.tiles)?,
-                    first: before.first,
-                    last,
-                }
+        match found {
+            None => {
+                let found = found.insert(*next);
+                found.first[rank].start += offset;
+                found.last[rank].start += offset;
             }
-        });
+            Some(found) => {
+                let (words, tiles) = self.step(&found.last, &next.first, rank, offset)?;
+                found.iterations = add(found.iterations, next.iterations)?;
+                found.words = add(add(found.words, words)?, next.words)?;
+                found.tiles = add(add(found.tiles, tiles)?, next.tiles)?;
+                found.last = next.last;
+                found.last[rank].start += offset;
+            }
+        }
         Ok(())
     }
 
@@ -304,21 +312,33 @@ impl<'a> Skip<'a> {
         rank: usize,
         offset: u64,
     ) -> Result<(u128, u128), CountError> {
-        let new = moved_by(*new, rank, offset);
         let (mut size, mut overlap, mut same) = (1, 1, true);
         for d in 0..self.view.dims() {
-            let (mut sum, mut before, mut shift) = (Sum::ZERO, Sum::ZERO, 0_i128);
-            for term in self.view.dim(d) {
+            let pair = |term: &FlatTerm| {
                 let r = term.rank as usize;
+                let moved = if r == rank { offset } else { 0 };
                 let was = term.digits(old[r].start, old[r].len);
-                let is = term.digits(new[r].start, new[r].len);
-                before.push(term.coefficient, was.count);
-                sum.push(term.coefficient, is.count);
-                shift +=
-                    i128::from(term.coefficient) * (i128::from(is.start) - i128::from(was.start));
-            }
-            let (words, common) = (sum.size()?, before.overlap(&sum, shift)?);
-            same &= words == common && before.size()? == words;
+                (was, term.digits(new[r].start + moved, new[r].len))
+            };
+            let (words, common, equal) = match self.view.dim(d) {
+                [term] => {
+                    let (was, is) = pair(term);
+                    (is.count.into(), was.common(is).into(), was == is)
+                }
+                terms => {
+                    let (mut sum, mut before, mut shift) = (Sum::ZERO, Sum::ZERO, 0_i128);
+                    for term in terms {
+                        let (was, is) = pair(term);
+                        before.push(term.coefficient, was.count);
+                        sum.push(term.coefficient, is.count);
+                        shift += i128::from(term.coefficient)
+                            * (i128::from(is.start) - i128::from(was.start));
+                    }
+                    let (words, common) = (sum.size()?, before.overlap(&sum, shift)?);
+                    (words, common, words == common && before.size()? == words)
+                }
+            };
+            same &= equal;
             size = mul(size, words)?;
             overlap = mul(overlap, common)?;
         }
@@ -395,17 +415,14 @@ fn iterations(
     full: u64,
     touch: bool,
 ) -> Range<u64> {
-    let (start, step, full) = (i128::from(start), i128::from(step), i128::from(full));
+    // Relative to the loop's start; what lies beyond its end makes no difference.
+    let end = full * step;
+    let clip = |x: i128| (x - i128::from(start)).clamp(-i128::from(step), i128::from(end)) as i64;
+    let (first, last, step, full) = (clip(first), clip(last), step as i64, full as i64);
     let (low, high) = if touch {
-        (
-            (first - start).div_euclid(step),
-            (last - start).div_euclid(step) + 1,
-        )
+        (first.div_euclid(step), last.div_euclid(step) + 1)
     } else {
-        (
-            -(start - first).div_euclid(step),
-            (last + 1 - start).div_euclid(step),
-        )
+        (-(-first).div_euclid(step), (last + 1).div_euclid(step))
     };
     let low = low.clamp(0, full);
     let high = high.clamp(low, full);

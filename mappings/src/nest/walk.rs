@@ -375,14 +375,7 @@ impl<'a> Walk<'a> {
 /// Adds a pair of a dimension with one term, whose values are a run of digits.
 #[inline]
 fn single(pairs: &mut Pairs, times: u64, old: Digits, new: Digits) -> Result<(), CountError> {
-    let start = old.start.max(new.start);
-    let end = (old.start + old.count).min(new.start + new.count);
-    pairs.count(
-        times,
-        old == new,
-        new.count.into(),
-        end.saturating_sub(start).into(),
-    )
+    pairs.count(times, old == new, new.count.into(), old.common(new).into())
 }
 
 /// A pair in the making, for a dimension with several terms.
