@@ -15,6 +15,8 @@ use einflow_workloads::{
     models::{Model, models},
 };
 
+use crate::report::Report;
+
 type Cache<T> = Mutex<HashMap<(String, Option<PathBuf>), Arc<T>>>;
 
 /// Cascades, models, accelerators and mappings, by library name or path. Shared by threads.
@@ -24,6 +26,7 @@ pub struct Catalog {
     models: Cache<Model>,
     accelerators: Cache<Accelerator>,
     mappings: Cache<MappingSpec>,
+    reports: Mutex<HashMap<String, Arc<Report>>>,
 }
 
 fn cached<T>(
@@ -44,6 +47,21 @@ fn cached<T>(
 }
 
 impl Catalog {
+    /// The report of a run that was made before, or makes it. `key` tells runs apart.
+    ///
+    /// # Errors
+    /// Those of the run.
+    pub fn report(&self, key: String, run: impl FnOnce() -> Result<Report, Problems>) -> Result<Arc<Report>, Problems> {
+        if let Some(found) = self.reports.lock().ok().and_then(|c| c.get(&key).cloned()) {
+            return Ok(found);
+        }
+        let report = Arc::new(run()?);
+        if let Ok(mut reports) = self.reports.lock() {
+            reports.insert(key, Arc::clone(&report));
+        }
+        Ok(report)
+    }
+
     /// An empty catalog.
     pub fn new() -> Self {
         Self::default()

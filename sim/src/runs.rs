@@ -57,6 +57,7 @@ impl RunFile {
         let node = Node::parse(source)?;
         let mut f = Fields::new(&node, "a run file");
         let name = f.need("name", text);
+        f.get("source", text);
         let description = f.get("description", text).unwrap_or_default();
         let engine = f.get("engine", |n| Engine::named(n.text()?).map_err(|p| placed(n, p))).unwrap_or_default();
         let accounting = f.get("accounting", accounting).unwrap_or_default();

@@ -16,6 +16,12 @@ use crate::{
     spec::{BindingSpec, BlockSpec, KeepSpec, MappingSpec, Name, Row},
 };
 
+/// What a block keeps, and what each of its nests does.
+pub(crate) struct Tiles {
+    pub block: Vec<Keep>,
+    pub nests: Vec<Vec<Keep>>,
+}
+
 /// What every block of one mapping shares.
 pub(crate) struct Context<'a> {
     pub cascade: &'a Cascade,
@@ -108,6 +114,25 @@ impl Context<'_> {
         let own = &block.splits;
         let others = self.spec.splits.iter().filter(|(rank, _)| !own.iter().any(|(o, _)| o.text == rank.text));
         own.iter().chain(others).collect()
+    }
+
+    /// The tiles that a block keeps, without its Einsums: all that a size has to fit.
+    pub fn room(&self, index: usize, sizes: &BTreeMap<String, u64>) -> Result<Tiles, Problems> {
+        let spec = &self.spec.blocks[index];
+        let source = &self.spec.source;
+        let parts = Parts::new(self.cascade, self.ranks, &self.splits(spec), sizes, source)?;
+        let find = |names: &[Name]| names.iter().map(|n| parts.find(n, source)).collect::<Result<Vec<_>, _>>();
+        let mut loops = find(&spec.loops)?;
+        loops.extend(find(&spec.searched_loops)?);
+        let space = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
+        let block = self.keeps(&spec.keep, &loops, spec, &space, sizes, index)?;
+        let mut nests = Vec::with_capacity(spec.nests.len());
+        for nest in &spec.nests {
+            let mut around = loops.clone();
+            around.extend(find(&nest.loops)?);
+            nests.push(self.keeps(&nest.keep, &around, spec, &space, sizes, index)?);
+        }
+        Ok(Tiles { block, nests })
     }
 
     /// Builds a block with its rank parts at `sizes` and its searched loops in `order`.

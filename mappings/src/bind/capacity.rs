@@ -2,7 +2,7 @@
 
 use einflow_spec::{Problem, Problems};
 
-use super::build::Context;
+use super::build::{Context, Tiles};
 use crate::mapped::{Block, Keep, Place};
 
 /// Bytes that a block needs in each memory at the worst moment, whole rows not counted.
@@ -10,6 +10,15 @@ use crate::mapped::{Block, Keep, Place};
 /// Tiles kept across nests add up; of the nests, the greediest counts. A tensor that takes over
 /// another's room counts only where it needs more. `None` on overflow.
 pub(crate) fn occupancy(context: &Context<'_>, block: &Block) -> Option<Vec<u128>> {
+    needed(context, &block.keeps, &block.nests.iter().map(|n| n.keeps.as_slice()).collect::<Vec<_>>())
+}
+
+/// [`occupancy`] of tiles alone.
+pub(crate) fn occupancy_of(context: &Context<'_>, tiles: &Tiles) -> Option<Vec<u128>> {
+    needed(context, &tiles.block, &tiles.nests.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+fn needed(context: &Context<'_>, block: &[Keep], nests: &[&[Keep]]) -> Option<Vec<u128>> {
     let word = context.accelerator.word.bytes().0;
     let bytes_of = |keep: &Keep| {
         let words = keep.words.checked_mul(u128::from(keep.generations))?.checked_mul(u128::from(keep.share.0))?;
@@ -34,10 +43,10 @@ pub(crate) fn occupancy(context: &Context<'_>, block: &Block) -> Option<Vec<u128
             Some(total)
         };
         let mut most = 0;
-        for nest in &block.nests {
-            most = most.max(sum(&nest.keeps, &block.keeps)?);
+        for nest in nests {
+            most = most.max(sum(nest, block)?);
         }
-        out.push(sum(&block.keeps, &[])?.checked_add(most)?);
+        out.push(sum(block, &[])?.checked_add(most)?);
     }
     Some(out)
 }

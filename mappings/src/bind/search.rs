@@ -1,7 +1,7 @@
 //! The search for what a block leaves open: sizes and the order of its outer loops.
 //!
-//! Deterministic and bounded: candidates for a size are the distinct values of ceil(n / k), orders are all
-//! permutations; the first of the best is taken. Best is least traffic to the outermost memory, then
+//! Deterministic and bounded: candidates for a size are ceil(n / k) for k up to 16 and the powers of two below, orders
+//! are all permutations; the first of the best is taken, and the search ends where nothing moves twice. Best is least traffic to the outermost memory, then
 //! least time, then fewest accesses to the other memories.
 
 use std::collections::BTreeMap;
@@ -11,17 +11,19 @@ use einflow_workloads::cascade::{TensorId, TensorKind};
 
 use super::{
     build::Context,
-    finish,
     sizes::{Found, Rule, cut_count, fits, settle},
+    transfers::transfers,
 };
 use crate::{
     count::{Count, cycles, traffic},
     mapped::Block,
-    spec::SizeRule,
+    spec::{Room, SizeRule},
 };
 
 /// More trials than this are refused.
 const MAX_TRIALS: usize = 200_000;
+/// Tiles that cut a rank into up to so many are all tried.
+const FINE_QUOTIENTS: u64 = 16;
 
 /// Finds the sizes and the loop order of one block.
 pub(crate) fn block(
@@ -36,13 +38,12 @@ pub(crate) fn block(
     let mut start = shared.clone();
     start.extend(rules.iter().map(|(name, _)| (name.text.clone(), 1)));
     if searched.is_empty() && orders.len() == 1 {
-        let sizes = complete(context, index, start, rules, &orders[0])?;
+        let sizes = complete(context, index, start, rules)?;
         return Ok(Found { sizes, order: orders[0].clone() });
     }
     let mut candidates = Vec::new();
     for (name, _) in &searched {
-        // Parts that finer ones of the same rank settle later count as 1 here.
-        candidates.push(quotients(cut_count(context, &[index], name, &start)?));
+        candidates.push(tiles(cut_count(context, &[index], name, &start)?));
     }
     let trials = candidates.iter().map(Vec::len).product::<usize>().saturating_mul(orders.len());
     if trials > MAX_TRIALS {
@@ -54,54 +55,64 @@ pub(crate) fn block(
     }
     let mut best: Option<(Score, Found)> = None;
     let mut last_refusal = None;
-    'all: for order in &orders {
-        let mut at = vec![0usize; candidates.len()];
-        loop {
-            let mut sizes = start.clone();
-            for ((name, _), (choice, list)) in searched.iter().zip(at.iter().zip(&candidates)) {
-                sizes.insert(name.text.clone(), list[*choice]);
-            }
-            match try_one(context, index, sizes, rules, order) {
-                Ok((score, least, sizes)) => {
-                    if best.as_ref().is_none_or(|(b, _)| score < *b) {
-                        best = Some((score, Found { sizes, order: order.clone() }));
-                    }
-                    if least {
-                        break 'all;
+    let mut at = vec![0usize; candidates.len()];
+    'all: loop {
+        let mut sizes = start.clone();
+        for ((name, _), (choice, list)) in searched.iter().zip(at.iter().zip(&candidates)) {
+            sizes.insert(name.text.clone(), list[*choice]);
+        }
+        // What fits does not depend on the order of the loops around the tiles.
+        let fitting = complete(context, index, sizes, rules)
+            .and_then(|s| Ok(Some(s.clone()).filter(|_| fits(context, index, &s, &Room::default()).unwrap_or(false))));
+        match fitting {
+            Ok(Some(sizes)) => {
+                for order in &orders {
+                    match try_one(context, index, &sizes, order) {
+                        Ok((score, least)) => {
+                            if best.as_ref().is_none_or(|(b, _)| score < *b) {
+                                best = Some((score, Found { sizes: sizes.clone(), order: order.clone() }));
+                            }
+                            if least {
+                                break 'all;
+                            }
+                        }
+                        Err(problems) => last_refusal = Some(problems),
                     }
                 }
-                Err(problems) => last_refusal = Some(problems),
             }
-            if !advance(&mut at, &candidates) {
-                break;
-            }
+            Ok(None) => {}
+            Err(problems) => last_refusal = Some(problems),
+        }
+        if !advance(&mut at, &candidates) {
+            break;
         }
     }
-    match best {
-        Some((_, found)) => Ok(found),
-        None => Err(last_refusal.unwrap_or_default()),
+    match (best, last_refusal) {
+        (Some((_, found)), _) => Ok(found),
+        (None, Some(problems)) => Err(problems),
+        // Nothing fits: the smallest tiles show by how much.
+        (None, None) => Ok(Found { sizes: start, order: orders[0].clone() }),
     }
 }
 
 /// Traffic to the outermost memory, cycles, other accesses.
 type Score = (Count, Count, Count);
 
-/// Scores one combination; true where it moves no more than it must and its units never wait.
+/// Scores one combination; true where it moves no more than it must.
 fn try_one(
     context: &Context<'_>,
     index: usize,
-    sizes: BTreeMap<String, u64>,
-    rules: &[Rule<'_>],
+    sizes: &BTreeMap<String, u64>,
     order: &[usize],
-) -> Result<(Score, bool, BTreeMap<String, u64>), Problems> {
-    let sizes = complete(context, index, sizes, rules, order)?;
-    let block = finish(context, index, &sizes, order)?;
+) -> Result<(Score, bool), Problems> {
+    let mut block = context.build(index, sizes, order)?;
+    block.transfers = transfers(context, index, &block)?;
     let (score, compulsory) = score(context, &block).ok_or_else(|| {
         let spec = &context.spec.blocks[index];
         Problems::from(Problem::at(&context.spec.source, spec.span, format!("the counts of block {:?} overflow", spec.name)))
     })?;
     let least = score.0 <= Count::whole(compulsory);
-    Ok((score, least, sizes))
+    Ok((score, least))
 }
 
 fn score(context: &Context<'_>, block: &Block) -> Option<(Score, u128)> {
@@ -129,27 +140,21 @@ fn complete(
     index: usize,
     mut sizes: BTreeMap<String, u64>,
     rules: &[Rule<'_>],
-    order: &[usize],
 ) -> Result<BTreeMap<String, u64>, Problems> {
     for (name, rule) in rules {
-        settle(context, &[index], name, rule, &mut sizes, &|s, room| fits(context, index, s, order, room))?;
+        settle(context, &[index], name, rule, &mut sizes, &|s, room| fits(context, index, s, room))?;
     }
     Ok(sizes)
 }
 
-/// The distinct values of ceil(n / k), descending.
-fn quotients(n: u64) -> Vec<u64> {
-    let mut out = Vec::new();
-    let mut parts = 1;
-    loop {
-        let value = n.div_ceil(parts);
-        out.push(value);
-        if value <= 1 {
-            return out;
-        }
-        // The least number of parts that makes them smaller.
-        parts = n.div_ceil(value - 1);
-    }
+/// Candidates for a tile of `n`: ceil(n / k) while k is small, then powers of two, descending.
+fn tiles(n: u64) -> Vec<u64> {
+    let mut out: Vec<u64> = (1..=FINE_QUOTIENTS).map(|parts| n.div_ceil(parts)).collect();
+    let last = n.div_ceil(FINE_QUOTIENTS);
+    out.extend((0..u64::BITS).map(|bit| 1 << bit).filter(|size| *size < last));
+    out.sort_unstable_by(|a, b| b.cmp(a));
+    out.dedup();
+    out
 }
 
 /// All orders of `n` loops, the one of the file first.
@@ -180,12 +185,13 @@ fn advance(at: &mut [usize], candidates: &[Vec<u64>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{permutations, quotients};
+    use super::{permutations, tiles};
 
     #[test]
     fn candidates() {
-        assert_eq!(quotients(10), [10, 5, 4, 3, 2, 1]);
-        assert_eq!(quotients(1), [1]);
+        assert_eq!(tiles(10), [10, 5, 4, 3, 2, 1]);
+        assert_eq!(tiles(1), [1]);
+        assert_eq!(tiles(4096).len(), 16 + 8); // 4096/1 ... 4096/16 = 256, then 128 ... 1
         assert_eq!(permutations(2), [[0, 1], [1, 0]]);
         assert_eq!(permutations(3).len(), 6);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use einflow_spec::{Problem, Problems};
 
-use super::{build::Context, capacity::occupancy, search};
+use super::{build::Context, capacity::occupancy_of, search};
 use crate::spec::{Choice, Name, Room, SizeRule};
 
 /// Sizes and order of the searched loops of one block.
@@ -53,7 +53,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
             continue;
         }
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
-            everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), &[], room)?))
+            everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?))
         };
         problems.absorb(settle(context, &everywhere, name, rule, &mut sizes, &fits));
     }
@@ -228,13 +228,11 @@ pub(crate) fn fits(
     context: &Context<'_>,
     index: usize,
     sizes: &BTreeMap<String, u64>,
-    order: &[usize],
     room: &Room,
 ) -> Result<bool, Problems> {
     let limit = room.within.as_ref().map(|e| context.scope(sizes).whole(e)).transpose()?;
     let only = room.memory.as_ref().map(|m| context.memory(m)).transpose()?;
-    let block = context.build(index, sizes, order)?;
-    let Some(needed) = occupancy(context, &block) else { return Ok(false) };
+    let Some(needed) = occupancy_of(context, &context.room(index, sizes)?) else { return Ok(false) };
     Ok(context.accelerator.memories.iter().enumerate().all(|(i, memory)| {
         let capacity = memory.capacity.map(|c| c.0);
         let room = match limit {

@@ -1,3 +1,4 @@
+use einflow_mappings::count::Count;
 use serde_json::{Map, Value, json};
 
 use super::Report;
@@ -58,6 +59,11 @@ impl Report {
         for (name, size) in &self.inputs.sizes {
             inputs.insert(name.clone(), json!(size));
         }
+        let memory = self
+            .blocks
+            .iter()
+            .filter_map(|b| b.memory.values().copied().max())
+            .fold(Count::default(), |sum, t| sum.plus(t).unwrap_or(sum));
         let compute: u128 = self.blocks.iter().map(|b| b.compute).sum();
         json!({
             "cycles": whole(self.cycles()),
@@ -65,13 +71,18 @@ impl Report {
             "dram_bytes": {"read": whole(read), "write": whole(write), "total": whole(total)},
             "energy_pj": {"total": self.energy_pj(), "by_component": self.energy_by_component()},
             "area_um2": self.area_um2(),
-            "area": {"arrays_um2": self.array_area_um2(None), "by_component_um2": areas},
+            "area": {
+                "arrays_um2": self.array_area_um2(None),
+                "by_array_um2": self.units.keys().map(|u| (u.clone(), json!(self.array_area_um2(Some(u))))).collect::<Map<_, _>>(),
+                "by_component_um2": areas,
+            },
             "utilization": utilization,
             "utilization_by_einsum": by_einsum,
             "traffic": traffic,
             "occupancy_bytes": occupancy,
             "bottleneck": self.bottleneck(),
             "compute_seconds": compute as f64 / self.clock,
+            "memory_seconds": memory.as_f64() / self.clock,
             "lower_bound": {
                 "compute_seconds": self.lower_bound.compute_seconds,
                 "dram_bytes": whole(self.lower_bound.dram_bytes),

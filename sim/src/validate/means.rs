@@ -41,7 +41,8 @@ fn value(means: &Means, ratio: &Ratio, model: &str, length: u64, catalog: &Catal
                 accounting: means.accounting,
                 ..run.clone()
             };
-            sum += number_at(&request.run(catalog)?.to_json(), &ratio.value)?;
+            let report = catalog.report(format!("{request:?}"), || request.run(catalog))?;
+            sum += number_at(&report.to_json(), &ratio.value)?;
         }
         Ok(sum)
     };

@@ -98,7 +98,7 @@ fn cell(source: &Source, row: &Row, column: &str) -> Result<f64, Problem> {
 }
 
 fn read(source: &Source, table: &Table) -> Result<Vec<Row>, Problems> {
-    let mut reader = csv::Reader::from_reader(source.text().as_bytes());
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source.text().as_bytes());
     let bad = |e: csv::Error| Problem::nowhere(format!("{}: {e}", source.name()));
     let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(|h| h.trim().to_string()).collect();
     let mut rows = Vec::new();
@@ -176,7 +176,7 @@ fn sum(table: &Table, row: &Row, overrides: &[(String, f64)], catalog: &Catalog)
             overrides: overrides.to_vec(),
             ..run.clone()
         };
-        reports.push(request.run(catalog)?);
+        reports.push((*catalog.report(format!("{request:?}"), || request.run(catalog))?).clone());
     }
     combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
 }
