@@ -89,5 +89,3 @@ fn split(cascade: &Cascade, rank: RankId) -> Fibers {
     fibers
 }
 
-#[cfg(test)]
-mod tests;

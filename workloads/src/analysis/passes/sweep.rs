@@ -17,8 +17,6 @@ use crate::cascade::{Cascade, Einsum, Index, RankId, Read, ReadTime, Reduce, Ten
 struct Group {
     outer: BTreeSet<RankId>,
     inner: BTreeSet<RankId>,
-    /// Each element depends on all elements before it: a running result.
-    running: bool,
     /// The pass in which the elements are there.
     level: u32,
     /// Tensors from which it follows element by element; none for a summary.
@@ -34,23 +32,29 @@ struct Barrier {
     /// The pass at whose end it is there.
     done: u32,
     swept: BTreeSet<TensorId>,
-    /// The tensors whose fibers its Einsum reduces; empty for the last value of a running result.
+    /// The tensors whose fibers its Einsum reduces or runs over.
     from: Vec<TensorId>,
+    /// A running result: only its end needs all of the fiber.
+    running: bool,
 }
+
+/// Barriers that were waited for. Each comes with the ranks along which only a prefix of the fiber was needed (an
+/// iterative rank; i of a causal reduction, `k <= i`): whoever walks the fiber along one of these meets no barrier.
+type Waits = BTreeMap<usize, BTreeSet<RankId>>;
 
 /// What is known of a tensor.
 #[derive(Clone, Debug, Default)]
 struct State {
     groups: Vec<Group>,
     /// Barriers that whoever reads it has waited for, itself included if it is one.
-    barriers: BTreeSet<usize>,
+    barriers: Waits,
 }
 
 /// A tensor as one Einsum reads it: its groups in terms of the Einsum's own ranks.
 struct Seen {
     tensor: TensorId,
     groups: Vec<Group>,
-    barriers: BTreeSet<usize>,
+    barriers: Waits,
 }
 
 /// Groups of one Einsum that share an outer rank, and which reads they come from.
@@ -65,7 +69,7 @@ pub(super) struct Sweep<'a> {
     states: Vec<State>,
     barriers: Vec<Barrier>,
     count: u32,
-    why: Vec<(u32, String)>,
+    why: Vec<String>,
     notes: Vec<String>,
     live: BTreeMap<TensorId, (BTreeSet<RankId>, bool, Vec<String>)>,
 }
@@ -104,11 +108,15 @@ impl<'a> Sweep<'a> {
             return None;
         }
         let rank = self.rank_name();
-        let mut why: Vec<String> = self.why.into_iter().map(|(_, line)| line).collect();
-        if self.count == 1 && why.is_empty() {
-            why.push(match self.barriers.as_slice() {
-                [] => format!("1 pass: nothing needs all of {rank}"),
-                _ => format!("1 pass: what needs all of {rank} is not followed by another read of the same fibers"),
+        let mut why = std::mem::take(&mut self.why);
+        if self.count == 1 {
+            let running: Vec<TensorId> = self.barriers.iter().filter(|b| b.running).map(|b| b.tensor).collect();
+            why.push(if self.barriers.is_empty() {
+                format!("1 pass: nothing needs all of {rank}")
+            } else if running.len() == self.barriers.len() {
+                format!("1 pass: running results only ({}), and nothing reads {rank} again after their end", self.list(&running))
+            } else {
+                format!("1 pass: what needs all of {rank} is not followed by another read of the same fibers")
             });
         }
         why.extend(self.notes);
@@ -134,7 +142,11 @@ impl<'a> Sweep<'a> {
         for read in &einsum.reads {
             self.see(einsum, read, &mut seen);
         }
-        let waits: BTreeSet<usize> = seen.iter().flat_map(|s| s.barriers.iter().copied()).collect();
+        let mut waits = Waits::new();
+        for (barrier, along) in seen.iter().flat_map(|s| &s.barriers) {
+            // Read in two ways, it spares only a walk that both spare.
+            waits.entry(*barrier).and_modify(|a| a.retain(|r| along.contains(r))).or_insert_with(|| along.clone());
+        }
         let mut joined = join(&seen);
         if joined.is_empty() {
             // Values that are made along the rank from nothing that carries it: coordinates, constants.
@@ -148,7 +160,7 @@ impl<'a> Sweep<'a> {
         for (i, other) in seen.iter().enumerate() {
             let members = joined.iter().flat_map(|j| &j.members).filter(|(read, _)| *read == i);
             for (_, group) in members.cloned().collect::<Vec<_>>() {
-                self.hold(einsum, other, &group, waits.difference(&other.barriers));
+                self.hold(einsum, other, &group, &waits);
             }
         }
         self.gathers(einsum, &waits);
@@ -156,50 +168,36 @@ impl<'a> Sweep<'a> {
     }
 
     /// Raises the level of each group to what its barriers force, and says why.
-    fn raise(&mut self, einsum: &Einsum, seen: &[Seen], waits: &BTreeSet<usize>, joined: &mut [Joined]) {
-        // A running result read at one coordinate while its fibers are read again at another is complete only at its end.
-        let running: Vec<(Group, Vec<TensorId>)> = joined
-            .iter()
-            .filter(|j| j.group.running)
-            .map(|j| (j.group.clone(), j.members.iter().map(|(read, _)| seen[*read].tensor).collect()))
-            .collect();
+    fn raise(&mut self, einsum: &Einsum, seen: &[Seen], waits: &Waits, joined: &mut [Joined]) {
+        let mut raised: BTreeMap<u32, (BTreeSet<TensorId>, BTreeSet<usize>)> = BTreeMap::new();
         for j in joined.iter_mut() {
             let carried = j.group.level;
             let mut level = carried;
-            for barrier in waits.iter().map(|b| &self.barriers[*b]) {
-                level = level.max(barrier.done + u32::from(meet(&j.group.roots, &barrier.swept)));
-            }
-            for (other, _) in running.iter().filter(|(other, _)| other.outer.is_disjoint(&j.group.outer)) {
-                level = level.max(other.level + u32::from(meet(&j.group.roots, &other.swept)));
+            for (barrier, along) in waits {
+                let barrier = &self.barriers[*barrier];
+                let again = meet(&j.group.roots, &barrier.swept) && along.is_disjoint(&j.group.outer);
+                level = level.max(barrier.done + u32::from(again));
             }
             j.group.level = level;
             self.count = self.count.max(level);
-            let again: Vec<TensorId> = j
-                .members
-                .iter()
-                .filter(|(_, group)| !group.roots.is_empty())
-                .map(|(read, _)| seen[*read].tensor)
-                .collect();
-            if level == carried || again.is_empty() {
+            if level == carried {
                 continue;
             }
-            let mut across = Vec::new();
-            for b in waits {
+            for (b, along) in waits {
                 let barrier = &self.barriers[*b];
-                if barrier.done + 1 == level && meet(&j.group.roots, &barrier.swept) {
-                    across.push(self.describe(*b, seen));
+                let again = j.members.iter().filter(|(_, group)| meet(&group.roots, &barrier.swept));
+                let mut again = again.map(|(read, _)| seen[*read].tensor).peekable();
+                if barrier.done + 1 == level && along.is_disjoint(&j.group.outer) && again.peek().is_some() {
+                    let (tensors, across) = raised.entry(level).or_default();
+                    tensors.extend(again);
+                    across.insert(*b);
                 }
             }
-            for (other, tensors) in &running {
-                if other.outer.is_disjoint(&j.group.outer) && meet(&j.group.roots, &other.swept) {
-                    across.push(format!("{}, which runs over all of {}", self.list(tensors), self.rank_name()));
-                }
-            }
-            if !across.is_empty() {
-                let (reader, tensors) = (self.name(einsum.output), self.list(&again));
-                let line = format!("pass {level}: {reader} reads {tensors} across {}", across.join(" and "));
-                self.why.push((level, line));
-            }
+        }
+        for (level, (tensors, across)) in raised {
+            let across: Vec<String> = across.into_iter().map(|b| self.describe(b, seen)).collect();
+            let (reader, tensors) = (self.name(einsum.output), self.list(&tensors.into_iter().collect::<Vec<_>>()));
+            self.why.push(format!("pass {level}: {reader} reads {tensors} across {}", across.join(", and ")));
         }
     }
 
@@ -209,14 +207,11 @@ impl<'a> Sweep<'a> {
         let name = self.name(found.tensor);
         let direct = seen.iter().any(|s| s.tensor == found.tensor);
         let through: Vec<TensorId> =
-            seen.iter().filter(|s| !direct && s.barriers.contains(&barrier)).map(|s| s.tensor).collect();
+            seen.iter().filter(|s| !direct && s.barriers.contains_key(&barrier)).map(|s| s.tensor).collect();
         let through =
             if through.is_empty() { String::new() } else { format!(" (through {})", self.list(&through)) };
-        if found.from.is_empty() {
-            format!("the last {name}{through}, which runs over all of {}", self.rank_name())
-        } else {
-            format!("{name}{through}, which reduces {} of {}", self.rank_name(), self.list(&found.from))
-        }
+        let what = if found.running { "runs over" } else { "reduces" };
+        format!("{name}{through}, which {what} {} of {}", self.rank_name(), self.list(&found.from))
     }
 
     fn list(&self, tensors: &[TensorId]) -> String {
@@ -230,15 +225,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// Notes that a tensor outlives the barriers that its reader waits for and its maker did not.
-    fn hold<'b>(
-        &mut self,
-        einsum: &Einsum,
-        seen: &Seen,
-        group: &Group,
-        late: impl Iterator<Item = &'b usize>,
-    ) {
-        let across: Vec<TensorId> =
-            late.map(|b| &self.barriers[*b]).filter(|b| meet(&b.swept, &group.swept)).map(|b| b.tensor).collect();
+    fn hold(&mut self, einsum: &Einsum, seen: &Seen, group: &Group, waits: &Waits) {
+        let late = waits.iter().filter(|(b, along)| {
+            !seen.barriers.contains_key(*b) && along.is_disjoint(&group.outer)
+        });
+        let late = late.map(|(b, _)| &self.barriers[*b]).filter(|b| meet(&b.swept, &group.swept));
+        let across: Vec<TensorId> = late.map(|b| b.tensor).collect();
         if across.is_empty() {
             return;
         }
@@ -275,14 +267,14 @@ impl<'a> Sweep<'a> {
     }
 
     /// Reads through an index tensor: no pass, but the fiber that is picked from stays live.
-    fn gathers(&mut self, einsum: &Einsum, waits: &BTreeSet<usize>) {
+    fn gathers(&mut self, einsum: &Einsum, waits: &Waits) {
         for read in &einsum.reads {
             for (position, index) in read.indices.iter().enumerate() {
                 let Index::Gather(through, _) = index else { continue };
                 let dimension = self.cascade.tensor(read.tensor).ranks[position];
                 let groups = self.states[read.tensor.0].groups.iter();
                 let Some(group) = groups.clone().find(|g| g.outer.contains(&dimension)).cloned() else { continue };
-                let again = waits.iter().any(|b| meet(&self.barriers[*b].swept, &group.swept));
+                let again = waits.keys().any(|b| meet(&self.barriers[*b].swept, &group.swept));
                 let rank = self.rank_name();
                 let note = format!(
                     "no pass: {} reads {} through {}, {} of {rank} {}",
@@ -314,64 +306,65 @@ impl<'a> Sweep<'a> {
     }
 
     /// The output's groups and barriers.
-    fn produce(&mut self, einsum: &Einsum, seen: &[Seen], waits: BTreeSet<usize>, joined: Vec<Joined>) {
+    fn produce(&mut self, einsum: &Einsum, seen: &[Seen], mut waits: Waits, joined: Vec<Joined>) {
         let output = self.cascade.tensor(einsum.output);
         let kept: BTreeSet<RankId> = output.ranks.iter().copied().collect();
         let iterative = output.iterative.map(|i| output.ranks[i]);
+        waits.values_mut().for_each(|along| along.retain(|rank| kept.contains(rank)));
         let mut state = State { groups: Vec::new(), barriers: waits };
         for Joined { group, members } in joined {
             let outer: BTreeSet<RankId> = group.outer.intersection(&kept).copied().collect();
             let prefix = self.prefix(einsum, &group.outer);
-            if let (true, Some(rank)) = (outer.is_empty(), prefix) {
-                let outer = BTreeSet::from([rank]);
-                state.groups.push(Group { outer, inner: BTreeSet::new(), running: true, ..group });
-            } else if outer.is_empty() {
-                state.barriers.insert(self.barriers.len());
-                self.barriers.push(Barrier {
-                    tensor: einsum.output,
-                    done: group.level,
-                    swept: group.swept,
-                    from: members.iter().map(|(read, _)| seen[*read].tensor).collect(),
-                });
-            } else {
-                let whole = |g: &Group| g.outer.is_subset(&kept) && g.inner.is_subset(&kept);
-                let roots = if members.is_empty() {
-                    group.roots.clone()
-                } else {
-                    let whole = members.iter().filter(|(_, g)| whole(g));
-                    whole.flat_map(|(_, g)| g.roots.iter().copied()).collect()
-                };
-                state.groups.push(Group {
-                    running: group.running || iterative.is_some_and(|rank| outer.contains(&rank)),
-                    inner: group.inner.intersection(&kept).copied().collect(),
-                    outer,
-                    roots,
-                    ..group
-                });
+            let apart = |i: &RankId| !self.read_together(einsum, &group.outer, *i);
+            let barrier = Barrier {
+                tensor: einsum.output,
+                done: group.level,
+                swept: group.swept.clone(),
+                from: members.iter().map(|(read, _)| seen[*read].tensor).collect(),
+                running: true,
+            };
+            if !outer.is_empty() {
+                if let Some(rank) = iterative.filter(|rank| outer.contains(rank)) {
+                    state.barriers.insert(self.barriers.len(), BTreeSet::from([rank]));
+                    self.barriers.push(barrier);
+                }
+                state.groups.push(carried(group, &members, &kept, outer));
+                continue;
+            }
+            state.barriers.insert(self.barriers.len(), prefix.clone());
+            let running = !prefix.is_empty() && prefix.iter().all(apart);
+            self.barriers.push(Barrier { running, ..barrier });
+            if running {
+                // It goes over k as i grows, and so carries the fiber along i.
+                state.groups.push(Group { outer: prefix, inner: BTreeSet::new(), ..group });
             }
         }
         self.states[einsum.output.0] = state;
     }
 
-    /// The output's rank i of a reduction filtered to a prefix (`where k <= i`): it runs over k as i grows. None where
-    /// an operand depends on both, as a mask's does: then each i has elements of its own.
-    fn prefix(&self, einsum: &Einsum, outer: &BTreeSet<RankId>) -> Option<RankId> {
+    /// The output's ranks i of a reduction that a condition filters to a prefix, `k <= i`: element i needs no element of
+    /// the fiber behind it.
+    fn prefix(&self, einsum: &Einsum, outer: &BTreeSet<RankId>) -> BTreeSet<RankId> {
         let kept = &self.cascade.tensor(einsum.output).ranks;
-        let ranks_in = |expr: &Expr| variables(self.cascade, einsum, expr);
-        einsum.conditions.iter().find_map(|condition| {
+        let bounds = einsum.support.iter().chain(&einsum.conditions).filter_map(|condition| {
             let Expr::Binary { op, left, right, .. } = &condition.0 else { return None };
             let (small, large) = match op {
                 BinaryOp::Less | BinaryOp::LessEqual => (left, right),
                 BinaryOp::Greater | BinaryOp::GreaterEqual => (right, left),
                 _ => return None,
             };
-            let (k, i) = (ranks_in(small), ranks_in(large));
+            let (k, i) = (variables(self.cascade, einsum, small), variables(self.cascade, einsum, large));
             let ([k], [i]) = (k.as_slice(), i.as_slice()) else { return None };
-            let both = einsum.reads.iter().any(|read| {
-                let used = used_ranks(self.cascade, einsum, read);
-                used.contains(k) && used.contains(i)
-            });
-            (outer.contains(k) && kept.contains(i) && !both).then_some(*i)
+            (outer.contains(k) && kept.contains(i)).then_some(*i)
+        });
+        bounds.collect()
+    }
+
+    /// True if one operand depends on i and on the fiber, as a mask's does: then each i reduces elements of its own.
+    fn read_together(&self, einsum: &Einsum, outer: &BTreeSet<RankId>, i: RankId) -> bool {
+        einsum.reads.iter().any(|read| {
+            let used = used_ranks(self.cascade, einsum, read);
+            used.contains(&i) && !used.is_disjoint(outer)
         })
     }
 
@@ -397,29 +390,22 @@ impl<'a> Sweep<'a> {
             if !outer.is_empty() {
                 let group = Group::fresh(outer, inner, read.tensor);
                 let groups = self.translate(einsum, read, &group).into_iter().collect();
-                seen.push(Seen { tensor: read.tensor, groups, barriers: BTreeSet::new() });
+                seen.push(Seen { tensor: read.tensor, groups, barriers: Waits::new() });
             }
             return;
         }
         let state = self.states[read.tensor.0].clone();
-        let mut barriers = state.barriers.clone();
-        let mut groups = Vec::new();
-        for group in &state.groups {
-            match self.translate(einsum, read, group) {
-                Some(group) => groups.push(group),
-                // The last value of a running result needs all of it.
-                None if iterative.is_some_and(|rank| group.outer.contains(&rank)) => {
-                    barriers.insert(self.barriers.len());
-                    self.barriers.push(Barrier {
-                        tensor: read.tensor,
-                        done: group.level,
-                        swept: group.swept.clone(),
-                        from: Vec::new(),
-                    });
-                }
-                None => {}
-            }
+        let mut barriers = Waits::new();
+        for (barrier, along) in &state.barriers {
+            let along = tensor.ranks.iter().zip(&read.indices).filter(|(rank, _)| along.contains(rank));
+            let here = along.filter_map(|(_, index)| match index {
+                Index::Expr(expr) => Some(variables(self.cascade, einsum, expr)),
+                Index::Gather(..) => None,
+            });
+            barriers.insert(*barrier, here.flatten().collect());
         }
+        let mut groups: Vec<Group> =
+            state.groups.iter().filter_map(|group| self.translate(einsum, read, group)).collect();
         if state.groups.is_empty() {
             // The fibers may begin here: a view's parts, a window's rank.
             let used = used_ranks(self.cascade, einsum, read);
@@ -484,7 +470,29 @@ impl<'a> Sweep<'a> {
 impl Group {
     fn fresh(outer: BTreeSet<RankId>, inner: BTreeSet<RankId>, root: TensorId) -> Self {
         let roots = BTreeSet::from([root]);
-        Group { outer, inner, running: false, level: 1, swept: roots.clone(), roots }
+        Group { outer, inner, level: 1, swept: roots.clone(), roots }
+    }
+}
+
+/// An Einsum's group as its output carries it along `outer`: element by element from the members of which
+/// no part is reduced.
+fn carried(
+    group: Group,
+    members: &[(usize, Group)],
+    kept: &BTreeSet<RankId>,
+    outer: BTreeSet<RankId>,
+) -> Group {
+    let whole = |g: &&Group| g.outer.is_subset(kept) && g.inner.is_subset(kept);
+    let roots = if members.is_empty() {
+        group.roots.clone()
+    } else {
+        members.iter().map(|(_, g)| g).filter(whole).flat_map(|g| g.roots.iter().copied()).collect()
+    };
+    Group {
+        inner: group.inner.intersection(kept).copied().collect(),
+        outer,
+        roots,
+        ..group
     }
 }
 
@@ -501,7 +509,6 @@ fn join(seen: &[Seen]) -> Vec<Joined> {
             to.inner.extend(from.inner);
             to.roots.extend(from.roots);
             to.swept.extend(from.swept);
-            to.running |= from.running;
             to.level = to.level.max(from.level);
             whole.members.splice(0..0, other.members);
         }
