@@ -17,13 +17,24 @@ fn parse(text: &str) -> Cascade {
 /// `E 1, M 3; M holds QK, SN`: passes by rank, and what is held across barriers over unsplit ranks. A summary stands with
 /// the ranks that it has: `LM by M1`.
 fn summary(report: &PassReport) -> String {
-    let counts: Vec<String> =
-        report.passes.iter().map(|(rank, passes)| format!("{rank} {}", passes.count)).collect();
+    let counts: Vec<String> = report
+        .passes
+        .iter()
+        .map(|(rank, passes)| format!("{rank} {}", passes.count))
+        .collect();
     let mut parts = vec![counts.join(", ")];
     for rank in report.passes.keys() {
-        let held = report.live.iter().filter(|live| live.rank == *rank).map(|live| {
-            if live.whole_fiber { live.tensor.clone() } else { format!("{} by {}", live.tensor, live.fiber.join(" ")) }
-        });
+        let held = report
+            .live
+            .iter()
+            .filter(|live| live.rank == *rank)
+            .map(|live| {
+                if live.whole_fiber {
+                    live.tensor.clone()
+                } else {
+                    format!("{} by {}", live.tensor, live.fiber.join(" "))
+                }
+            });
         let held: Vec<String> = held.collect();
         if !held.is_empty() {
             parts.push(format!("{rank} holds {}", held.join(", ")));
@@ -46,7 +57,11 @@ fn small(inputs: &str, outputs: &str, einsums: &str) -> String {
 }
 
 fn check_small(inputs: &str, outputs: &str, einsums: &str, expected: &str) {
-    assert_eq!(summary(&passes(&parse(&small(inputs, outputs, einsums)))), expected, "{einsums}");
+    assert_eq!(
+        summary(&passes(&parse(&small(inputs, outputs, einsums)))),
+        expected,
+        "{einsums}"
+    );
 }
 
 /// The published table (FuseMax, MICRO 2024, Table I and section III), row by row.
@@ -63,7 +78,10 @@ fn the_published_table() {
     // QK after the maximum, SN after the denominator.
     check("attention/three-pass", "E 1, P 1, M 3, F 1; M holds QK, SN");
     // Only the maximum stands between two reads: SD and SNV are swept together.
-    check("attention/three-pass-deferred", "E 1, P 1, M 2, F 1; M holds QK");
+    check(
+        "attention/three-pass-deferred",
+        "E 1, P 1, M 2, F 1; M holds QK",
+    );
     // Within a tile (M0): scores after LM, numerators after SLD. Along the tiles (M1): LM after GM, then SLN and PLM after SD.
     // Over all of M the scores are read once more, as SLN, when GM and SD are known; PLM and SD only touch summaries.
     check(
@@ -88,20 +106,38 @@ fn the_published_table() {
 #[test]
 fn the_other_attentions() {
     // A mask leaves points out; the order of dependencies stays.
-    check("attention/one-pass-causal", "E 1, P 1, M 1, M1 1, M0 2, F 1");
-    check("attention/sliding-window", "E 1, P 1, M 3, F 1; M holds QK, SN");
-    check("attention/neighborhood-2d", "E 1, P 1, M 3, F 1; M holds QK, SN");
+    check(
+        "attention/one-pass-causal",
+        "E 1, P 1, M 1, M1 1, M0 2, F 1",
+    );
+    check(
+        "attention/sliding-window",
+        "E 1, P 1, M 3, F 1; M holds QK, SN",
+    );
+    check(
+        "attention/neighborhood-2d",
+        "E 1, P 1, M 3, F 1; M holds QK, SN",
+    );
     // As three-pass; heads and groups are not reduced.
-    check("attention/grouped-query", "E 1, P 1, H 1, M 3, G 1, F 1; M holds QK, SN");
+    check(
+        "attention/grouped-query",
+        "E 1, P 1, H 1, M 3, G 1, F 1; M holds QK, SN",
+    );
     // No normalisation over the keys.
     check("attention/sigmoid", "E 1, P 1, M 1, F 1");
     // A stable softmax over the keys for each agent, then one over the agents for each query. TV descends from the agent
     // tokens, which the second softmax's maximum has swept by the time that AV reads it.
-    check("attention/agent", "E 1, P 1, A 3, M 3, F 1; A holds TV, QT, SN; M holds TK, TSN");
+    check(
+        "attention/agent",
+        "E 1, P 1, A 3, M 3, F 1; A holds TV, QT, SN; M holds TK, TSN",
+    );
     // The state is read at the token at hand.
     check("attention/linear-recurrent", "E 1, M 1, F 1");
     // The state goes from chunk to chunk; within a chunk the decays CG are read again when the chunk's whole decay is known.
-    check("attention/linear-chunked", "E 1, M 1, M1 1, M0 2, F 1, N0 1");
+    check(
+        "attention/linear-chunked",
+        "E 1, M 1, M1 1, M0 2, F 1, N0 1",
+    );
     // Selecting is no pass over M, but K must stay to be picked from. The picked keys are multiplied with SQ a second
     // time, which re-reads both along E after the scores have been summed. Over the picked keys, a stable softmax.
     check(
@@ -129,14 +165,21 @@ fn every_cascade_of_the_library_is_expected_above() {
 #[test]
 fn one_tile_of_the_one_pass_cascade_is_buffered() {
     let report = passes(&Cascade::load("attention/one-pass", None).unwrap());
-    let held: Vec<_> = report.held_over("M0").map(|live| (live.tensor.as_str(), live.whole_fiber)).collect();
+    let held: Vec<_> = report
+        .held_over("M0")
+        .map(|live| (live.tensor.as_str(), live.whole_fiber))
+        .collect();
     assert_eq!(held, [("BQK", true)]);
     assert_eq!(report.held_over("M").count(), 0);
 }
 
 #[test]
 fn the_reasons_name_the_read_and_the_barrier() {
-    let why = |name: &str, rank: &str| passes(&Cascade::load(name, None).unwrap()).passes[rank].why.clone();
+    let why = |name: &str, rank: &str| {
+        passes(&Cascade::load(name, None).unwrap()).passes[rank]
+            .why
+            .clone()
+    };
     assert_eq!(
         why("attention/three-pass", "M"),
         [
@@ -156,8 +199,14 @@ fn the_reasons_name_the_read_and_the_barrier() {
         why("attention/split", "M"),
         ["1 pass: what needs all of M is not followed by another read of the same fibers"]
     );
-    assert_eq!(why("attention/three-pass", "F"), ["1 pass: nothing needs all of F"]);
-    assert_eq!(why("pedagogical/c1", "K"), ["pass 2: Z reads A across Y, which reduces K of A, B"]);
+    assert_eq!(
+        why("attention/three-pass", "F"),
+        ["1 pass: nothing needs all of F"]
+    );
+    assert_eq!(
+        why("pedagogical/c1", "K"),
+        ["pass 2: Z reads A across Y, which reduces K of A, B"]
+    );
     assert_eq!(
         why("attention/topk-gather", "M")[1..],
         [
@@ -170,13 +219,29 @@ fn the_reasons_name_the_read_and_the_barrier() {
 #[test]
 fn the_words_that_are_held() {
     let cascade = Cascade::load("attention/split", None).unwrap();
-    let given = [("B", 1), ("H", 1), ("E", 8), ("F", 4), ("P", 5), ("M", 100), ("M0", 16)];
-    let sizes = cascade.sizes(&given.map(|(name, size)| (name.to_owned(), size)).into()).unwrap();
+    let given = [
+        ("B", 1),
+        ("H", 1),
+        ("E", 8),
+        ("F", 4),
+        ("P", 5),
+        ("M", 100),
+        ("M0", 16),
+    ];
+    let sizes = cascade
+        .sizes(&given.map(|(name, size)| (name.to_owned(), size)).into())
+        .unwrap();
     let report = passes(&cascade);
     let words: Vec<_> = report
         .live
         .iter()
-        .map(|live| (live.tensor.as_str(), live.fiber_words(&sizes).unwrap(), live.words(&sizes).unwrap()))
+        .map(|live| {
+            (
+                live.tensor.as_str(),
+                live.fiber_words(&sizes).unwrap(),
+                live.words(&sizes).unwrap(),
+            )
+        })
         .collect();
     // 7 tiles of 16 keys; LM and SLD for 5 queries, SLNV for 4 values each besides.
     assert_eq!(words, [("LM", 7, 35), ("SLD", 7, 35), ("SLNV", 7, 140)]);
@@ -206,7 +271,12 @@ fn the_end_of_a_running_result_is_a_barrier() {
 fn a_prefix_sum_read_at_its_own_coordinate_is_no_barrier() {
     let prefix = "S[i] = A[k] where k <= i\n";
     // Element i needs A up to i, which the walk over i has just read.
-    check_small("\"A[k]\", \"B[i]\"", "\"Z[i]\"", &format!("{prefix}Z[i] = A[i] * S[i] + B[i]"), "K 1, I 1");
+    check_small(
+        "\"A[k]\", \"B[i]\"",
+        "\"Z[i]\"",
+        &format!("{prefix}Z[i] = A[i] * S[i] + B[i]"),
+        "K 1, I 1",
+    );
     // Every k of A again for each i: the last i needs all of them first.
     check_small(
         "\"A[k]\", \"B[i]\"",
@@ -215,7 +285,19 @@ fn a_prefix_sum_read_at_its_own_coordinate_is_no_barrier() {
         "K 2, I 1; K holds A",
     );
     // Not filtered to a prefix: a sum like any other.
-    check_small("\"A[k]\", \"B[i]\"", "\"Z[i]\"", "S[i] = A[k] * B[i]\nZ[i] = A[i] * S[i]", "K 2, I 1; K holds A");
+    check_small(
+        "\"A[k]\", \"B[i]\"",
+        "\"Z[i]\"",
+        "S[i] = A[k] * B[i]\nZ[i] = A[i] * S[i]",
+        "K 2, I 1; K holds A",
+    );
+    // A suffix that grows as i falls is no prefix: the first i needs all of A.
+    check_small(
+        "\"A[k]\", \"B[i]\"",
+        "\"Z[i]\"",
+        "S[i] = A[k] * B[i] where k <= K - i\nZ[i] = A[i] * S[i]",
+        "K 2, I 1; K holds A",
+    );
     // Filtered by a mask, but walked again along k itself: a causal softmax without a maximum.
     check_small(
         "\"X[m, p]\"",
@@ -236,7 +318,12 @@ fn barriers_are_inherited() {
         "K 2; K holds A",
     );
     // Through numbers that carry nothing of K.
-    check_small("\"A[k]\"", "\"W\"", "Y = A[k]\nX = sqrt(Y)\nW = A[k] / X", "K 2; K holds A");
+    check_small(
+        "\"A[k]\"",
+        "\"W\"",
+        "Y = A[k]\nX = sqrt(Y)\nW = A[k] / X",
+        "K 2; K holds A",
+    );
     // T waits for Y within the first pass, since it sweeps B alone; A is read again after both.
     check_small(
         "\"A[k]\", \"B[k]\"",
@@ -312,12 +399,23 @@ fn renaming_changes_nothing() {
         }
         // Only the fields behind the texts hold names.
         let cut = source.text().find("inputs:").unwrap();
-        let cut = source.text().find("batch:").map_or(cut, |batch| batch.min(cut));
+        let cut = source
+            .text()
+            .find("batch:")
+            .map_or(cut, |batch| batch.min(cut));
         let (head, body) = source.text().split_at(cut);
         let renamed = parse(&format!("{head}{}", replaced(body, &names)));
-        let back: BTreeMap<String, String> = names.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
-        let (before, after) = (format!("{:#?}", passes(&cascade)), format!("{:#?}", passes(&renamed)));
+        let back: BTreeMap<String, String> =
+            names.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
+        let (before, after) = (
+            format!("{:#?}", passes(&cascade)),
+            format!("{:#?}", passes(&renamed)),
+        );
         assert_ne!(before, after, "{name}");
-        assert_eq!(before.trim_end(), replaced(&after, &back).trim_end(), "{name}");
+        assert_eq!(
+            before.trim_end(),
+            replaced(&after, &back).trim_end(),
+            "{name}"
+        );
     }
 }

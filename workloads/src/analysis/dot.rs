@@ -24,7 +24,11 @@ fn write_graph(cascade: &Cascade, text: &mut String) -> std::fmt::Result {
     }
     for (id, einsum) in cascade.einsums.iter().enumerate() {
         let style = if einsum.view { ", style=dashed" } else { "" };
-        writeln!(text, "  e{id} [shape=ellipse, label={}{style}];", quoted(&label(cascade, einsum)))?;
+        writeln!(
+            text,
+            "  e{id} [shape=ellipse, label={}{style}];",
+            quoted(&label(cascade, einsum))
+        )?;
     }
     for (reader, einsum) in cascade.einsums.iter().enumerate() {
         let mut inputs: Vec<TensorId> = Vec::new();
@@ -33,16 +37,28 @@ fn write_graph(cascade: &Cascade, text: &mut String) -> std::fmt::Result {
                 crate::cascade::Index::Gather(tensor, _) => Some(*tensor),
                 crate::cascade::Index::Expr(_) => None,
             });
-            inputs.extend(through.chain([read.tensor]).filter(|id| cascade.tensor(*id).producer.is_none()));
+            inputs.extend(
+                through
+                    .chain([read.tensor])
+                    .filter(|id| cascade.tensor(*id).producer.is_none()),
+            );
         }
         inputs.sort_unstable();
         inputs.dedup();
         for id in inputs {
-            writeln!(text, "  t{} -> e{reader} [label={}];", id.0, quoted(&cascade.tensor(id).name))?;
+            writeln!(
+                text,
+                "  t{} -> e{reader} [label={}];",
+                id.0,
+                quoted(&cascade.tensor(id).name)
+            )?;
         }
     }
     for edge in cascade.graph.edge_indices() {
-        let (Some((from, to)), Some(edge)) = (cascade.graph.edge_endpoints(edge), cascade.graph.edge_weight(edge)) else {
+        let (Some((from, to)), Some(edge)) = (
+            cascade.graph.edge_endpoints(edge),
+            cascade.graph.edge_weight(edge),
+        ) else {
             continue;
         };
         let (from, to): (EinsumId, EinsumId) = (cascade.graph[from], cascade.graph[to]);
@@ -72,7 +88,11 @@ fn label(cascade: &Cascade, einsum: &Einsum) -> String {
         Reduce::Min => "min",
         Reduce::Top { .. } => "top",
     };
-    let over: Vec<&str> = einsum.reduced.iter().map(|rank| cascade.rank(*rank).name.as_str()).collect();
+    let over: Vec<&str> = einsum
+        .reduced
+        .iter()
+        .map(|rank| cascade.rank(*rank).name.as_str())
+        .collect();
     label.push_str(&format!("\n{how} over {}", over.join(", ")));
     label
 }
@@ -81,10 +101,18 @@ fn shape(cascade: &Cascade, name: &str, ranks: &[RankId]) -> String {
     if ranks.is_empty() {
         return name.to_owned();
     }
-    let variables: Vec<&str> = ranks.iter().map(|rank| cascade.rank(*rank).variable.as_str()).collect();
+    let variables: Vec<&str> = ranks
+        .iter()
+        .map(|rank| cascade.rank(*rank).variable.as_str())
+        .collect();
     format!("{name}[{}]", variables.join(", "))
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    )
 }

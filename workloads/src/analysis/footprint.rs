@@ -56,7 +56,12 @@ pub fn footprints(cascade: &Cascade, sizes: &Sizes) -> Result<Vec<Footprint>, Pr
             continue;
         }
         let words = words(cascade, sizes, id, &BTreeMap::new())?;
-        found.push(Footprint { tensor: id, name: tensor.name.clone(), kind: tensor.kind, words });
+        found.push(Footprint {
+            tensor: id,
+            name: tensor.name.clone(),
+            kind: tensor.kind,
+            words,
+        });
     }
     Ok(found)
 }
@@ -67,11 +72,16 @@ pub fn footprints(cascade: &Cascade, sizes: &Sizes) -> Result<Vec<Footprint>, Pr
 /// As [`footprints`].
 pub fn compulsory(cascade: &Cascade, sizes: &Sizes) -> Result<Compulsory, Problem> {
     let overflow = || Problem::nowhere("the compulsory traffic passes 128 bits");
-    let mut traffic = Compulsory { read: 0, written: 0 };
+    let mut traffic = Compulsory {
+        read: 0,
+        written: 0,
+    };
     for id in (0..cascade.tensors.len()).map(TensorId) {
         match cascade.tensor(id).kind {
             TensorKind::Input => {
-                let Some(picked) = picked(cascade, sizes, id)? else { continue };
+                let Some(picked) = picked(cascade, sizes, id)? else {
+                    continue;
+                };
                 let words = words(cascade, sizes, id, &picked)?;
                 traffic.read = traffic.read.checked_add(words).ok_or_else(overflow)?;
             }
@@ -83,7 +93,11 @@ pub fn compulsory(cascade: &Cascade, sizes: &Sizes) -> Result<Compulsory, Proble
         }
     }
     // An output that is a view of something else is still written.
-    for id in cascade.outputs.iter().filter(|id| cascade.tensor(**id).kind == TensorKind::View) {
+    for id in cascade
+        .outputs
+        .iter()
+        .filter(|id| cascade.tensor(**id).kind == TensorKind::View)
+    {
         let words = words(cascade, sizes, *id, &BTreeMap::new())?;
         traffic.written = traffic.written.checked_add(words).ok_or_else(overflow)?;
     }
@@ -91,23 +105,39 @@ pub fn compulsory(cascade: &Cascade, sizes: &Sizes) -> Result<Compulsory, Proble
 }
 
 /// Words of a tensor with some of its ranks cut short.
-fn words(cascade: &Cascade, sizes: &Sizes, id: TensorId, cut: &BTreeMap<RankId, u64>) -> Result<u128, Problem> {
+fn words(
+    cascade: &Cascade,
+    sizes: &Sizes,
+    id: TensorId,
+    cut: &BTreeMap<RankId, u64>,
+) -> Result<u128, Problem> {
     let tensor = cascade.tensor(id);
     let mut product = 1u128;
-    let positions = tensor.ranks.iter().enumerate().map(|(i, rank)| (Some(i), *rank));
+    let positions = tensor
+        .ranks
+        .iter()
+        .enumerate()
+        .map(|(i, rank)| (Some(i), *rank));
     for (position, rank) in positions.chain(cascade.batch.iter().map(|rank| (None, *rank))) {
-        let whole = u128::from(size(cascade, sizes, rank)?) + u128::from(position.is_some() && tensor.iterative == position);
-        let length = cut.get(&rank).map_or(whole, |cut| whole.min(u128::from(*cut)));
-        product = product
-            .checked_mul(length)
-            .ok_or_else(|| Problem::nowhere(format!("the size of {} passes 128 bits", tensor.name)))?;
+        let whole = u128::from(size(cascade, sizes, rank)?)
+            + u128::from(position.is_some() && tensor.iterative == position);
+        let length = cut
+            .get(&rank)
+            .map_or(whole, |cut| whole.min(u128::from(*cut)));
+        product = product.checked_mul(length).ok_or_else(|| {
+            Problem::nowhere(format!("the size of {} passes 128 bits", tensor.name))
+        })?;
     }
     Ok(product)
 }
 
 /// For an input that is read: its ranks that are only read through index tensors, and how many different coordinates one
 /// selection holds at least. `None` if nothing reads it.
-fn picked(cascade: &Cascade, sizes: &Sizes, id: TensorId) -> Result<Option<BTreeMap<RankId, u64>>, Problem> {
+fn picked(
+    cascade: &Cascade,
+    sizes: &Sizes,
+    id: TensorId,
+) -> Result<Option<BTreeMap<RankId, u64>>, Problem> {
     let mut read = false;
     let mut whole: BTreeSet<RankId> = BTreeSet::new();
     let mut cut: BTreeMap<RankId, u64> = BTreeMap::new();
@@ -118,7 +148,10 @@ fn picked(cascade: &Cascade, sizes: &Sizes, id: TensorId) -> Result<Option<BTree
                 whole.insert(*rank);
                 continue;
             };
-            let producer = cascade.tensor(*through).producer.map(|producer| &cascade.einsum(producer).reduce);
+            let producer = cascade
+                .tensor(*through)
+                .producer
+                .map(|producer| &cascade.einsum(producer).reduce);
             let different = match producer {
                 // The coordinates of one top-k differ.
                 Some(Reduce::Top { into, .. }) => size(cascade, sizes, *into)?,
@@ -136,7 +169,10 @@ fn picked(cascade: &Cascade, sizes: &Sizes, id: TensorId) -> Result<Option<BTree
     }
     // An input may itself be an index tensor.
     let as_index = cascade.einsums.iter().flat_map(|e| &e.reads).any(|found| {
-        found.indices.iter().any(|index| matches!(index, Index::Gather(through, _) if *through == id))
+        found
+            .indices
+            .iter()
+            .any(|index| matches!(index, Index::Gather(through, _) if *through == id))
     });
     cut.retain(|rank, _| !whole.contains(rank));
     Ok((read || as_index).then_some(cut))

@@ -50,7 +50,11 @@ impl Operations {
 /// # Errors
 /// A count beyond 128 bits, a rank without a size, or a condition that cannot be evaluated.
 pub fn operations(cascade: &Cascade, sizes: &Sizes) -> Result<Operations, Problem> {
-    let mut counted = Operations { einsums: Vec::new(), total: IndexMap::new(), exact: true };
+    let mut counted = Operations {
+        einsums: Vec::new(),
+        total: IndexMap::new(),
+        exact: true,
+    };
     for id in (0..cascade.einsums.len()).map(EinsumId) {
         let einsum = cascade.einsum(id);
         if einsum.view {
@@ -63,14 +67,25 @@ pub fn operations(cascade: &Cascade, sizes: &Sizes) -> Result<Operations, Proble
             add(&mut kinds, kind, points.count)?;
             add(&mut counted.total, kind, points.count)?;
         }
-        counted.einsums.push(EinsumOperations { einsum: id, name: cascade.name_of(id).to_owned(), points, kinds });
+        counted.einsums.push(EinsumOperations {
+            einsum: id,
+            name: cascade.name_of(id).to_owned(),
+            points,
+            kinds,
+        });
     }
     Ok(counted)
 }
 
-fn add(to: &mut IndexMap<&'static str, u128>, kind: &'static str, count: u128) -> Result<(), Problem> {
+fn add(
+    to: &mut IndexMap<&'static str, u128>,
+    kind: &'static str,
+    count: u128,
+) -> Result<(), Problem> {
     let entry = to.entry(kind).or_insert(0);
-    *entry = entry.checked_add(count).ok_or_else(|| Problem::nowhere("an operation count passes 128 bits"))?;
+    *entry = entry
+        .checked_add(count)
+        .ok_or_else(|| Problem::nowhere("an operation count passes 128 bits"))?;
     Ok(())
 }
 
@@ -86,9 +101,16 @@ pub fn points_of(cascade: &Cascade, einsum: &Einsum, sizes: &Sizes) -> Result<Po
     let mut axes = Vec::new();
     for rank in einsum.ranks.iter().filter(|rank| Some(**rank) != populated) {
         let variable = &cascade.rank(*rank).variable;
-        axes.push(Axis { variable, range: 0..i128::from(size(cascade, sizes, *rank)?) });
+        axes.push(Axis {
+            variable,
+            range: 0..i128::from(size(cascade, sizes, *rank)?),
+        });
     }
-    let conditions: Vec<_> = einsum.support.iter().map(|condition| &condition.0).collect();
+    let conditions: Vec<_> = einsum
+        .support
+        .iter()
+        .map(|condition| &condition.0)
+        .collect();
     let lookup = |name: &str| sizes.get(name).map(i128::from);
     let mut points = points::count(&axes, &conditions, &cascade.source, &lookup)?;
     for rank in &cascade.batch {
@@ -102,7 +124,9 @@ pub fn points_of(cascade: &Cascade, einsum: &Einsum, sizes: &Sizes) -> Result<Po
 
 pub(super) fn size(cascade: &Cascade, sizes: &Sizes, rank: RankId) -> Result<u64, Problem> {
     let name = &cascade.rank(rank).name;
-    sizes.get(name).ok_or_else(|| Problem::nowhere(format!("{} needs the size of `{name}`", cascade.name)))
+    sizes
+        .get(name)
+        .ok_or_else(|| Problem::nowhere(format!("{} needs the size of `{name}`", cascade.name)))
 }
 
 /// The operations at one point, each by its kind.
