@@ -26,21 +26,54 @@ struct Fibers {
     inner: BTreeSet<RankId>,
 }
 
+impl Fibers {
+    /// Of some ranks, those that sweep the fibers and those that move within a part.
+    fn among<'a>(
+        &self,
+        ranks: impl IntoIterator<Item = &'a RankId> + Clone,
+    ) -> (BTreeSet<RankId>, BTreeSet<RankId>) {
+        let pick = |from: &BTreeSet<RankId>| {
+            ranks
+                .clone()
+                .into_iter()
+                .filter(|rank| from.contains(rank))
+                .copied()
+                .collect()
+        };
+        (pick(&self.outer), pick(&self.inner))
+    }
+}
+
 /// Passes over every rank of the iteration spaces and over every part of a split rank, and the tensors that
 /// must be held.
 pub fn passes(cascade: &Cascade) -> PassReport {
-    let parts: BTreeSet<RankId> =
-        cascade.partitions.iter().flat_map(|partition| partition.parts.iter().copied()).collect();
-    let mut report = PassReport { passes: IndexMap::new(), live: Vec::new(), live_in_parts: Vec::new() };
+    let parts: BTreeSet<RankId> = cascade
+        .partitions
+        .iter()
+        .flat_map(|partition| partition.parts.iter().copied())
+        .collect();
+    let mut report = PassReport {
+        passes: IndexMap::new(),
+        live: Vec::new(),
+        live_in_parts: Vec::new(),
+    };
     for rank in order(cascade, &parts) {
         let fibers = if parts.contains(&rank) {
             // A part by itself: one tile's fiber, or the fiber of tiles.
-            Fibers { rank, outer: BTreeSet::from([rank]), inner: BTreeSet::new() }
+            Fibers {
+                rank,
+                outer: BTreeSet::from([rank]),
+                inner: BTreeSet::new(),
+            }
         } else {
             split(cascade, rank)
         };
-        let Some((passes, live)) = Sweep::new(cascade, &fibers).run() else { continue };
-        report.passes.insert(cascade.rank(rank).name.clone(), passes);
+        let Some((passes, live)) = Sweep::new(cascade, &fibers).run() else {
+            continue;
+        };
+        report
+            .passes
+            .insert(cascade.rank(rank).name.clone(), passes);
         if parts.contains(&rank) {
             report.live_in_parts.extend(live);
         } else {
@@ -53,13 +86,21 @@ pub fn passes(cascade: &Cascade) -> PassReport {
 /// Unsplit ranks in the order of the cascade, each followed by its parts; no batch ranks.
 fn order(cascade: &Cascade, parts: &BTreeSet<RankId>) -> Vec<RankId> {
     let mut order = Vec::new();
-    let all = (0..cascade.ranks.len()).map(RankId).filter(|rank| !cascade.batch.contains(rank));
+    let all = (0..cascade.ranks.len())
+        .map(RankId)
+        .filter(|rank| !cascade.batch.contains(rank));
     for rank in all.clone().filter(|rank| !parts.contains(rank)) {
         order.push(rank);
         let mut from = order.len() - 1;
         while from < order.len() {
-            let of = cascade.partitions.iter().filter(|partition| partition.whole == order[from]);
-            let new: Vec<RankId> = of.flat_map(|p| p.parts.iter().copied()).filter(|r| !order.contains(r)).collect();
+            let of = cascade
+                .partitions
+                .iter()
+                .filter(|partition| partition.whole == order[from]);
+            let new: Vec<RankId> = of
+                .flat_map(|p| p.parts.iter().copied())
+                .filter(|r| !order.contains(r))
+                .collect();
             order.extend(new);
             from += 1;
         }
@@ -69,7 +110,11 @@ fn order(cascade: &Cascade, parts: &BTreeSet<RankId>) -> Vec<RankId> {
 
 /// A rank with everything into which it is split, also in several steps.
 fn split(cascade: &Cascade, rank: RankId) -> Fibers {
-    let mut fibers = Fibers { rank, outer: BTreeSet::from([rank]), inner: BTreeSet::new() };
+    let mut fibers = Fibers {
+        rank,
+        outer: BTreeSet::from([rank]),
+        inner: BTreeSet::new(),
+    };
     // Each round adds the parts of what the round before found; there are no more rounds than partitions.
     for _ in &cascade.partitions {
         for partition in &cascade.partitions {
@@ -88,6 +133,3 @@ fn split(cascade: &Cascade, rank: RankId) -> Fibers {
     }
     fibers
 }
-
-#[cfg(test)]
-mod tests;

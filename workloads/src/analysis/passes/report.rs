@@ -51,7 +51,10 @@ impl PassReport {
 
     /// Names of the tensors held across a barrier over `rank`, in the order of the cascade.
     pub fn held_over<'a>(&'a self, rank: &'a str) -> impl Iterator<Item = &'a Live> {
-        self.live.iter().chain(&self.live_in_parts).filter(move |live| live.rank == rank)
+        self.live
+            .iter()
+            .chain(&self.live_in_parts)
+            .filter(move |live| live.rank == rank)
     }
 }
 
@@ -66,14 +69,24 @@ impl Live {
         product(&self.ranks, sizes)
     }
 
-    pub(super) fn new(cascade: &Cascade, id: TensorId, rank: &str, fiber: Vec<String>, whole_fiber: bool) -> Self {
+    pub(super) fn new(
+        cascade: &Cascade,
+        id: TensorId,
+        rank: &str,
+        fiber: Vec<String>,
+        whole_fiber: bool,
+    ) -> Self {
         let tensor = cascade.tensor(id);
         Live {
             id,
             tensor: tensor.name.clone(),
             rank: rank.to_string(),
             fiber,
-            ranks: tensor.ranks.iter().map(|rank| cascade.rank(*rank).name.clone()).collect(),
+            ranks: tensor
+                .ranks
+                .iter()
+                .map(|rank| cascade.rank(*rank).name.clone())
+                .collect(),
             whole_fiber,
             why: String::new(),
         }
@@ -81,5 +94,7 @@ impl Live {
 }
 
 fn product(ranks: &[String], sizes: &Sizes) -> Option<u128> {
-    ranks.iter().try_fold(1u128, |product, rank| product.checked_mul(u128::from(sizes.get(rank)?)))
+    ranks.iter().try_fold(1u128, |product, rank| {
+        product.checked_mul(u128::from(sizes.get(rank)?))
+    })
 }

@@ -50,7 +50,10 @@ pub fn count(
     let all = volume(axes.iter().map(|axis| &axis.range))
         .ok_or_else(|| Problem::nowhere("the iteration space has more than 2^127 points"))?;
     if all == 0 || conditions.is_empty() {
-        return Ok(Points { count: all, exact: true });
+        return Ok(Points {
+            count: all,
+            exact: true,
+        });
     }
     let scope = term::Scope { axes, source, size };
     let mut formulas = Vec::with_capacity(conditions.len());
@@ -103,14 +106,18 @@ fn closed_form(axes: &[Axis<'_>], formulas: Vec<Formula>) -> Option<u128> {
 }
 
 /// Groups terms that share variables: the groups' counts multiply.
-fn components<'t>(variables: usize, terms: &'t [term::Term]) -> Vec<(Vec<usize>, Vec<&'t term::Term>)> {
+fn components(variables: usize, terms: &[term::Term]) -> Vec<(Vec<usize>, Vec<&term::Term>)> {
     let mut groups: Vec<(Vec<usize>, Vec<&term::Term>)> = Vec::new();
     for term in terms {
-        let mut group: (Vec<usize>, _) = ((0..variables).filter(|v| term.uses(*v)).collect(), vec![term]);
-        let (joined, apart) = groups.into_iter().partition(|(vs, _)| vs.iter().any(|v| group.0.contains(v)));
+        let mut group: (Vec<usize>, _) = (
+            (0..variables).filter(|v| term.uses(*v)).collect(),
+            vec![term],
+        );
+        let (joined, apart) = groups
+            .into_iter()
+            .partition(|(vs, _)| vs.iter().any(|v| group.0.contains(v)));
         groups = apart;
         for (vs, ts) in joined {
-            let _: &Vec<usize> = &vs;
             group.0.extend(vs);
             group.1.extend(ts);
         }
@@ -123,11 +130,15 @@ fn components<'t>(variables: usize, terms: &'t [term::Term]) -> Vec<(Vec<usize>,
 
 /// Walks the box of the variables that the conditions name, if it is small enough.
 fn enumerate(scope: &term::Scope<'_>, conditions: &[&Expr], all: u128) -> Result<Points, Problem> {
-    let used: Vec<usize> =
-        (0..scope.axes.len()).filter(|v| conditions.iter().any(|c| scope.names(c, *v))).collect();
+    let used: Vec<usize> = (0..scope.axes.len())
+        .filter(|v| conditions.iter().any(|c| scope.names(c, *v)))
+        .collect();
     let walked = volume(used.iter().map(|v| &scope.axes[*v].range)).unwrap_or(u128::MAX);
     if walked > ENUMERATED {
-        return Ok(Points { count: all, exact: false });
+        return Ok(Points {
+            count: all,
+            exact: false,
+        });
     }
     let mut point: Vec<i128> = scope.axes.iter().map(|axis| axis.range.start).collect();
     let mut inside = 0u128;
@@ -147,7 +158,10 @@ fn enumerate(scope: &term::Scope<'_>, conditions: &[&Expr], all: u128) -> Result
         break;
     }
     // `all` is a multiple of `walked`: the other axes are free.
-    Ok(Points { count: all / walked * inside, exact: true })
+    Ok(Points {
+        count: all / walked * inside,
+        exact: true,
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,11 @@ pub(super) struct Residues {
 
 impl Residues {
     /// `None` if there are too many cases.
-    pub(super) fn new(ranges: &[Range<i128>], variables: &[usize], terms: &[&Term]) -> Option<Self> {
+    pub(super) fn new(
+        ranges: &[Range<i128>],
+        variables: &[usize],
+        terms: &[&Term],
+    ) -> Option<Self> {
         let mut steps = vec![1; ranges.len()];
         for term in terms {
             need(term, 1, &mut steps)?;
@@ -59,9 +63,17 @@ impl Residues {
                     continue;
                 }
                 // Where only v / step counts, residues with the same quotients are alike.
-                match list.iter_mut().find(|case| only_blocks && case.quotients == (first..end)) {
+                match list
+                    .iter_mut()
+                    .find(|case| only_blocks && case.quotients == (first..end))
+                {
                     Some(case) => case.times += 1,
-                    None => list.push(Case { step, residue, quotients: first..end, times: 1 }),
+                    None => list.push(Case {
+                        step,
+                        residue,
+                        quotients: first..end,
+                        times: 1,
+                    }),
                 }
             }
             product = product.checked_mul(list.len() as u128)?;
@@ -70,7 +82,10 @@ impl Residues {
             }
             cases.push((v, list));
         }
-        Some(Self { cases, variables: ranges.len() })
+        Some(Self {
+            cases,
+            variables: ranges.len(),
+        })
     }
 
     /// Number of points of the group's variables at which every term is at least 0; `None` without a closed form.
@@ -92,8 +107,10 @@ impl Residues {
                 ranges.push(case.quotients.clone());
                 times = times.checked_mul(case.times)?;
             }
-            let inequalities: Vec<Affine> =
-                terms.iter().map(|term| Affine::of(term, &functions)).collect::<Option<_>>()?;
+            let inequalities: Vec<Affine> = terms
+                .iter()
+                .map(|term| Affine::of(term, &functions))
+                .collect::<Option<_>>()?;
             let inside = region(&ranges, &inequalities, budget)?;
             total = total.checked_add(inside.checked_mul(times)?)?;
             for (i, (_, list)) in self.cases.iter().enumerate().rev() {
@@ -114,8 +131,12 @@ fn blocks_only(term: &Term, v: usize, step: i128) -> bool {
         Term::Constant(_) => true,
         Term::Variable(other) => *other != v,
         Term::Div(a, by) if **a == Term::Variable(v) => *by == step,
-        Term::Add(a, b) | Term::Min(a, b) | Term::Max(a, b) => blocks_only(a, v, step) && blocks_only(b, v, step),
-        Term::Scale(_, a) | Term::Div(a, _) | Term::Rem(a, _) | Term::Abs(a) => blocks_only(a, v, step),
+        Term::Add(a, b) | Term::Min(a, b) | Term::Max(a, b) => {
+            blocks_only(a, v, step) && blocks_only(b, v, step)
+        }
+        Term::Scale(_, a) | Term::Div(a, _) | Term::Rem(a, _) | Term::Abs(a) => {
+            blocks_only(a, v, step)
+        }
     }
 }
 
@@ -180,13 +201,21 @@ fn region(ranges: &[Range<i128>], inequalities: &[Affine], budget: &mut u128) ->
             for value in ranges[v].clone() {
                 let fixed = rest.iter().map(|function| {
                     let mut function = function.clone();
-                    function.constant = function.constant.checked_add(function.factors[v].checked_mul(value)?)?;
+                    function.constant = function
+                        .constant
+                        .checked_add(function.factors[v].checked_mul(value)?)?;
                     function.factors[v] = 0;
                     Some(function)
                 });
                 let fixed: Vec<Affine> = fixed.collect::<Option<_>>()?;
                 let free: Vec<_> = (0..ranges.len())
-                    .map(|other| if used.contains(&other) && other != v { ranges[other].clone() } else { 0..1 })
+                    .map(|other| {
+                        if used.contains(&other) && other != v {
+                            ranges[other].clone()
+                        } else {
+                            0..1
+                        }
+                    })
                     .collect();
                 sum = sum.checked_add(region(&free, &fixed, budget)?)?;
             }
@@ -203,7 +232,9 @@ fn merge(ranges: &mut [Range<i128>], functions: &mut [Affine]) -> Option<()> {
             let long = length(&ranges[v]);
             let together = u != v
                 && functions.iter().any(|f| f.factors[v] != 0)
-                && functions.iter().all(|f| f.factors[v].checked_mul(long) == Some(f.factors[u]));
+                && functions
+                    .iter()
+                    .all(|f| f.factors[v].checked_mul(long) == Some(f.factors[u]));
             if !together {
                 continue;
             }
@@ -227,13 +258,18 @@ fn between(range: &Range<i128>, functions: &[Affine], x: usize) -> Option<u128> 
 }
 
 /// The part of the range in which factor * x + constant >= 0 for all.
-fn narrowed(range: &Range<i128>, functions: impl Iterator<Item = (i128, i128)>) -> Option<Range<i128>> {
+fn narrowed(
+    range: &Range<i128>,
+    functions: impl Iterator<Item = (i128, i128)>,
+) -> Option<Range<i128>> {
     let mut range = range.clone();
     for (factor, constant) in functions {
         if factor > 0 {
             range.start = range.start.max(ceil_div(constant.checked_neg()?, factor)?);
         } else if factor < 0 {
-            range.end = range.end.min(floor_div(constant, factor.checked_neg()?)?.checked_add(1)?);
+            range.end = range
+                .end
+                .min(floor_div(constant, factor.checked_neg()?)?.checked_add(1)?);
         } else if constant < 0 {
             range.end = range.start;
         }
@@ -253,41 +289,85 @@ impl Line {
     /// The sign of `self - other` at x.
     fn compare(&self, other: &Line, x: i128) -> Option<std::cmp::Ordering> {
         let at = |line: &Line| line.slope.checked_mul(x)?.checked_add(line.offset);
-        Some(at(self)?.checked_mul(other.divisor)?.cmp(&at(other)?.checked_mul(self.divisor)?))
+        Some(
+            at(self)?
+                .checked_mul(other.divisor)?
+                .cmp(&at(other)?.checked_mul(self.divisor)?),
+        )
     }
 
     /// The last whole x up to the crossing of two lines, if they cross.
     fn crossing(&self, other: &Line) -> Option<Option<i128>> {
-        let slope = self.slope.checked_mul(other.divisor)?.checked_sub(other.slope.checked_mul(self.divisor)?)?;
-        let offset = other.offset.checked_mul(self.divisor)?.checked_sub(self.offset.checked_mul(other.divisor)?)?;
+        let slope = self
+            .slope
+            .checked_mul(other.divisor)?
+            .checked_sub(other.slope.checked_mul(self.divisor)?)?;
+        let offset = other
+            .offset
+            .checked_mul(self.divisor)?
+            .checked_sub(self.offset.checked_mul(other.divisor)?)?;
         if slope == 0 {
             return Some(None);
         }
-        let (slope, offset) = if slope < 0 { (slope.checked_neg()?, offset.checked_neg()?) } else { (slope, offset) };
+        let (slope, offset) = if slope < 0 {
+            (slope.checked_neg()?, offset.checked_neg()?)
+        } else {
+            (slope, offset)
+        };
         floor_div(offset, slope).map(Some)
     }
 
     /// Sum of the values rounded down, over x in start..end.
     fn floors(&self, start: i128, end: i128) -> Option<i128> {
-        floor_sum(end - start, self.divisor, self.slope, self.slope.checked_mul(start)?.checked_add(self.offset)?)
+        floor_sum(
+            end - start,
+            self.divisor,
+            self.slope,
+            self.slope.checked_mul(start)?.checked_add(self.offset)?,
+        )
     }
 }
 
 /// Points (x, y) of the box at which every function is at least 0.
-fn polygon(xs: &Range<i128>, ys: &Range<i128>, x: usize, y: usize, functions: &[Affine]) -> Option<u128> {
-    let vertical = functions.iter().filter(|f| f.factors[y] == 0).map(|f| (f.factors[x], f.constant));
+fn polygon(
+    xs: &Range<i128>,
+    ys: &Range<i128>,
+    x: usize,
+    y: usize,
+    functions: &[Affine],
+) -> Option<u128> {
+    let vertical = functions
+        .iter()
+        .filter(|f| f.factors[y] == 0)
+        .map(|f| (f.factors[x], f.constant));
     let xs = narrowed(xs, vertical)?;
     if xs.is_empty() {
         return Some(0);
     }
-    let mut below = vec![Line { slope: 0, offset: ys.start, divisor: 1 }];
-    let mut above = vec![Line { slope: 0, offset: ys.end - 1, divisor: 1 }];
+    let mut below = vec![Line {
+        slope: 0,
+        offset: ys.start,
+        divisor: 1,
+    }];
+    let mut above = vec![Line {
+        slope: 0,
+        offset: ys.end - 1,
+        divisor: 1,
+    }];
     for function in functions {
         let (a, b, c) = (function.factors[x], function.factors[y], function.constant);
         if b > 0 {
-            below.push(Line { slope: a.checked_neg()?, offset: c.checked_neg()?, divisor: b });
+            below.push(Line {
+                slope: a.checked_neg()?,
+                offset: c.checked_neg()?,
+                divisor: b,
+            });
         } else if b < 0 {
-            above.push(Line { slope: a, offset: c, divisor: b.checked_neg()? });
+            above.push(Line {
+                slope: a,
+                offset: c,
+                divisor: b.checked_neg()?,
+            });
         }
     }
     // Between these values of x no two lines change their order.
@@ -297,7 +377,11 @@ fn polygon(xs: &Range<i128>, ys: &Range<i128>, x: usize, y: usize, functions: &[
         for other in &lines[..i] {
             if let Some(cut) = line.crossing(other)? {
                 // A crossing at a whole x is a piece of its own: there, and only there, they are equal.
-                cuts.extend([cut, cut.checked_add(1)?].into_iter().filter(|cut| xs.contains(cut)));
+                cuts.extend(
+                    [cut, cut.checked_add(1)?]
+                        .into_iter()
+                        .filter(|cut| xs.contains(cut)),
+                );
             }
         }
     }
@@ -308,7 +392,11 @@ fn polygon(xs: &Range<i128>, ys: &Range<i128>, x: usize, y: usize, functions: &[
         let &[start, end] = piece else { continue };
         let pick = |lines: &[Line], wanted: std::cmp::Ordering| {
             lines[1..].iter().try_fold(lines[0], |best, line| {
-                Some(if line.compare(&best, start)? == wanted { *line } else { best })
+                Some(if line.compare(&best, start)? == wanted {
+                    *line
+                } else {
+                    best
+                })
             })
         };
         let low = pick(&below, std::cmp::Ordering::Greater)?;
@@ -317,8 +405,15 @@ fn polygon(xs: &Range<i128>, ys: &Range<i128>, x: usize, y: usize, functions: &[
             continue;
         }
         // Rounding the lower bound up is rounding its negative down.
-        let low = Line { slope: low.slope.checked_neg()?, offset: low.offset.checked_neg()?, divisor: low.divisor };
-        let sum = high.floors(start, end)?.checked_add(low.floors(start, end)?)?.checked_add(end - start)?;
+        let low = Line {
+            slope: low.slope.checked_neg()?,
+            offset: low.offset.checked_neg()?,
+            divisor: low.divisor,
+        };
+        let sum = high
+            .floors(start, end)?
+            .checked_add(low.floors(start, end)?)?
+            .checked_add(end - start)?;
         total = total.checked_add(sum)?;
     }
     u128::try_from(total).ok()
@@ -327,8 +422,16 @@ fn polygon(xs: &Range<i128>, ys: &Range<i128>, x: usize, y: usize, functions: &[
 /// Sum of floor((a * i + b) / m) for i in 0..n, with m > 0, in steps of Euclid's algorithm.
 fn floor_sum(n: i128, m: i128, a: i128, b: i128) -> Option<i128> {
     let (mut n, mut m) = (n, m);
-    let pairs = |n: i128| Some(if n % 2 == 0 { (n / 2).checked_mul(n - 1)? } else { ((n - 1) / 2).checked_mul(n)? });
-    let mut sum = pairs(n)?.checked_mul(floor_div(a, m)?)?.checked_add(n.checked_mul(floor_div(b, m)?)?)?;
+    let pairs = |n: i128| {
+        Some(if n % 2 == 0 {
+            (n / 2).checked_mul(n - 1)?
+        } else {
+            ((n - 1) / 2).checked_mul(n)?
+        })
+    };
+    let mut sum = pairs(n)?
+        .checked_mul(floor_div(a, m)?)?
+        .checked_add(n.checked_mul(floor_div(b, m)?)?)?;
     let (mut a, mut b) = (a.rem_euclid(m), b.rem_euclid(m));
     loop {
         let most = a.checked_mul(n)?.checked_add(b)?;
@@ -337,7 +440,9 @@ fn floor_sum(n: i128, m: i128, a: i128, b: i128) -> Option<i128> {
         }
         // Count the same points by columns instead of rows.
         (n, b, m, a) = (most / m, most % m, a, m);
-        sum = sum.checked_add(pairs(n)?.checked_mul(a / m)?)?.checked_add(n.checked_mul(b / m)?)?;
+        sum = sum
+            .checked_add(pairs(n)?.checked_mul(a / m)?)?
+            .checked_add(n.checked_mul(b / m)?)?;
         (a, b) = (a % m, b % m);
     }
 }

@@ -57,15 +57,23 @@ pub(super) struct Scope<'a> {
 
 impl Term {
     pub(super) fn constant(&self) -> Option<i128> {
-        if let Term::Constant(value) = self { Some(*value) } else { None }
+        if let Term::Constant(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
     }
 
     pub(super) fn uses(&self, variable: usize) -> bool {
         match self {
             Term::Constant(_) => false,
             Term::Variable(v) => *v == variable,
-            Term::Add(a, b) | Term::Min(a, b) | Term::Max(a, b) => a.uses(variable) || b.uses(variable),
-            Term::Scale(_, a) | Term::Div(a, _) | Term::Rem(a, _) | Term::Abs(a) => a.uses(variable),
+            Term::Add(a, b) | Term::Min(a, b) | Term::Max(a, b) => {
+                a.uses(variable) || b.uses(variable)
+            }
+            Term::Scale(_, a) | Term::Div(a, _) | Term::Rem(a, _) | Term::Abs(a) => {
+                a.uses(variable)
+            }
         }
     }
 
@@ -84,7 +92,8 @@ impl Term {
             Some((when, wrap(Box::new(yes)), wrap(Box::new(no))))
         };
         let two = |a: &Term, b: &Term, wrap: &dyn Fn(Box<Term>, Box<Term>) -> Term| {
-            one(a, &|a| wrap(a, Box::new(b.clone()))).or_else(|| one(b, &|b| wrap(Box::new(a.clone()), b)))
+            one(a, &|a| wrap(a, Box::new(b.clone())))
+                .or_else(|| one(b, &|b| wrap(Box::new(a.clone()), b)))
         };
         match self {
             Term::Constant(_) | Term::Variable(_) => None,
@@ -92,12 +101,27 @@ impl Term {
             Term::Scale(factor, a) => one(a, &|a| Term::Scale(*factor, a)),
             Term::Div(a, by) => one(a, &|a| Term::Div(a, *by)),
             Term::Rem(a, by) => one(a, &|a| Term::Rem(a, *by)),
-            Term::Min(a, b) => two(a, b, &Term::Min)
-                .or_else(|| Some((b.as_ref().clone().minus(a.as_ref().clone()), a.as_ref().clone(), b.as_ref().clone()))),
-            Term::Max(a, b) => two(a, b, &Term::Max)
-                .or_else(|| Some((a.as_ref().clone().minus(b.as_ref().clone()), a.as_ref().clone(), b.as_ref().clone()))),
-            Term::Abs(a) => one(a, &Term::Abs)
-                .or_else(|| Some((a.as_ref().clone(), a.as_ref().clone(), Term::Scale(-1, a.clone())))),
+            Term::Min(a, b) => two(a, b, &Term::Min).or_else(|| {
+                Some((
+                    b.as_ref().clone().minus(a.as_ref().clone()),
+                    a.as_ref().clone(),
+                    b.as_ref().clone(),
+                ))
+            }),
+            Term::Max(a, b) => two(a, b, &Term::Max).or_else(|| {
+                Some((
+                    a.as_ref().clone().minus(b.as_ref().clone()),
+                    a.as_ref().clone(),
+                    b.as_ref().clone(),
+                ))
+            }),
+            Term::Abs(a) => one(a, &Term::Abs).or_else(|| {
+                Some((
+                    a.as_ref().clone(),
+                    a.as_ref().clone(),
+                    Term::Scale(-1, a.clone()),
+                ))
+            }),
         }
     }
 }
@@ -105,14 +129,22 @@ impl Term {
 /// `left >= right + more`.
 fn at_least(left: Term, right: Term, more: i128) -> Formula {
     let difference = left.minus(right);
-    Formula::Holds(if more == 0 { difference } else { difference.add(Term::Constant(-more)) })
+    Formula::Holds(if more == 0 {
+        difference
+    } else {
+        difference.add(Term::Constant(-more))
+    })
 }
 
 impl Formula {
     fn not(&self) -> Formula {
         match self {
             Formula::Constant(value) => Formula::Constant(!value),
-            Formula::Holds(term) => at_least(Term::Scale(-1, Box::new(term.clone())), Term::Constant(0), 1),
+            Formula::Holds(term) => at_least(
+                Term::Scale(-1, Box::new(term.clone())),
+                Term::Constant(0),
+                1,
+            ),
             Formula::And(parts) => Formula::Or(parts.iter().map(Formula::not).collect()),
             Formula::Or(parts) => Formula::And(parts.iter().map(Formula::not).collect()),
         }
@@ -185,14 +217,17 @@ impl Scope<'_> {
             Some(v) => Some(point[v]),
             None => (self.size)(name),
         };
-        expr.whole(self.source, &lookup, &|| self.axes.iter().map(|axis| axis.variable).collect())
+        expr.whole(self.source, &lookup, &|| {
+            self.axes.iter().map(|axis| axis.variable).collect()
+        })
     }
 
     fn term(&self, expr: &Expr) -> Result<Term, Stop> {
         if !(0..self.axes.len()).any(|v| self.names(expr, v)) {
             return Ok(Term::Constant(self.value(expr, &[])?));
         }
-        let pair = |a: &Expr, b: &Expr| Ok::<_, Stop>((Box::new(self.term(a)?), Box::new(self.term(b)?)));
+        let pair =
+            |a: &Expr, b: &Expr| Ok::<_, Stop>((Box::new(self.term(a)?), Box::new(self.term(b)?)));
         match expr {
             Expr::Name { name, .. } => self
                 .axes
@@ -200,8 +235,14 @@ impl Scope<'_> {
                 .position(|axis| axis.variable == name)
                 .map(Term::Variable)
                 .ok_or(Stop::NotAffine),
-            Expr::Unary { op: UnaryOp::Neg, operand, .. } => Ok(Term::Scale(-1, Box::new(self.term(operand)?))),
-            Expr::Binary { op, left, right, .. } => {
+            Expr::Unary {
+                op: UnaryOp::Neg,
+                operand,
+                ..
+            } => Ok(Term::Scale(-1, Box::new(self.term(operand)?))),
+            Expr::Binary {
+                op, left, right, ..
+            } => {
                 let (a, b) = pair(left, right)?;
                 match (op, a.constant(), b.constant()) {
                     (BinaryOp::Add, ..) => Ok(Term::Add(a, b)),
@@ -212,22 +253,39 @@ impl Scope<'_> {
                     (BinaryOp::Rem, _, Some(by)) if by > 0 => Ok(Term::Rem(a, by)),
                     // Evaluating it once names the mistake.
                     (BinaryOp::Div | BinaryOp::Rem, _, Some(0)) => {
-                        let start: Vec<i128> = self.axes.iter().map(|axis| axis.range.start).collect();
+                        let start: Vec<i128> =
+                            self.axes.iter().map(|axis| axis.range.start).collect();
                         self.value(expr, &start)?;
                         Err(Stop::NotAffine)
                     }
                     _ => Err(Stop::NotAffine),
                 }
             }
-            Expr::Call { name, arguments, .. } => match (name.as_str(), arguments.as_slice()) {
+            Expr::Call {
+                name, arguments, ..
+            } => match (name.as_str(), arguments.as_slice()) {
                 ("abs", [a]) => Ok(Term::Abs(Box::new(self.term(a)?))),
                 ("min" | "max", [first, rest @ ..]) => {
                     rest.iter().try_fold(self.term(first)?, |sofar, next| {
                         let (a, b) = (Box::new(sofar), Box::new(self.term(next)?));
-                        Ok(if name == "min" { Term::Min(a, b) } else { Term::Max(a, b) })
+                        Ok(if name == "min" {
+                            Term::Min(a, b)
+                        } else {
+                            Term::Max(a, b)
+                        })
                     })
                 }
-                ("ceil", [Expr::Binary { op: BinaryOp::Div, left, right, .. }]) => {
+                (
+                    "ceil",
+                    [
+                        Expr::Binary {
+                            op: BinaryOp::Div,
+                            left,
+                            right,
+                            ..
+                        },
+                    ],
+                ) => {
                     let (a, b) = pair(left, right)?;
                     match b.constant() {
                         // ceil(a / b) = -floor(-a / b)
@@ -248,13 +306,32 @@ impl Scope<'_> {
     pub(super) fn formula(&self, expr: &Expr) -> Result<Formula, Stop> {
         use BinaryOp::{And, Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual, Or};
         match expr {
-            Expr::Unary { op: UnaryOp::Not, operand, .. } => Ok(self.formula(operand)?.not()),
-            Expr::Binary { op: And, left, right, .. } => {
-                Ok(Formula::And(vec![self.formula(left)?, self.formula(right)?]))
-            }
-            Expr::Binary { op: Or, left, right, .. } => Ok(Formula::Or(vec![self.formula(left)?, self.formula(right)?])),
-            Expr::Binary { op, left, right, .. }
-                if matches!(op, Less | LessEqual | Greater | GreaterEqual | Equal | NotEqual) =>
+            Expr::Unary {
+                op: UnaryOp::Not,
+                operand,
+                ..
+            } => Ok(self.formula(operand)?.not()),
+            Expr::Binary {
+                op: And,
+                left,
+                right,
+                ..
+            } => Ok(Formula::And(vec![
+                self.formula(left)?,
+                self.formula(right)?,
+            ])),
+            Expr::Binary {
+                op: Or,
+                left,
+                right,
+                ..
+            } => Ok(Formula::Or(vec![self.formula(left)?, self.formula(right)?])),
+            Expr::Binary {
+                op, left, right, ..
+            } if matches!(
+                op,
+                Less | LessEqual | Greater | GreaterEqual | Equal | NotEqual
+            ) =>
             {
                 let (a, b) = (self.term(left)?, self.term(right)?);
                 Ok(match op {
@@ -262,7 +339,9 @@ impl Scope<'_> {
                     LessEqual => at_least(b, a, 0),
                     Greater => at_least(a, b, 1),
                     GreaterEqual => at_least(a, b, 0),
-                    Equal => Formula::And(vec![at_least(a.clone(), b.clone(), 0), at_least(b, a, 0)]),
+                    Equal => {
+                        Formula::And(vec![at_least(a.clone(), b.clone(), 0), at_least(b, a, 0)])
+                    }
                     _ => Formula::Or(vec![at_least(a.clone(), b.clone(), 1), at_least(b, a, 1)]),
                 })
             }
@@ -289,17 +368,30 @@ pub(super) struct Affine {
 
 impl Affine {
     pub(super) fn constant(value: i128, variables: usize) -> Self {
-        Affine { constant: value, factors: vec![0; variables] }
+        Affine {
+            constant: value,
+            factors: vec![0; variables],
+        }
     }
 
     fn combine(&self, other: &Affine) -> Option<Affine> {
-        let factors = self.factors.iter().zip(&other.factors).map(|(a, b)| a.checked_add(*b));
-        Some(Affine { constant: self.constant.checked_add(other.constant)?, factors: factors.collect::<Option<_>>()? })
+        let factors = self
+            .factors
+            .iter()
+            .zip(&other.factors)
+            .map(|(a, b)| a.checked_add(*b));
+        Some(Affine {
+            constant: self.constant.checked_add(other.constant)?,
+            factors: factors.collect::<Option<_>>()?,
+        })
     }
 
     fn scale(&self, by: i128) -> Option<Affine> {
         let factors = self.factors.iter().map(|a| a.checked_mul(by));
-        Some(Affine { constant: self.constant.checked_mul(by)?, factors: factors.collect::<Option<_>>()? })
+        Some(Affine {
+            constant: self.constant.checked_mul(by)?,
+            factors: factors.collect::<Option<_>>()?,
+        })
     }
 
     /// Value of the term where each variable is the given function; `None` if that is not affine.
