@@ -391,3 +391,91 @@ impl Polynomial {
         Some(sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use einflow_spec::Source;
+
+    use super::*;
+
+    /// m of M = M1 x M0, p of P, n0 of N0 = M0, h of H; W and G are sizes.
+    struct Example;
+
+    impl Scope for Example {
+        fn size_of_variable(&self, variable: &str) -> Option<&str> {
+            let known = [
+                ("m", "M"),
+                ("m1", "M1"),
+                ("m0", "M0"),
+                ("n0", "N0"),
+                ("p", "P"),
+                ("h", "H"),
+            ];
+            known
+                .iter()
+                .find(|(v, _)| *v == variable)
+                .map(|(_, size)| *size)
+        }
+
+        fn same_size<'a>(&'a self, size: &'a str) -> &'a str {
+            if size == "N0" { "M0" } else { size }
+        }
+
+        fn partitions_of(&self, rank: &str) -> Vec<(String, Vec<String>)> {
+            if rank == "M" {
+                vec![("M1".into(), vec!["M0".into()])]
+            } else {
+                Vec::new()
+            }
+        }
+    }
+
+    fn holds(text: &str) -> bool {
+        let source = Source::new("e", text);
+        always_holds(&Expr::parse(&source, text, 0).unwrap(), &Example)
+    }
+
+    #[test]
+    fn what_always_holds() {
+        for text in [
+            "m >= 0",
+            "m < M",
+            "m1 * M0 + m0 >= 0",
+            "m1 * M0 + m0 < M1 * M0",
+            "M - 1 - m >= 0",
+            "n0 < M0",
+            "m / M0 < M1",
+            "m % N0 < M0",
+            "m / M0 * M0 + m % M0 < M",
+            "h / ceil(H / G) < G",
+            "m0 <= m1 * M0 + m0",
+            "p - W < P",
+            "p < 0 or p <= P",
+        ] {
+            assert!(holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_fail() {
+        // Each is false for some sizes and coordinates.
+        for text in [
+            "m1 * M0 + m0 < M",    // the last tile is partial
+            "p < M",               // P > M
+            "p - W >= 0",          // W > p
+            "m - p <= 0",          // m > p
+            "m < M - 1",           // m = M - 1
+            "m >= 1",              // m = 0
+            "h / G < H / G",       // H = 3, G = 2, h = 2
+            "h / ceil(P / G) < G", // h is not of P
+            "m / W < M1",          // W < M0
+            "m0 * m0 < M0",        // M0 = 4, m0 = 3
+            "M0 - 2 >= 0",         // M0 = 1
+            "p % 3 < 2",           // p = 2
+            "m / (M0 - 1) >= 0",   // M0 = 1: no value
+            "m == m",              // true, but equality is not looked into
+        ] {
+            assert!(!holds(text), "{text}");
+        }
+    }
+}

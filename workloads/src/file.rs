@@ -162,18 +162,21 @@ fn parameters(
         let inset = usize::from(at.end - at.start > name.len());
         let at = Span::new(at.start + inset, at.start + inset + name.len());
         let default = match &value.kind {
-            Kind::Number(_) => value.u64().and_then(|size| match size {
-                0 => Err(value
-                    .problem(format!("`{name}` is 0"))
-                    .help("a size is at least 1")),
-                _ => Ok((
-                    false,
-                    Expr::Number {
-                        text: size.to_string(),
-                        span: value.span,
-                    },
-                )),
-            }),
+            Kind::Number(_) => value
+                .u64()
+                .map_err(|problem| problem.help("a size is at least 1"))
+                .and_then(|size| match size {
+                    0 => Err(value
+                        .problem(format!("`{name}` is 0"))
+                        .help("a size is at least 1")),
+                    _ => Ok((
+                        false,
+                        Expr::Number {
+                            text: size.to_string(),
+                            span: value.span,
+                        },
+                    )),
+                }),
             Kind::Text(..) => parsed(value, |source, text, base| {
                 let rest = text.trim_start().strip_prefix('=');
                 let start = rest.map_or(0, |rest| text.len() - rest.len());

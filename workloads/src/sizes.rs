@@ -70,7 +70,7 @@ impl Cascade {
             let before = known.len();
             for (name, parameter) in &self.parameters {
                 if !known.contains_key(name)
-                    && let Some(size) = self.from_default(name, parameter, &known)?
+                    && let Some(size) = self.default_size(name, parameter, &known)?
                 {
                     let source = format!("it is {}", parameter.default);
                     problems.extend(agrees(name, size, given, parameter.fixed, &source));
@@ -80,14 +80,14 @@ impl Cascade {
             for partition in &self.partitions {
                 let name = &self.rank(partition.parts[0]).name;
                 if !known.contains_key(name)
-                    && let Some(size) = self.from_partition(partition, &known)
+                    && let Some(size) = self.partition_size(partition, &known)
                 {
                     let whole = &self.rank(partition.whole).name;
                     let others = partition.parts[1..]
                         .iter()
                         .map(|part| self.rank(*part).name.as_str());
-                    let tile = others.collect::<Vec<_>>().join(" * ");
-                    let source = format!("the partition makes it ceil({whole} / ({tile}))");
+                    let tile = others.collect::<Vec<_>>().join(" / ");
+                    let source = format!("the partition makes it ceil({whole} / {tile})");
                     problems.extend(agrees(name, size, given, true, &source));
                     known.insert(name.clone(), size);
                 }
@@ -96,7 +96,9 @@ impl Cascade {
                 break;
             }
         }
-        for name in self.size_names().filter(|name| !known.contains_key(*name)) {
+        // What follows from others lacks one of them.
+        let lacking = |name: &&str| !known.contains_key(*name) && !self.follows(name);
+        for name in self.size_names().filter(lacking) {
             let message = format!("{} needs the size of `{name}`", self.name);
             let help = "it is neither given nor does it follow from the others";
             problems.push(Problem::nowhere(message).help(help));
@@ -116,7 +118,7 @@ impl Cascade {
     }
 
     /// The size that a parameter's expression gives; `None` where it names one that is not known yet.
-    fn from_default(
+    fn default_size(
         &self,
         name: &str,
         parameter: &Parameter,
@@ -143,7 +145,7 @@ impl Cascade {
     }
 
     /// ceil(whole / product of the inner parts); `None` where one of them is not known yet.
-    fn from_partition(&self, partition: &Partition, known: &BTreeMap<String, u64>) -> Option<u64> {
+    fn partition_size(&self, partition: &Partition, known: &BTreeMap<String, u64>) -> Option<u64> {
         let size = |rank: RankId| known.get(&self.rank(rank).name).copied();
         let whole = size(partition.whole)?;
         let tile = partition.parts[1..]

@@ -59,7 +59,10 @@ pub fn statements(source: &Source, text: &str, base: usize) -> Statements {
         match statement(source, &text[start..end], base + start) {
             Ok(Some(statement)) => out.found.push(statement),
             Ok(None) => {}
-            Err(problem) => {
+            Err(mut problem) => {
+                problem.message = problem
+                    .message
+                    .replace("the end of the text", "the end of the statement");
                 let line = significant_line(&text[start..end]);
                 let name = line
                     .find(|c: char| !(c.is_alphanumeric() || c == '_'))
@@ -161,7 +164,8 @@ fn parser(source: &Source, text: &str, base: usize) -> Result<Parser, Problem> {
 }
 
 fn statement(source: &Source, text: &str, base: usize) -> Result<Option<Statement>, Problem> {
-    let mut parser = parser(source, text, base)?;
+    // The end of a statement stands where its text ends, not in the next line.
+    let mut parser = parser(source, text.trim_end(), base)?;
     parser.skip_newlines();
     if matches!(parser.peek(), Token::End) {
         return Ok(None);

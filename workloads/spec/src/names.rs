@@ -3,7 +3,11 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
-        .filter(|(distance, k)| *distance <= (k.chars().count().max(name.chars().count()) / 3).max(1))
+        .filter(|(distance, k)| {
+            let longest = k.chars().count().max(name.chars().count());
+            // Something must be left in common: every other letter is near to a single one.
+            *distance <= (longest / 3).max(1) && *distance < longest
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, k)| k)
 }

@@ -2,10 +2,14 @@
 
 mod einsum;
 mod functions;
+mod left;
 mod names;
 mod order;
+mod read;
+mod right;
 mod support;
 mod tensors;
+mod whole;
 
 use einflow_spec::{Problems, Source};
 use indexmap::IndexMap;

@@ -27,19 +27,41 @@ pub(super) fn check_reachable(
         return;
     }
     let mut needed: BTreeSet<&str> = BTreeSet::new();
-    let mut open: Vec<&str> = file
-        .outputs
+    // A misspelt name is reported elsewhere; what it seems to mean is not called unused as well.
+    let made: Vec<&str> = file.statements.iter().map(|s| s.tensor.as_str()).collect();
+    let given: Vec<&str> = file
+        .inputs
         .iter()
-        .map(|output| output.name.as_str())
+        .map(|input| input.name.as_str())
         .collect();
+    let meant = |name| {
+        let known = made.contains(&name) || given.contains(&name) || names.is_size(name);
+        if known || !name.starts_with(|c: char| c.is_ascii_uppercase()) {
+            return name;
+        }
+        let all = given.iter().chain(&made).copied();
+        einflow_spec::nearest(name, all).unwrap_or(name)
+    };
+    let mut open: Vec<&str> = Vec::new();
+    for output in &file.outputs {
+        let name = output.name.as_str();
+        let near = einflow_spec::nearest(name, made.iter().copied());
+        open.push(if made.contains(&name) {
+            name
+        } else {
+            near.unwrap_or(name)
+        });
+    }
     while let Some(name) = open.pop() {
         if !needed.insert(name) {
             continue;
         }
         for statement in file.statements.iter().filter(|s| s.tensor == name) {
             statement.right.walk(&mut |part| {
-                if let Expr::Read { name, .. } | Expr::Name { name, .. } = part {
-                    open.push(name);
+                if let Expr::Read { name, .. } | Expr::Name { name, .. } | Expr::Call { name, .. } =
+                    part
+                {
+                    open.push(meant(name));
                 }
             });
         }
@@ -271,7 +293,10 @@ fn check_recurrence(
             );
             continue;
         }
-        for read in einsum.reads.iter().filter(|read| inside(read.tensor)) {
+        // A member without the step's rank is reported where it is written.
+        let in_step =
+            |read: &&Read| inside(read.tensor) && tensors[read.tensor.0].ranks.contains(&step);
+        for read in einsum.reads.iter().filter(in_step) {
             check_recurrent_read(read, step, names, tensors, problems);
         }
     }

@@ -77,7 +77,11 @@ pub(super) fn fill(
                     .for_each(|condition| conditions.add(condition.clone()));
             }
         }
-        einsum.support = conditions.found.into_iter().map(Condition).collect();
+        einsum.support = conditions
+            .found
+            .into_iter()
+            .map(|(_, condition)| Condition(condition))
+            .collect();
         let output = &mut tensors[einsum.output.0];
         // An unvisited step of an iterative tensor keeps the previous value, and the first has the initial one.
         if output.iterative.is_none() {
@@ -99,7 +103,8 @@ pub(super) fn fill(
 
 struct Conditions<'a> {
     names: &'a Names,
-    found: Vec<Expr>,
+    /// Each with its text.
+    found: Vec<(String, Expr)>,
 }
 
 impl Conditions<'_> {
@@ -116,10 +121,10 @@ impl Conditions<'_> {
             return;
         }
         let text = condition.to_string();
-        if !always_holds(&condition, self.names)
-            && !self.found.iter().any(|known| known.to_string() == text)
+        if self.found.iter().all(|(known, _)| *known != text)
+            && !always_holds(&condition, self.names)
         {
-            self.found.push(condition);
+            self.found.push((text, condition));
         }
     }
 }
@@ -145,6 +150,8 @@ fn indices_conditions(
             Index::Gather(through, inner) => {
                 indices_conditions(through.0, inner, tensors, names, found)?
             }
+            // The usual case needs no proof.
+            Index::Expr(Expr::Name { name, .. }) if *name == names.rank(*rank).variable => {}
             Index::Expr(expr) => {
                 let size = Expr::Name {
                     name: names.rank(*rank).name.clone(),
