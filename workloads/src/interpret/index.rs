@@ -341,6 +341,37 @@ impl Tree {
     }
 }
 
+/// The expression with names replaced: `replace` gives `Some(None)` for a name that stays and `None` for
+/// one that no expression can stand for, which makes the whole `None`.
+pub(super) fn replaced(
+    expr: &Expr,
+    replace: &dyn Fn(&str) -> Option<Option<Expr>>,
+) -> Option<Expr> {
+    let mut whole = expr.clone();
+    match &mut whole {
+        Expr::Number { .. } => {}
+        Expr::Name { name, .. } => {
+            if let Some(other) = replace(name)? {
+                whole = other;
+            }
+        }
+        Expr::Read { indices: parts, .. }
+        | Expr::Call {
+            arguments: parts, ..
+        } => {
+            for part in parts {
+                *part = replaced(part, replace)?;
+            }
+        }
+        Expr::Unary { operand, .. } => **operand = replaced(operand, replace)?,
+        Expr::Binary { left, right, .. } => {
+            **left = replaced(left, replace)?;
+            **right = replaced(right, replace)?;
+        }
+    }
+    Some(whole)
+}
+
 fn overflow(span: Span) -> Fault {
     Fault {
         span,

@@ -17,7 +17,7 @@
 //! with an empty operand is empty, a sum, difference, maximum or minimum skips an empty operand, and a
 //! division by zero is empty. An element-wise Einsum leaves its other points empty; a reduction
 //! over no points gives its identity (0, -inf, +inf), except where a condition on the coordinates
-//! of the output alone fails: there it is empty. A step of an iterative rank that is empty keeps the
+//! of the output alone fails (a written one, or that an index tensor has a value): there it is empty. A step of an iterative rank that is empty keeps the
 //! previous coordinate's value. A read outside a tensor is empty. `-inf - -inf` is
 //! -inf here, so that its exponential is 0 and a fully masked row of softmax comes out as 0.
 
@@ -28,6 +28,7 @@ mod lanes;
 mod layout;
 mod ops;
 mod plan;
+mod presence;
 mod run;
 mod schedule;
 
@@ -37,7 +38,7 @@ pub use array::Array;
 pub use error::Error;
 pub use ops::{binary, unary};
 
-use crate::cascade::{Cascade, Sizes, TensorId, TensorKind};
+use crate::cascade::{Cascade, EinsumId, Sizes, TensorId, TensorKind};
 use crate::format::Format;
 use layout::Layouts;
 use plan::Plan;
@@ -97,9 +98,20 @@ pub fn interpret(
             .try_for_each(|(name, array)| layout::check_numbers(name, array))?;
     }
     let components = schedule::components(cascade)?;
+    let presences = presence::presences(cascade);
     let mut plans = Vec::with_capacity(components.len());
     for component in &components {
-        let plan = |&einsum| Plan::new(cascade, sizes, &layouts, einsum, component.iterative);
+        let plan = |&einsum: &EinsumId| {
+            let presences = &presences[einsum.0];
+            Plan::new(
+                cascade,
+                sizes,
+                &layouts,
+                einsum,
+                component.iterative,
+                presences,
+            )
+        };
         plans.push(
             component
                 .einsums
@@ -117,7 +129,7 @@ pub fn interpret(
             machine.load_input(t, tensor.coordinates_of.is_some(), array);
         }
     }
-    let last_use = schedule::last_uses(cascade, &components);
+    let last_use = schedule::last_uses(cascade, &components, &presences);
     for (i, (component, plans)) in components.iter().zip(&plans).enumerate() {
         for (einsum, plan) in component.einsums.iter().zip(plans) {
             machine.prepare(plan, cascade.einsum(*einsum).initial);

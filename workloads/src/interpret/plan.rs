@@ -7,6 +7,7 @@ use super::Error;
 use super::index::{Affine, Scope, Test, Tree};
 use super::layout::{Layout, Layouts};
 use super::ops;
+use super::presence::Presence;
 use crate::cascade::{
     Cascade, Einsum, EinsumId, Function, Index, Map, RankId, Reduce, Sizes, TensorId,
 };
@@ -100,6 +101,8 @@ pub(super) struct Plan<'a> {
     pub previous: Option<i64>,
     /// Conditions on the output's coordinates alone, for a reduction.
     pub output_tests: Vec<Test>,
+    /// Index tensors that must be non-empty for the output to be, for a reduction.
+    pub presences: Vec<Access>,
     /// All other conditions.
     pub tests: Vec<Test>,
     /// Operand reads that the map step uses.
@@ -120,6 +123,7 @@ impl<'a> Plan<'a> {
         layouts: &'a Layouts,
         id: EinsumId,
         iterative: Option<(TensorId, RankId)>,
+        presences: &[Presence],
     ) -> Result<Self, Error> {
         let einsum = cascade.einsum(id);
         let output = cascade.tensor(einsum.output);
@@ -236,12 +240,19 @@ impl<'a> Plan<'a> {
             place,
             previous: output.iterative.map(|axis| layout.strides[axis]),
             output_tests,
+            presences: Vec::new(),
             tests,
             reads: Vec::new(),
             nodes: Vec::new(),
             reduction,
             coordinates: output.coordinates_of.is_some(),
         };
+        if reduction != Reduction::None {
+            let compiled = presences
+                .iter()
+                .map(|p| compiler.access(p.tensor, &p.indices));
+            plan.presences = compiled.collect::<Result<_, _>>()?;
+        }
         let mut numbers = vec![None; einsum.reads.len()];
         compiler.node(&einsum.map, &mut plan, &mut numbers)?;
         Ok(plan)

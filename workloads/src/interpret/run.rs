@@ -238,6 +238,9 @@ impl Machine {
         for test in &plan.output_tests {
             inside = inside && test.holds(point)?;
         }
+        for access in &plan.presences {
+            inside = inside && self.element(access, point)?.is_some();
+        }
         scratch.candidates.clear();
         let mut sum = match plan.reduction {
             Reduction::Max => f64::NEG_INFINITY,

@@ -4,6 +4,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::visit::EdgeRef;
 
 use super::Error;
+use super::presence::Presence;
 use crate::cascade::{Cascade, EinsumId, Index, RankId, TensorId};
 
 /// Einsums that depend on each other (a strongly connected component of the cascade's graph), or
@@ -86,8 +87,12 @@ fn check_recurrence(
     Ok(())
 }
 
-/// For each tensor the last component that reads or makes it.
-pub(super) fn last_uses(cascade: &Cascade, components: &[Component]) -> Vec<Option<usize>> {
+/// For each tensor the last component that reads or makes it; `presences` are those of each Einsum.
+pub(super) fn last_uses(
+    cascade: &Cascade,
+    components: &[Component],
+    presences: &[Vec<Presence>],
+) -> Vec<Option<usize>> {
     let mut last = vec![None; cascade.tensors.len()];
     for (i, component) in components.iter().enumerate() {
         for &id in &component.einsums {
@@ -95,6 +100,9 @@ pub(super) fn last_uses(cascade: &Cascade, components: &[Component]) -> Vec<Opti
             last[einsum.output.0] = Some(i);
             for read in &einsum.reads {
                 mark(read.tensor, &read.indices, i, &mut last);
+            }
+            for presence in &presences[id.0] {
+                mark(presence.tensor, &presence.indices, i, &mut last);
             }
         }
     }

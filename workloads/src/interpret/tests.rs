@@ -351,6 +351,32 @@ fn top_k_and_gather() {
     );
 }
 
+/// Scores of keys that a top-k did not find are empty, not 0, also behind a reduction over e.
+#[test]
+fn what_top_k_did_not_find_stays_empty() {
+    let cascade = file(
+        "\"S[m, p]\", \"K[e, m]\", \"W[e]\"",
+        "\"Z[t, p]\", \"L[p]\"",
+        "parameters: {\"T\": 2},",
+        "C[m, p] = S[m, p] where m <= p
+         IDX[t, p] = C[m, p] :: top(m -> t)
+         KS[e, t, p] = K[e, IDX[t, p]]
+         Z[t, p] = KS[e, t, p] * W[e]
+         L[p] = Z[t, p] :: max(t)",
+    );
+    let inputs = arrays([
+        ("S", &[2, 2], &[1.0, 1.0, 1.0, 2.0]),
+        ("K", &[2, 2], &[-1.0, -2.0, -3.0, -4.0]),
+        ("W", &[2], &[1.0, 1.0]),
+    ]);
+    let found = run(&cascade, &[("M", 2), ("P", 2), ("E", 2)], &inputs);
+    assert_eq!(
+        points(&found["Z"]),
+        [Some(-4.0), Some(-6.0), None, Some(-4.0)]
+    );
+    assert_eq!(found["L"].data, [-4.0, -4.0]);
+}
+
 #[test]
 fn coordinates_are_not_rounded() {
     let cascade = file(
