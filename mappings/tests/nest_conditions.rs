@@ -299,3 +299,33 @@ fn long_window() {
     assert_eq!(points(&space), Ok(expected * 64));
     assert_eq!(enumerated(&space), Ok(0));
 }
+
+/// A box inside the band, known by its residue, is not the box across its edge at that difference.
+#[test]
+fn residue_is_not_a_difference() {
+    let conditions = vec![
+        Condition::Congruent {
+            a: P,
+            b: M,
+            modulus: 2,
+            remainder: 0,
+        },
+        Condition::Band {
+            a: M,
+            b: P,
+            low: Some(0),
+            high: None,
+        },
+    ];
+    let space = Space {
+        sizes: vec![4, 6],
+        conditions,
+        skip_empty: true,
+    };
+    check(
+        &space,
+        &[Loop::new(M, 1), Loop::new(P, 1)],
+        2,
+        &Projection::plain(&[M]),
+    );
+}

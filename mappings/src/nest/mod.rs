@@ -9,6 +9,7 @@ mod condition;
 mod cuts;
 mod distinct;
 mod error;
+mod levels;
 mod moved;
 mod pair;
 mod plain;
@@ -21,6 +22,9 @@ mod walk;
 
 pub use condition::{Condition, PointTest};
 pub use error::CountError;
+pub use levels::{
+    Factor, Level, LevelCounts, LevelError, LevelNest, LevelTensor, LevelTotals, count_levels,
+};
 pub use moved::{
     Moved, enumerated, footprint, iterations, iterations_within, moved, moved_within, points,
 };

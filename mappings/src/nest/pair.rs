@@ -321,9 +321,10 @@ impl Pair {
     pub fn place(&self, a: Interval, b: Interval, exact: bool) -> [i64; 4] {
         let d = difference(a.start, b.start);
         let d = if exact || !self.within_band(a, b) {
-            d
+            d as i64
         } else {
-            d.rem_euclid(self.modulus.into())
+            // Away from every difference, lest it be taken for one.
+            i64::MIN + d.rem_euclid(self.modulus.into()) as i64
         };
         let (phases, blocks) = match self.blocks {
             None => ([0, 0], 0),
@@ -332,7 +333,7 @@ impl Pair {
                 (a.start / unit_a) as i64 - (b.start / unit_b) as i64,
             ),
         };
-        [d as i64, phases[0], phases[1], blocks]
+        [d, phases[0], phases[1], blocks]
     }
 }
 
