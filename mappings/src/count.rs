@@ -4,7 +4,7 @@ use einflow_arch::Counting;
 
 use crate::{
     mapped::{Block, BoundEinsum, Place, TransferKind},
-    nest::{CountError, iterations, moved},
+    nest::{CountError, iterations, iterations_within, moved_within},
 };
 
 /// A count, exact: whole unless a tensor is kept in part, then a fraction that is rounded once, at the report.
@@ -200,7 +200,7 @@ impl Traffic {
 pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usize) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
     for transfer in &block.transfers {
-        let words = moved(&block.space, &transfer.loops, &transfer.projection)?;
+        let words = moved_within(&block.space, &transfer.loops, transfer.tile_depth, &transfer.projection)?;
         let returned = words.words.saturating_sub(words.distinct);
         let tensor = transfer.tensor.0;
         let mut add = || -> Option<()> {
@@ -269,7 +269,7 @@ pub struct BlockCycles {
 pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
     let of = |e: &BoundEinsum| {
         let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
-        iterations(&block.space, &loops)?.checked_mul(u128::from(e.cycles)).ok_or(CountError::Overflow)
+        iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?.checked_mul(u128::from(e.cycles)).ok_or(CountError::Overflow)
     };
     let einsums: Vec<Vec<u128>> =
         block.nests.iter().map(|n| n.einsums.iter().map(of).collect()).collect::<Result<_, _>>()?;

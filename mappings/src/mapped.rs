@@ -120,7 +120,7 @@ pub struct BoundEinsum {
     pub columns: Option<NamedLoop>,
     /// All temporal loops that it runs in: the block's, the nest's, its own.
     pub loops: Vec<NamedLoop>,
-    /// How many of `loops` are the Einsum's own (the last ones).
+    /// How many of `loops` are the Einsum's own (the last ones); the others step from tile to tile.
     pub own_loops: usize,
     /// The loop of the block or nest at whose exit it runs.
     pub at_exit_of: Option<String>,
@@ -177,6 +177,8 @@ pub struct Transfer {
     pub kind: TransferKind,
     /// Loops at each iteration of which the moved tile may change.
     pub loops: Vec<Loop>,
+    /// How many of them, from the outside, step from tile to tile: at those, empty iterations are left out.
+    pub tile_depth: usize,
     /// Which word each point touches.
     pub projection: Projection,
     /// The outer side (for a fill or drain), and the share of it that moves.

@@ -158,7 +158,8 @@ impl Context<'_> {
             return Err(problems);
         }
         let base_sizes: Vec<u64> = self.ranks.base.iter().map(|b| b.size).collect();
-        let space = Space::new(base_sizes);
+        let mut space = Space::new(base_sizes);
+        space.skip_empty = spec.skip_empty;
         let keeps = problems
             .absorb(self.keeps(&spec.keep, &loops, spec, &space, &all, index))
             .unwrap_or_default();
@@ -493,7 +494,9 @@ impl Context<'_> {
                 digits.iter().map(|d| d.size).product::<u64>().min(rank.size)
             };
         }
-        Space::new(sizes)
+        let mut space = Space::new(sizes);
+        super::conditions::of_points(self, einsum, &mut space);
+        space
     }
 
     fn phases(&self, spec: &BlockSpec, nests: &[Nest], sizes: &BTreeMap<String, u64>) -> Result<Vec<Phase>, Problems> {

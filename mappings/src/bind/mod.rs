@@ -3,6 +3,7 @@
 
 mod build;
 mod capacity;
+mod conditions;
 mod operators;
 mod order;
 mod ranks;
@@ -107,6 +108,7 @@ fn finish(
     problems.absorb(order::check_order(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
     block.transfers = problems.absorb(transfers::transfers(context, index, &block)).unwrap_or_default();
+    block.space.conditions = problems.absorb(conditions::of_block(context, index, &block)).unwrap_or_default();
     block.occupancy = capacity::occupancy(context, &block).unwrap_or_default();
     problems.into_result(Some(block))
 }

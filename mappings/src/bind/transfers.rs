@@ -179,6 +179,7 @@ impl Finder<'_> {
                 tensor,
                 kind: TransferKind::Operand,
                 loops: self.around(nest, depth),
+                tile_depth: depth,
                 projection,
                 outer: None,
                 inner,
@@ -189,7 +190,8 @@ impl Finder<'_> {
             return;
         }
         let loops = einsum.loops.iter().map(|l| l.cut).collect();
-        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, projection, outer: None, inner, share, spill, through });
+        let tile_depth = einsum.loops.len() - einsum.own_loops;
+        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, tile_depth, projection, outer: None, inner, share, spill, through });
     }
 
     /// Loading of the tiles that stand between a tensor's home and where it is read.
@@ -206,6 +208,7 @@ impl Finder<'_> {
                 tensor,
                 kind: TransferKind::Fill,
                 loops: self.around(nest, level.depth),
+                tile_depth: level.depth,
                 projection: own_projection(self.context.cascade, self.context.ranks, tensor),
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: place,
@@ -287,9 +290,9 @@ impl Finder<'_> {
         };
         let registers = self.keeps(nest, tensor).find(|(k, _)| k.place == Place::Registers(einsum.unit)).map(|(k, _)| k.depth);
         let mut projection = own;
-        let loops: Vec<Loop> = match registers {
-            Some(depth) => self.around(nest, depth),
-            None => einsum.loops.iter().map(|l| l.cut).collect(),
+        let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
+            Some(depth) => (self.around(nest, depth), depth),
+            None => (einsum.loops.iter().map(|l| l.cut).collect(), einsum.loops.len() - einsum.own_loops),
         };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
@@ -306,6 +309,7 @@ impl Finder<'_> {
             tensor,
             kind: TransferKind::Update,
             loops,
+            tile_depth,
             projection,
             outer: None,
             inner: Place::Memory(levels[last].memory),
@@ -319,6 +323,7 @@ impl Finder<'_> {
                 tensor,
                 kind: TransferKind::Drain,
                 loops: self.around(nest, level.depth),
+                tile_depth: level.depth,
                 projection: own_projection(context.cascade, context.ranks, tensor),
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),

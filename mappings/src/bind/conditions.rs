@@ -1,0 +1,228 @@
+//! Conditions of Einsums as conditions on coordinates of base ranks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow_spec::{
+    Problem, Problems,
+    expr::{BinaryOp, Expr},
+};
+use einflow_workloads::cascade::Einsum;
+
+use super::{
+    build::Context,
+    ranks::{Linear, linear},
+};
+use crate::{
+    mapped::Block,
+    nest::{Condition, Space, Term},
+};
+
+/// A condition, and a text by which equal ones are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub condition: Condition,
+    pub text: String,
+}
+
+/// The conditions on an Einsum's iteration space, without those that always hold.
+pub(crate) fn conditions(context: &Context<'_>, einsum: &Einsum) -> Vec<Known> {
+    let mut out: Vec<Known> = Vec::new();
+    for condition in &einsum.support {
+        push(context, &condition.0, &mut out);
+    }
+    out
+}
+
+fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Known>) {
+    if let Expr::Binary { op: BinaryOp::And, left, right, .. } = expr {
+        push(context, left, out);
+        push(context, right, out);
+        return;
+    }
+    let found = match recognised(context, expr) {
+        Some(Recognised::Always) => return,
+        Some(Recognised::Is(condition)) => Known { text: format!("{condition:?}"), condition },
+        None => Known { text: expr.to_string(), condition: general(context, expr) },
+    };
+    if !out.iter().any(|k| k.text == found.text) {
+        out.push(found);
+    }
+}
+
+enum Recognised {
+    Always,
+    Is(Condition),
+}
+
+/// The closed forms: bands, congruences, blocks, and what always holds.
+fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
+    let Expr::Binary { op, left, right, .. } = expr else { return None };
+    let side = |e: &Expr| linear(context.cascade, context.ranks, e).ok();
+    if let (BinaryOp::Equal, Expr::Binary { op: BinaryOp::Rem, left: value, right: modulus, .. }) = (op, left.as_ref()) {
+        let (value, modulus, remainder) = (side(value)?, side(modulus)?, side(right)?);
+        if let (Some((a, b)), true, true) = (pair(&value), modulus.terms.is_empty(), remainder.terms.is_empty()) {
+            let modulus = u64::try_from(modulus.constant).ok().filter(|m| *m > 0)?;
+            let remainder = remainder.constant.checked_sub(value.constant)?;
+            if !(0..i128::from(modulus)).contains(&remainder.checked_add(value.constant)?) {
+                return None;
+            }
+            let remainder = u64::try_from(remainder.rem_euclid(i128::from(modulus))).ok()?;
+            return Some(Recognised::Is(Condition::Congruent { a, b, modulus, remainder }));
+        }
+    }
+    let difference = side(left)?.minus(side(right)?)?;
+    if let Some((least, greatest)) = range(context, &difference) {
+        let always = match op {
+            BinaryOp::Less => greatest < 0,
+            BinaryOp::LessEqual => greatest <= 0,
+            BinaryOp::Greater => least > 0,
+            BinaryOp::GreaterEqual => least >= 0,
+            BinaryOp::Equal => least == 0 && greatest == 0,
+            BinaryOp::NotEqual => least > 0 || greatest < 0,
+            _ => false,
+        };
+        if always {
+            return Some(Recognised::Always);
+        }
+    }
+    if let (BinaryOp::Equal, 0, [(x, fx), (y, fy)]) = (op, difference.constant, difference.terms.as_slice())
+        && fx.checked_add(*fy) == Some(0)
+        && fx.abs() == 1
+        && x.modulus.is_none()
+        && y.modulus.is_none()
+        && (x.unit > 1 || y.unit > 1)
+        && x.rank != y.rank
+    {
+        return Some(Recognised::Is(Condition::SameBlock { a: x.rank, unit_a: x.unit, b: y.rank, unit_b: y.unit }));
+    }
+    let (a, b) = pair(&difference)?;
+    // x_a - x_b + k `op` 0.
+    let k = difference.constant;
+    let (low, high) = match op {
+        BinaryOp::Less => (None, Some(k.checked_neg()?.checked_sub(1)?)),
+        BinaryOp::LessEqual => (None, Some(k.checked_neg()?)),
+        BinaryOp::Greater => (Some(k.checked_neg()?.checked_add(1)?), None),
+        BinaryOp::GreaterEqual => (Some(k.checked_neg()?), None),
+        BinaryOp::Equal => (Some(k.checked_neg()?), Some(k.checked_neg()?)),
+        _ => return None,
+    };
+    Some(Recognised::Is(Condition::Band { a, b, low, high }))
+}
+
+/// The ranks of a difference of two plain coordinates.
+fn pair(value: &Linear) -> Option<(usize, usize)> {
+    let plain = |t: &Term| t.unit == 1 && t.modulus.is_none();
+    match value.terms.as_slice() {
+        [(x, 1), (y, -1)] if plain(x) && plain(y) && x.rank != y.rank => Some((x.rank, y.rank)),
+        [(x, -1), (y, 1)] if plain(x) && plain(y) && x.rank != y.rank => Some((y.rank, x.rank)),
+        _ => None,
+    }
+}
+
+/// Least and greatest value over all coordinates.
+fn range(context: &Context<'_>, value: &Linear) -> Option<(i128, i128)> {
+    let (mut least, mut greatest) = (value.constant, value.constant);
+    for (term, factor) in &value.terms {
+        let last = (context.ranks.base[term.rank].size.saturating_sub(1)) / term.unit.max(1);
+        let last = i128::from(term.modulus.map_or(last, |m| last.min(m.saturating_sub(1))));
+        let end = last.checked_mul(*factor)?;
+        least = least.checked_add(end.min(0))?;
+        greatest = greatest.checked_add(end.max(0))?;
+    }
+    Some((least, greatest))
+}
+
+/// Any other condition: tested point by point.
+fn general(context: &Context<'_>, expr: &Expr) -> Condition {
+    let expr = expr.clone();
+    let source = context.cascade.source.clone();
+    let sizes: BTreeMap<String, i128> =
+        context.ranks.sizes.0.iter().map(|(name, size)| (name.clone(), i128::from(*size))).collect();
+    let variables: BTreeMap<String, (usize, u64, Option<u64>)> = context
+        .cascade
+        .ranks
+        .iter()
+        .zip(&context.ranks.digits)
+        .map(|(rank, d)| (rank.variable.clone(), (d.base, d.unit, d.modulus)))
+        .collect();
+    let mut ranks: Vec<usize> = Vec::new();
+    expr.walk(&mut |part| {
+        if let Expr::Name { name, .. } = part
+            && let Some((base, ..)) = variables.get(name)
+            && !ranks.contains(base)
+        {
+            ranks.push(*base);
+        }
+    });
+    let places = ranks.clone();
+    let test = Arc::new(move |point: &[u64]| {
+        let lookup = |name: &str| match variables.get(name) {
+            Some((base, unit, modulus)) => {
+                let at = places.iter().position(|r| r == base)?;
+                let digit = point.get(at)? / (*unit).max(1);
+                Some(i128::from(modulus.map_or(digit, |m| digit % m.max(1))))
+            }
+            None => sizes.get(name).copied(),
+        };
+        expr.whole(&source, &lookup, &Vec::new).is_ok_and(|value| value != 0)
+    });
+    Condition::General { ranks, test }
+}
+
+/// The conditions by which a block's empty tiles are known: those that its Einsums share.
+pub(crate) fn of_block(context: &Context<'_>, index: usize, block: &Block) -> Result<Vec<Condition>, Problems> {
+    let spec = &context.spec.blocks[index];
+    if !spec.skip_empty {
+        return Ok(Vec::new());
+    }
+    let mut shared: Option<(String, Vec<Known>)> = None;
+    for einsum in block.nests.iter().flat_map(|n| &n.einsums) {
+        let own = conditions(context, context.cascade.einsum(einsum.einsum));
+        if own.is_empty() {
+            continue;
+        }
+        let texts = |list: &[Known]| {
+            let mut texts: Vec<String> = list.iter().map(|k| k.text.clone()).collect();
+            texts.sort();
+            texts
+        };
+        match &shared {
+            Some((first, conditions)) if texts(conditions) != texts(&own) => {
+                return Err(Problem::at(&context.spec.source, spec.span, format!(
+                    "block {:?} skips empty tiles, but {first} and {} are empty in different places", spec.name, einsum.name
+                ))
+                .help("leave `skip_empty` out, or map the two in separate blocks")
+                .into());
+            }
+            Some(_) => {}
+            None => shared = Some((einsum.name.clone(), own)),
+        }
+    }
+    Ok(shared.map(|(_, list)| list.into_iter().map(|k| k.condition).collect()).unwrap_or_default())
+}
+
+/// Adds an Einsum's conditions to the space of its points. Conditions are on base coordinates, so
+/// they apply where the Einsum walks the ranks that they name down to single coordinates.
+pub(crate) fn of_points(context: &Context<'_>, einsum: &Einsum, points: &mut Space) {
+    let mut finest = vec![None; context.ranks.base.len()];
+    for rank in context.cascade.batch.iter().chain(&einsum.ranks) {
+        let digit = context.ranks.digit(*rank);
+        let unit: &mut Option<u64> = &mut finest[digit.base];
+        *unit = Some(unit.map_or(digit.unit, |u| u.min(digit.unit)));
+    }
+    for known in conditions(context, einsum) {
+        let condition = match known.condition {
+            Condition::General { ranks, test } if ranks.iter().any(|r| finest[*r].is_some_and(|u| u > 1)) => {
+                // The space counts coarse digits; the test wants coordinates.
+                let scale: Vec<u64> = ranks.iter().map(|r| finest[*r].unwrap_or(1)).collect();
+                let test = Arc::new(move |point: &[u64]| {
+                    let scaled: Vec<u64> = point.iter().zip(&scale).map(|(x, s)| x.saturating_mul(*s)).collect();
+                    test(&scaled)
+                });
+                Condition::General { ranks, test }
+            }
+            other => other,
+        };
+        points.conditions.push(condition);
+    }
+}
