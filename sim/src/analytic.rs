@@ -199,10 +199,10 @@ fn block_report(mapped: &MappedCascade, block: &Block, index: usize, counts: &Co
         for (n, e) in &phase.einsums {
             by_unit[block.nests[*n].einsums[*e].unit] += cycles.einsums[*n][*e];
         }
-        pace_slowest(&by_unit, accelerator, &mut pace);
+        pace_slowest(&by_unit, &cycles.units, accelerator, &mut pace);
     }
     if block.phases.is_empty() {
-        pace_slowest(&cycles.units, accelerator, &mut pace);
+        pace_slowest(&cycles.units, &cycles.units, accelerator, &mut pace);
     }
     pace("drain", cycles.drain);
     let mut slowest: Option<(&String, u128)> = None;
@@ -215,15 +215,13 @@ fn block_report(mapped: &MappedCascade, block: &Block, index: usize, counts: &Co
     Some(BlockReport { name: block.name.clone(), time: counts.times[index], compute: cycles.compute, memory, paced_by, bottleneck })
 }
 
-fn pace_slowest(by_unit: &[u128], accelerator: &Accelerator, pace: &mut dyn FnMut(&str, u128)) {
-    let mut slowest = (0, 0u128);
-    for (unit, cycles) in by_unit.iter().enumerate() {
-        if *cycles > slowest.1 {
-            slowest = (unit, *cycles);
-        }
-    }
-    if let Some(array) = accelerator.arrays.get(slowest.0) {
-        pace(&array.name, slowest.1);
+/// Of equally slow units, the one with more work in all sets the pace.
+fn pace_slowest(by_unit: &[u128], total: &[u128], accelerator: &Accelerator, pace: &mut dyn FnMut(&str, u128)) {
+    let slowest = by_unit.iter().zip(total).enumerate().max_by_key(|(unit, work)| (*work, std::cmp::Reverse(*unit)));
+    if let Some((unit, (cycles, _))) = slowest
+        && let Some(array) = accelerator.arrays.get(unit)
+    {
+        pace(&array.name, *cycles);
     }
 }
 

@@ -17,7 +17,7 @@ fn table(header: &[&str]) -> Table {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(header);
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, 1));
     }
     table
 }
@@ -46,7 +46,7 @@ pub fn run(report: &Report) -> String {
     let (_, _, dram) = report.dram_bytes();
     out.push_str(&format!("time      {} ({} cycles), bound by {}\n", si(seconds, "s"), report.cycles(), report.bottleneck()));
     out.push_str(&format!(
-        "bounds    compute {} ({:.2}x below), {} traffic {} ({:.2}x below)\n",
+        "bounds    compute {} (the run takes {:.2}x), {} traffic {} (it moves {:.2}x)\n",
         si(report.lower_bound.compute_seconds, "s"),
         seconds / report.lower_bound.compute_seconds,
         report.outermost,
@@ -111,14 +111,16 @@ pub fn run(report: &Report) -> String {
 
 /// Breaks a line at spaces so that it fits the terminal; continuation lines are indented.
 pub fn wrapped(text: &str) -> String {
+    let indent = text.len() - text.trim_start().len();
+    let mut line = " ".repeat(indent);
     let mut out = String::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.trim().is_empty() && line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) - 1 {
+    for word in text.trim_start().split(' ') {
+        let full = line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) - 1;
+        if full && !line.trim().is_empty() {
             out.push_str(line.trim_end());
             out.push('\n');
             line = " ".repeat(10);
-        } else if !line.is_empty() {
+        } else if !line.trim().is_empty() {
             line.push(' ');
         }
         line.push_str(word);
@@ -126,6 +128,11 @@ pub fn wrapped(text: &str) -> String {
     out.push_str(line.trim_end());
     out.push('\n');
     out
+}
+
+/// A quantity without the space before its unit, for narrow columns.
+fn tight(value: f64, unit: &str) -> String {
+    si(value, unit).replace(' ', "")
 }
 
 /// The order of `reports`: groups of one model and length.
@@ -154,10 +161,11 @@ pub fn compare(reports: &[Report]) -> String {
         let mut t = table(&header);
         let first = list.first().map_or(1.0, |r| r.seconds());
         for r in list {
-            let mut row = vec![r.inputs.mapping.clone(), si(r.seconds(), "s"), format!("{:.2}x", first / r.seconds())];
+            let mut row =
+                vec![short_name(&r.inputs.mapping), tight(r.seconds(), "s"), format!("{:.2}x", first / r.seconds())];
             row.extend(units.iter().map(|u| percent(r.utilization(u))));
-            row.push(si(r.dram_bytes().2 as f64, "B"));
-            row.push(si(r.energy_pj() * 1e-12, "J"));
+            row.push(tight(r.dram_bytes().2 as f64, "B"));
+            row.push(tight(r.energy_pj() * 1e-12, "J"));
             row.push(r.bottleneck());
             row.push(format!("{:.2}", r.above_bound()));
             t.add_row(row);
@@ -165,6 +173,11 @@ pub fn compare(reports: &[Report]) -> String {
         out.push_str(&finish(t, 1));
         out.push('\n');
     }
+    out.push_str(&wrapped(
+        "speedup: over the first; 2D, 1D: useful work of each array; x bound: times the larger of the two lower bounds \
+         (all operations on all PEs, inputs and outputs moved once). +X is fusemax-X.",
+    ));
+    out.push('\n');
     let Some((name, list)) = groups.last() else { return out };
     out.push_str(&format!("In detail, {name} (--format json has every run)\n"));
     for unit in list.first().map(|r| r.units.keys().cloned().collect::<Vec<_>>()).unwrap_or_default() {
@@ -178,14 +191,14 @@ pub fn compare(reports: &[Report]) -> String {
     for memory in outermost.into_iter().chain(memories) {
         out.push_str(&format!("\n{memory}, words read and written by tensor\n"));
         out.push_str(&by_run(list, "tensor", &|r| {
-            let cells = |a: &Access| si(a.total().unwrap_or_default().as_f64(), "");
+            let cells = |a: &Access| tight(a.total().unwrap_or_default().as_f64(), "");
             let tensors = r.traffic.get(&memory);
             tensors.map(|t| t.iter().map(|(name, a)| (name.clone(), cells(a))).collect()).unwrap_or_default()
         }));
     }
     out.push_str("\nenergy by component\n");
     out.push_str(&by_run(list, "component", &|r| {
-        r.energy_by_component().into_iter().map(|(name, pj)| (name, si(pj * 1e-12, "J"))).collect()
+        r.energy_by_component().into_iter().map(|(name, pj)| (name, tight(pj * 1e-12, "J"))).collect()
     }));
     out.push_str("\narea\n");
     out.push_str(&by_run(list, "part", &|r| {

@@ -80,6 +80,9 @@ pub enum Command {
         /// The sequence length
         #[arg(long, default_value = "1K")]
         length: String,
+        /// A size of a cascade besides the model's, such as K=1024
+        #[arg(long, value_name = "NAME=SIZE")]
+        size: Vec<String>,
         /// How to print it
         #[arg(long, value_enum, default_value_t)]
         format: DescribeFormat,

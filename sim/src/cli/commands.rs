@@ -49,8 +49,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             describe::print_passes(&found, &passes(&found), *format)?;
             Ok(0)
         }
-        Command::Describe { name, model, length, format } => {
-            describe::describe(name, model, length_of(length)?, *format)?;
+        Command::Describe { name, model, length, size, format } => {
+            let shape = describe::Shape { model, length: length_of(length)?, sizes: &sizes(size)? };
+            describe::describe(name, &shape, *format)?;
             Ok(0)
         }
         Command::Validate { experiments, all, format } => {

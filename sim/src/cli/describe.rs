@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{mappings, spec::MappingSpec};
 use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::{
-    analysis::{PassReport, passes},
-    cascade::Cascade,
+    analysis::{PassReport, compulsory, dot, footprints, operations, passes},
+    cascade::{Cascade, TensorKind},
     cascades,
 };
 use serde_json::{Map, Value, json};
@@ -13,15 +15,15 @@ use super::{
     commands::pretty,
     output,
 };
-use crate::{catalog::Catalog, render::wrapped, units::si};
+use crate::{catalog::Catalog, render::wrapped, report::whole, units::si};
 
 /// Describes whatever has this name.
-pub fn describe(name: &str, model: &str, length: u64, format: DescribeFormat) -> Result<(), Problems> {
+pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {
     let catalog = Catalog::new();
     let stem = name.strip_suffix(".ron").unwrap_or(name);
     let is_file = std::path::Path::new(name).is_file();
     if cascades().get(stem).is_some() && !is_file {
-        return cascade(&*catalog.cascade(name, None)?, &catalog, model, length, format);
+        return cascade(&*catalog.cascade(name, None)?, &catalog, shape, format);
     }
     if accelerators().get(stem).is_some() && !is_file {
         return accelerator(&*catalog.accelerator(name, None)?, format);
@@ -35,7 +37,7 @@ pub fn describe(name: &str, model: &str, length: u64, format: DescribeFormat) ->
         let node = einflow_spec::Node::parse(&source)?;
         let has = |field: &str| node.record().is_ok_and(|r| r.iter().any(|(k, _, _)| k == field));
         if has("einsums") {
-            return cascade(&*catalog.cascade(name, None)?, &catalog, model, length, format);
+            return cascade(&*catalog.cascade(name, None)?, &catalog, shape, format);
         }
         if has("blocks") {
             return mapping(&*catalog.mapping(name, None)?, format);
@@ -55,12 +57,97 @@ fn only(format: DescribeFormat, what: &str) -> Result<(), Problems> {
     }
 }
 
-fn cascade(c: &Cascade, catalog: &Catalog, model: &str, length: u64, format: DescribeFormat) -> Result<(), Problems> {
-    let _ = (catalog, model, length);
+/// Sizes for the counts of a cascade's description.
+pub struct Shape<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// The sequence length.
+    pub length: u64,
+    /// Sizes besides the model's.
+    pub sizes: &'a BTreeMap<String, u64>,
+}
+
+/// Bytes of a word, for intensities: the published accelerators use 16-bit words.
+const WORD_BYTES: u64 = 2;
+
+fn cascade(c: &Cascade, catalog: &Catalog, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {
+    if format == DescribeFormat::Dot {
+        return output::print(&dot(c));
+    }
+    c.check_size_names(shape.sizes.keys().map(String::as_str))?;
+    let mut given = catalog.model(shape.model, None)?.sizes(shape.length);
+    given.extend(shape.sizes.iter().map(|(k, v)| (k.clone(), *v)));
+    let report = passes(c);
+    let sizes = c.sizes(&given);
+    let counts = match &sizes {
+        Ok(sizes) => Some((operations(c, sizes)?, footprints(c, sizes)?, compulsory(c, sizes)?)),
+        Err(_) => None,
+    };
+    if format == DescribeFormat::Json {
+        let sizes = sizes?;
+        let Some((operations, footprints, compulsory)) = counts else { return Ok(()) };
+        let by_einsum: Map<String, Value> =
+            operations.einsums.iter().map(|e| (e.name.clone(), kinds(&e.kinds))).collect();
+        let words: Map<String, Value> = footprints.iter().map(|f| (f.name.clone(), whole(f.words))).collect();
+        return output::json(&json!({
+            "name": c.name,
+            "sizes": sizes.0,
+            "operations": {"total": kinds(&operations.total), "by_einsum": by_einsum, "exact": operations.exact},
+            "footprint_words": words,
+            "compulsory_words": {"read": whole(compulsory.read), "written": whole(compulsory.written)},
+            "intensity_operations_per_byte": compulsory.intensity(&operations, WORD_BYTES),
+            "word_bytes": WORD_BYTES,
+            "passes": passes_json(&report),
+        }));
+    }
     let mut text = wrapped(&format!("{}: {}", c.name, c.description));
     text.push_str(&wrapped(&format!("source: {}", c.cited)));
-    let _ = format;
+    let parts: Vec<String> = report.passes.iter().map(|(rank, p)| format!("{rank} {}", p.count)).collect();
+    text.push_str(&wrapped(&format!("passes    {} (`einflow passes {}` says why)", parts.join(", "), c.name)));
+    match (sizes, counts) {
+        (Ok(sizes), Some((operations, footprints, compulsory))) => {
+            let list: Vec<String> = sizes.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            text.push_str(&wrapped(&format!("sizes     {}", list.join(" "))));
+            let exact = if operations.exact { "" } else { " (an upper bound: a condition could not be counted)" };
+            let all: Vec<String> = operations.total.iter().map(|(k, v)| format!("{k} {v}")).collect();
+            text.push_str(&wrapped(&format!("operations{exact} {}", all.join(", "))));
+            text.push_str(&wrapped(&format!(
+                "compulsory traffic {} words read, {} written; intensity {:.1} operations a byte in words of {WORD_BYTES} bytes",
+                compulsory.read,
+                compulsory.written,
+                compulsory.intensity(&operations, WORD_BYTES).unwrap_or(f64::NAN)
+            )));
+            text.push_str("\nEinsums: points and operations\n");
+            for e in operations.einsums.iter().filter(|e| !c.einsum(e.einsum).view) {
+                let list: Vec<String> = e.kinds.iter().map(|(k, v)| format!("{k} {v}")).collect();
+                text.push_str(&wrapped(&format!("  {:<7} {}", e.name, list.join(", "))));
+            }
+            text.push_str("\ntensors: words\n");
+            for f in footprints.iter().filter(|f| f.kind != TensorKind::View) {
+                text.push_str(&wrapped(&format!("  {:<7} {} ({})", f.name, f.words, kind(f.kind))));
+            }
+        }
+        (Err(problems), _) => {
+            for problem in problems.iter() {
+                text.push_str(&wrapped(&format!("no counts: {} (give --size NAME=SIZE)", problem.message)));
+            }
+        }
+        _ => {}
+    }
     output::print(&text)
+}
+
+fn kind(kind: TensorKind) -> &'static str {
+    match kind {
+        TensorKind::Input => "input",
+        TensorKind::Intermediate => "intermediate",
+        TensorKind::Output => "output",
+        TensorKind::View => "view",
+    }
+}
+
+fn kinds(counts: &indexmap::IndexMap<&'static str, u128>) -> Value {
+    Value::Object(counts.iter().map(|(k, v)| ((*k).to_string(), whole(*v))).collect())
 }
 
 fn accelerator(a: &Accelerator, format: DescribeFormat) -> Result<(), Problems> {
@@ -235,11 +322,4 @@ fn passes_json(report: &PassReport) -> Value {
         .map(|l| json!({"tensor": l.tensor, "rank": l.rank, "fiber": l.fiber, "whole_fiber": l.whole_fiber, "why": l.why}))
         .collect();
     json!({"passes": counts, "live": live, "why": why, "live_detail": detail})
-}
-
-/// The passes of a cascade, for a description.
-pub fn passes_line(c: &Cascade) -> String {
-    let report = passes(c);
-    let parts: Vec<String> = report.passes.iter().map(|(rank, p)| format!("{rank} {}", p.count)).collect();
-    parts.join(", ")
 }

@@ -3,8 +3,9 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 
-fn whole(value: u128) -> Value {
-    // Exact: the number type keeps the digits as they are.
+/// A whole number as JSON, exactly.
+pub fn whole(value: u128) -> Value {
+    // The number type keeps the digits as they are.
     serde_json::from_str(&value.to_string()).unwrap_or(Value::Null)
 }
 

@@ -4,6 +4,7 @@ mod combine;
 mod json;
 
 pub use combine::combine;
+pub use json::whole;
 
 use std::collections::BTreeMap;
 
