@@ -63,7 +63,7 @@ impl CascadeFile {
                 broken.extend(node.text().into_iter().flat_map(identifiers));
             })
         });
-        let parameters = parameters(fields.optional("parameters"), &mut problems, &mut broken);
+        let parameters = parameters(fields.optional("parameters"), &mut problems);
         let mut statements = Vec::new();
         if let Some(einsums) = fields.required("einsums") {
             match einsums.text() {
@@ -144,11 +144,7 @@ fn identifiers(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn parameters(
-    node: Option<&Node>,
-    problems: &mut Problems,
-    broken: &mut Vec<String>,
-) -> Vec<(String, Span, Parameter)> {
+fn parameters(node: Option<&Node>, problems: &mut Problems) -> Vec<(String, Span, Parameter)> {
     let mut found = Vec::new();
     let entries = match node.map_or(Ok(&[][..]), Node::record) {
         Ok(entries) => entries,
@@ -187,21 +183,26 @@ fn parameters(
             }),
             _ => Err(value.expected("a size: a whole number, or an expression in a string")),
         };
-        match default {
-            Ok((fixed, default)) => found.push((
-                name.clone(),
-                at,
-                Parameter {
-                    default,
-                    fixed,
-                    span: at,
+        // A wrong default still declares the name.
+        let (fixed, default) = default.unwrap_or_else(|problem| {
+            problems.push(problem);
+            (
+                false,
+                Expr::Number {
+                    text: "1".into(),
+                    span: value.span,
                 },
-            )),
-            Err(problem) => {
-                broken.push(name.clone());
-                problems.push(problem);
-            }
-        }
+            )
+        });
+        found.push((
+            name.clone(),
+            at,
+            Parameter {
+                default,
+                fixed,
+                span: at,
+            },
+        ));
     }
     found
 }

@@ -250,7 +250,7 @@ fn one(number: usize, originals: &[String]) -> bool {
         .find("r#\"")
         .map(|at| at + 3)
         .zip(text.rfind("\"#"))
-        .filter(|_| number % 2 == 0);
+        .filter(|_| number.is_multiple_of(2));
     for _ in 0..=random.below(4) {
         match inside.filter(|(from, _)| *from <= text.len()) {
             Some((from, _)) if text[from..].rfind("\"#").is_some() => {

@@ -30,8 +30,8 @@ fn blocks(page: &str) -> Vec<(&str, &str, usize)> {
     found
 }
 
-/// A whole file around a fragment; its text begins after `lines` lines.
-fn whole(fragment: &str) -> (String, usize) {
+/// A whole file around a fragment.
+fn whole(fragment: &str) -> String {
     let field = |name: &str| {
         let items = fragment
             .lines()
@@ -73,10 +73,11 @@ fn whole(fragment: &str) -> (String, usize) {
             .collect();
         let _ = write!(file, " parameters: {{ {} }},", sizes.join(", "));
     }
-    file.push_str(" einsums: r#\"\n");
+    // The fragment's first line, a comment, shares the file's first: lines count the same in both.
+    file.push_str(" einsums: r#\"");
     file.push_str(fragment);
     file.push_str("\"#)\n");
-    (file, 1)
+    file
 }
 
 /// Items between commas; commas inside brackets belong to an item.
@@ -106,14 +107,14 @@ fn quoted(names: &str) -> String {
         .join(", ")
 }
 
-fn render(problems: &Problems, skipped: usize) -> String {
+fn render(problems: &Problems, fragment: bool) -> String {
     let mut text = String::new();
     for problem in problems.iter() {
         if let Some((source, span)) = &problem.place {
             let at = source.locate(span.start);
-            let _ = match at.line.checked_sub(skipped) {
-                Some(0) | None => write!(text, "file: "),
-                Some(line) => write!(text, "{line}:{}: ", at.column),
+            let _ = match at.line {
+                1 if fragment => write!(text, "file: "),
+                line => write!(text, "{line}:{}: ", at.column),
             };
         }
         text.push_str(&problem.message);
@@ -132,8 +133,8 @@ fn check(path: &str, text: &str) {
     let mut corrected = text.to_owned();
     let mut examples = 0;
     for (i, (tag, example, line)) in blocks.iter().enumerate() {
-        let (file, skipped) = match *tag {
-            "ron" => ((*example).to_owned(), 0),
+        let file = match *tag {
+            "ron" => (*example).to_owned(),
             "einsums" => whole(example),
             "error" | "text" | "sh" => continue,
             _ => panic!("{path}:{line}: a block with the unknown tag {tag:?}"),
@@ -145,7 +146,7 @@ fn check(path: &str, text: &str) {
         };
         let found = match Cascade::parse(&Source::new("example.ron", file)) {
             Ok(_) => String::new(),
-            Err(problems) => render(&problems, skipped),
+            Err(problems) => render(&problems, *tag == "einsums"),
         };
         if found != expected {
             wrong.push(format!("{path}:{line}: expected\n{expected}found\n{found}"));

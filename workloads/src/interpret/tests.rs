@@ -464,7 +464,7 @@ fn wrong_inputs_are_named() {
     assert_eq!(say(&fewer), "the input `B` is missing; its axes are [K]");
     assert_eq!(
         with("C", Array::new([], [0.0])),
-        "the cascade has no input `C` (did you mean `A`?)"
+        "the cascade has no input `C` (known: A, B)"
     );
     assert_eq!(
         with("A", Array::new([2], [0.0; 2])),
