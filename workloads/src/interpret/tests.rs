@@ -570,7 +570,7 @@ proptest! {
     /// Any index and condition, element-wise and reduced, as two plain loops have it.
     #[test]
     fn indices_and_conditions(
-        (ni, nk, nx) in (1..5i64, 1..5i64, 1..7i64),
+        (ni, nk, nx) in (1..8i64, 1..8i64, 1..7i64),
         x in form(), left in form(), right in form(),
         op in prop_oneof![Just("<"), Just("<="), Just(">"), Just(">="), Just("=="), Just("!=")],
     ) {
