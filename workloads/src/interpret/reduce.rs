@@ -33,7 +33,8 @@ impl Machine {
         let inside = self.is_inside(plan, point)?;
         let mut sum = plan.reduction.identity();
         scratch.candidates.clear();
-        while inside {
+        let mut more = inside;
+        while more {
             let visited = self.block::<R>(plan, point, ranges[inner], scratch)?;
             let Scratch {
                 lanes,
@@ -59,12 +60,10 @@ impl Machine {
                     _ => fold(lane, skip, count, &mut sum, |a, x| R::round(a + x)),
                 }
             }
-            if !advance(
+            more = advance(
                 &mut point[plan.reduced.start..inner],
                 &ranges[plan.reduced.start..inner],
-            ) {
-                break;
-            }
+            );
         }
         let format = self.output_format(plan);
         let Some(buffer) = &mut self.tensors[plan.output] else {
