@@ -102,14 +102,18 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
     let mut inputs = BTreeMap::new();
     let mut report = EvalReport {
         number_format: request.number_format,
-        accumulator: request.accumulator.unwrap_or(request.number_format.default_accumulator()),
+        accumulator: request
+            .accumulator
+            .unwrap_or(request.number_format.default_accumulator()),
         sizes,
         inputs: Vec::new(),
         outputs: Vec::new(),
     };
     for tensor in inputs_of(cascade) {
         if let Some(Stored { array, element }) = references.remove(&tensor.name) {
-            report.inputs.push(describe(cascade, tensor, &array, element));
+            report
+                .inputs
+                .push(describe(cascade, tensor, &array, element));
             inputs.insert(tensor.name.clone(), array);
         }
     }
@@ -123,7 +127,9 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
     let mut problems = Problems::new();
     for id in &cascade.outputs {
         let tensor = cascade.tensor(*id);
-        let Some(array) = outputs.get(&tensor.name) else { continue };
+        let Some(array) = outputs.get(&tensor.name) else {
+            continue;
+        };
         let element = element_of(tensor, report.number_format);
         let error = references.get(&tensor.name).and_then(|reference| {
             problems.absorb(compare(&tensor.name, array, &reference.array).map_err(Problems::from))
@@ -141,21 +147,33 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
             Some((name.as_str(), array, output.array.element))
         });
         let bytes = npz::write(arrays)?;
-        fs::write(path, bytes).map_err(|e| Problem::nowhere(format!("cannot write {}: {e}", path.display())))?;
+        fs::write(path, bytes)
+            .map_err(|e| Problem::nowhere(format!("cannot write {}: {e}", path.display())))?;
     }
     Ok(report)
 }
 
 fn inputs_of(cascade: &Cascade) -> impl Iterator<Item = &Tensor> + Clone {
-    cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input)
+    cascade
+        .tensors
+        .iter()
+        .filter(|t| t.kind == TensorKind::Input)
 }
 
 /// The ranks of an array's axes: the last of the batch ranks, then the tensor's own. `None` where
 /// there are too few or too many.
 fn axes_of(cascade: &Cascade, tensor: &Tensor, axes: usize) -> Option<Vec<String>> {
-    let carried = axes.checked_sub(tensor.ranks.len()).filter(|n| *n <= cascade.batch.len())?;
+    let carried = axes
+        .checked_sub(tensor.ranks.len())
+        .filter(|n| *n <= cascade.batch.len())?;
     let batch = &cascade.batch[cascade.batch.len() - carried..];
-    Some(batch.iter().chain(&tensor.ranks).map(|r| cascade.rank(*r).name.clone()).collect())
+    Some(
+        batch
+            .iter()
+            .chain(&tensor.ranks)
+            .map(|r| cascade.rank(*r).name.clone())
+            .collect(),
+    )
 }
 
 fn describe(cascade: &Cascade, tensor: &Tensor, array: &Array, element: Element) -> EvalArray {
@@ -179,7 +197,10 @@ fn element_of(tensor: &Tensor, format: Format) -> Element {
 
 fn problem_of(error: interpret::Error) -> Problem {
     match error {
-        interpret::Error::Expression { einsum, mut problem } => {
+        interpret::Error::Expression {
+            einsum,
+            mut problem,
+        } => {
             problem.message = format!("in `{einsum}`: {}", problem.message);
             problem
         }
@@ -188,17 +209,28 @@ fn problem_of(error: interpret::Error) -> Problem {
 }
 
 /// Every input is there, and nothing that is neither an input nor an output.
-fn check_names(cascade: &Cascade, file: &str, stored: &BTreeMap<String, Stored>) -> Result<(), Problems> {
+fn check_names(
+    cascade: &Cascade,
+    file: &str,
+    stored: &BTreeMap<String, Stored>,
+) -> Result<(), Problems> {
     let mut problems = Problems::new();
     for tensor in inputs_of(cascade).filter(|t| !stored.contains_key(&t.name)) {
         let axes = axes_of(cascade, tensor, tensor.ranks.len()).unwrap_or_default();
         let message = format!("{file} lacks the array `{}`", tensor.name);
-        problems.push(Problem::nowhere(message).help(format!("its axes are [{}]", axes.join(", "))));
+        problems
+            .push(Problem::nowhere(message).help(format!("its axes are [{}]", axes.join(", "))));
     }
     let outputs = cascade.outputs.iter().map(|id| cascade.tensor(*id));
     let known = inputs_of(cascade).chain(outputs).map(|t| t.name.as_str());
-    for name in stored.keys().filter(|name| !known.clone().any(|k| k == name.as_str())) {
-        let message = format!("{file} holds the array `{name}`, which {} neither reads nor makes", cascade.name);
+    for name in stored
+        .keys()
+        .filter(|name| !known.clone().any(|k| k == name.as_str()))
+    {
+        let message = format!(
+            "{file} holds the array `{name}`, which {} neither reads nor makes",
+            cascade.name
+        );
         problems.push(Problem::nowhere(message).help(did_you_mean(name, known.clone())));
     }
     problems.into_result(Some(()))
@@ -208,7 +240,10 @@ fn check_numbers(file: &str, stored: &BTreeMap<String, Stored>) -> Result<(), Pr
     let mut problems = Problems::new();
     for (name, Stored { array, .. }) in stored {
         if let Some(place) = array.data.iter().position(|x| x.is_nan()) {
-            let message = format!("the array `{name}` of {file} holds NaN at {:?}", array.coordinates(place));
+            let message = format!(
+                "the array `{name}` of {file} holds NaN at {:?}",
+                array.coordinates(place)
+            );
             problems.push(Problem::nowhere(message).help("--allow-nan accepts it"));
         }
     }
@@ -227,7 +262,9 @@ fn sizes_of(
     let mut known: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut batch: Option<(usize, &str)> = None;
     for tensor in inputs_of(cascade) {
-        let Some(Stored { array, .. }) = stored.get(&tensor.name) else { continue };
+        let Some(Stored { array, .. }) = stored.get(&tensor.name) else {
+            continue;
+        };
         let Some(axes) = axes_of(cascade, tensor, array.shape.len()) else {
             problems.push(wrong_axes(cascade, tensor, array));
             continue;
@@ -239,7 +276,9 @@ fn sizes_of(
                     "the array `{}` has {carried} batch axes in front, but `{first}` has {other}",
                     tensor.name
                 );
-                problems.push(Problem::nowhere(message).help("all arrays that carry a batch carry the same"));
+                problems.push(
+                    Problem::nowhere(message).help("all arrays that carry a batch carry the same"),
+                );
                 continue;
             }
             None if carried > 0 => batch = Some((carried, &tensor.name)),
@@ -250,31 +289,43 @@ fn sizes_of(
             match known.get(&rank) {
                 _ if length == 0 => {
                     let message = format!("{place} ({rank}) has length 0");
-                    problems.push(Problem::nowhere(message).help("every axis has at least one element"));
+                    problems.push(
+                        Problem::nowhere(message).help("every axis has at least one element"),
+                    );
                 }
                 Some((expected, from)) if *expected != length as u64 => {
-                    let message = format!("{place} ({rank}) has length {length}, expected {expected} as {from}");
+                    let message = format!(
+                        "{place} ({rank}) has length {length}, expected {expected} as {from}"
+                    );
                     problems.push(Problem::nowhere(message));
                 }
                 Some(_) => {}
-                None => drop(known.insert(rank, (length as u64, place))),
+                None => {
+                    known.insert(rank, (length as u64, place));
+                }
             }
         }
     }
     for (name, size) in given {
         match known.get(name) {
             Some((expected, from)) if expected != size => {
-                let message = format!("{name} is given as {size}, but {from} has length {expected}");
+                let message =
+                    format!("{name} is given as {size}, but {from} has length {expected}");
                 problems.push(Problem::nowhere(message).help("leave it out: the arrays fix it"));
             }
             Some(_) => {}
-            None => drop(known.insert(name.clone(), (*size, String::new()))),
+            None => {
+                known.insert(name.clone(), (*size, String::new()));
+            }
         }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut all: BTreeMap<String, u64> = known.into_iter().map(|(name, (size, _))| (name, size)).collect();
+    let mut all: BTreeMap<String, u64> = known
+        .into_iter()
+        .map(|(name, (size, _))| (name, size))
+        .collect();
     for rank in &cascade.batch {
         all.entry(cascade.rank(*rank).name.clone()).or_insert(1);
     }
@@ -285,10 +336,19 @@ fn wrong_axes(cascade: &Cascade, tensor: &Tensor, array: &Array) -> Problem {
     let own = axes_of(cascade, tensor, tensor.ranks.len()).unwrap_or_default();
     let mut help = format!("its axes are [{}]", own.join(", "));
     if !cascade.batch.is_empty() {
-        let batch: Vec<&str> = cascade.batch.iter().map(|r| cascade.rank(*r).name.as_str()).collect();
+        let batch: Vec<&str> = cascade
+            .batch
+            .iter()
+            .map(|r| cascade.rank(*r).name.as_str())
+            .collect();
         help += &format!(", with any of [{}] in front", batch.join(", "));
     }
-    let message = format!("the array `{}` has {} axes, expected {}", tensor.name, array.shape.len(), own.len());
+    let message = format!(
+        "the array `{}` has {} axes, expected {}",
+        tensor.name,
+        array.shape.len(),
+        own.len()
+    );
     Problem::nowhere(message).help(help)
 }
 
@@ -304,10 +364,25 @@ fn compare(name: &str, output: &Array, reference: &Array) -> Result<EvalError, P
     let mut absolute: f64 = 0.0;
     let mut scale: f64 = 0.0;
     for (a, b) in output.data.iter().zip(&reference.data) {
-        let difference = if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
-        absolute = absolute.max(if difference.is_nan() { f64::INFINITY } else { difference });
+        let difference = if a == b || (a.is_nan() && b.is_nan()) {
+            0.0
+        } else {
+            (a - b).abs()
+        };
+        absolute = absolute.max(if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            difference
+        });
         scale = scale.max(if b.is_finite() { b.abs() } else { 0.0 });
     }
-    let relative = if absolute == 0.0 { 0.0 } else { absolute / scale };
+    let relative = if absolute == 0.0 {
+        0.0
+    } else {
+        absolute / scale
+    };
     Ok(EvalError { absolute, relative })
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,9 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, Probl
             .map_err(|e| e.to_string())
             .and_then(|mut entry| parse_npy(&mut entry));
         match stored {
-            Ok(stored) => drop(arrays.insert(name, stored)),
+            Ok(stored) => {
+                arrays.insert(name, stored);
+            }
             Err(why) => problems.push(Problem::nowhere(format!(
                 "the array `{name}` of {file}: {why}"
             ))),

@@ -15,6 +15,6 @@ mod tests {
     fn by_hand() {
         let a = DVector::from_row_slice(&[1.0, 2.0, -4.0]);
         let b = DVector::from_row_slice(&[3.0, 5.0, 1.0]);
-        assert_eq!(product_of_sums(&a, &b), 9.0 * -1.0);
+        assert_eq!(product_of_sums(&a, &b), -9.0);
     }
 }

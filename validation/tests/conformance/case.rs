@@ -85,7 +85,7 @@ impl Case {
             let own = tensor
                 .ranks
                 .iter()
-                .map(|r| sizes.get(&cascade.rank(*r).name).unwrap() as usize);
+                .map(|r| sizes.get(&cascade.rank(*r).name).expect("a size") as usize);
             let shape: Vec<usize> = batch.iter().copied().chain(own).collect();
             let count = shape.iter().product();
             let mut draw = || match fill {
@@ -101,11 +101,11 @@ impl Case {
                     .ranks
                     .iter()
                     .position(|r| cascade.rank(*r).name == "M")
-                    .unwrap();
+                    .expect("a rank of keys");
                 let below: usize = shape[batch.len() + keys + 1..].iter().product();
                 for (place, x) in data.iter_mut().enumerate() {
                     let m = place / below % shape[batch.len() + keys];
-                    if fill == Fill::AllKeysMasked || m % 2 == 0 {
+                    if fill == Fill::AllKeysMasked || m.is_multiple_of(2) {
                         *x = f64::NEG_INFINITY;
                     }
                 }

@@ -14,7 +14,7 @@ use einflow_workloads::format::Format;
 use einflow_workloads::interpret::unary;
 use proptest::prelude::*;
 
-/// The bound for f64. Both sides round each of at most some thousand operations by 1e-16.
+/// Both sides round each of at most some thousand operations by 1e-16.
 const TOLERANCE: f64 = 1e-12;
 
 /// Sizes of a run and the lengths of its batch axes.
@@ -223,7 +223,8 @@ fn every_library_cascade_has_a_reference() {
         .filter(|name| references::of(name).is_none())
         .collect();
     assert!(without.is_empty(), "no golden reference for {without:?}");
-    assert_eq!(cascades().names().count(), 22);
+    // The library began with 22: an empty library must not pass.
+    assert!(cascades().names().count() >= 22);
 }
 
 #[test]

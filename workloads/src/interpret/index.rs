@@ -93,6 +93,35 @@ pub(super) enum Tree {
     Max(Vec<Tree>),
 }
 
+/// A compiled expression, and whether 64 bits hold every value on the way to its own.
+#[derive(Clone, Debug)]
+pub(super) struct Form {
+    tree: Tree,
+    small: bool,
+}
+
+impl Form {
+    /// `tree` over loops of these extents.
+    pub fn new(tree: Tree, extents: &[usize]) -> Self {
+        let small = tree.bounds(extents).is_some();
+        Self { tree, small }
+    }
+
+    /// Whether the value depends on a loop.
+    pub fn uses(&self, which: usize) -> bool {
+        self.tree.uses(which)
+    }
+
+    /// The value at a point.
+    pub fn at(&self, point: &[i64]) -> Result<i128, Fault> {
+        if self.small {
+            Ok(self.tree.small(point).into())
+        } else {
+            self.tree.at(point)
+        }
+    }
+}
+
 /// An operation on one value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Prefix {
@@ -117,7 +146,8 @@ impl Tree {
         Ok(tree)
     }
 
-    fn build(expr: &Expr, scope: &Scope<'_>) -> Result<Tree, Problem> {
+    /// Compiles an expression whose extremes the caller checks.
+    pub fn build(expr: &Expr, scope: &Scope<'_>) -> Result<Tree, Problem> {
         let loops = scope.variables.len();
         let constant = |value: i64| {
             Tree::Affine(Affine {
@@ -250,17 +280,96 @@ impl Tree {
         })
     }
 
-    /// Whether the value depends on any of the loops for which `which` holds.
-    pub fn uses(&self, which: &dyn Fn(usize) -> bool) -> bool {
+    /// Whether the value depends on a loop.
+    fn uses(&self, which: usize) -> bool {
         match self {
-            Tree::Affine(a) => a
-                .coefficients
-                .iter()
-                .enumerate()
-                .any(|(i, c)| *c != 0 && which(i)),
+            Tree::Affine(a) => a.coefficients[which] != 0,
             Tree::Unary(_, a, _) => a.uses(which),
             Tree::Binary(_, a, b, _) | Tree::Ceil(a, b, _) => a.uses(which) || b.uses(which),
             Tree::Min(parts) | Tree::Max(parts) => parts.iter().any(|p| p.uses(which)),
+        }
+    }
+
+    /// Bounds of the value over loops of these extents; `None` where 64 bits may not hold it or a part
+    /// of it, or where a divisor may not be positive.
+    fn bounds(&self, extents: &[usize]) -> Option<(i64, i64)> {
+        let of = |tree: &Tree| tree.bounds(extents);
+        Some(match self {
+            Tree::Affine(a) => a.bounds(extents)?,
+            Tree::Unary(op, a, _) => {
+                let (low, high) = of(a)?;
+                match op {
+                    Prefix::Neg => (high.checked_neg()?, low.checked_neg()?),
+                    Prefix::Abs => (0, low.checked_abs()?.max(high.checked_abs()?)),
+                    Prefix::Not => (0, 1),
+                }
+            }
+            Tree::Ceil(a, b, _) => {
+                let ((low, high), (divisor, _)) = (of(a)?, of(b)?);
+                let most = low.checked_abs()?.max(high.checked_abs()?);
+                (divisor >= 1).then_some((-most, most))?
+            }
+            Tree::Min(parts) | Tree::Max(parts) => {
+                let bounds: Vec<(i64, i64)> = parts.iter().map(of).collect::<Option<_>>()?;
+                let low = bounds.iter().map(|b| b.0).min()?;
+                (low, bounds.iter().map(|b| b.1).max()?)
+            }
+            Tree::Binary(op, a, b, _) => {
+                let ((a, b), (c, d)) = (of(a)?, of(b)?);
+                match op {
+                    BinaryOp::Add => (a.checked_add(c)?, b.checked_add(d)?),
+                    BinaryOp::Sub => (a.checked_sub(d)?, b.checked_sub(c)?),
+                    BinaryOp::Mul => {
+                        let corners = [
+                            a.checked_mul(c)?,
+                            a.checked_mul(d)?,
+                            b.checked_mul(c)?,
+                            b.checked_mul(d)?,
+                        ];
+                        (*corners.iter().min()?, *corners.iter().max()?)
+                    }
+                    BinaryOp::Div if c >= 1 => (a.min(0), b.max(0)),
+                    BinaryOp::Rem if c >= 1 => (0, d - 1),
+                    BinaryOp::Div | BinaryOp::Rem => return None,
+                    _ => (0, 1),
+                }
+            }
+        })
+    }
+
+    /// The value at a point, where [`Tree::bounds`] are known.
+    fn small(&self, point: &[i64]) -> i64 {
+        match self {
+            Tree::Affine(a) => a.at(point),
+            Tree::Unary(Prefix::Neg, a, _) => -a.small(point),
+            Tree::Unary(Prefix::Abs, a, _) => a.small(point).abs(),
+            Tree::Unary(Prefix::Not, a, _) => i64::from(a.small(point) == 0),
+            Tree::Ceil(a, b, _) => -(-a.small(point)).div_euclid(b.small(point)),
+            Tree::Min(parts) => parts.iter().map(|p| p.small(point)).min().unwrap_or(0),
+            Tree::Max(parts) => parts.iter().map(|p| p.small(point)).max().unwrap_or(0),
+            Tree::Binary(BinaryOp::And, a, b, _) => {
+                i64::from(a.small(point) != 0 && b.small(point) != 0)
+            }
+            Tree::Binary(BinaryOp::Or, a, b, _) => {
+                i64::from(a.small(point) != 0 || b.small(point) != 0)
+            }
+            Tree::Binary(op, a, b, _) => {
+                let (a, b) = (a.small(point), b.small(point));
+                match op {
+                    BinaryOp::Less => i64::from(a < b),
+                    BinaryOp::LessEqual => i64::from(a <= b),
+                    BinaryOp::Greater => i64::from(a > b),
+                    BinaryOp::GreaterEqual => i64::from(a >= b),
+                    BinaryOp::Equal => i64::from(a == b),
+                    BinaryOp::Add => a + b,
+                    BinaryOp::Sub => a - b,
+                    BinaryOp::Mul => a * b,
+                    // The divisor is positive, so this rounds down.
+                    BinaryOp::Div => a.div_euclid(b),
+                    BinaryOp::Rem => a.rem_euclid(b),
+                    _ => i64::from(a != b),
+                }
+            }
         }
     }
 
@@ -376,147 +485,5 @@ fn overflow(span: Span) -> Fault {
     Fault {
         span,
         message: "the value overflows 128 bits".into(),
-    }
-}
-
-/// A range of the innermost loop: `start..end`, empty where `end <= start`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    /// First coordinate.
-    pub start: i64,
-    /// One past the last.
-    pub end: i64,
-}
-
-impl Range {
-    /// Whether it holds no coordinate.
-    pub fn is_empty(self) -> bool {
-        self.end <= self.start
-    }
-
-    /// Number of coordinates.
-    pub fn len(self) -> usize {
-        usize::try_from(self.end - self.start).unwrap_or(0)
-    }
-
-    /// Keeps the coordinates `v` where `base + step * v >= 0`.
-    pub fn keep_from_zero(&mut self, base: i64, step: i64) {
-        let bound = floor_div(i128::from(base), i128::from(step.unsigned_abs()));
-        match bound.map(|b| b.clamp(i128::from(i64::MIN) + 1, i128::from(i64::MAX) - 1) as i64) {
-            // v >= -base / step, rounded up.
-            Some(b) if step > 0 => self.start = self.start.max(-b),
-            // v <= base / -step, rounded down.
-            Some(b) => self.end = self.end.min(b + 1),
-            None if base < 0 => self.end = self.start,
-            None => {}
-        }
-    }
-
-    /// Keeps the coordinates `v` where `0 <= base + step * v < length`.
-    pub fn keep_inside(&mut self, base: i64, step: i64, length: i64) {
-        self.keep_from_zero(base, step);
-        self.keep_from_zero((length - 1).saturating_sub(base), step.saturating_neg());
-    }
-}
-
-/// A compiled condition.
-#[derive(Clone, Debug)]
-pub(super) enum Test {
-    /// The form is at least 0.
-    NonNegative(Affine),
-    /// The form is 0.
-    Zero(Affine),
-    /// The value is not 0.
-    Tree(Tree),
-}
-
-impl Test {
-    /// Compiles a condition to tests that must all hold.
-    pub fn compile(expr: &Expr, scope: &Scope<'_>, tests: &mut Vec<Test>) -> Result<(), Problem> {
-        let Expr::Binary {
-            op, left, right, ..
-        } = expr
-        else {
-            tests.push(Test::Tree(Tree::compile(expr, scope)?));
-            return Ok(());
-        };
-        if *op == BinaryOp::And {
-            Test::compile(left, scope, tests)?;
-            return Test::compile(right, scope, tests);
-        }
-        let (a, b) = (Tree::build(left, scope)?, Tree::build(right, scope)?);
-        let form = match (&a, &b) {
-            (Tree::Affine(a), Tree::Affine(b)) => {
-                let one = Affine {
-                    constant: 1,
-                    coefficients: vec![0; a.coefficients.len()],
-                };
-                let less = |a: &Affine, b: &Affine, strict: i64| {
-                    b.combine(1, a, -1)?.combine(1, &one, -strict)
-                };
-                match op {
-                    BinaryOp::Less => less(a, b, 1).map(Test::NonNegative),
-                    BinaryOp::LessEqual => less(a, b, 0).map(Test::NonNegative),
-                    BinaryOp::Greater => less(b, a, 1).map(Test::NonNegative),
-                    BinaryOp::GreaterEqual => less(b, a, 0).map(Test::NonNegative),
-                    BinaryOp::Equal => less(a, b, 0).map(Test::Zero),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        let fits = |test: &Test| match test {
-            Test::NonNegative(a) | Test::Zero(a) => a.bounds(&scope.extents).is_some(),
-            Test::Tree(_) => true,
-        };
-        tests.push(match form.filter(fits) {
-            Some(test) => test,
-            None => Test::Tree(Tree::compile(expr, scope)?),
-        });
-        Ok(())
-    }
-
-    /// Whether it depends on any of the loops for which `which` holds.
-    pub fn uses(&self, which: &dyn Fn(usize) -> bool) -> bool {
-        match self {
-            Test::NonNegative(a) | Test::Zero(a) => a
-                .coefficients
-                .iter()
-                .enumerate()
-                .any(|(i, c)| *c != 0 && which(i)),
-            Test::Tree(tree) => tree.uses(which),
-        }
-    }
-
-    /// Whether it holds at a point.
-    pub fn holds(&self, point: &[i64]) -> Result<bool, Fault> {
-        Ok(match self {
-            Test::NonNegative(a) => a.at(point) >= 0,
-            Test::Zero(a) => a.at(point) == 0,
-            Test::Tree(tree) => tree.at(point)? != 0,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Against trying every coordinate.
-    #[test]
-    fn ranges_are_clipped_exactly() {
-        for base in -9..10 {
-            for step in -4..5 {
-                for length in 1..6 {
-                    let full = Range { start: 0, end: 7 };
-                    let mut range = full;
-                    range.keep_inside(base, step, length);
-                    let inside = |v: i64| (0..length).contains(&(base + step * v));
-                    let expected: Vec<i64> = (0..7).filter(|v| inside(*v)).collect();
-                    let found: Vec<i64> = (range.start..range.end).collect();
-                    assert_eq!(found, expected, "{base} {step} {length}");
-                }
-            }
-        }
     }
 }

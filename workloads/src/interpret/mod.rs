@@ -22,6 +22,7 @@
 //! -inf here, so that its exponential is 0 and a fully masked row of softmax comes out as 0.
 
 mod array;
+mod condition;
 mod error;
 mod index;
 mod lanes;
@@ -29,6 +30,8 @@ mod layout;
 mod ops;
 mod plan;
 mod presence;
+mod read;
+mod reduce;
 mod run;
 mod schedule;
 

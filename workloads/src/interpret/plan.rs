@@ -4,7 +4,8 @@ use einflow_spec::Problem;
 use einflow_spec::expr::Expr;
 
 use super::Error;
-use super::index::{Affine, Scope, Test, Tree};
+use super::condition::Test;
+use super::index::{Affine, Form, Scope, Tree};
 use super::layout::{Layout, Layouts};
 use super::ops;
 use super::presence::Presence;
@@ -41,7 +42,7 @@ pub(super) struct OtherIndex {
 /// Where an index comes from.
 pub(super) enum IndexSource {
     /// An expression with `/`, `%`, `min` and the like.
-    Tree(Tree),
+    Form(Form),
     /// An element of an index tensor.
     Gather(Access),
 }
@@ -53,7 +54,7 @@ pub(super) enum Node {
     /// Index into [`Plan::reads`].
     Read(usize),
     /// A coordinate or size.
-    Coordinate(Tree),
+    Coordinate(Form),
     /// A function of one operand.
     Unary(fn(f64) -> f64, usize),
     /// A function of two operands.
@@ -91,10 +92,11 @@ pub(super) struct Plan<'a> {
     /// The output's shape.
     pub layout: &'a Layout,
     /// Iterations of each loop: a recurrence's own (if it is part of one), the batch, the output's
-    /// other ranks, the reduced ranks. There is at least one.
+    /// other ranks, the reduced ranks; for a reduction perhaps with one of the output's ranks moved
+    /// innermost. There is at least one.
     pub extents: Vec<usize>,
-    /// How many of the loops are not reduced.
-    pub kept: usize,
+    /// The loops over reduced ranks.
+    pub reduced: std::ops::Range<usize>,
     /// Place in the output.
     pub place: Affine,
     /// How far before an element of an iterative output its previous coordinate lies.
@@ -134,20 +136,42 @@ impl<'a> Plan<'a> {
             why,
         };
 
+        let reduction = match &einsum.reduce {
+            Reduce::Top { over, into } if einsum.reduced == [*over] => {
+                let axis = output.ranks.iter().position(|r| r == into);
+                let stride = axis.map_or(0, |axis| layout.strides[axis]);
+                Reduction::Top {
+                    count: layouts.extent(*into),
+                    stride,
+                }
+            }
+            Reduce::Top { .. } => {
+                return Err(unsupported("a top-k reduces one rank and no other".into()));
+            }
+            _ if einsum.reduced.is_empty() => Reduction::None,
+            Reduce::None => {
+                return Err(unsupported("it has reduced ranks and no reduction".into()));
+            }
+            Reduce::Sum => Reduction::Sum,
+            Reduce::Max => Reduction::Max,
+            Reduce::Min => Reduction::Min,
+        };
         let into = match &einsum.reduce {
             Reduce::Top { into, .. } => Some(*into),
             _ => None,
         };
+
         let step = iterative.map(|(_, rank)| rank);
         let is_kept =
             |r: &RankId| !einsum.reduced.contains(r) && Some(*r) != into && Some(*r) != step;
-        let mut loops: Vec<RankId> = step
-            .into_iter()
-            .chain(cascade.batch.iter().copied())
-            .collect();
+        let mut loops: Vec<RankId> = cascade.batch.clone();
         loops.extend(einsum.ranks.iter().filter(|r| is_kept(r)));
-        let mut kept = loops.len();
+        let along = along(&loops, einsum, layouts, reduction);
+        loops.retain(|r| Some(*r) != along);
+        loops.splice(0..0, step);
+        let reduced = loops.len()..loops.len() + einsum.reduced.len();
         loops.extend(&einsum.reduced);
+        loops.extend(along);
         let mut scope = Scope {
             source: &cascade.source,
             sizes,
@@ -157,11 +181,10 @@ impl<'a> Plan<'a> {
                 .collect(),
             extents: loops.iter().map(|r| layouts.extent(*r)).collect(),
         };
-        if loops.is_empty() {
+        if reduced.end == 0 {
             // A scalar is computed in a nameless loop of one iteration.
             scope.variables.push("");
             scope.extents.push(1);
-            kept = 1;
         }
         let compiler = Compiler {
             cascade,
@@ -176,40 +199,20 @@ impl<'a> Plan<'a> {
         };
 
         let mut place = compiler.batch_place(layout);
-        let mut top_stride = 0;
         for (axis, rank) in output.ranks.iter().enumerate() {
             let stride = layout.strides[axis];
             if output.iterative == Some(axis) {
                 place.constant += stride;
             }
-            if Some(*rank) == into {
-                top_stride = stride;
-            } else if let Some(i) = loops.iter().take(kept).position(|r| r == rank) {
+            if let Some(i) = loops.iter().position(|r| r == rank) {
                 place.coefficients[i] += stride;
-            } else {
+            } else if Some(*rank) != into {
                 let rank = &cascade.rank(*rank).name;
                 return Err(unsupported(format!(
                     "its output's rank {rank} is not among its ranks"
                 )));
             }
         }
-
-        let reduction = match &einsum.reduce {
-            Reduce::Top { over, into } if einsum.reduced == [*over] => Reduction::Top {
-                count: layouts.extent(*into),
-                stride: top_stride,
-            },
-            Reduce::Top { .. } => {
-                return Err(unsupported("a top-k reduces one rank and no other".into()));
-            }
-            _ if einsum.reduced.is_empty() => Reduction::None,
-            Reduce::None => {
-                return Err(unsupported("it has reduced ranks and no reduction".into()));
-            }
-            Reduce::Sum => Reduction::Sum,
-            Reduce::Max => Reduction::Max,
-            Reduce::Min => Reduction::Min,
-        };
 
         let (mut tests, mut output_tests) = (Vec::new(), Vec::new());
         for condition in &einsum.support {
@@ -219,15 +222,19 @@ impl<'a> Plan<'a> {
             let mut on_output = true;
             condition.0.walk(&mut |part| {
                 if let Expr::Name { name, .. } = part {
-                    on_output &= !scope.variables[kept..].contains(&name.as_str());
+                    on_output &= !scope.variables[reduced.clone()].contains(&name.as_str());
                 }
             });
             if on_output && reduction != Reduction::None {
-                &mut output_tests
-            } else {
-                &mut tests
+                output_tests.extend(parts);
+                continue;
             }
-            .extend(parts);
+            // What operands' emptiness implies shows in their elements; linear conditions narrow the
+            // loop, others would only cost time.
+            if !einsum.conditions.contains(condition) {
+                parts.retain(|test| !matches!(test, Test::Tree(_)));
+            }
+            tests.extend(parts);
         }
 
         let mut plan = Self {
@@ -236,7 +243,7 @@ impl<'a> Plan<'a> {
             output: einsum.output.0,
             layout,
             extents: scope.extents.clone(),
-            kept,
+            reduced,
             place,
             previous: output.iterative.map(|axis| layout.strides[axis]),
             output_tests,
@@ -257,6 +264,24 @@ impl<'a> Plan<'a> {
         compiler.node(&einsum.map, &mut plan, &mut numbers)?;
         Ok(plan)
     }
+}
+
+/// The output's rank to compute along, side by side in the innermost loop, where that makes longer runs than
+/// computing one output point after the other along the last reduced rank.
+fn along(
+    kept: &[RankId],
+    einsum: &Einsum,
+    layouts: &Layouts,
+    reduction: Reduction,
+) -> Option<RankId> {
+    if !matches!(reduction, Reduction::Sum | Reduction::Max | Reduction::Min) {
+        return None;
+    }
+    let longest = kept.iter().copied().max_by_key(|r| layouts.extent(*r))?;
+    let other = einsum.reduced.last().map_or(1, |r| layouts.extent(*r));
+    // A sum along one rank waits for each of its additions; side by side they do not.
+    let extent = layouts.extent(longest);
+    (extent >= 4 && extent.saturating_mul(4) >= other).then_some(longest)
 }
 
 /// What the parts of an Einsum are compiled with.
@@ -319,9 +344,10 @@ impl Compiler<'_> {
             let affine = match tree {
                 Tree::Affine(affine) => affine,
                 tree => {
-                    let inner = tree.uses(&|i| i == innermost);
+                    let form = Form::new(tree, &self.scope.extents);
+                    let inner = form.uses(innermost);
                     access.others.push(OtherIndex {
-                        source: IndexSource::Tree(tree),
+                        source: IndexSource::Form(form),
                         length,
                         stride,
                         inner,
@@ -384,7 +410,8 @@ impl Compiler<'_> {
         let node = match map {
             Map::Constant(value) => Node::Constant(*value),
             Map::Coordinate(expr) => {
-                Node::Coordinate(Tree::compile(expr, self.scope).map_err(|p| self.failed(p))?)
+                let tree = Tree::compile(expr, self.scope).map_err(|p| self.failed(p))?;
+                Node::Coordinate(Form::new(tree, &self.scope.extents))
             }
             Map::Read(i) => match numbers[*i] {
                 Some(node) => return Ok(node),

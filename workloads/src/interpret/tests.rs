@@ -566,11 +566,28 @@ fn form() -> impl Strategy<Value = Form> {
     (-2..3i64, -2..3i64, -3..4i64, then).prop_map(|(a, b, c, then)| Form { a, b, c, then })
 }
 
+/// As long as the parser lets an expression become.
+#[test]
+fn long_expressions() {
+    let sum = vec!["A[i]"; 700].join("+");
+    let index = vec!["0"; 1000].join("+");
+    let condition = vec!["i%2"; 900].join("+");
+    let einsums =
+        format!("Z[i] = {sum}\n Y[i] = A[i+{index}]\n X[i] = A[i] where {condition} > 899");
+    let cascade = file("\"A[i]\"", "\"Z[i]\", \"Y[i]\", \"X[i]\"", "", &einsums);
+    let found = run(&cascade, &[("I", 2)], &arrays([("A", &[2], &[1.0, 2.0])]));
+    assert_eq!(found["Z"].data, [700.0, 1400.0]);
+    assert_eq!(found["Y"].data, [1.0, 2.0]);
+    assert_eq!(points(&found["X"]), [None, Some(2.0)]);
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Any index and condition, element-wise and reduced, as two plain loops have it.
     #[test]
     fn indices_and_conditions(
-        (ni, nk, nx) in (1..5i64, 1..5i64, 1..7i64),
+        (ni, nk, nx) in (1..8i64, 1..8i64, 1..7i64),
         x in form(), left in form(), right in form(),
         op in prop_oneof![Just("<"), Just("<="), Just(">"), Just(">="), Just("=="), Just("!=")],
     ) {

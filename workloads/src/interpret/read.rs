@@ -1,0 +1,124 @@
+//! Reading operands.
+
+use super::condition::Range;
+use super::lanes::Lane;
+use super::plan::{Access, IndexSource};
+use super::run::{Buffer, Machine, Stop};
+
+impl Machine {
+    /// Reads a tensor along a range of the innermost loop (whose variable is 0 in `point`).
+    pub(super) fn load(
+        &self,
+        access: &Access,
+        point: &mut [i64],
+        range: Range,
+        out: &mut Lane,
+    ) -> Result<(), Stop> {
+        let inner = point.len() - 1;
+        let buffer = self.buffer(access.tensor)?;
+        if access.others.iter().any(|o| o.inner) {
+            out.begin(true);
+            for v in range.start..range.end {
+                point[inner] = v;
+                out.push(self.element(access, point)?);
+            }
+            point[inner] = 0;
+            return Ok(());
+        }
+        let Some(others) = self.other_places(access, point)? else {
+            out.set(None);
+            return Ok(());
+        };
+        let (base, step) = (
+            access.place.at(point) + others,
+            access.place.coefficients[inner],
+        );
+        let mut valid = range;
+        for (index, length) in &access.checks {
+            valid.keep_inside(index.at(point), index.coefficients[inner], *length);
+        }
+        if valid.is_empty() {
+            out.set(None);
+            return Ok(());
+        }
+        if step == 0 && valid == range {
+            let place = base as usize;
+            let empty = buffer.empty.as_ref().is_some_and(|e| e[place]);
+            out.set(if empty {
+                None
+            } else {
+                Some(buffer.data[place])
+            });
+            return Ok(());
+        }
+        let masked = valid != range || buffer.empty.is_some();
+        out.begin(masked);
+        if masked {
+            for v in range.start..range.end {
+                let place = (base + step * v) as usize;
+                let inside = v >= valid.start && v < valid.end;
+                let empty = !inside || buffer.empty.as_ref().is_some_and(|e| e[place]);
+                out.push(if empty {
+                    None
+                } else {
+                    Some(buffer.data[place])
+                });
+            }
+        } else if step == 1 {
+            let first = (base + range.start) as usize;
+            out.values
+                .extend_from_slice(&buffer.data[first..first + range.len()]);
+        } else {
+            out.values
+                .extend((range.start..range.end).map(|v| buffer.data[(base + step * v) as usize]));
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, tensor: usize) -> Result<&Buffer, Stop> {
+        self.tensors[tensor].as_ref().ok_or(Stop::NotMade(tensor))
+    }
+
+    /// What the indices that are not linear add to the place; `None` where one is empty or outside.
+    fn other_places(&self, access: &Access, point: &[i64]) -> Result<Option<i64>, Stop> {
+        let mut place = 0;
+        for other in &access.others {
+            let index = match &other.source {
+                IndexSource::Form(form) => form.at(point)?,
+                IndexSource::Gather(access) => match self.element(access, point)? {
+                    None => return Ok(None),
+                    // Whole numbers of this size are exact in f64.
+                    Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => value as i128,
+                    Some(value) => return Err(Stop::NotACoordinate(access.tensor, value)),
+                },
+            };
+            if index < 0 || index >= i128::from(other.length) {
+                return Ok(None);
+            }
+            place += index as i64 * other.stride;
+        }
+        Ok(Some(place))
+    }
+
+    /// The element that an operand reads at a point; `None` where it is empty.
+    pub(super) fn element(&self, access: &Access, point: &[i64]) -> Result<Option<f64>, Stop> {
+        if access
+            .checks
+            .iter()
+            .any(|(index, length)| !(0..*length).contains(&index.at(point)))
+        {
+            return Ok(None);
+        }
+        let Some(others) = self.other_places(access, point)? else {
+            return Ok(None);
+        };
+        let buffer = self.buffer(access.tensor)?;
+        let place = (access.place.at(point) + others) as usize;
+        let empty = buffer.empty.as_ref().is_some_and(|e| e[place]);
+        Ok(if empty {
+            None
+        } else {
+            Some(buffer.data[place])
+        })
+    }
+}
