@@ -4,6 +4,7 @@ mod experiment;
 mod means;
 mod outcome;
 mod table;
+pub mod timeloop;
 
 use std::{
     path::{Path, PathBuf},
