@@ -14,8 +14,6 @@ use crate::{
 pub struct Experiment {
     /// Its name.
     pub name: String,
-    /// One or two sentences.
-    pub description: String,
     /// The file.
     pub source: Source,
     /// Its folder, if it is not embedded.
@@ -33,6 +31,17 @@ pub enum Kind {
     Table(Table),
     /// Compares means of ratios between runs.
     Means(Means),
+    /// Compares access counts of loop nests with Timeloop's.
+    Timeloop(Cases),
+}
+
+/// A file of loop nests with their counts.
+#[derive(Clone, Debug)]
+pub struct Cases {
+    /// The file, one JSON object a line.
+    pub file: Node,
+    /// Largest relative error.
+    pub tolerance: f64,
 }
 
 /// A reference table and the run of one of its rows.
@@ -133,7 +142,7 @@ impl Experiment {
         let mut f = Fields::new(&node, "an experiment");
         let name = f.need("name", text);
         f.need("source", text);
-        let description = f.get("description", text).unwrap_or_default();
+        f.get("description", text);
         let fast = f.get("fast", Node::bool).unwrap_or(true);
         let what = f.need("kind", |n| match n.text()? {
             kind @ ("table" | "means" | "timeloop") => Ok(kind.to_string()),
@@ -142,11 +151,16 @@ impl Experiment {
         let kind = match what.as_deref() {
             Some("table") => table(&mut f, beside.as_ref()).map(Kind::Table),
             Some("means") => means(&mut f, beside.as_ref()).map(Kind::Means),
+            Some("timeloop") => {
+                let file = f.need("cases", |n| n.text().map(|_| n.clone()));
+                let tolerance = f.need("tolerance", tolerance);
+                f.need("reason", text);
+                file.zip(tolerance).map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
+            }
             _ => None,
         };
         let value = name.zip(kind).map(|(name, kind)| Self {
             name,
-            description,
             source: source.clone(),
             beside: beside.clone(),
             fast,

@@ -16,7 +16,7 @@ use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
 use crate::catalog::Catalog;
-use experiment::{Experiment, Kind};
+use experiment::{Cases, Experiment, Kind};
 pub use outcome::{ColumnResult, ExperimentResult, Outcome, RowResult};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation");
@@ -94,5 +94,39 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
     match &experiment.kind {
         Kind::Table(table) => table::run(experiment, table, catalog),
         Kind::Means(means) => means::run(experiment, means, catalog),
+        Kind::Timeloop(cases) => timeloop_cases(experiment, cases),
     }
+}
+
+/// Counts the cases of a Timeloop file and compares every value.
+fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentResult, Problems> {
+    let source = data(cases.file.text()?, experiment.beside.as_deref())
+        .map_err(|p| Problem { place: Some((experiment.source.clone(), cases.file.span)), ..p })?;
+    let results = timeloop::check_cases(source.name(), source.text())?;
+    let mut columns: Vec<ColumnResult> = Vec::new();
+    for case in &results {
+        for value in &case.values {
+            let names = [Some(&case.id), value.level.as_ref(), value.tensor.as_ref()];
+            let tolerance = match value.expected {
+                timeloop::Quantity::Count(_) => cases.tolerance,
+                // The last digit of a quotient.
+                timeloop::Quantity::Ratio(_) => cases.tolerance.max(f64::EPSILON),
+            };
+            let row = RowResult {
+                row: names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" "),
+                expected: Some(value.expected.as_f64()),
+                found: value.found.as_f64(),
+                tolerance,
+            };
+            match columns.iter_mut().find(|c| c.column == value.what) {
+                Some(column) => column.rows.push(row),
+                None => columns.push(ColumnResult {
+                    column: value.what.to_string(),
+                    bound: experiment::Bound::Within,
+                    rows: vec![row],
+                }),
+            }
+        }
+    }
+    Ok(ExperimentResult { name: experiment.name.clone(), columns, unreferenced: 0 })
 }
