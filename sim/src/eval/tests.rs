@@ -247,7 +247,7 @@ fn every_wrong_array_is_named() {
     );
     check(
         &with("W", array(&[1], &[1.0])),
-        "in.npz holds the array `W`, which test/weighted neither reads nor makes (did you mean `A`?)",
+        "in.npz holds the array `W`, which test/weighted neither reads nor makes (known: A, V, Z, L)",
     );
     check(
         &with("A", array(&[3], &[1.0; 3])),
@@ -291,7 +291,7 @@ fn every_wrong_array_is_named() {
     check(
         &several,
         "in.npz lacks the array `V` (its axes are [M])\n\
-         in.npz holds the array `U`, which test/weighted neither reads nor makes (did you mean `A`?)\n\
+         in.npz holds the array `U`, which test/weighted neither reads nor makes (known: A, V, Z, L)\n\
          the array `A` of in.npz holds NaN at [0, 0] (--allow-nan accepts it)",
     );
 }
