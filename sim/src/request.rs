@@ -174,11 +174,13 @@ impl Request {
     }
 }
 
+type Load<'a, T> = &'a dyn Fn(&Catalog, &str, Option<&Path>) -> Result<Arc<T>, Problems>;
+
 /// Loads what a mapping file names; a failure points into the mapping file.
 fn named_in<T>(
     spec: &MappingSpec,
     catalog: &Catalog,
-    load: &dyn Fn(&Catalog, &str, Option<&Path>) -> Result<Arc<T>, Problems>,
+    load: Load<'_, T>,
     name: &einflow_mappings::spec::Name,
 ) -> Result<Arc<T>, Problems> {
     let folder = PathBuf::from(spec.source.name());

@@ -386,7 +386,7 @@ impl Context<'_> {
             }
         }
         // Inside its innermost own rank an Einsum is not repeated; around it, it is computed again.
-        let last = shared.iter().rposition(|l| relevant(l)).map_or(0, |i| i + 1);
+        let last = shared.iter().rposition(relevant).map_or(0, |i| i + 1);
         shared.truncate(last);
         let own_loops = own.len();
         let mut loops = shared;

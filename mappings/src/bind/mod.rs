@@ -7,6 +7,7 @@ mod conditions;
 mod operators;
 mod order;
 mod ranks;
+mod registers;
 mod search;
 mod sizes;
 mod transfers;
@@ -107,6 +108,7 @@ fn finish(
     let mut problems = Problems::new();
     problems.absorb(order::check_order(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
+    problems.absorb(registers::check_registers(context, index, &block));
     block.transfers = problems.absorb(transfers::transfers(context, index, &block)).unwrap_or_default();
     block.space.conditions = problems.absorb(conditions::of_block(context, index, &block)).unwrap_or_default();
     block.occupancy = capacity::occupancy(context, &block).unwrap_or_default();

@@ -130,7 +130,7 @@ impl Parts {
                     })?
                 };
                 let step = digit.unit.checked_mul(inner);
-                inner = inner.checked_mul(count).unwrap_or(u64::MAX);
+                inner = inner.saturating_mul(count);
                 let step = step.ok_or_else(|| {
                     Problem::at(source, part.span, format!("the parts of {} multiply to more than 2^64", rank.name))
                 })?;
@@ -444,7 +444,7 @@ fn cut_digit(value: &Linear, op: BinaryOp, by: i128) -> Option<Linear> {
     }
     let ([(term, 1)], 0) = (value.terms.as_slice(), value.constant) else { return None };
     let by = u64::try_from(by).ok()?;
-    let whole = |m: u64| (m % by == 0).then_some(());
+    let whole = |m: u64| m.is_multiple_of(by).then_some(());
     let term = match op {
         BinaryOp::Div => {
             let modulus = match term.modulus {

@@ -63,7 +63,7 @@ pub(crate) fn block(
         }
         // What fits does not depend on the order of the loops around the tiles.
         let fitting = complete(context, index, sizes, rules)
-            .and_then(|s| Ok(Some(s.clone()).filter(|_| fits(context, index, &s, &Room::default()).unwrap_or(false))));
+            .map(|s| Some(s).filter(|s| fits(context, index, s, &Room::default()).unwrap_or(false)));
         match fitting {
             Ok(Some(sizes)) => {
                 for order in &orders {

@@ -112,6 +112,9 @@ fn known_names(context: &Context<'_>, problems: &mut Problems) {
     }
 }
 
+/// Whether sizes fit the room that a rule allows.
+pub(crate) type Fits<'a> = &'a dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>;
+
 /// Gives one size its value.
 pub(crate) fn settle(
     context: &Context<'_>,
@@ -119,7 +122,7 @@ pub(crate) fn settle(
     name: &Name,
     rule: &SizeRule,
     sizes: &mut BTreeMap<String, u64>,
-    fits: &dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>,
+    fits: Fits<'_>,
 ) -> Result<(), Problems> {
     let value = match rule {
         SizeRule::Expr(expr) => {

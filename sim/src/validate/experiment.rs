@@ -28,7 +28,7 @@ pub struct Experiment {
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// Runs each row of a reference table and compares columns.
-    Table(Table),
+    Table(Box<Table>),
     /// Compares means of ratios between runs.
     Means(Means),
     /// Compares access counts of loop nests with Timeloop's.
@@ -149,7 +149,7 @@ impl Experiment {
             _ => Err(n.expected("table, means or timeloop")),
         });
         let kind = match what.as_deref() {
-            Some("table") => table(&mut f, beside.as_ref()).map(Kind::Table),
+            Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
             Some("means") => means(&mut f, beside.as_ref()).map(Kind::Means),
             Some("timeloop") => {
                 let file = f.need("cases", |n| n.text().map(|_| n.clone()));
