@@ -1,6 +1,8 @@
 //! Counts under conditions, with and without skipping of empty tiles, against a walk of every
 //! iteration and every point.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,5 +1,7 @@
 //! `nest::count_levels` against a simulation of every instance, step by step, with explicit sets.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_arch::Counting;

@@ -1,5 +1,7 @@
 //! The Timeloop cases, and what is said about files that are none.
 
+#![allow(clippy::unwrap_used)]
+
 use einflow::validate::timeloop::{Quantity, check_cases};
 
 const CASES: &str = include_str!("../../validation/data/timeloop/cases.jsonl");
