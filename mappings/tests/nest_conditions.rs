@@ -1,6 +1,8 @@
 //! Counts under conditions, with and without skipping of empty tiles, against a walk of every
 //! iteration and every point.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -60,6 +62,23 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
             b,
             unit_b,
         } => x[*a] / unit_a == x[*b] / unit_b,
+        Condition::Affine {
+            terms,
+            low,
+            high,
+            residue,
+        } => {
+            let value =
+                |t: &Term| t.coefficient * (x[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX));
+            let sum: i128 = terms
+                .iter()
+                .map(|(w, t)| *w as i128 * value(t) as i128)
+                .sum();
+            low.is_none_or(|l| sum >= l)
+                && high.is_none_or(|h| sum <= h)
+                && residue
+                    .is_none_or(|(m, r)| (sum % m as i128 + m as i128) % m as i128 == r as i128)
+        }
         Condition::General { ranks, test } => {
             let at: Vec<u64> = ranks.iter().map(|&r| x[r]).collect();
             test(&at)
@@ -125,7 +144,7 @@ fn bound() -> impl Strategy<Value = Option<i128>> {
 /// Conditions on two of `ranks`.
 fn condition(ranks: usize) -> impl Strategy<Value = Condition> {
     let two = (0..ranks, 0..ranks);
-    (two, 0..8, bound(), bound(), 1_u64..5, 0_u64..4, 1_u64..6).prop_map(
+    (two, 0..11, bound(), bound(), 1_u64..5, 0_u64..4, 1_u64..6).prop_map(
         |((a, b), kind, low, high, modulus, remainder, unit)| match kind {
             0..=2 => Condition::Band { a, b, low, high },
             3 => Condition::Band {
@@ -151,6 +170,64 @@ fn condition(ranks: usize) -> impl Strategy<Value = Condition> {
                 unit_a: unit,
                 b,
                 unit_b: modulus,
+            },
+            7 => Condition::Affine {
+                terms: vec![(1, Term::plain(a)), (-1, Term::plain(b))],
+                low,
+                high,
+                residue: (unit > 3).then_some((modulus, remainder)),
+            },
+            8 => {
+                let term = |rank| Term {
+                    rank,
+                    unit,
+                    modulus: None,
+                    coefficient: 1,
+                };
+                let (low, high) = (
+                    Some(low.unwrap_or(0).min(0)),
+                    Some(high.unwrap_or(0).max(0)),
+                );
+                Condition::Affine {
+                    terms: vec![(-1, term(a)), (1, term(b))],
+                    low,
+                    high,
+                    residue: None,
+                }
+            }
+            9 => Condition::Affine {
+                terms: vec![
+                    (
+                        1,
+                        Term {
+                            rank: a,
+                            unit,
+                            modulus: Some(modulus),
+                            coefficient: 1,
+                        },
+                    ),
+                    (
+                        -2,
+                        Term {
+                            rank: b,
+                            unit: modulus,
+                            modulus: None,
+                            coefficient: 1,
+                        },
+                    ),
+                    (
+                        1,
+                        Term {
+                            rank: b,
+                            unit: 1,
+                            modulus: Some(unit),
+                            coefficient: 3,
+                        },
+                    ),
+                ],
+                low,
+                high,
+                residue: (unit > 3).then_some((modulus, remainder)),
             },
             _ => Condition::General {
                 ranks: vec![a, b],
@@ -328,4 +405,37 @@ fn residue_is_not_a_difference() {
         2,
         &Projection::plain(&[M]),
     );
+}
+
+/// A neighbourhood of 7 by 7 on a grid of 64 by 64, in tiles of one row: of r rows, each meets
+/// itself and three to either side, fewer at the border.
+#[test]
+fn neighborhood() {
+    let (width, radius) = (64, 3);
+    let of = |unit, modulus| {
+        let term = |rank| Term {
+            rank,
+            unit,
+            modulus,
+            coefficient: 1,
+        };
+        let (low, high) = (Some(-radius), Some(radius));
+        Condition::Affine {
+            terms: vec![(1, term(P)), (-1, term(M))],
+            low,
+            high,
+            residue: None,
+        }
+    };
+    let conditions = vec![of(width, None), of(1, Some(width))];
+    let space = Space {
+        sizes: vec![width * width; 2],
+        conditions,
+        skip_empty: true,
+    };
+    let along: u128 = 7 * 64 - 2 * (3 + 2 + 1);
+    let loops = [Loop::new(P, width), Loop::new(M, width)];
+    assert_eq!(points(&space), Ok(along * along));
+    assert_eq!(iterations(&space, &loops), Ok(along));
+    assert!(enumerated(&space).unwrap() > 0);
 }

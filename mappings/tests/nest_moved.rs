@@ -1,5 +1,7 @@
 //! `nest::moved`, `iterations` and `footprint` against a walk of the loop nest point by point.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use einflow_mappings::nest::{

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{CountError, Space};
+use super::{CountError, Space, Term};
 
 /// A test of a point: whether a condition holds at these coordinates.
 pub type PointTest = Arc<dyn Fn(&[u64]) -> bool + Send + Sync>;
@@ -44,6 +44,19 @@ pub enum Condition {
         /// Length of the blocks of b.
         unit_b: u64,
     },
+    /// `low <= S <= high`, and S mod `modulus` is `remainder`, for a weighted sum S of quotients and
+    /// remainders of coordinates. Differences of two coordinates are counted as the kinds above;
+    /// other sums by dividing boxes, bounded by what can be enumerated.
+    Affine {
+        /// The summands: a weight, and the term that it multiplies.
+        terms: Vec<(i64, Term)>,
+        /// Least sum.
+        low: Option<i128>,
+        /// Greatest sum.
+        high: Option<i128>,
+        /// Modulus and remainder of the sum, if any.
+        residue: Option<(u64, u64)>,
+    },
     /// Any other condition, tested point by point: exact, and bounded by what can be enumerated.
     General {
         /// Indices of the ranks that it reads.
@@ -74,11 +87,75 @@ impl Condition {
                 b,
                 unit_b,
             } => point[a] / unit_a.max(1) == point[b] / unit_b.max(1),
+            Self::Affine {
+                ref terms,
+                low,
+                high,
+                residue,
+            } => {
+                let sum = terms.iter().try_fold(0_i128, |sum, (weight, term)| {
+                    let value = i128::try_from(term.value(point[term.rank])).ok()?;
+                    sum.checked_add(i128::from(*weight).checked_mul(value)?)
+                });
+                sum.is_some_and(|sum| {
+                    low.is_none_or(|low| low <= sum)
+                        && high.is_none_or(|high| sum <= high)
+                        && residue.is_none_or(|(m, r)| sum.rem_euclid(m.max(1).into()) == r.into())
+                })
+            }
             Self::General {
                 ref ranks,
                 ref test,
             } => test(&ranks.iter().map(|&rank| point[rank]).collect::<Vec<_>>()),
         }
+    }
+
+    /// The same condition on a difference of two ranks, where it is one: a band, a residue, both, or
+    /// blocks.
+    pub(super) fn simplified(&self) -> Vec<Self> {
+        let Self::Affine {
+            terms,
+            low,
+            high,
+            residue,
+        } = self
+        else {
+            return vec![self.clone()];
+        };
+        let [(plus, s), (minus, t)] = terms[..] else {
+            return vec![self.clone()];
+        };
+        let turned = plus < 0;
+        let (a, b) = if turned { (t, s) } else { (s, t) };
+        let ones = plus.abs() == 1 && plus == -minus && a.coefficient == 1 && b.coefficient == 1;
+        if !ones || a.modulus.is_some() || b.modulus.is_some() || a.rank == b.rank {
+            return vec![self.clone()];
+        }
+        let (a_rank, b_rank) = (a.rank, b.rank);
+        if a.unit == 1 && b.unit == 1 {
+            let band = Self::Band {
+                a: a_rank,
+                b: b_rank,
+                low: *low,
+                high: *high,
+            };
+            let congruent = residue.map(|(modulus, remainder)| Self::Congruent {
+                a: a_rank,
+                b: b_rank,
+                modulus,
+                remainder,
+            });
+            return std::iter::once(band).chain(congruent).collect();
+        }
+        if *low == Some(0) && *high == Some(0) && residue.is_none() {
+            return vec![Self::SameBlock {
+                a: a_rank,
+                unit_a: a.unit,
+                b: b_rank,
+                unit_b: b.unit,
+            }];
+        }
+        vec![self.clone()]
     }
 
     pub(super) fn check(&self, space: &Space) -> Result<(), CountError> {
@@ -104,6 +181,26 @@ impl Condition {
                     return zero("unit", b);
                 }
                 (a, b)
+            }
+            Self::Affine {
+                ref terms, residue, ..
+            } => {
+                for (weight, term) in terms {
+                    space.check_rank(term.rank)?;
+                    if term.unit == 0 {
+                        return zero("unit", term.rank);
+                    }
+                    if term.modulus == Some(0) || residue.is_some_and(|(modulus, _)| modulus == 0) {
+                        return zero("modulus", term.rank);
+                    }
+                    // Sums of sixteen such stay below 2^127.
+                    let reach = i128::from(space.sizes[term.rank]) * i128::from(term.coefficient);
+                    let reach = reach.checked_mul(i128::from(*weight).abs());
+                    if terms.len() > 16 || reach.is_none_or(|reach| reach > 1 << 120) {
+                        return Err(CountError::Overflow);
+                    }
+                }
+                return Ok(());
             }
             Self::General { ref ranks, .. } => {
                 return ranks.iter().try_for_each(|&rank| space.check_rank(rank));
@@ -133,6 +230,14 @@ impl fmt::Debug for Condition {
                 unit_b,
             } => {
                 write!(f, "x{a} / {unit_a} == x{b} / {unit_b}")
+            }
+            Self::Affine {
+                terms,
+                low,
+                high,
+                residue,
+            } => {
+                write!(f, "{low:?} <= {terms:?} <= {high:?}, residue {residue:?}")
             }
             Self::General { ranks, .. } => write!(f, "a general condition on ranks {ranks:?}"),
         }

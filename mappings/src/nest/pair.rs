@@ -103,7 +103,7 @@ impl Pair {
                 self.blocks = Some(blocks);
                 same
             }
-            Condition::General { .. } => false,
+            Condition::Affine { .. } | Condition::General { .. } => false,
         }
     }
 

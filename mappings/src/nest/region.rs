@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::pair::{Interval, Pair};
 use super::projection::NONE;
 use super::walk::{add, mul};
-use super::{Condition, CountError, MAX_RANKS, Space};
+use super::{Condition, CountError, MAX_RANKS, Space, Term};
 
 /// Most boxes or points that are looked at one by one in one count.
 pub(super) const MAX_VISITS: u64 = 10_000_000;
@@ -69,8 +69,12 @@ impl Region {
     pub fn new(space: &Space) -> Result<Self, CountError> {
         let mut group: [usize; MAX_RANKS] = std::array::from_fn(|rank| rank);
         let mut tied = [false; MAX_RANKS];
+        let mut conditions = Vec::with_capacity(space.conditions.len());
         for condition in &space.conditions {
             condition.check(space)?;
+            conditions.extend(condition.simplified());
+        }
+        for condition in &conditions {
             let ranks = condition.ranks();
             for &rank in &ranks {
                 tied[rank] = true;
@@ -92,8 +96,7 @@ impl Region {
             if ranks.is_empty() {
                 continue;
             }
-            let conditions: Vec<&Condition> = space
-                .conditions
+            let conditions: Vec<&Condition> = conditions
                 .iter()
                 .filter(|c| c.ranks().first().is_some_and(|&r| group[r] == root))
                 .collect();
@@ -103,8 +106,7 @@ impl Region {
             region.parts.push(Part::new(ranks, &conditions));
         }
         // Conditions on no rank hold everywhere or nowhere.
-        let constants: Vec<Condition> = space
-            .conditions
+        let constants: Vec<Condition> = conditions
             .iter()
             .filter(|c| c.ranks().is_empty())
             .cloned()
@@ -232,6 +234,12 @@ impl Condition {
             | Self::SameBlock { a, b, .. } => {
                 vec![a, b]
             }
+            Self::Affine { ref terms, .. } => {
+                let mut ranks: Vec<usize> = terms.iter().map(|(_, term)| term.rank).collect();
+                ranks.sort_unstable();
+                ranks.dedup();
+                ranks
+            }
             Self::General { ref ranks, .. } => ranks.clone(),
         }
     }
@@ -244,6 +252,35 @@ impl Condition {
             _ => Side::Outside,
         };
         match *self {
+            Self::Affine {
+                ref terms,
+                low,
+                high,
+                residue,
+            } => {
+                let (mut least, mut greatest) = (0, 0);
+                for &(weight, term) in terms {
+                    let weight = i128::from(weight) * i128::from(term.coefficient);
+                    let (first, last) = digits(term, within[term.rank]);
+                    let ends = [weight * i128::from(first), weight * i128::from(last)];
+                    least += ends[0].min(ends[1]);
+                    greatest += ends[0].max(ends[1]);
+                }
+                let above = |x: i128| low.is_none_or(|low| low <= x);
+                let below = |x: i128| high.is_none_or(|high| x <= high);
+                let (all, some) = residue.map_or((true, true), |(modulus, remainder)| {
+                    let rest = least.rem_euclid(modulus.into());
+                    let one = least == greatest;
+                    (
+                        one && rest == remainder.into(),
+                        !one || rest == remainder.into(),
+                    )
+                });
+                sure(
+                    all && above(least) && below(greatest),
+                    some && above(greatest) && below(least),
+                )
+            }
             Self::General {
                 ref ranks,
                 ref test,
@@ -270,5 +307,17 @@ impl Condition {
                 sure(pair.full(x, y, None), some)
             }
         }
+    }
+}
+
+/// Least and greatest of `(x / unit) % modulus` over an interval, or 0 and modulus - 1 where the
+/// remainder starts over within it.
+fn digits(term: Term, interval: Interval) -> (u64, u64) {
+    let last = interval.start + (interval.len - 1);
+    let (first, last) = (interval.start / term.unit, last / term.unit);
+    match term.modulus {
+        None => (first, last),
+        Some(modulus) if first / modulus == last / modulus => (first % modulus, last % modulus),
+        Some(modulus) => (0, modulus - 1),
     }
 }

@@ -1,5 +1,7 @@
 //! Loop nests held against Timeloop's counts, case by case.
 
+mod fields;
+
 use std::fmt;
 
 use einflow_arch::Counting;
@@ -8,7 +10,9 @@ use einflow_mappings::nest::{
 };
 use einflow_spec::{Problem, Problems, Source, Span};
 use rayon::prelude::*;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
+
+use fields::{Field, Mistake};
 
 /// One case, every value of it compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,158 +144,6 @@ pub fn check_cases(name: &str, text: &str) -> Result<Vec<CaseResult>, Problems> 
     problems.into_result(Some(cases))
 }
 
-/// What is wrong with a line, and at which byte of it.
-struct Mistake {
-    at: usize,
-    message: String,
-    help: String,
-}
-
-impl Mistake {
-    fn new(message: String, help: &str) -> Self {
-        Self {
-            at: 0,
-            message,
-            help: help.to_string(),
-        }
-    }
-}
-
-/// A value of a line and the way to it.
-#[derive(Clone, Copy)]
-struct Field<'j, 'p> {
-    json: &'j Json,
-    parent: Option<&'p Field<'j, 'p>>,
-    step: Step<'p>,
-}
-
-#[derive(Clone, Copy)]
-enum Step<'p> {
-    Root,
-    Name(&'p str),
-    Index(usize),
-}
-
-impl fmt::Display for Field<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(parent) = self.parent {
-            parent.fmt(f)?;
-        }
-        match self.step {
-            Step::Root => Ok(()),
-            Step::Index(i) => write!(f, "[{i}]"),
-            Step::Name(name) if self.parent.is_none_or(|p| matches!(p.step, Step::Root)) => {
-                f.write_str(name)
-            }
-            Step::Name(name) => write!(f, ".{name}"),
-        }
-    }
-}
-
-impl<'j> Field<'j, '_> {
-    fn expected(&self, what: &str) -> Mistake {
-        let found = match self.json {
-            Json::Null => "null".to_string(),
-            Json::Bool(value) => value.to_string(),
-            Json::Number(number) => number.to_string(),
-            Json::String(text) => format!("{text:?}"),
-            Json::Array(items) => format!("a list of {}", items.len()),
-            Json::Object(_) => "an object".to_string(),
-        };
-        let name = match self.step {
-            Step::Root => "a case".to_string(),
-            _ => format!("`{self}`"),
-        };
-        Mistake::new(format!("{name} is {found}"), what)
-    }
-
-    fn object(&self) -> Result<&'j Map<String, Json>, Mistake> {
-        self.json
-            .as_object()
-            .ok_or_else(|| self.expected("an object is expected"))
-    }
-
-    fn child<'s>(&'s self, name: &'s str, json: &'j Json) -> Field<'j, 's> {
-        Field {
-            json,
-            parent: Some(self),
-            step: Step::Name(name),
-        }
-    }
-
-    fn find<'s>(&'s self, name: &'s str) -> Result<Option<Field<'j, 's>>, Mistake> {
-        Ok(self.object()?.get(name).map(|json| self.child(name, json)))
-    }
-
-    fn need<'s>(&'s self, name: &'s str) -> Result<Field<'j, 's>, Mistake> {
-        self.find(name)?.ok_or_else(|| {
-            let path = self.child(name, &Json::Null).to_string();
-            Mistake::new(
-                format!("the field `{path}` is missing"),
-                "every case has it",
-            )
-        })
-    }
-
-    fn entries<'s>(&'s self) -> Result<impl Iterator<Item = (&'j str, Field<'j, 's>)>, Mistake> {
-        Ok(self
-            .object()?
-            .iter()
-            .map(|(name, json)| (name.as_str(), self.child(name, json))))
-    }
-
-    fn list<'s>(&'s self) -> Result<impl Iterator<Item = Field<'j, 's>>, Mistake> {
-        let items = self
-            .json
-            .as_array()
-            .ok_or_else(|| self.expected("a list is expected"))?;
-        Ok(items.iter().enumerate().map(|(i, json)| Field {
-            json,
-            parent: Some(self),
-            step: Step::Index(i),
-        }))
-    }
-
-    fn text(&self) -> Result<&'j str, Mistake> {
-        self.json
-            .as_str()
-            .ok_or_else(|| self.expected("a text is expected"))
-    }
-
-    fn flag(&self) -> Result<bool, Mistake> {
-        self.json
-            .as_bool()
-            .ok_or_else(|| self.expected("true or false is expected"))
-    }
-
-    fn count(&self) -> Result<u128, Mistake> {
-        let number = self.json.as_number().and_then(serde_json::Number::as_u128);
-        number.ok_or_else(|| self.expected("a whole number of 0 or more is expected"))
-    }
-
-    fn factor(&self) -> Result<u64, Mistake> {
-        let number = self.json.as_u64().filter(|&n| n > 0);
-        number.ok_or_else(|| self.expected("a whole number of 1 or more is expected"))
-    }
-
-    fn ratio(&self) -> Result<f64, Mistake> {
-        self.json
-            .as_f64()
-            .ok_or_else(|| self.expected("a number is expected"))
-    }
-
-    /// The index of the name that this field holds.
-    fn one_of(&self, kind: &str, names: &[&str]) -> Result<usize, Mistake> {
-        let text = self.text()?;
-        names.iter().position(|&name| name == text).ok_or_else(|| {
-            Mistake::new(
-                format!("`{self}` names {text:?}, which is no {kind}"),
-                &format!("known: {}", names.join(", ")),
-            )
-        })
-    }
-}
-
 /// The names of a case.
 struct Names<'a> {
     ranks: Vec<&'a str>,
@@ -311,11 +163,7 @@ fn check_line(number: usize, line: &str) -> Result<CaseResult, Vec<Mistake>> {
             help: "one object a line".into(),
         }]
     })?;
-    let root = Field {
-        json: &json,
-        parent: None,
-        step: Step::Root,
-    };
+    let root = Field::root(&json);
     let mut mistakes = Vec::new();
     let read = nest(&root, &mut mistakes);
     let id = match root.need("id").and_then(|id| id.text()) {
@@ -455,11 +303,7 @@ fn levels<'j>(
         .as_array()
         .ok_or_else(|| field.expected("a list is expected"))?;
     for (i, json) in items.iter().enumerate() {
-        let level = Field {
-            json,
-            parent: Some(&field),
-            step: Step::Index(i),
-        };
+        let level = field.item(i, json);
         let mut keep = Vec::new();
         for tensor in level.need("keep")?.list()? {
             keep.push(tensor.one_of("tensor", &names.tensors)?);
