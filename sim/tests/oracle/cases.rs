@@ -1,0 +1,437 @@
+//! Random mappings, legal by construction but for a few that the binding refuses.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, LazyLock},
+};
+
+use einflow_arch::Accelerator;
+use einflow_mappings::spec::MappingSpec;
+use einflow_spec::Source;
+use einflow_workloads::{
+    cascade::{Cascade, Einsum, RankId, TensorId, TensorKind},
+    cascades,
+};
+
+use crate::chips::chip;
+
+/// Draws from a list of numbers that proptest makes and shrinks; 0 is the simplest choice.
+pub struct Draws<'a>(std::slice::Iter<'a, u16>);
+
+impl<'a> Draws<'a> {
+    pub fn new(draws: &'a [u16]) -> Self {
+        Self(draws.iter())
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::from(self.0.next().copied().unwrap_or(0)) % n.max(1)
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == n - 1
+    }
+}
+
+/// A mapping and what it maps.
+pub struct Case {
+    pub cascade: Arc<Cascade>,
+    pub accelerator: Arc<Accelerator>,
+    pub spec: Arc<MappingSpec>,
+    pub sizes: BTreeMap<String, u64>,
+    pub text: String,
+}
+
+const OWN: [(&str, &str, &str, &str); 6] = [
+    ("matmul", r#""A[m, k]", "B[k, n]""#, "C[m, n]", "C[m, n] = A[m, k] * B[k, n]"),
+    ("convolution", r#""I[c, w]", "F[k, c, r]""#, "O[k, p]", "O[k, p] = I[c, p + r] * F[k, c, r]"),
+    ("strided", r#""I[w]", "F[r]""#, "O[p]", "O[p] = I[2 * p + r] * F[r]"),
+    ("heads", r#""Q[e, p, h]", "K[e, m, g]""#, "S[m, p, h]", "S[m, p, h] = Q[e, p, h] * K[e, m, h / 2]"),
+    ("gram", r#""A[i, k]""#, "S[i, j]", "S[i, j] = A[i, k] * A[j, k]"),
+    ("outer", r#""A[i]", "B[i]", "C[j]""#, "Z[i, j]", "X[i] = A[i] * B[i]\nZ[i, j] = X[i] * C[j]"),
+];
+
+const LIBRARY: [&str; 8] = [
+    "attention/one-pass", "attention/three-pass", "attention/three-pass-deferred", "attention/two-pass", "attention/split",
+    "attention/one-pass-causal", "attention/sliding-window", "attention/grouped-query",
+];
+
+static CASCADES: LazyLock<Vec<Arc<Cascade>>> = LazyLock::new(|| {
+    let own = OWN.iter().map(|(name, inputs, output, einsums)| {
+        let text = format!(
+            r##"(name: "test/{name}", source: "assumed", description: "for tests", inputs: [{inputs}], outputs: ["{output}"],
+                {} einsums: r#"{einsums}"#)"##,
+            match *name {
+                "convolution" => r#"parameters: { "W": "P + R - 1" },"#,
+                "strided" => r#"parameters: { "W": "2 * (P - 1) + R" },"#,
+                "heads" => r#"parameters: { "G": "ceil(H / 2)" },"#,
+                "gram" => r#"parameters: { "J": "= I" },"#,
+                _ => "",
+            }
+        );
+        Arc::new(Cascade::parse(&Source::new(format!("{name}.ron"), text)).unwrap_or_else(|e| panic!("{name}: {e:?}")))
+    });
+    let library = LIBRARY.iter().map(|name| {
+        let (source, _) = cascades().find(name, None).unwrap();
+        Arc::new(Cascade::parse(&source).unwrap())
+    });
+    own.chain(library).collect()
+});
+
+static CHIPS: LazyLock<Vec<Arc<Accelerator>>> =
+    LazyLock::new(|| vec![chip(2, false), chip(3, false), chip(2, true), chip(3, true)]);
+
+/// A rank cut into parts, outermost first: name and step of each.
+struct Cut {
+    rank: RankId,
+    parts: Vec<String>,
+}
+
+struct Maker<'a, 'd> {
+    draws: &'a mut Draws<'d>,
+    cascade: &'a Cascade,
+    memories: Vec<String>,
+    cuts: Vec<Cut>,
+}
+
+/// A random case of one of the cascades.
+pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
+    let cascade = Arc::clone(&CASCADES[draws.below(CASCADES.len())]);
+    let accelerator = Arc::clone(&CHIPS[draws.below(CHIPS.len())]);
+    let mut sizes = BTreeMap::new();
+    for rank in &cascade.ranks {
+        let follows = cascade.parameters.get(&rank.name).is_some();
+        let part = cascade.partitions.iter().any(|p| cascade.rank(p.parts[0]).name == rank.name);
+        if rank.name == "M0" {
+            sizes.insert(rank.name.clone(), 1 + draws.below(3) as u64);
+        } else if !follows && !part {
+            let small = cascade.einsums.len() > 3 && !matches!(rank.name.as_str(), "M" | "P");
+            let most = if small { 2 } else if cascade.einsums.len() > 3 { 6 } else { 5 };
+            sizes.insert(rank.name.clone(), 1 + draws.below(most) as u64);
+        }
+    }
+    for name in ["WIDTH", "DILATION"] {
+        if cascade.parameters.contains_key(name) {
+            sizes.insert(name.into(), 1 + draws.below(2) as u64);
+        }
+    }
+    let all = cascade.sizes(&sizes).ok()?;
+    let memories = accelerator.memories.iter().map(|m| m.name.clone()).collect();
+    let mut maker = Maker { draws, cascade: &cascade, memories, cuts: Vec::new() };
+    let mut part_sizes = String::new();
+    let mut splits = String::new();
+    for (i, rank) in cascade.ranks.iter().enumerate() {
+        if cascade.partitions.iter().any(|p| p.whole == RankId(i)) {
+            continue;
+        }
+        let size = all.get(&rank.name)?;
+        let mut parts = vec![rank.name.clone()];
+        let digit = cascade.partitions.iter().any(|p| p.parts.contains(&RankId(i)));
+        let count = if size < 2 || digit { 1 } else { 1 + maker.draws.below(3) };
+        if count > 1 {
+            let letter = rank.name.to_lowercase();
+            parts = (0..count).rev().map(|n| format!("{}x{n}", letter.to_uppercase())).collect();
+            let mut rest = size;
+            for part in parts[1..].iter().rev() {
+                // Never more than is left, so that every part is really cut.
+                let own = 1 + maker.draws.below(rest.min(3) as usize) as u64;
+                rest = rest.div_ceil(own);
+                let _ = write!(part_sizes, "{part:?}: {own}, ");
+            }
+            let _ = write!(splits, "{:?}: {parts:?}, ", rank.name);
+        }
+        maker.cuts.push(Cut { rank: RankId(i), parts: parts.iter().map(|p| p.to_lowercase()).collect() });
+    }
+    let blocks = maker.blocks();
+    let text = format!(
+        "(name: \"case\", source: \"assumed\", workload: {:?}, sizes: {{ {part_sizes} }}, splits: {{ {splits} }}, blocks: [{blocks}])",
+        cascade.name
+    );
+    let spec = MappingSpec::parse(&Source::new("case.ron", text.clone()), None).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+    Some(Case { cascade, accelerator, spec: Arc::new(spec), sizes, text })
+}
+
+/// Loops that a nest's Einsums share, and where the innermost result of each is complete.
+struct Shared {
+    block: Vec<String>,
+    nest: Vec<String>,
+    exit: Option<String>,
+}
+
+impl Maker<'_, '_> {
+    fn ranks(&self, einsum: &Einsum) -> Vec<RankId> {
+        self.cascade.batch.iter().chain(&einsum.ranks).copied().collect()
+    }
+
+    fn blocks(&mut self) -> String {
+        let einsums: Vec<&Einsum> = self.cascade.einsums.iter().filter(|e| !e.view).collect();
+        let iterative = self.cascade.tensors.iter().any(|t| t.iterative.is_some());
+        let mut groups: Vec<Vec<&Einsum>> = vec![einsums];
+        if !iterative && self.draws.one_in(3) && groups[0].len() > 1 {
+            let at = 1 + self.draws.below(groups[0].len() - 1);
+            let rest = groups[0].split_off(at);
+            groups.push(rest);
+        }
+        let mut out = String::new();
+        for (i, group) in groups.iter().enumerate() {
+            let _ = write!(out, "{}, ", self.block(i, group, iterative));
+        }
+        out
+    }
+
+    /// Parts of ranks that can be walked by all of these Einsums together: in each rank some outer ones.
+    fn shared_loops(&mut self, einsums: &[&Einsum]) -> Vec<String> {
+        let mut chosen: Vec<Vec<String>> = Vec::new();
+        for c in 0..self.cuts.len() {
+            let rank = self.cuts[c].rank;
+            let single = einsums.len() == 1;
+            let free = einsums.iter().all(|e| !e.reduced.contains(&rank));
+            let walked = einsums.iter().any(|e| self.ranks(e).contains(&rank));
+            let finer = self.cascade.partitions.iter().find(|p| p.parts[1..].contains(&rank));
+            if !walked || !(free || single) || (finer.is_some() && !single) {
+                continue;
+            }
+            let count = self.draws.below(self.cuts[c].parts.len() + 1);
+            chosen.push(self.cuts[c].parts[..count].to_vec());
+        }
+        self.interleaved(chosen)
+    }
+
+    /// One random order that keeps each list's own.
+    fn interleaved(&mut self, mut lists: Vec<Vec<String>>) -> Vec<String> {
+        let mut out = Vec::new();
+        lists.retain(|l| !l.is_empty());
+        while !lists.is_empty() {
+            let at = self.draws.below(lists.len());
+            out.push(lists[at].remove(0));
+            lists.retain(|l| !l.is_empty());
+        }
+        // Parts that the cascade itself cut: coarse before fine.
+        for p in &self.cascade.partitions {
+            let names: Vec<&String> = p.parts.iter().map(|r| &self.cascade.rank(*r).variable).collect();
+            let at: Vec<usize> = (0..out.len()).filter(|i| names.contains(&&out[*i])).collect();
+            let mut sorted: Vec<String> = at.iter().map(|i| out[*i].clone()).collect();
+            sorted.sort_by_key(|n| names.iter().position(|x| *x == n));
+            for (i, name) in at.into_iter().zip(sorted) {
+                out[i] = name;
+            }
+        }
+        out
+    }
+
+    fn block(&mut self, index: usize, einsums: &[&Einsum], iterative: bool) -> String {
+        let mut block = self.shared_loops(einsums);
+        let mut exit = None;
+        // All but the last Einsums run along the iterative rank; the last reads the final values at its exit.
+        let looping = if iterative {
+            let m1 = self.cascade.partitions.first().map(|p| self.cascade.rank(p.parts[0]).variable.clone());
+            let m1 = m1.unwrap_or_default();
+            block.retain(|l| *l != m1);
+            if self.draws.one_in(8) {
+                None
+            } else {
+                let at = self.draws.below(block.len() + 1);
+                block.insert(at, m1.clone());
+                exit = Some(m1.clone());
+                Some(at)
+            }
+        } else {
+            None
+        };
+        let mut nests: Vec<Vec<&Einsum>> = vec![einsums.to_vec()];
+        if !iterative && einsums.len() > 1 && self.draws.one_in(2) {
+            let at = 1 + self.draws.below(einsums.len() - 1);
+            let rest = nests[0].split_off(at);
+            nests.push(rest);
+        }
+        let mut nest_texts = String::new();
+        let mut phase_texts = Vec::new();
+        let block_keeps = self.keeps(einsums, &block, looping, None);
+        let several = nests.len() > 1;
+        for nest in &nests {
+            let mut loops = self.shared_loops(nest);
+            loops.retain(|l| !block.contains(l));
+            // A part inside must not be coarser than one outside; parts of one rank are consecutive.
+            loops.retain(|l| self.coarser(l).iter().all(|c| block.contains(c)) || nest.len() < 99);
+            loops = self.legal_inside(&block, loops);
+            if exit.is_some() || !several {
+                let moved = if exit.is_none() { self.draws.below(block.len() + 1) } else { block.len() };
+                let _ = moved;
+                loops.clear();
+            }
+            let shared = Shared { block: block.clone(), nest: loops, exit: exit.clone() };
+            let keeps = if several { self.nest_keeps(nest, &shared) } else { String::new() };
+            let mut bindings = String::new();
+            for einsum in nest {
+                let text = self.binding(einsum, &shared, &block_keeps.1);
+                let name = &self.cascade.tensor(einsum.output).name;
+                phase_texts.push(name.clone());
+                let _ = write!(bindings, "{name:?}: {text}, ");
+            }
+            let _ = write!(nest_texts, "(loops: {:?}, keep: {{ {keeps} }}, einsums: {{ {bindings} }}), ", shared.nest);
+        }
+        let phases = if self.draws.one_in(3) {
+            let at = 1 + self.draws.below(phase_texts.len());
+            let drain = self.draws.below(3);
+            let (a, b) = phase_texts.split_at(at.min(phase_texts.len()));
+            let second = if b.is_empty() { String::new() } else { format!("(name: \"b\", einsums: {b:?}, drain: {drain})") };
+            format!("phases: [(name: \"a\", einsums: {a:?}), {second}],")
+        } else {
+            String::new()
+        };
+        let skip = self.cascade.einsums.iter().any(|e| !e.support.is_empty()) && self.draws.one_in(2);
+        format!(
+            "(name: \"b{index}\", loops: {block:?}, keep: {{ {} }}, nests: [{nest_texts}], {phases} skip_empty: {skip})",
+            block_keeps.0
+        )
+    }
+
+    fn coarser(&self, part: &str) -> Vec<String> {
+        self.cuts
+            .iter()
+            .find_map(|c| c.parts.iter().position(|p| p == part).map(|i| c.parts[..i].to_vec()))
+            .unwrap_or_default()
+    }
+
+    /// Of loops inside others, those whose coarser parts all stand outside or before them.
+    fn legal_inside(&self, around: &[String], loops: Vec<String>) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        for l in loops {
+            let coarser = self.coarser(&l);
+            if coarser.iter().all(|c| around.contains(c) || out.contains(c)) {
+                out.push(l);
+            }
+        }
+        out
+    }
+
+    fn place(&mut self, memory: &str, loops: &[String], depth: usize, partly: bool) -> String {
+        let below = if depth == 0 { String::new() } else { format!(", below: {:?}", loops[depth - 1]) };
+        let share = if partly && self.draws.one_in(4) {
+            let share = ["0.5", "0.25", "0.75", "0"][self.draws.below(4)];
+            let spills = ["around", "through"][self.draws.below(2)];
+            format!(", share: {share}, spills: {spills}")
+        } else {
+            String::new()
+        };
+        format!("(memory: {memory:?}{below}{share})")
+    }
+
+    /// What the whole block keeps; also by tensor the innermost memory.
+    fn keeps(
+        &mut self,
+        einsums: &[&Einsum],
+        loops: &[String],
+        looping: Option<usize>,
+        _nest: Option<usize>,
+    ) -> (String, BTreeMap<TensorId, String>) {
+        let mut out = String::new();
+        let mut innermost = BTreeMap::new();
+        for i in 0..self.cascade.tensors.len() {
+            let tensor = &self.cascade.tensors[i];
+            let made = einsums.iter().any(|e| e.output == TensorId(i));
+            let read = einsums.iter().any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
+            if tensor.kind == TensorKind::View || !(made || read) {
+                continue;
+            }
+            let name = tensor.name.clone();
+            let mut places = Vec::new();
+            let most = match looping {
+                // The running value has to outlast the iterations.
+                Some(at) if tensor.iterative.is_some() => at,
+                _ => loops.len(),
+            };
+            let inner = tensor.kind == TensorKind::Intermediate;
+            let wanted = if inner && tensor.iterative.is_some() { 1 } else { self.draws.below(self.memories.len()) };
+            let mut depth = 0;
+            for m in 1..self.memories.len() {
+                if places.len() >= wanted && !(inner && places.is_empty()) {
+                    break;
+                }
+                if self.memories.len() - m > wanted.max(1) - places.len().min(wanted) && self.draws.one_in(2) {
+                    continue;
+                }
+                depth += self.draws.below(most + 1 - depth);
+                let memory = self.memories[m].clone();
+                innermost.insert(TensorId(i), memory.clone());
+                let last = places.len() + 1 >= wanted;
+                places.push(self.place(&memory, loops, depth, last && tensor.iterative.is_none()));
+            }
+            if self.draws.one_in(5) {
+                let array = ["array2d", "array1d"][self.draws.below(2)];
+                let deep = depth + self.draws.below(loops.len() + 1 - depth);
+                places.push(self.place(array, loops, deep, false));
+            }
+            if !places.is_empty() {
+                let _ = write!(out, "{name:?}: [{}], ", places.join(", "));
+            }
+        }
+        (out, innermost)
+    }
+
+    fn nest_keeps(&mut self, einsums: &[&Einsum], shared: &Shared) -> String {
+        let loops: Vec<String> = shared.block.iter().chain(&shared.nest).cloned().collect();
+        let mut out = String::new();
+        for i in 0..self.cascade.tensors.len() {
+            let tensor = &self.cascade.tensors[i];
+            let read = einsums.iter().any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
+            // Inputs only: another tile of them inside the block's.
+            if tensor.kind == TensorKind::Input && read && self.draws.one_in(6) {
+                let name = tensor.name.clone();
+                let place = self.place("buffer", &loops, loops.len(), false);
+                let _ = write!(out, "{name:?}: [{place}], ");
+            }
+        }
+        out
+    }
+
+    fn viewed(&self, tensor: TensorId) -> TensorId {
+        let mut tensor = tensor;
+        while let Some(view) = self.cascade.tensor(tensor).producer.map(|p| self.cascade.einsum(p)).filter(|e| e.view) {
+            tensor = view.reads[0].tensor;
+        }
+        tensor
+    }
+
+    fn binding(&mut self, einsum: &Einsum, shared: &Shared, innermost: &BTreeMap<TensorId, String>) -> String {
+        let ranks = self.ranks(einsum);
+        let at_exit = shared.exit.as_ref().filter(|_| self.cascade.tensor(einsum.output).kind == TensorKind::Output);
+        let around: Vec<&String> = shared.block.iter().chain(&shared.nest).filter(|l| at_exit != Some(*l)).collect();
+        let mut rest: Vec<Vec<String>> = Vec::new();
+        for cut in self.cuts.iter().filter(|c| ranks.contains(&c.rank)) {
+            rest.push(cut.parts.iter().filter(|p| !around.contains(p)).cloned().collect());
+        }
+        rest.retain(|l| !l.is_empty());
+        let unit = self.draws.below(2);
+        let mut lanes = Vec::new();
+        for _ in 0..2 - unit {
+            if !rest.is_empty() && self.draws.one_in(2) {
+                let at = self.draws.below(rest.len());
+                let lane = rest[at].last().cloned().unwrap_or_default();
+                // A part of the cascade's own that is coarse stays in time while the fine one is walked.
+                let coarse = self.cascade.partitions.iter().any(|p| self.cascade.rank(p.parts[0]).variable == lane);
+                if !lanes.contains(&lane) && !coarse {
+                    rest[at].pop();
+                    lanes.push(lane);
+                }
+                rest.retain(|l| !l.is_empty());
+            }
+        }
+        let loops = self.interleaved(rest);
+        let mut out = format!("(unit: {:?}, loops: {loops:?}", ["array2d", "array1d"][unit]);
+        let mut dimensions = if unit == 1 { vec!["columns"] } else { vec!["rows", "columns"] };
+        for lane in &lanes {
+            let dimension = dimensions.remove(self.draws.below(dimensions.len()));
+            let _ = write!(out, ", {dimension}: {lane:?}");
+        }
+        if let Some(exit) = at_exit {
+            let _ = write!(out, ", at_exit_of: {exit:?}");
+        }
+        if let Some(memory) = innermost.get(&einsum.output).filter(|_| self.draws.one_in(8)) {
+            let _ = write!(out, ", partials: {memory:?}");
+        }
+        out.push(')');
+        out
+    }
+}
