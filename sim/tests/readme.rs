@@ -40,12 +40,13 @@ fn commands_are_found() {
 
 /// `in.npz`, for `eval`: Q, K and V of four queries and eight keys.
 fn tensors() -> Vec<u8> {
+    use npyz::WriterBuilder;
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, rows, columns) in [("Q", 2, 4), ("K", 2, 8), ("V", 3, 8)] {
         let mut array = Vec::new();
-        let options = npyz::WriteOptions::new().default_dtype().shape(&[rows, columns]);
-        let mut writer = npyz::WriterBuilder::writer(options, &mut array).begin_nd().unwrap();
+        let options = npyz::WriteOptions::<f64>::new().default_dtype().shape(&[rows, columns]);
+        let mut writer = options.writer(&mut array).begin_nd().unwrap();
         writer.extend((0..rows * columns).map(|i| i as f64 / 8.0)).unwrap();
         writer.finish().unwrap();
         zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
