@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
-use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_workloads::cascade::Cascade;
+use einflow_spec::{Problem, Problems, Source, Span, did_you_mean};
 
 use crate::{
     analytic,
@@ -75,6 +77,45 @@ pub struct Request {
     pub end_to_end: bool,
     /// The folder of the file that names the others.
     pub beside: Option<PathBuf>,
+    /// Where that file says so.
+    pub places: Places,
+}
+
+/// Where the fields of a [`Request`] stand in a file: what a message about one of them points to.
+///
+/// Two requests that differ only here compute the same, so they print the same (the `Debug` text is a cache's key).
+#[derive(Clone, Default)]
+pub struct Places(Vec<(&'static str, Source, Span)>);
+
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Places")
+    }
+}
+
+impl Places {
+    /// Says where a field stands; `run` is the whole of it.
+    pub fn set(&mut self, field: &'static str, source: &Source, span: Span) {
+        self.0.retain(|(known, _, _)| *known != field);
+        self.0.push((field, source.clone(), span));
+    }
+
+    /// Whether the place of a field is known.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.iter().any(|(known, _, _)| *known == field)
+    }
+
+    /// Gives problems without a place that of a field, or else of the whole request.
+    fn place(&self, problems: Problems, field: &str) -> Problems {
+        let at = |field: &str| self.0.iter().find(|(known, _, _)| *known == field);
+        let Some((_, source, span)) = at(field).or_else(|| at("run")) else { return problems };
+        let mut out = Problems::new();
+        for problem in problems.iter() {
+            let place = problem.place.clone().or_else(|| Some((source.clone(), *span)));
+            out.push(Problem { place, ..problem.clone() });
+        }
+        out
+    }
 }
 
 impl Request {
@@ -89,29 +130,51 @@ impl Request {
     fn bind_mapping(&self, catalog: &Catalog, mapping: &str) -> Result<MappedCascade, Problems> {
         let beside = self.beside.as_deref();
         let mut problems = Problems::new();
-        let spec = problems.absorb(catalog.mapping(mapping, beside));
-        let given = problems.absorb(self.given(catalog));
-        let accelerator = match &spec {
-            Some(spec) => problems.absorb(self.accelerator(catalog, spec)),
-            None => None,
+        let at = |field: &'static str| move |problems| self.places.place(problems, field);
+        let spec = problems.absorb(catalog.mapping(mapping, beside).map_err(at("mapping")));
+        let given = problems.absorb(self.given(catalog).map_err(at("model")));
+        let accelerator = match (&spec, &self.accelerator) {
+            (Some(spec), _) => problems.absorb(self.accelerator(catalog, spec).map_err(at("accelerator"))),
+            (None, Some(name)) => problems.absorb(catalog.accelerator(name, beside).map_err(at("accelerator"))),
+            (None, None) => None,
         };
         let cascade = match (&spec, &self.workload) {
             // The layers around attention bring their own cascades.
-            (Some(_), Some(name)) if mapping == self.mapping => problems.absorb(catalog.cascade(name, beside)),
+            (_, Some(name)) if mapping == self.mapping => {
+                problems.absorb(catalog.cascade(name, beside).map_err(at("workload")))
+            }
             (Some(spec), _) => problems.absorb(named_in(spec, catalog, &|c, n, b| c.cascade(n, b), &spec.workload)),
             (None, _) => None,
         };
         let (Some(spec), Some(given), Some(accelerator), Some(cascade)) = (spec, given, accelerator, cascade) else {
             return Err(problems);
         };
-        bind(&cascade, &accelerator, &spec, &given)
+        if mapping == self.mapping {
+            self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
+        }
+        bind(&cascade, &accelerator, &spec, &given).map_err(at("run"))
+    }
+
+    /// Refuses sizes that would change nothing: those that the cascade does not have, or the mapping sets itself.
+    fn check_sizes(&self, cascade: &Cascade, spec: &MappingSpec) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        // The layers around attention have ranks of their own.
+        let names = self.sizes.keys().map(String::as_str).filter(|name| !self.end_to_end || !["D", "S"].contains(name));
+        problems.absorb(cascade.check_size_names(names));
+        for (name, _) in spec.sizes.iter().filter(|(name, _)| self.sizes.contains_key(&name.text)) {
+            problems.push(
+                Problem::nowhere(format!("mapping {} sets {} itself", spec.name, name.text))
+                    .help("change it in a copy of the mapping"),
+            );
+        }
+        problems.into_result(Some(()))
     }
 
     fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
         let mut given = match (&self.model, self.length) {
             (Some(model), Some(length)) => catalog.model(model, self.beside.as_deref())?.sizes(length),
             (Some(_), None) => {
-                return Err(Problem::nowhere("a model needs a length").help("give one such as 64K").into());
+                return Err(Problem::nowhere("a model needs a length").help("give one such as 64K: --length on the command line, `length` or `lengths` in a run file").into());
             }
             (None, length) => {
                 let ranks = ["M", "P"].map(|r| length.map(|l| (r.to_string(), l)));
@@ -145,7 +208,7 @@ impl Request {
         }
         let mut changed = (*found).clone();
         for (path, value) in &self.overrides {
-            changed = changed.with_override(path, *value)?;
+            changed = changed.with_override(path, *value).map_err(|p| self.places.place(p.into(), "set"))?;
         }
         Ok(Arc::new(changed))
     }

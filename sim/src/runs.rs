@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use einflow_spec::{Fields, Kind, Library, Node, Origin, Problem, Problems, Source};
+use einflow_spec::{Fields, Kind, Library, Node, Origin, Problem, Problems, Source, Span};
 use include_dir::{Dir, include_dir};
 
 use crate::{
-    request::{Accounting, Engine, Request},
+    request::{Accounting, Engine, Places, Request},
     units::parse_length,
 };
 
@@ -62,8 +62,8 @@ impl RunFile {
         let engine = f.get("engine", |n| Engine::named(n.text()?).map_err(|p| placed(n, p))).unwrap_or_default();
         let accounting = f.get("accounting", accounting).unwrap_or_default();
         let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-        let models = f.get_all("models", |n| Ok(n.list()?.iter().map(text).collect::<Result<Vec<_>, _>>()?));
-        let lengths = f.get_all("lengths", |n| Ok(n.list()?.iter().map(length).collect::<Result<Vec<_>, _>>()?));
+        let models = f.get_all("models", |n| each(n, |n| Ok((text(n)?, n.span))));
+        let lengths = f.get_all("lengths", |n| each(n, length));
         let runs = f.need_all("runs", |n| {
             let mut problems = Problems::new();
             let list: Vec<Request> = n.list()?.iter().filter_map(|n| problems.absorb(run(n))).collect();
@@ -73,14 +73,17 @@ impl RunFile {
             problems.into_result(Some(list))
         });
         let value = name.zip(runs).map(|(name, runs)| {
-            let models: Vec<Option<String>> = models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
+            let models: Vec<Option<(String, Span)>> = models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
             let lengths: Vec<Option<u64>> = lengths.map_or(vec![None], |l| l.into_iter().map(Some).collect());
             let mut requests = Vec::new();
             for model in &models {
                 for length in &lengths {
                     for run in &runs {
                         let mut request = run.clone();
-                        request.model = request.model.or_else(|| model.clone());
+                        if let (None, Some((model, span))) = (&request.model, model) {
+                            request.model = Some(model.clone());
+                            request.places.set("model", source, *span);
+                        }
                         request.length = request.length.or(*length);
                         request.engine = engine;
                         request.accounting = accounting;
@@ -98,6 +101,13 @@ impl RunFile {
 
 fn text(node: &Node) -> Result<String, Problem> {
     Ok(node.text()?.to_string())
+}
+
+/// Reads every element of a list, collecting every mistake.
+pub(crate) fn each<T>(node: &Node, read: impl Fn(&Node) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
+    let mut problems = Problems::new();
+    let items = node.list()?.iter().filter_map(|n| problems.absorb(read(n).map_err(Problems::from))).collect();
+    problems.into_result(Some(items))
 }
 
 fn placed(node: &Node, problem: Problem) -> Problem {
@@ -122,6 +132,26 @@ pub(crate) fn accounting(node: &Node) -> Result<Accounting, Problem> {
     }
 }
 
+fn size(node: &Node) -> Result<u64, Problem> {
+    match node.u64()? {
+        0 => Err(node.problem("a size of 0").help("sizes are at least 1")),
+        size => Ok(size),
+    }
+}
+
+/// The entries of a map; a key given twice is a mistake.
+fn entries<T>(node: &Node, read: &dyn Fn(&Node) -> Result<T, Problem>) -> Result<Vec<(String, T)>, Problems> {
+    let mut problems = Problems::new();
+    let mut out: Vec<(String, T)> = Vec::new();
+    for (key, span, value) in node.record()? {
+        if out.iter().any(|(known, _)| known == key) {
+            problems.push(Problem::at(&node.source, *span, format!("`{key}` is given twice")).help("keep one of them"));
+        }
+        out.extend(problems.absorb(read(value).map_err(Problems::from)).map(|value| (key.clone(), value)));
+    }
+    problems.into_result(Some(out))
+}
+
 /// One run: a mapping, and what else differs from the mapping's own choices.
 pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
     let mut f = Fields::new(node, "a run");
@@ -131,16 +161,17 @@ pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
     let model = f.get("model", text);
     let own_length = f.get("length", length);
     let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-    let sizes = f
-        .get_all("sizes", |n| {
-            Ok(n.record()?.iter().map(|(k, _, v)| Ok((k.clone(), v.u64()?))).collect::<Result<_, Problem>>()?)
-        })
-        .unwrap_or_default();
-    let overrides = f
-        .get_all("set", |n| {
-            Ok(n.record()?.iter().map(|(k, _, v)| Ok((k.clone(), v.f64()?))).collect::<Result<_, Problem>>()?)
-        })
-        .unwrap_or_default();
+    let sizes = f.get_all("sizes", |n| entries(n, &size)).unwrap_or_default().into_iter().collect();
+    let overrides = f.get_all("set", |n| entries(n, &Node::f64)).unwrap_or_default();
+    let mut places = Places::default();
+    places.set("run", &node.source, node.span);
+    for (key, _, value) in node.record().unwrap_or_default() {
+        for field in ["mapping", "workload", "accelerator", "model", "sizes", "set"] {
+            if key == field {
+                places.set(field, &value.source, value.span);
+            }
+        }
+    }
     let value = mapping.map(|mapping| Request {
         workload,
         model,
@@ -150,6 +181,7 @@ pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
         mapping,
         overrides,
         end_to_end,
+        places,
         ..Request::default()
     });
     f.finish(value)

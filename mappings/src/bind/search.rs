@@ -141,8 +141,8 @@ fn complete(
     mut sizes: BTreeMap<String, u64>,
     rules: &[Rule<'_>],
 ) -> Result<BTreeMap<String, u64>, Problems> {
-    for (name, rule) in rules {
-        settle(context, &[index], name, rule, &mut sizes, &|s, room| fits(context, index, s, room))?;
+    for position in 0..rules.len() {
+        settle(context, &[index], &rules[position..], &mut sizes, &|s, room| fits(context, index, s, room))?;
     }
     Ok(sizes)
 }

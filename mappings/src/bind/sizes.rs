@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::{Problem, Problems, expr::Expr};
 
 use super::{build::Context, capacity::occupancy_of, search};
 use crate::spec::{Choice, Name, Room, SizeRule};
@@ -43,7 +43,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
     for (name, _) in &shared {
         sizes.insert(name.text.clone(), 1);
     }
-    for (name, rule) in &shared {
+    for (position, (name, rule)) in shared.iter().enumerate() {
         if let SizeRule::Searched = rule {
             problems.push(
                 context
@@ -55,7 +55,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
             everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?))
         };
-        problems.absorb(settle(context, &everywhere, name, rule, &mut sizes, &fits));
+        problems.absorb(settle(context, &everywhere, &shared[position..], &mut sizes, &fits));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -115,20 +115,24 @@ fn known_names(context: &Context<'_>, problems: &mut Problems) {
 /// Whether sizes fit the room that a rule allows.
 pub(crate) type Fits<'a> = &'a dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>;
 
-/// Gives one size its value.
+/// Gives the first of `rules` its value. The sizes of all of them are in `sizes` at their least, but no expression
+/// may read them yet.
 pub(crate) fn settle(
     context: &Context<'_>,
     blocks: &[usize],
-    name: &Name,
-    rule: &SizeRule,
+    rules: &[Rule<'_>],
     sizes: &mut BTreeMap<String, u64>,
     fits: Fits<'_>,
 ) -> Result<(), Problems> {
+    let Some((name, rule)) = rules.first() else { return Ok(()) };
     let value = match rule {
         SizeRule::Expr(expr) => {
-            let others: BTreeMap<String, u64> =
-                sizes.iter().filter(|(k, _)| **k != name.text).map(|(k, v)| (k.clone(), *v)).collect();
-            context.scope(&others).size(expr)?
+            // What a search chose is known from the start.
+            let later = |size: &str| rules.iter().any(|(n, r)| n.text == size && !matches!(r, SizeRule::Searched));
+            refuse_later(context, name, expr, &later)?;
+            let earlier: BTreeMap<String, u64> =
+                sizes.iter().filter(|(k, _)| !later(k)).map(|(k, v)| (k.clone(), *v)).collect();
+            context.scope(&earlier).size(expr)?
         }
         SizeRule::Searched => return Ok(()),
         SizeRule::LargestDivisorThatFits(room) => {
@@ -142,6 +146,27 @@ pub(crate) fn settle(
     };
     sizes.insert(name.text.clone(), value);
     Ok(())
+}
+
+/// Refuses an expression that reads a size which is not found yet, such as its own.
+fn refuse_later(context: &Context<'_>, name: &Name, expr: &Expr, later: &dyn Fn(&str) -> bool) -> Result<(), Problems> {
+    let mut problems = Problems::new();
+    expr.walk(&mut |part| {
+        if let Expr::Name { name: read, span } = part
+            && later(read)
+        {
+            let message = if *read == name.text {
+                format!("the size of `{read}` is given by itself")
+            } else {
+                format!("the size of `{}` reads `{read}`, which is found after it", name.text)
+            };
+            problems.push(
+                Problem::at(&context.spec.source, *span, message)
+                    .help("sizes are found in the order of the file, and read those before them"),
+            );
+        }
+    });
+    problems.into_result(Some(()))
 }
 
 /// How many of the next finer part the rank holds that a part is to cut.

@@ -134,11 +134,20 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
             let options = [&arguments.model, &arguments.mapping, &arguments.accelerator, &arguments.workload];
             if options.iter().any(|o| o.is_some()) || arguments.length.is_some() {
                 return Err(Problem::nowhere("a run file and options that say what to run were both given")
-                    .help("give one of the two")
+                    .help("leave out --model, --length, --accelerator, --mapping and --workload, or leave out the file")
                     .into());
             }
             match (file.requests.pop(), file.requests.len()) {
-                (Some(request), 0) => request,
+                (Some(mut request), 0) => {
+                    // Options that do not say what to run hold for the file's run too.
+                    request.sizes.extend(sizes(&arguments.size)?);
+                    request.engine = Engine::named(&arguments.engine)?;
+                    request.end_to_end |= arguments.end_to_end;
+                    if arguments.accounting == args::Accounting::Published {
+                        request.accounting = arguments.accounting.into();
+                    }
+                    request
+                }
                 (_, more) => {
                     return Err(Problem::nowhere(format!("{} holds {} runs", file.name, more + 1))
                         .help(format!("see them side by side with `einflow compare {}`", arguments.run.as_deref().unwrap_or("")))

@@ -17,6 +17,11 @@ pub const OUT_OF_BOUNDS: u8 = 1;
 /// Exit code of bad input.
 pub const BAD_INPUT: u8 = 2;
 
+/// The text in which the command line shows problems, without colours: each with its place, the line there, and help.
+pub fn render_problems(problems: &einflow_spec::Problems) -> String {
+    error::text(problems, false)
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();

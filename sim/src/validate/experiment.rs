@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, expr::Expr};
+use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, Span, expr::Expr};
 
 use crate::{
     request::{Accounting, Request},
@@ -52,9 +52,9 @@ pub struct Table {
     /// Runs that add up to a row's result.
     pub runs: Vec<Request>,
     /// The column that names the model.
-    pub model: Option<String>,
+    pub model: Option<Name>,
     /// The column that gives the length.
-    pub length_column: Option<String>,
+    pub length_column: Option<Name>,
     /// The length of every row, where no column gives it.
     pub length: Option<u64>,
     /// Fields of the accelerator, each an expression over the row's columns and the model's sizes.
@@ -76,13 +76,22 @@ pub struct Grow {
     pub from: Expr,
 }
 
+/// A name in an experiment file, and its place.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// As written.
+    pub text: String,
+    /// Where.
+    pub span: Span,
+}
+
 /// One compared column.
 #[derive(Clone, Debug)]
 pub struct Column {
     /// The reference's column.
-    pub column: String,
+    pub column: Name,
     /// The path of the value in the run's JSON report.
-    pub value: String,
+    pub value: Name,
     /// How close it must be.
     pub bound: Bound,
     /// Largest relative error, by length: up to the first field tokens, the second holds.
@@ -119,7 +128,7 @@ pub struct Ratio {
     /// Its name.
     pub name: String,
     /// The path of the value in the runs' JSON reports.
-    pub value: String,
+    pub value: Name,
     /// Runs whose values add up above the line.
     pub over: Vec<Request>,
     /// Runs whose values add up below it.
@@ -174,6 +183,10 @@ fn text(node: &Node) -> Result<String, Problem> {
     Ok(node.text()?.to_string())
 }
 
+fn name(node: &Node) -> Result<Name, Problem> {
+    Ok(Name { text: node.text()?.to_string(), span: node.span })
+}
+
 fn expression(node: &Node) -> Result<Expr, Problem> {
     match &node.kind {
         NodeKind::Number(text) => Ok(Expr::Number { text: text.clone(), span: node.span }),
@@ -198,8 +211,8 @@ fn requests(node: &Node, beside: Option<&PathBuf>) -> Result<Vec<Request>, Probl
 fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
     let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
     let runs = f.need_all("runs", |n| requests(n, beside));
-    let model = f.get("model_column", text);
-    let length_column = f.get("length_column", text);
+    let model = f.get("model_column", name);
+    let length_column = f.get("length_column", name);
     let length = f.get("length", runs::length);
     let set = f
         .get_all("set", |n| {
@@ -226,7 +239,7 @@ fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
             all(n, |n| {
                 let mut f = Fields::new(n, "further rows");
                 let model = f.need("model", text);
-                let lengths = f.need_all("lengths", |n| Ok(n.list()?.iter().map(runs::length).collect::<Result<Vec<_>, _>>()?));
+                let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
                 let value = model.zip(lengths);
                 f.finish(value)
             })
@@ -254,8 +267,8 @@ fn tolerance(node: &Node) -> Result<f64, Problem> {
 
 fn column(node: &Node) -> Result<Column, Problems> {
     let mut f = Fields::new(node, "a column");
-    let column = f.need("column", text);
-    let value = f.need("value", text);
+    let column = f.need("column", name);
+    let value = f.need("value", name);
     let how = f.get("bound", bound).unwrap_or(Bound::Within);
     let tolerances = f.need_all("tolerance", |n| match &n.kind {
         NodeKind::List(_) => all(n, |n| {
@@ -279,14 +292,14 @@ fn column(node: &Node) -> Result<Column, Problems> {
 }
 
 fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
-    let models = f.need_all("models", |n| Ok(n.list()?.iter().map(text).collect::<Result<Vec<_>, _>>()?));
-    let lengths = f.need_all("lengths", |n| Ok(n.list()?.iter().map(runs::length).collect::<Result<Vec<_>, _>>()?));
+    let models = f.need_all("models", |n| runs::each(n, text));
+    let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
     let accounting = f.get("accounting", runs::accounting).unwrap_or_default();
     let ratios = f.need_all("ratios", |n| {
         all(n, |n| {
             let mut f = Fields::new(n, "a ratio");
-            let name = f.need("name", text);
-            let value = f.need("value", text);
+            let own_name = f.need("name", text);
+            let value = f.need("value", name);
             let over = f.need_all("over", |n| requests(n, beside));
             let under = f.need_all("under", |n| requests(n, beside));
             let expected = f.need("expected", Node::f64);
@@ -295,7 +308,7 @@ fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
             f.need("reason", text);
             let value = (|| {
                 Some(Ratio {
-                    name: name?,
+                    name: own_name?,
                     value: value?,
                     over: over?,
                     under: under?,

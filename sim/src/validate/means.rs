@@ -17,7 +17,7 @@ pub(super) fn run(experiment: &Experiment, means: &Means, catalog: &Catalog) -> 
     let mut columns = Vec::new();
     for ratio in &means.ratios {
         let values: Vec<Result<f64, Problems>> =
-            points.par_iter().map(|(model, length)| value(means, ratio, model, *length, catalog)).collect();
+            points.par_iter().map(|(model, length)| value(experiment, means, ratio, model, *length, catalog)).collect();
         let values = values.into_iter().collect::<Result<Vec<f64>, Problems>>()?;
         let found = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let row = RowResult {
@@ -31,7 +31,14 @@ pub(super) fn run(experiment: &Experiment, means: &Means, catalog: &Catalog) -> 
     Ok(ExperimentResult { name: experiment.name.clone(), columns, unreferenced: 0 })
 }
 
-fn value(means: &Means, ratio: &Ratio, model: &str, length: u64, catalog: &Catalog) -> Result<f64, Problems> {
+fn value(
+    experiment: &Experiment,
+    means: &Means,
+    ratio: &Ratio,
+    model: &str,
+    length: u64,
+    catalog: &Catalog,
+) -> Result<f64, Problems> {
     let total = |runs: &[Request]| -> Result<f64, Problems> {
         let mut sum = 0.0;
         for run in runs {
@@ -42,7 +49,7 @@ fn value(means: &Means, ratio: &Ratio, model: &str, length: u64, catalog: &Catal
                 ..run.clone()
             };
             let report = catalog.report(format!("{request:?}"), || request.run(catalog))?;
-            sum += number_at(&report.to_json(), &ratio.value)?;
+            sum += number_at(&report.to_json(), experiment, &ratio.value)?;
         }
         Ok(sum)
     };

@@ -33,6 +33,14 @@ pub fn experiments() -> &'static Library {
     &LIBRARY
 }
 
+/// Checks the form of an experiment file.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse_experiment(source: &Source) -> Result<(), Problems> {
+    Experiment::parse(source, None).map(|_| ())
+}
+
 /// Reads a file that an experiment names: beside the experiment, or embedded.
 fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
     let given = PathBuf::from(name);

@@ -191,25 +191,30 @@ impl Outcome {
 
     /// Every row as CSV.
     pub fn to_csv(&self) -> String {
-        let mut out = String::from("experiment,column,row,expected,found,error,tolerance,passed\n");
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
+        let header = ["experiment", "column", "row", "expected", "found", "error", "tolerance", "passed"];
+        let mut rows = vec![header.map(String::from)];
         for experiment in &self.experiments {
             for column in &experiment.columns {
-                for row in &column.rows {
-                    let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
-                    out.push_str(&format!(
-                        "{},{},{},{},{},{},{},{}\n",
-                        experiment.name,
-                        column.column,
-                        row.row,
+                rows.extend(column.rows.iter().map(|row| {
+                    [
+                        experiment.name.clone(),
+                        column.column.clone(),
+                        row.row.clone(),
                         number(row.expected),
-                        row.found,
+                        row.found.to_string(),
                         number(row.error()),
-                        row.tolerance,
-                        row.passes(column.bound),
-                    ));
-                }
+                        row.tolerance.to_string(),
+                        row.passes(column.bound).to_string(),
+                    ]
+                }));
             }
         }
-        out
+        for row in rows {
+            // Writing to memory cannot fail.
+            let _ = writer.write_record(&row);
+        }
+        writer.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
     }
 }

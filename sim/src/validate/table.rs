@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems, Source, did_you_mean};
+use einflow_spec::{Problem, Problems, Source, Span, did_you_mean};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{
     data,
-    experiment::{Column, Experiment, Table},
+    experiment::{Column, Experiment, Name, Table},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
 use crate::{
@@ -22,7 +22,7 @@ struct Row {
     label: String,
     model: Option<String>,
     length: u64,
-    cells: BTreeMap<String, String>,
+    cells: BTreeMap<String, Cell>,
 }
 
 /// Runs every row of the reference and compares.
@@ -33,7 +33,7 @@ pub(super) fn run(experiment: &Experiment, table: &Table, catalog: &Catalog) -> 
     };
     let name = table.reference.text()?;
     let source = data(name, experiment.beside.as_deref()).map_err(at)?;
-    let mut rows = read(&source, table)?;
+    let mut rows = read(experiment, &source, table)?;
     let referenced = rows.len();
     for (model, lengths) in &table.also {
         for length in lengths {
@@ -59,14 +59,22 @@ pub(super) fn run(experiment: &Experiment, table: &Table, catalog: &Catalog) -> 
     for column in &table.columns {
         let mut compared = Vec::new();
         for (index, (row, report)) in rows.iter().zip(&found).enumerate() {
-            let found = number_at(report, &column.value)
-                .map_err(|p| Problem { place: Some((experiment.source.clone(), table.reference.span)), ..p })?;
-            let expected = (index < referenced).then(|| cell(&source, row, &column.column)).transpose()?;
+            let found = problems.absorb(number_at(report, experiment, &column.value).map_err(Problems::from));
+            let expected = (index < referenced).then(|| cell(experiment, &source, row, &column.column)).transpose();
+            let expected = problems.absorb(expected.map_err(Problems::from));
+            let Some((found, expected)) = found.zip(expected) else {
+                // The next row would say the same of a name.
+                break;
+            };
             compared.push(RowResult { row: row.label.clone(), expected, found, tolerance: tolerance(column, row.length) });
         }
-        columns.push(ColumnResult { column: column.column.clone(), bound: column.bound, rows: compared });
+        columns.push(ColumnResult { column: column.column.text.clone(), bound: column.bound, rows: compared });
     }
-    Ok(ExperimentResult { name: experiment.name.clone(), columns, unreferenced: rows.len() - referenced })
+    problems.into_result(Some(ExperimentResult {
+        name: experiment.name.clone(),
+        columns,
+        unreferenced: rows.len() - referenced,
+    }))
 }
 
 fn tolerance(column: &Column, length: u64) -> f64 {
@@ -75,53 +83,83 @@ fn tolerance(column: &Column, length: u64) -> f64 {
 }
 
 /// A number in a report, by its path.
-pub(super) fn number_at(report: &Value, path: &str) -> Result<f64, Problem> {
+pub(super) fn number_at(report: &Value, experiment: &Experiment, path: &Name) -> Result<f64, Problem> {
+    let problem = |message: String| Problem::at(&experiment.source, path.span, message);
     let mut at = report;
-    for step in path.split('.') {
+    for step in path.text.split('.') {
         at = at.get(step).ok_or_else(|| {
             let known: Vec<&str> = at.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
-            Problem::nowhere(format!("a report has no value `{path}`: `{step}` is not there"))
+            problem(format!("a report has no value `{}`: `{step}` is not there", path.text))
                 .help(did_you_mean(step, known.iter().copied()))
         })?;
     }
-    at.as_f64().ok_or_else(|| Problem::nowhere(format!("`{path}` of a report is no number")))
-}
-
-fn cell(source: &Source, row: &Row, column: &str) -> Result<f64, Problem> {
-    let text = row.cells.get(column).ok_or_else(|| {
-        Problem::nowhere(format!("{}: there is no column `{column}`", source.name()))
-            .help(did_you_mean(column, row.cells.keys().map(String::as_str)))
-    })?;
-    text.trim().parse().map_err(|_| {
-        Problem::nowhere(format!("{}: row {}, column `{column}`: {text:?} is no number", source.name(), row.label))
+    at.as_f64().ok_or_else(|| {
+        let known: Vec<&str> = at.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
+        let help = if known.is_empty() { String::new() } else { format!("add one of .{}", known.join(", .")) };
+        problem(format!("`{}` of a report is no number", path.text)).help(help)
     })
 }
 
-fn read(source: &Source, table: &Table) -> Result<Vec<Row>, Problems> {
+/// A cell of the reference and its place there.
+struct Cell {
+    text: String,
+    span: Span,
+}
+
+fn cell(experiment: &Experiment, source: &Source, row: &Row, column: &Name) -> Result<f64, Problem> {
+    let cell = row.cells.get(&column.text).ok_or_else(|| {
+        Problem::at(&experiment.source, column.span, format!("{} has no column `{}`", source.name(), column.text))
+            .help(did_you_mean(&column.text, row.cells.keys().map(String::as_str)))
+    })?;
+    let number = cell.text.trim().parse().ok().filter(|value: &f64| value.is_finite());
+    number.ok_or_else(|| {
+        let message = format!("column `{}` of {}: {:?} is no number", column.text, row.label, cell.text);
+        Problem::at(source, cell.span, message).help("the experiment compares this column: give it a finite number")
+    })
+}
+
+fn read(experiment: &Experiment, source: &Source, table: &Table) -> Result<Vec<Row>, Problems> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source.text().as_bytes());
-    let bad = |e: csv::Error| Problem::nowhere(format!("{}: {e}", source.name()));
+    let bad = |e: csv::Error| {
+        let at = e.position().map_or(0, |p| p.byte() as usize);
+        Problem::at(source, Span::new(at, at), format!("not valid CSV: {e}"))
+    };
     let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(|h| h.trim().to_string()).collect();
+    let mut problems = Problems::new();
+    for column in table.model.iter().chain(&table.length_column).filter(|c| !header.contains(&c.text)) {
+        problems.push(
+            Problem::at(&experiment.source, column.span, format!("{} has no column `{}`", source.name(), column.text))
+                .help(did_you_mean(&column.text, header.iter().map(String::as_str))),
+        );
+    }
     let mut rows = Vec::new();
-    for (index, record) in reader.records().enumerate() {
+    for record in reader.records() {
         let record = record.map_err(bad)?;
-        let cells: BTreeMap<String, String> =
-            header.iter().cloned().zip(record.iter().map(str::to_string)).collect();
-        let get = |column: &str| {
-            cells.get(column).cloned().ok_or_else(|| {
-                Problem::nowhere(format!("{}: there is no column `{column}`", source.name()))
-                    .help(did_you_mean(column, header.iter().map(String::as_str)))
-            })
+        let mut start = record.position().map_or(0, |p| p.byte() as usize);
+        let line = source.text().get(start..).and_then(|t| t.lines().next()).unwrap_or_default();
+        let whole = Span::new(start, start + line.len());
+        let mut cells = BTreeMap::new();
+        for (name, text) in header.iter().zip(record.iter()) {
+            // Between quotes, cells and text differ in length.
+            let span = if line.contains('"') { whole } else { Span::new(start, start + text.len()) };
+            start += text.len() + 1;
+            cells.insert(name.clone(), Cell { text: text.to_string(), span });
+        }
+        let get = |column: &Name| {
+            let missing = || Problem::at(source, whole, format!("this row has no cell under `{}`", column.text));
+            header.contains(&column.text).then(|| cells.get(&column.text).ok_or_else(missing))
         };
-        let model = table.model.as_deref().map(get).transpose()?.map(|m| m.trim().to_lowercase());
-        let length = match (&table.length_column, table.length) {
-            (Some(column), _) => {
-                let text = get(column)?;
-                parse_length(&text).map_err(|m| {
-                    Problem::nowhere(format!("{}: row {}, column `{column}`: {m}", source.name(), index + 1))
-                })?
+        let mut needed = |column: &Option<Name>| {
+            let found = column.as_ref().and_then(get)?;
+            problems.absorb(found.map_err(Problems::from)).map(|c| (c.text.trim().to_string(), c.span))
+        };
+        let model = needed(&table.model).map(|(text, _)| text.to_lowercase());
+        let length = match needed(&table.length_column) {
+            Some((text, span)) => {
+                let length = parse_length(&text).map_err(|m| Problems::from(Problem::at(source, span, m)));
+                problems.absorb(length).unwrap_or(1)
             }
-            (None, Some(length)) => length,
-            (None, None) => 1,
+            None => table.length.unwrap_or(1),
         };
         let mut label = format!("{} {}", model.as_deref().unwrap_or("-"), length_text(length));
         for (_, expr) in &table.set {
@@ -129,12 +167,12 @@ fn read(source: &Source, table: &Table) -> Result<Vec<Row>, Problems> {
                 && let Some(value) = cells.get(name)
                 && !label.contains(&format!(" {name}="))
             {
-                label.push_str(&format!(" {name}={value}"));
+                label.push_str(&format!(" {name}={}", value.text));
             }
         }
         rows.push(Row { label, model, length, cells });
     }
-    Ok(rows)
+    problems.into_result(Some(rows))
 }
 
 /// Runs one row: the sum of its runs, with the accelerator's fields set, and grown where the experiment says so.
@@ -144,7 +182,7 @@ fn run_row(experiment: &Experiment, table: &Table, row: &Row, catalog: &Catalog)
         None => BTreeMap::new(),
     };
     let lookup = |name: &str| {
-        let cell = row.cells.get(name).and_then(|c| c.trim().parse::<i128>().ok());
+        let cell = row.cells.get(name).and_then(|c| c.text.trim().parse::<i128>().ok());
         cell.or_else(|| sizes.get(name).map(|v| i128::from(*v)))
     };
     let known = || row.cells.keys().map(String::as_str).chain(sizes.keys().map(String::as_str)).collect();

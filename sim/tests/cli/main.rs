@@ -1,0 +1,11 @@
+//! The binary as its users meet it: what it prints, where, and with which exit code.
+
+#![allow(clippy::unwrap_used)]
+
+mod behaviour;
+mod errors;
+mod json;
+mod numbers;
+mod pages;
+mod sources;
+mod support;

@@ -1,0 +1,58 @@
+//! Every number of every library file says where it comes from.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use einflow::{runs::runs, validate::experiments};
+use einflow_arch::accelerators;
+use einflow_mappings::mappings;
+use einflow_spec::{Library, Node, Source, check_sources};
+use einflow_workloads::{cascades, models::models};
+
+fn problems(source: &Source) -> String {
+    check_sources(&Node::parse(source).unwrap()).to_string()
+}
+
+#[test]
+fn embedded_files() {
+    let libraries: [&Library; 6] = [cascades(), models(), accelerators(), mappings(), runs(), experiments()];
+    for library in libraries {
+        assert!(library.names().count() > 0);
+        for name in library.names() {
+            assert_eq!(problems(&library.get(name).unwrap()), "", "{name}");
+        }
+    }
+}
+
+fn ron_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            ron_files(&path, found);
+        } else if name.ends_with(".ron") {
+            found.push(path);
+        }
+    }
+}
+
+/// The same for the repository's files, should a room hold one that is not embedded; and all names are their files'.
+#[test]
+fn files_of_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for room in ["workloads", "arch", "mappings", "sim", "validation"] {
+        ron_files(&root.join(room), &mut files);
+    }
+    assert!(files.len() > 40, "{}", files.len());
+    for path in files {
+        let source = Source::new(path.display().to_string(), fs::read_to_string(&path).unwrap());
+        assert_eq!(problems(&source), "");
+        let node = Node::parse(&source).unwrap();
+        let name = node.record().unwrap().iter().find(|(k, _, _)| k == "name").unwrap().2.text().unwrap().to_string();
+        let stem = path.with_extension("").display().to_string();
+        assert!(stem.ends_with(&name), "{} calls itself {name}", path.display());
+    }
+}
