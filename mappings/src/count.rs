@@ -201,7 +201,16 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
     let mut out = Traffic::new(memories, tensors);
     for transfer in &block.transfers {
         let words = moved_within(&block.space, &transfer.loops, transfer.tile_depth, &transfer.projection)?;
-        let returned = words.words.saturating_sub(words.distinct);
+        let distinct = match transfer.steps {
+            0 => words.distinct,
+            steps => {
+                // A word's partial results are one word: all but the first come back.
+                let mut own = transfer.projection.clone();
+                own.dims.truncate(own.dims.len().saturating_sub(steps));
+                moved_within(&block.space, &transfer.loops, transfer.tile_depth, &own)?.distinct
+            }
+        };
+        let returned = words.words.saturating_sub(distinct);
         let tensor = transfer.tensor.0;
         let mut add = || -> Option<()> {
             let kept = Count::share(words.words, transfer.share)?;

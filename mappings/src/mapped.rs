@@ -181,6 +181,8 @@ pub struct Transfer {
     pub tile_depth: usize,
     /// Which word each point touches.
     pub projection: Projection,
+    /// Dims at the end of `projection` that tell steps apart, not words: partial results move at every step.
+    pub steps: usize,
     /// The outer side (for a fill or drain), and the share of it that moves.
     pub outer: Option<Place>,
     /// The inner side, and how accesses divide between it and the next memory outward: the

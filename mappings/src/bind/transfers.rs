@@ -181,6 +181,7 @@ impl Finder<'_> {
                 loops: self.around(nest, depth),
                 tile_depth: depth,
                 projection,
+                steps: 0,
                 outer: None,
                 inner,
                 share,
@@ -191,7 +192,7 @@ impl Finder<'_> {
         }
         let loops = einsum.loops.iter().map(|l| l.cut).collect();
         let tile_depth = einsum.loops.len() - einsum.own_loops;
-        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, tile_depth, projection, outer: None, inner, share, spill, through });
+        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, tile_depth, projection, steps: 0, outer: None, inner, share, spill, through });
     }
 
     /// Loading of the tiles that stand between a tensor's home and where it is read.
@@ -290,6 +291,7 @@ impl Finder<'_> {
         };
         let registers = self.keeps(nest, tensor).find(|(k, _)| k.place == Place::Registers(einsum.unit)).map(|(k, _)| k.depth);
         let mut projection = own;
+        let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => (self.around(nest, depth), depth),
             None => (einsum.loops.iter().map(|l| l.cut).collect(), einsum.loops.len() - einsum.own_loops),
@@ -305,12 +307,14 @@ impl Finder<'_> {
                 .collect();
             projection.dims.extend(steps);
         }
+        let steps = projection.dims.len() - words;
         self.out.push(Transfer {
             tensor,
             kind: TransferKind::Update,
             loops,
             tile_depth,
             projection,
+            steps,
             outer: None,
             inner: Place::Memory(levels[last].memory),
             share: levels[last].share,
@@ -325,6 +329,7 @@ impl Finder<'_> {
                 loops: self.around(nest, level.depth),
                 tile_depth: level.depth,
                 projection: own_projection(context.cascade, context.ranks, tensor),
+                steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),
                 share: level.share,
