@@ -211,6 +211,7 @@ impl Finder<'_> {
                 loops: self.around(nest, level.depth),
                 tile_depth: level.depth,
                 projection: own_projection(self.context.cascade, self.context.ranks, tensor),
+                steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: place,
                 share: level.share,
