@@ -95,8 +95,7 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
     {
         return Some(Recognised::Is(Condition::SameBlock { a: x.rank, unit_a: x.unit, b: y.rank, unit_b: y.unit }));
     }
-    let (a, b) = pair(&difference)?;
-    // x_a - x_b + k `op` 0.
+    // The sum without its constant k, `op` -k.
     let k = difference.constant;
     let (low, high) = match op {
         BinaryOp::Less => (None, Some(k.checked_neg()?.checked_sub(1)?)),
@@ -106,7 +105,11 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         BinaryOp::Equal => (Some(k.checked_neg()?), Some(k.checked_neg()?)),
         _ => return None,
     };
-    Some(Recognised::Is(Condition::Band { a, b, low, high }))
+    if let Some((a, b)) = pair(&difference) {
+        return Some(Recognised::Is(Condition::Band { a, b, low, high }));
+    }
+    let terms = difference.terms.iter().map(|(term, factor)| Some((i64::try_from(*factor).ok()?, *term)));
+    Some(Recognised::Is(Condition::Affine { terms: terms.collect::<Option<_>>()?, low, high, residue: None }))
 }
 
 /// The ranks of a difference of two plain coordinates.
@@ -220,6 +223,17 @@ pub(crate) fn of_points(context: &Context<'_>, einsum: &Einsum, points: &mut Spa
                     test(&scaled)
                 });
                 Condition::General { ranks, test }
+            }
+            // Its digits, counted in the coarse ones of the space.
+            Condition::Affine { mut terms, low, high, residue } => {
+                for (_, term) in &mut terms {
+                    term.unit = (term.unit / finest[term.rank].unwrap_or(1).max(1)).max(1);
+                }
+                Condition::Affine { terms, low, high, residue }
+            }
+            Condition::SameBlock { a, unit_a, b, unit_b } => {
+                let scaled = |rank: usize, unit: u64| (unit / finest[rank].unwrap_or(1).max(1)).max(1);
+                Condition::SameBlock { a, unit_a: scaled(a, unit_a), b, unit_b: scaled(b, unit_b) }
             }
             other => other,
         };
