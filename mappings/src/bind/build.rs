@@ -401,7 +401,8 @@ impl Context<'_> {
             steps.extend(rows.iter().chain(columns.iter()).map(|(l, _)| (l, true)).filter(|(l, _)| l.cut.rank == base));
             steps.retain(|(l, is_lane)| l.count > 1 || *is_lane);
             for pair in steps.windows(2) {
-                if pair[1].0.cut.step >= pair[0].0.cut.step {
+                // A part of one coordinate (an array of one row) cuts nothing and may stand anywhere.
+                if pair[1].0.cut.step >= pair[0].0.cut.step && pair[1].0.count > 1 && pair[0].0.count > 1 {
                     let (inner, outer) = (&pair[1].0.name, &pair[0].0.name);
                     let message = if inner == outer {
                         format!("{}: `{inner}` is walked twice", name.text)
