@@ -429,7 +429,13 @@ pub(crate) fn linear(cascade: &Cascade, ranks: &Ranks, expr: &Expr) -> Result<Li
             };
             value.ok_or_else(|| overflow(*span))
         }
-        _ => Err(unmapped(expr.span())),
+        // A function of sizes alone, such as ceil(H / G).
+        _ => {
+            let constant = expr
+                .whole(&cascade.source, &|name| ranks.sizes.get(name).map(i128::from), &Vec::new)
+                .map_err(|_| unmapped(expr.span()))?;
+            Ok(Linear { terms: Vec::new(), constant })
+        }
     }
 }
 
