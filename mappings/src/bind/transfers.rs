@@ -104,15 +104,17 @@ impl Finder<'_> {
             }
         }
         let reads = context.cascade.einsum(einsum.einsum).reads.clone();
-        let mut done: Vec<(TensorId, Projection)> = Vec::new();
+        let mut done: Vec<(TensorId, Projection, &Read)> = Vec::new();
         for read in &reads {
             match read_projection(context.cascade, context.ranks, read.tensor, &read.indices) {
                 Ok((tensor, projection)) => {
-                    // The same words read twice in one expression arrive once.
-                    if done.iter().any(|(t, p)| *t == tensor && *p == projection) {
+                    // The same words read twice in one expression arrive once; projections leave constants out, so
+                    // RM[m1] and RM[m1+1] look alike and are not.
+                    let same = |r: &Read| r.tensor != read.tensor || r.indices == read.indices;
+                    if done.iter().any(|(t, p, r)| *t == tensor && *p == projection && same(r)) {
                         continue;
                     }
-                    done.push((tensor, projection.clone()));
+                    done.push((tensor, projection.clone(), read));
                     self.read(nest, einsum, binding, read, tensor, projection, name);
                 }
                 Err(problem) => self.problems.push(problem),
