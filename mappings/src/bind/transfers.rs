@@ -80,8 +80,10 @@ impl Finder<'_> {
         Some(Place::Memory(outer))
     }
 
-    fn around(&self, nest: usize, depth: usize) -> Vec<Loop> {
-        self.block.loops.iter().chain(&self.block.nests[nest].loops).take(depth).map(|l| l.cut).collect()
+    /// The outer loops in which an Einsum's tiles change; not the one at whose exit it runs.
+    fn around(&self, nest: usize, depth: usize, einsum: &BoundEinsum) -> Vec<Loop> {
+        let shared = self.block.loops.iter().chain(&self.block.nests[nest].loops).take(depth);
+        shared.filter(|l| einsum.at_exit_of.as_ref() != Some(&l.name)).map(|l| l.cut).collect()
     }
 
     fn producer(&self, tensor: TensorId) -> Option<(usize, &BoundEinsum)> {
@@ -164,7 +166,7 @@ impl Finder<'_> {
         if levels.is_empty() {
             return self.forwarded(nest, einsum, tensor, None, name);
         }
-        self.fills(nest, tensor, &levels);
+        self.fills(nest, einsum, tensor, &levels);
         let last = levels.len() - 1;
         let inner = Place::Memory(levels[last].memory);
         let spill = self.spill(&levels, last);
@@ -177,11 +179,12 @@ impl Finder<'_> {
                 return;
             }
             self.filled.push((tensor, place, scope));
+            let loops = self.around(nest, depth, einsum);
             self.out.push(Transfer {
                 tensor,
                 kind: TransferKind::Operand,
-                loops: self.around(nest, depth),
-                tile_depth: depth,
+                tile_depth: loops.len(),
+                loops,
                 projection,
                 steps: 0,
                 outer: None,
@@ -198,7 +201,7 @@ impl Finder<'_> {
     }
 
     /// Loading of the tiles that stand between a tensor's home and where it is read.
-    fn fills(&mut self, nest: usize, tensor: TensorId, levels: &[Level]) {
+    fn fills(&mut self, nest: usize, einsum: &BoundEinsum, tensor: TensorId, levels: &[Level]) {
         for at in 1..levels.len() {
             let level = &levels[at];
             let made_inside = self.producer(tensor).is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
@@ -207,11 +210,12 @@ impl Finder<'_> {
                 continue;
             }
             self.filled.push((tensor, place, level.nest));
+            let loops = self.around(nest, level.depth, einsum);
             self.out.push(Transfer {
                 tensor,
                 kind: TransferKind::Fill,
-                loops: self.around(nest, level.depth),
-                tile_depth: level.depth,
+                tile_depth: loops.len(),
+                loops,
                 projection: own_projection(self.context.cascade, self.context.ranks, tensor),
                 steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
@@ -296,7 +300,11 @@ impl Finder<'_> {
         let mut projection = own;
         let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
-            Some(depth) => (self.around(nest, depth), depth),
+            Some(depth) => {
+                let loops = self.around(nest, depth, einsum);
+                let depth = loops.len();
+                (loops, depth)
+            }
             None => (einsum.loops.iter().map(|l| l.cut).collect(), einsum.loops.len() - einsum.own_loops),
         };
         if partials {
@@ -326,11 +334,12 @@ impl Finder<'_> {
         });
         for at in (1..levels.len()).rev() {
             let level = &levels[at];
+            let loops = self.around(nest, level.depth, einsum);
             self.out.push(Transfer {
                 tensor,
                 kind: TransferKind::Drain,
-                loops: self.around(nest, level.depth),
-                tile_depth: level.depth,
+                tile_depth: loops.len(),
+                loops,
                 projection: own_projection(context.cascade, context.ranks, tensor),
                 steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
