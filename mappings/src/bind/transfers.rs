@@ -173,7 +173,9 @@ impl Finder<'_> {
         let (share, through) = (levels[last].share, levels[last].through);
         if let Some((depth, scope)) = registers {
             // The array's own registers hold a tile: it is loaded once for all its readers there, unless it is made there.
-            let made_here = self.producer(tensor).is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
+            // What the block keeps there outlasts the nest that made it.
+            let made_here =
+                self.producer(tensor).is_some_and(|(n, p)| (scope.is_none() || n == nest) && p.unit == einsum.unit);
             let place = Place::Registers(einsum.unit);
             if (made_here && read.time != ReadTime::Previous) || self.filled.contains(&(tensor, place, scope)) {
                 return;
