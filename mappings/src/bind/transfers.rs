@@ -182,6 +182,11 @@ impl Finder<'_> {
             }
             self.filled.push((tensor, place, scope));
             let loops = self.around(nest, depth, einsum);
+            let mut projection = projection;
+            // A running value that is made here and whose tile does not change is still here at the next coordinate.
+            if let Some(iterative) = context.cascade.tensor(tensor).iterative.filter(|_| made_here) {
+                projection.dims.remove(context.cascade.batch.len() + iterative);
+            }
             self.out.push(Transfer {
                 tensor,
                 kind: TransferKind::Operand,
