@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use einflow_arch::Accelerator;
 use einflow_spec::{Problem, Problems, did_you_mean};
-use einflow_workloads::cascade::{Cascade, EinsumId, ReadTime, TensorId, TensorKind};
+use einflow_workloads::cascade::{Cascade, Einsum, EinsumId, ReadTime, TensorId, TensorKind};
 
 use super::{
     operators::operators_of,
-    ranks::{Parts, Ranks, Scope, own_projection, viewed},
+    ranks::{Parts, Ranks, Scope, own_projection, seen_projection, viewed},
 };
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Nest, Phase, Pipeline, Place},
-    nest::{Space, Term, footprint},
+    nest::{Projection, Space, Term, footprint},
     spec::{BindingSpec, BlockSpec, KeepSpec, MappingSpec, Name, Row},
 };
 
@@ -260,7 +260,7 @@ impl Context<'_> {
                     problems.absorb(in_place_of.map_err(Problems::from)),
                 );
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else { continue };
-                let words = self.tile_words(tensor, space, &loops[..depth]);
+                let words = self.tile_words(index, tensor, space, &loops[..depth]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p.drains_at.as_ref().and_then(|n| loops.iter().position(|l| l.name == n.text));
@@ -303,9 +303,29 @@ impl Context<'_> {
         offsets.len()
     }
 
+    /// Which words of a tensor the iterations of a block use: as its Einsums read it, where it comes from outside and they
+    /// agree. The error: they read it in different ways.
+    pub fn tile_projection(&self, index: usize, tensor: TensorId) -> Result<Projection, Projection> {
+        let own = own_projection(self.cascade, self.ranks, tensor);
+        let name = &self.cascade.tensor(tensor).name;
+        if self.block_of(name) == Some(index) {
+            return Ok(own);
+        }
+        let here = |e: &&Einsum| !e.view && self.block_of(&self.cascade.tensor(e.output).name) == Some(index);
+        match seen_projection(self.cascade, self.ranks, &mut self.cascade.einsums.iter().filter(here), tensor) {
+            Ok(projection) => Ok(projection),
+            Err(true) => Err(own),
+            Err(false) => Ok(own),
+        }
+    }
+
     /// Words of the largest tile of a tensor below some loops. An iterative rank occupies one
     /// coordinate: the running value is updated in place.
-    fn tile_words(&self, tensor: TensorId, space: &Space, loops: &[NamedLoop]) -> u128 {
+    fn tile_words(&self, index: usize, tensor: TensorId, space: &Space, loops: &[NamedLoop]) -> u128 {
+        let made_here = self.block_of(&self.cascade.tensor(tensor).name) == Some(index);
+        if !made_here && !loops.is_empty() && let Ok(projection) = self.tile_projection(index, tensor) {
+            return footprint(space, &extents(space, loops), &projection);
+        }
         let mut projection = own_projection(self.cascade, self.ranks, tensor);
         let t = self.cascade.tensor(tensor);
         let in_place = !self.cascade.einsums.iter().any(|e| {
@@ -314,12 +334,7 @@ impl Context<'_> {
         if let Some(iterative) = t.iterative.filter(|_| in_place) {
             projection.dims.remove(self.cascade.batch.len() + iterative);
         }
-        let mut extents = space.sizes.clone();
-        for l in loops {
-            let extent = &mut extents[l.cut.rank];
-            *extent = (*extent).min(l.cut.step);
-        }
-        footprint(space, &extents, &projection)
+        footprint(space, &extents(space, loops), &projection)
     }
 
     fn einsum(
@@ -550,6 +565,16 @@ impl Context<'_> {
         }
         problems.into_result(Some(phases))
     }
+}
+
+/// Coordinates of each base rank that are left below some loops.
+fn extents(space: &Space, loops: &[NamedLoop]) -> Vec<u64> {
+    let mut extents = space.sizes.clone();
+    for l in loops {
+        let extent = &mut extents[l.cut.rank];
+        *extent = (*extent).min(l.cut.step);
+    }
+    extents
 }
 
 /// Whether a term's value changes from one iteration of a loop to the next.

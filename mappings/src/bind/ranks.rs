@@ -247,6 +247,28 @@ pub(crate) fn read_projection(
     Ok((base, Projection { dims }))
 }
 
+/// What some Einsums together see of a tensor, one projection where all their reads agree (a convolution's
+/// I[p + r], grouped heads' K[m, h / G]); the error is whether they differ or there is none.
+pub(crate) fn seen_projection(
+    cascade: &Cascade,
+    ranks: &Ranks,
+    einsums: &mut dyn Iterator<Item = &einflow_workloads::cascade::Einsum>,
+    tensor: TensorId,
+) -> Result<Projection, bool> {
+    let mut found: Option<Projection> = None;
+    for read in einsums.flat_map(|e| &e.reads) {
+        let Ok((read, projection)) = read_projection(cascade, ranks, read.tensor, &read.indices) else { continue };
+        if read != tensor {
+            continue;
+        }
+        if found.as_ref().is_some_and(|f| *f != projection) {
+            return Err(true);
+        }
+        found = Some(projection);
+    }
+    found.ok_or(false)
+}
+
 /// The tensor that a view stands for in the end; others stand for themselves.
 pub(crate) fn viewed(cascade: &Cascade, tensor: TensorId) -> TensorId {
     let mut tensor = tensor;

@@ -218,12 +218,32 @@ impl Finder<'_> {
             }
             self.filled.push((tensor, place, level.nest));
             let loops = self.around(nest, level.depth, einsum);
+            let projection = match self.context.tile_projection(self.index, tensor) {
+                Ok(projection) => projection,
+                Err(own) => {
+                    if level.depth > 0 {
+                        let at = self.context.spec.blocks[self.index].keep.iter().chain(
+                            self.context.spec.blocks[self.index].nests.iter().flat_map(|n| &n.keep),
+                        );
+                        let name = &self.context.cascade.tensor(tensor).name;
+                        let at = at.into_iter().find(|k| self.context.tensor(&k.tensor) == Ok(tensor)).map(|k| &k.tensor);
+                        if let Some(at) = at {
+                            self.problems.push(
+                                self.context
+                                    .at(at, format!("{name} is read with different indices, which no tile of it below a loop serves"))
+                                    .help(format!("leave `below` out, so that all of {name} is kept, or map its readers in separate blocks")),
+                            );
+                        }
+                    }
+                    own
+                }
+            };
             self.out.push(Transfer {
                 tensor,
                 kind: TransferKind::Fill,
                 tile_depth: loops.len(),
                 loops,
-                projection: own_projection(self.context.cascade, self.context.ranks, tensor),
+                projection,
                 steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: place,
