@@ -211,6 +211,9 @@ impl Finder<'_> {
     fn fills(&mut self, nest: usize, einsum: &BoundEinsum, tensor: TensorId, levels: &[Level]) {
         for at in 1..levels.len() {
             let level = &levels[at];
+            if levels[at - 1].share != (1, 1) {
+                self.partly_kept_outside(tensor);
+            }
             let made_inside = self.producer(tensor).is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
             let place = Place::Memory(level.memory);
             if made_inside || self.filled.contains(&(tensor, place, level.nest)) {
@@ -251,6 +254,20 @@ impl Finder<'_> {
                 spill: None,
                 through: level.through,
             });
+        }
+    }
+
+    fn partly_kept_outside(&mut self, tensor: TensorId) {
+        let spec = &self.context.spec.blocks[self.index];
+        let keeps = spec.keep.iter().chain(spec.nests.iter().flat_map(|n| &n.keep));
+        let at = keeps.into_iter().find(|k| self.context.tensor(&k.tensor) == Ok(tensor)).map(|k| &k.tensor);
+        let name = &self.context.cascade.tensor(tensor).name;
+        if let Some(at) = at {
+            self.problems.push(
+                self.context
+                    .at(at, format!("{name} is kept in part, and a tile of it further inside would be loaded from there"))
+                    .help("give the share to the innermost memory only"),
+            );
         }
     }
 
@@ -361,6 +378,9 @@ impl Finder<'_> {
         });
         for at in (1..levels.len()).rev() {
             let level = &levels[at];
+            if levels[at - 1].share != (1, 1) {
+                self.partly_kept_outside(tensor);
+            }
             let loops = self.around(nest, level.depth, einsum);
             self.out.push(Transfer {
                 tensor,
