@@ -238,7 +238,8 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
                     let outer = transfer.outer?;
                     out.write(outer, tensor, kept)?;
                     out.read(outer, tensor, back)?;
-                    out.write(transfer.inner, tensor, back)?;
+                    let inward = if transfer.through { Count::whole(returned) } else { back };
+                    out.write(transfer.inner, tensor, inward)?;
                     if counting == Counting::Physical {
                         out.read(transfer.inner, tensor, inner)?;
                     }
