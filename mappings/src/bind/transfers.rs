@@ -353,13 +353,7 @@ impl Finder<'_> {
         };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
-            let touched = |l: &&NamedLoop| projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
-            let steps: Vec<Dim> = einsum
-                .loops
-                .iter()
-                .filter(|l| l.count > 1 && !touched(l))
-                .map(|l| Dim { terms: vec![Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 }] })
-                .collect();
+            let steps = steps(&einsum.loops, &projection);
             projection.dims.extend(steps);
         }
         let steps = projection.dims.len() - words;
@@ -411,4 +405,16 @@ impl Finder<'_> {
                 })
         })
     }
+}
+
+/// Iterations of loops that do not touch a tensor, as coordinates of their own: each a digit of its rank.
+fn steps(loops: &[NamedLoop], projection: &Projection) -> Vec<Dim> {
+    let touched = |l: &NamedLoop| projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
+    let mut dims = Vec::new();
+    for (i, l) in loops.iter().enumerate().filter(|(_, l)| l.count > 1 && !touched(l)) {
+        let outer = loops[..i].iter().rev().find(|o| o.cut.rank == l.cut.rank && o.count > 1);
+        let modulus = outer.map(|o| o.cut.step / l.cut.step.max(1));
+        dims.push(Dim { terms: vec![Term { rank: l.cut.rank, unit: l.cut.step, modulus, coefficient: 1 }] });
+    }
+    dims
 }
