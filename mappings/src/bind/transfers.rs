@@ -185,7 +185,12 @@ impl Finder<'_> {
             let mut projection = projection;
             // A running value that is made here and whose tile does not change is still here at the next coordinate.
             if let Some(iterative) = context.cascade.tensor(tensor).iterative.filter(|_| made_here) {
-                projection.dims.remove(context.cascade.batch.len() + iterative);
+                // Loops around the iterative rank that do not touch the tensor start it again.
+                let shared: Vec<NamedLoop> =
+                    self.block.loops.iter().chain(&self.block.nests[nest].loops).take(depth).cloned().collect();
+                let running = projection.dims.remove(context.cascade.batch.len() + iterative);
+                let at = shared.iter().position(|l| running.terms.iter().any(|t| touches(t, l))).unwrap_or(0);
+                projection.dims.extend(steps(&shared[..at], &projection));
             }
             self.out.push(Transfer {
                 tensor,
