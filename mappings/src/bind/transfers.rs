@@ -346,6 +346,14 @@ impl Finder<'_> {
             return;
         };
         let registers = self.keeps(nest, tensor).find(|(k, _)| k.place == Place::Registers(einsum.unit)).map(|(k, _)| k.depth);
+        if let (true, Some(n), Some(_)) = (partials, &binding.partials, registers) {
+            let own_name = &context.cascade.tensor(tensor).name;
+            return self.problems.push(
+                context
+                    .at(n, format!("partial results of {own_name} are to live in `{}`, and registers keep it", n.text))
+                    .help("leave `partials` out, or do not keep it in the array's registers"),
+            );
+        }
         let mut projection = own;
         let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
