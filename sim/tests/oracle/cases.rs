@@ -337,6 +337,7 @@ impl Maker<'_, '_> {
             }
             let name = tensor.name.clone();
             let mut places = Vec::new();
+            let mut registers = None;
             let most = match looping {
                 // The running value has to outlast the iterations.
                 Some(at) if tensor.iterative.is_some() => at,
@@ -365,7 +366,11 @@ impl Maker<'_, '_> {
             if self.draws.one_in(if name == "RM" { 2 } else { 5 }) && (!running || name == "RM") {
                 let array = ["array2d", "array1d"][if running { 0 } else { self.draws.below(2) }];
                 let deep = if self.cascade.name == "test/gram" { 0 } else { depth + self.draws.below(loops.len() + 1 - depth) };
+                registers = Some(array);
                 places.push(self.place(array, loops, deep, false));
+            }
+            if registers.is_some() && made {
+                innermost.remove(&TensorId(i));
             }
             if !places.is_empty() {
                 let _ = write!(out, "{name:?}: [{}], ", places.join(", "));
@@ -434,6 +439,7 @@ impl Maker<'_, '_> {
             let _ = write!(out, ", at_exit_of: {exit:?}");
         }
         if let Some(memory) = innermost.get(&einsum.output).filter(|_| self.draws.one_in(8)) {
+            // Registers and partial results in a memory exclude each other.
             let _ = write!(out, ", partials: {memory:?}");
         }
         out.push(')');

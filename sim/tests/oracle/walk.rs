@@ -124,7 +124,10 @@ pub struct Walk<'a> {
     out: Walked,
 }
 
+/// Stands for the iteration of a loop that has ended.
 const WHOLE: u64 = u64::MAX;
+/// No iteration: the block is over.
+const END: u64 = u64::MAX - 1;
 
 impl<'a> Walk<'a> {
     pub fn block(mapped: &'a MappedCascade, index: usize) -> Walked {
@@ -411,7 +414,13 @@ impl<'a> Walk<'a> {
             let around = &at[..keep.depth];
             let words = self.works[work].operands[operand].touch.words(&self.area(nest, around));
             let key = Key::Held { tensor: tensor.0, place: keep.place, nest: scope };
-            let made_here = self.works.iter().any(|w| w.output == tensor && w.at.0 == nest && w.einsum.unit == unit);
+            // What the block keeps there outlasts the nest that made it.
+            let made_here = self
+                .works
+                .iter()
+                .any(|w| w.output == tensor && (scope.is_none() || w.at.0 == nest) && w.einsum.unit == unit);
+            // A tile that is made here is not loaded ahead.
+            let words = if made_here { self.works[work].operands[operand].touch.words(area) } else { words };
             let fetched = self.tiles.entry(key).or_default().fetch(around, &words);
             // What the array makes is there when it is read.
             if made_here && time != ReadTime::Previous { 0 } else { fetched }
@@ -435,21 +444,25 @@ impl<'a> Walk<'a> {
                 let around = &at[..keep.depth];
                 let words = self.works[work].written.words(&self.area(nest, around));
                 let key = Key::Held { tensor: tensor.0, place: keep.place, nest: scope };
-                self.tiles.entry(key).or_default().fetch(around, &words);
+                let made = self.works[work].written.words(area);
+                self.tiles.entry(key).or_default().fetch(around, &made);
                 (around, words)
             }
             None => (now, self.works[work].written.words(area)),
         };
-        let turned = self.tiles.entry(Key::Results { einsum }).or_default();
-        let new_tile = turned.at.as_deref() != Some(tile_at);
-        let (leave, back) = turned.replace(tile_at, &words);
-        if self.works[work].binding.partials.is_some() {
-            // Every step sends its results; only what left the array comes back.
-            let sent = if new_tile { words.len() as u128 } else { 0 };
-            self.access(tensor, &levels, innermost, back, sent);
+        let results = self.tiles.entry(Key::Results { einsum }).or_default();
+        let (sent, back) = if self.works[work].binding.partials.is_some() {
+            // Nothing stays in the array: every step takes its partial results out of the memory and puts them back.
+            if results.turn(tile_at) {
+                let known = words.iter().filter(|w| !results.left.insert(**w)).count();
+                (words.len() as u128, known as u128)
+            } else {
+                (0, 0)
+            }
         } else {
-            self.access(tensor, &levels, innermost, back, leave);
-        }
+            results.replace(tile_at, &words)
+        };
+        self.access(tensor, &levels, innermost, back, sent);
         for l in 1..levels.len() {
             let around = &at[..levels[l].depth];
             let words = self.works[work].written.words(&self.area(nest, around));
@@ -479,12 +492,12 @@ impl<'a> Walk<'a> {
             if let Some(innermost) = levels.len().checked_sub(1)
                 && self.works[work].binding.partials.is_none()
             {
-                let (leave, _) = self.tiles.entry(Key::Results { einsum }).or_default().replace(&[WHOLE], &[]);
+                let (leave, _) = self.tiles.entry(Key::Results { einsum }).or_default().replace(&[END], &[]);
                 self.access(tensor, &levels, innermost, 0, leave);
             }
             for l in 1..levels.len() {
                 let (leave, _) =
-                    self.tiles.entry(Key::Drained { einsum, level: l }).or_default().replace(&[WHOLE], &[]);
+                    self.tiles.entry(Key::Drained { einsum, level: l }).or_default().replace(&[END], &[]);
                 self.drain(tensor, &levels, l, leave, 0);
             }
         }
