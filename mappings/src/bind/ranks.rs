@@ -91,6 +91,8 @@ pub(crate) struct Part {
     pub base: usize,
     pub step: u64,
     pub count: u64,
+    /// Coordinates of the base rank.
+    pub whole: u64,
 }
 
 impl Parts {
@@ -115,6 +117,7 @@ impl Parts {
                         base: digit.base,
                         step: digit.unit,
                         count: digit.size,
+                        whole: ranks.base[digit.base].size,
                     });
                 }
                 continue;
@@ -140,6 +143,7 @@ impl Parts {
                     base: digit.base,
                     step,
                     count,
+                    whole: ranks.base[digit.base].size,
                 });
             }
         }
@@ -159,7 +163,9 @@ impl Parts {
             };
             Problem::at(source, name.span, format!("there is no rank part `{}`", name.text)).help(help)
         })?;
-        Ok(NamedLoop { name: part.name.clone(), cut: Loop { rank: part.base, step: part.step }, count: part.count })
+        // A part of one coordinate cuts nothing, also where it stands outside the coarser parts.
+        let step = if part.count > 1 { part.step } else { part.step.max(part.whole) };
+        Ok(NamedLoop { name: part.name.clone(), cut: Loop { rank: part.base, step }, count: part.count })
     }
 }
 
