@@ -45,14 +45,14 @@ pub fn run(report: &Report) -> String {
     let seconds = report.seconds();
     let (_, _, dram) = report.dram_bytes();
     out.push_str(&format!("time      {} ({} cycles), bound by {}\n", si(seconds, "s"), report.cycles(), report.bottleneck()));
-    out.push_str(&format!(
-        "bounds    compute {} (the run takes {:.2}x), {} traffic {} (it moves {:.2}x)\n",
+    out.push_str(&wrapped(&format!(
+        "bounds    compute {} (the run takes {:.2}x), {} traffic {} (it moves {:.2}x)",
         si(report.lower_bound.compute_seconds, "s"),
         seconds / report.lower_bound.compute_seconds,
         report.outermost,
         si(report.lower_bound.dram_bytes as f64, "B"),
         dram as f64 / report.lower_bound.dram_bytes as f64,
-    ));
+    )));
     out.push_str(&format!(
         "energy    {}; area {:.1} mm^2\n",
         si(report.energy_pj() * 1e-12, "J"),

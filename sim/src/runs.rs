@@ -7,7 +7,7 @@ use include_dir::{Dir, include_dir};
 
 use crate::{
     request::{Accounting, Engine, Places, Request},
-    units::parse_length,
+    units::{LENGTHS, parse_length},
 };
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs");
@@ -120,7 +120,7 @@ pub(crate) fn length(node: &Node) -> Result<u64, Problem> {
         Kind::Number(text) => text.as_str(),
         _ => node.text()?,
     };
-    parse_length(text).map_err(|message| node.problem(message))
+    parse_length(text).map_err(|message| node.problem(message).help(LENGTHS))
 }
 
 /// An accounting by name.

@@ -48,22 +48,24 @@ pub fn length(value: u64) -> String {
     }
 }
 
+/// What [`parse_length`] accepts.
+pub const LENGTHS: &str = "a length is a whole number from 1 to 16777216 (2^24), or one such as 64K or 1M";
+
 /// Reads a sequence length: `1K` is 1024, `1M` is 1048576, or any whole number from 1 to 2^24.
 ///
 /// # Errors
-/// What was found and what would do.
+/// What was found; [`LENGTHS`] says what would do.
 pub fn parse_length(text: &str) -> Result<u64, String> {
-    let accepted = "a length is a whole number from 1 to 16777216 (2^24), or one such as 64K or 1M";
     let (digits, factor) = match text.trim().char_indices().last() {
         Some((i, 'K' | 'k')) => (&text.trim()[..i], 1 << 10),
         Some((i, 'M' | 'm')) => (&text.trim()[..i], 1 << 20),
         _ => (text.trim(), 1u64),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a length; {accepted}"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a length"))?;
     match number.checked_mul(factor) {
-        Some(0) => Err(format!("a length of 0 has nothing to attend to; {accepted}")),
+        Some(0) => Err("a length of 0 has nothing to attend to".to_string()),
         Some(length) if length <= 1 << 24 => Ok(length),
-        _ => Err(format!("a length of {text} is above 2^24; {accepted}")),
+        _ => Err(format!("a length of {text} is above 2^24")),
     }
 }
 

@@ -178,15 +178,6 @@ impl Context<'_> {
         let pipeline = match &spec.pipeline {
             None => None,
             Some(p) => {
-                for (name, _) in &p.offsets {
-                    if !nests.iter().any(|n| n.einsums.iter().any(|e| e.name == name.text)) {
-                        let known = nests.iter().flat_map(|n| n.einsums.iter().map(|e| e.name.as_str())).collect::<Vec<_>>();
-                        problems.push(
-                            self.at(name, format!("the block has no Einsum `{}`", name.text))
-                                .help(did_you_mean(&name.text, known.iter().copied())),
-                        );
-                    }
-                }
                 let drains_at = match &p.drains_at {
                     None => None,
                     Some(name) => {
@@ -518,7 +509,6 @@ impl Context<'_> {
     fn phases(&self, spec: &BlockSpec, nests: &[Nest], sizes: &BTreeMap<String, u64>) -> Result<Vec<Phase>, Problems> {
         let mut problems = Problems::new();
         let mut phases = Vec::new();
-        let mut seen: Vec<(usize, usize)> = Vec::new();
         for phase in &spec.phases {
             let drain = phase.drain.as_ref().map_or(Ok(0), |expr| {
                 let value = self.scope(sizes).whole(expr)?;
@@ -532,36 +522,9 @@ impl Context<'_> {
                 let found = nests.iter().enumerate().find_map(|(n, nest)| {
                     nest.einsums.iter().position(|e| e.name == name.text).map(|e| (n, e))
                 });
-                match found {
-                    Some(at) if seen.contains(&at) => {
-                        problems.push(self.at(name, format!("{} is in two phases", name.text)));
-                    }
-                    Some(at) => {
-                        seen.push(at);
-                        einsums.push(at);
-                    }
-                    None => {
-                        let known: Vec<&str> = nests.iter().flat_map(|n| n.einsums.iter().map(|e| e.name.as_str())).collect();
-                        problems.push(
-                            self.at(name, format!("the block has no Einsum `{}`", name.text))
-                                .help(did_you_mean(&name.text, known.iter().copied())),
-                        );
-                    }
-                }
+                einsums.extend(found);
             }
             phases.push(Phase { name: phase.name.clone(), einsums, drain });
-        }
-        if !phases.is_empty() {
-            for (n, nest) in nests.iter().enumerate() {
-                for (e, einsum) in nest.einsums.iter().enumerate() {
-                    if !seen.contains(&(n, e)) {
-                        problems.push(
-                            Problem::at(&self.spec.source, spec.span, format!("{} stands in no phase of block {:?}", einsum.name, spec.name))
-                                .help("name it in the phase in which it runs, or leave all phases out"),
-                        );
-                    }
-                }
-            }
         }
         problems.into_result(Some(phases))
     }

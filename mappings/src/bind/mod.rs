@@ -4,6 +4,7 @@
 mod build;
 mod capacity;
 mod conditions;
+mod names;
 mod operators;
 mod order;
 mod ranks;
@@ -70,7 +71,7 @@ pub fn bind(
     let sizes = cascade.sizes(&given)?;
     let ranks = Ranks::new(cascade, sizes)?;
     let context = Context { cascade, accelerator, spec, given: &given, ranks: &ranks, row: row.as_ref() };
-    order::check_coverage(&context)?;
+    names::check_names(&context)?;
     let found = sizes::resolve(&context)?;
     let mut blocks = Vec::new();
     for (index, choice) in found.iter().enumerate() {

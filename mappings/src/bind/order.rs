@@ -1,6 +1,6 @@
 //! Every read after its write: across nests, loops, pipeline offsets and iterative ranks.
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::Problems;
 use einflow_workloads::cascade::{ReadTime, TensorKind};
 
 use super::{
@@ -138,30 +138,4 @@ impl Pair<'_> {
         };
         Some((message, help))
     }
-}
-
-/// Refuses a mapping that leaves an Einsum out, binds one twice, or orders blocks wrongly.
-pub(crate) fn check_coverage(context: &Context<'_>) -> Result<(), Problems> {
-    let mut problems = Problems::new();
-    for einsum in context.cascade.einsums.iter().filter(|e| !e.view) {
-        let name = &context.cascade.tensor(einsum.output).name;
-        let bound = || {
-            context.spec.blocks.iter().flat_map(|b| &b.nests).flat_map(|n| &n.einsums).filter(|(n, _)| n.text == *name)
-        };
-        match bound().count() {
-            1 => {}
-            0 => problems.push(
-                Problem::at(&context.spec.source, context.spec.workload.span, format!(
-                    "no block binds {name} of {}", context.cascade.name
-                ))
-                .help(format!("add `\"{name}\": (unit: ...)` to the einsums of a block")),
-            ),
-            _ => {
-                if let Some((at, _)) = bound().nth(1) {
-                    problems.push(context.at(at, format!("{name} is bound twice")).help("bind each Einsum once"));
-                }
-            }
-        }
-    }
-    problems.into_result(Some(()))
 }

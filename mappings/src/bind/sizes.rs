@@ -28,7 +28,6 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
     for block in &context.spec.blocks {
         own.push(rules(context, &block.sizes, &mut problems));
     }
-    known_names(context, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -43,6 +42,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
     for (name, _) in &shared {
         sizes.insert(name.text.clone(), 1);
     }
+    let mut wrong: Vec<&str> = Vec::new();
     for (position, (name, rule)) in shared.iter().enumerate() {
         if let SizeRule::Searched = rule {
             problems.push(
@@ -55,7 +55,11 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
             everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?))
         };
-        problems.absorb(settle(context, &everywhere, &shared[position..], &mut sizes, &fits));
+        // What follows from a wrong size says nothing new.
+        let follows = reads(rule).iter().any(|read| wrong.contains(read));
+        if follows || problems.absorb(settle(context, &everywhere, &shared[position..], &mut sizes, &fits)).is_none() {
+            wrong.push(&name.text);
+        }
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -83,33 +87,17 @@ fn rules<'a>(
         .collect()
 }
 
-/// A size that no split and no parameter knows is a slip.
-fn known_names(context: &Context<'_>, problems: &mut Problems) {
-    let splits = || {
-        let blocks = context.spec.blocks.iter().flat_map(|b| &b.splits);
-        context.spec.splits.iter().chain(blocks).flat_map(|(_, parts)| parts).map(|n| n.text.as_str())
-    };
-    let known: Vec<&str> = splits().chain(context.cascade.parameters.keys().map(String::as_str)).collect();
-    let sizes = context.spec.sizes.iter().chain(context.spec.blocks.iter().flat_map(|b| &b.sizes));
-    for (name, _) in sizes {
-        if !known.contains(&name.text.as_str()) {
-            problems.push(
-                context
-                    .at(name, format!("`{}` is neither a part of a split nor a parameter of {}", name.text, context.cascade.name))
-                    .help(einflow_spec::did_you_mean(&name.text, known.iter().copied())),
-            );
-        }
+/// The names that a size is computed from.
+fn reads(rule: &SizeRule) -> Vec<&str> {
+    let mut names = Vec::new();
+    if let SizeRule::Expr(expr) = rule {
+        expr.walk(&mut |part| {
+            if let Expr::Name { name, .. } = part {
+                names.push(name.as_str());
+            }
+        });
     }
-    let ranks: Vec<&str> = context.cascade.ranks.iter().map(|r| r.name.as_str()).collect();
-    for (name, _) in context.spec.splits.iter().chain(context.spec.blocks.iter().flat_map(|b| &b.splits)) {
-        if !ranks.contains(&name.text.as_str()) {
-            problems.push(
-                context
-                    .at(name, format!("{} has no rank `{}`", context.cascade.name, name.text))
-                    .help(einflow_spec::did_you_mean(&name.text, ranks.iter().copied())),
-            );
-        }
-    }
+    names
 }
 
 /// Whether sizes fit the room that a rule allows.

@@ -20,7 +20,7 @@ use crate::{
     report::Report,
     request::{Accounting, Engine, Request},
     runs::{RunFile, runs},
-    units::parse_length,
+    units::{LENGTHS, parse_length},
     validate,
 };
 
@@ -104,16 +104,7 @@ fn compare(name: Option<&str>, accounting: Accounting, engine: &str, format: For
     let mut reports = Vec::new();
     let mut problems = Problems::new();
     for result in results {
-        match result {
-            Ok(report) => reports.push(report),
-            Err(found) => {
-                for problem in found.iter() {
-                    if !problems.iter().any(|p| p == problem) {
-                        problems.push(problem.clone());
-                    }
-                }
-            }
-        }
+        reports.extend(problems.absorb_new(result));
     }
     // What was computed is shown even where some runs are refused.
     if !reports.is_empty() {
@@ -197,7 +188,7 @@ pub(super) fn pretty(value: &Value) -> String {
 }
 
 fn length_of(text: &str) -> Result<u64, Problems> {
-    parse_length(text).map_err(|message| Problem::nowhere(message).into())
+    parse_length(text).map_err(|message| Problem::nowhere(message).help(LENGTHS).into())
 }
 
 /// `NAME=SIZE` arguments.

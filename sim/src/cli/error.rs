@@ -15,10 +15,31 @@ pub fn text(problems: &Problems, colour: bool) -> String {
     problems.iter().map(|p| one(p, colour)).collect()
 }
 
+/// The text with line ends in place of blanks, so that lines are short where words are.
+fn broken(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            out.push('\n');
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
 fn one(problem: &Problem, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.term_width(80);
-    let title = Level::ERROR.primary_title(&problem.message);
+    let message = broken(&problem.message, 80 - "error: ".len());
+    let help = problem.help.as_ref().map(|help| broken(help, 80 - "     = help: ".len()));
+    let title = Level::ERROR.primary_title(&message);
     let mut group = match &problem.place {
         Some((source, span)) => {
             let end = span.end.min(source.text().len()).max(span.start.min(source.text().len()));
@@ -32,7 +53,7 @@ fn one(problem: &Problem, colour: bool) -> String {
         }
         None => annotate_snippets::Group::with_title(title),
     };
-    if let Some(help) = &problem.help {
+    if let Some(help) = &help {
         group = group.element(Level::HELP.message(help));
     }
     let mut out = renderer.render(&[group]).to_string();

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::experiment::Bound;
-use crate::render::WIDTH;
+use crate::render::{WIDTH, wrapped};
 
 /// Results of all experiments that ran.
 #[derive(Clone, Debug)]
@@ -132,8 +132,8 @@ impl Outcome {
                 ]);
                 if !column.passed() {
                     failed.extend(column.rows.iter().filter(|r| !r.passes(column.bound)).map(|r| {
-                        format!(
-                            "FAILED {} {} at {}: {} where {} was expected, error {} of {} allowed\n",
+                        wrapped(&format!(
+                            "FAILED {} {} at {}: {} where {} was expected, error {} of {} allowed",
                             experiment.name,
                             column.column,
                             r.row,
@@ -141,7 +141,7 @@ impl Outcome {
                             r.expected.unwrap_or(f64::NAN),
                             error_text(r.error().unwrap_or(f64::NAN)),
                             error_text(r.tolerance),
-                        )
+                        ))
                     }));
                 }
             }

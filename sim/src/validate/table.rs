@@ -15,7 +15,7 @@ use crate::{
     catalog::Catalog,
     report::{Report, combine},
     request::Request,
-    units::{length as length_text, parse_length},
+    units::{LENGTHS, length as length_text, parse_length},
 };
 
 struct Row {
@@ -50,7 +50,7 @@ pub(super) fn run(experiment: &Experiment, table: &Table, catalog: &Catalog) -> 
     let mut problems = Problems::new();
     let mut found = Vec::new();
     for report in reports {
-        found.extend(problems.absorb(report));
+        found.extend(problems.absorb_new(report));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -156,7 +156,7 @@ fn read(experiment: &Experiment, source: &Source, table: &Table) -> Result<Vec<R
         let model = needed(&table.model).map(|(text, _)| text.to_lowercase());
         let length = match needed(&table.length_column) {
             Some((text, span)) => {
-                let length = parse_length(&text).map_err(|m| Problems::from(Problem::at(source, span, m)));
+                let length = parse_length(&text).map_err(|m| Problems::from(Problem::at(source, span, m).help(LENGTHS)));
                 problems.absorb(length).unwrap_or(1)
             }
             None => table.length.unwrap_or(1),

@@ -37,7 +37,7 @@ fn tables_fit_80_columns() {
         "compare pipeline-ends",
         "run --model bert --length 1K --mapping fusemax-binding",
         "run --model xlm --length 1M --mapping flat --end-to-end",
-        "run --model t5 --length 16M --mapping unfused",
+        "run --model t5 --length 8M --mapping unfused",
         "validate",
         "list",
         "--help",
@@ -59,7 +59,12 @@ fn tables_fit_80_columns() {
 #[test]
 fn messages_fit_80_columns_where_the_input_does() {
     // Names without blanks cannot be broken, and lines of files are quoted as they are.
-    for line in ["run --model bert --length 0 --mapping flat", "validate nothing", "run --model bert --length 1K"] {
+    for line in [
+        "run --model bert --length 0 --mapping flat",
+        "run --model bert --length 3K --mapping flat",
+        "validate nothing",
+        "run --model bert --length 1K",
+    ] {
         fits(line, &einflow(line).stderr);
     }
 }
@@ -209,6 +214,24 @@ fn files_beside_the_run_file_win() {
     }
 }
 
+/// A copy of the Timeloop experiment anywhere, with an absolute path to any number of cases.
+#[test]
+fn timeloop_cases_of_the_users() {
+    let cases = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../validation/data/timeloop/cases.jsonl")).unwrap();
+    let three: String = cases.lines().take(3).map(|line| format!("{line}\n")).collect();
+    let there = folder(&[("my-cases.jsonl", three.clone()), ("wrong-cases.jsonl", three.replacen("\"cycles\":", "\"cycles\":1", 1))]);
+    for (file, code) in [("my-cases.jsonl", 0), ("wrong-cases.jsonl", 1)] {
+        let path = there.path().join(file);
+        let text = edited(experiments(), "timeloop", &[("data/timeloop/cases.jsonl", path.to_str().unwrap())]);
+        let here = folder(&[("copy.ron", text)]);
+        let ran = einflow_in(here.path(), &["validate", "copy.ron", "--format", "json"]);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        let outcome: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let rows = outcome["rows"].as_array().unwrap();
+        assert_eq!(rows.iter().filter(|r| r["column"] == "cycles").count(), 3);
+    }
+}
+
 /// Options of `run` that do not say what to run hold for a run file too.
 #[test]
 fn options_join_a_run_file() {
@@ -231,7 +254,7 @@ fn options_join_a_run_file() {
 /// What can be computed is shown though another run of the file is refused.
 #[test]
 fn a_refused_run_does_not_hide_the_others() {
-    let run = "(name: \"mine\", models: [\"bert\"], lengths: [2048], runs: [(mapping: \"fusemax-binding\"), (mapping: \"flat\")])";
+    let run = "(name: \"mine\", models: [\"bert\"], lengths: [3000], runs: [(mapping: \"fusemax-binding\"), (mapping: \"flat\")])";
     let folder = folder(&[("mine.ron", run.into())]);
     let ran = einflow_in(folder.path(), &["compare", "mine.ron", "--format", "csv"]);
     assert_eq!(ran.code, 2);

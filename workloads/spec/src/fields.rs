@@ -8,6 +8,7 @@ pub struct Fields<'a> {
     node: &'a Node,
     entries: &'a [(String, Span, Node)],
     asked: Vec<&'static str>,
+    open: bool,
     what: &'static str,
     problems: Problems,
 }
@@ -23,7 +24,7 @@ impl<'a> Fields<'a> {
                 &[]
             }
         };
-        Self { node, entries, asked: Vec::new(), what, problems }
+        Self { node, entries, asked: Vec::new(), open: false, what, problems }
     }
 
     /// The field, if it is there.
@@ -73,6 +74,11 @@ impl<'a> Fields<'a> {
         self.problems.absorb(result)
     }
 
+    /// Takes every field as known: what may be there depends on one that is wrong.
+    pub fn allow_all(&mut self) {
+        self.open = true;
+    }
+
     /// Records a problem found while combining fields.
     pub fn push(&mut self, problem: Problem) {
         self.problems.push(problem);
@@ -96,7 +102,7 @@ impl<'a> Fields<'a> {
     /// Reports fields that nobody asked for, and gives `value` if nothing was wrong.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
         for (i, (key, at, _)) in self.entries.iter().enumerate() {
-            if !self.asked.contains(&key.as_str()) {
+            if !self.asked.contains(&key.as_str()) && !self.open {
                 let problem = Problem::at(&self.node.source, *at, format!("{} has no field `{key}`", self.what));
                 self.problems.push(problem.help(did_you_mean(key, self.asked.iter().copied())));
             } else if self.entries[..i].iter().any(|(other, _, _)| other == key) {

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::{Problem, Source, did_you_mean};
+use crate::{Problem, Source, did_you_mean, nearest};
 
 /// Files that travel inside the binary: names without the extension, sorted, and their texts.
 #[derive(Clone, Debug)]
@@ -71,10 +71,15 @@ impl Library {
         }
         let short: Vec<&str> = self.names().collect();
         // A name given without its folder is a likely slip.
-        let by_last = short.iter().find(|n| n.rsplit('/').next() == Some(stem));
-        let help = match by_last {
-            Some(found) => format!("did you mean `{found}`?"),
-            None => did_you_mean(stem, short.iter().copied()),
+        let last = |name: &'_ str| name.rsplit('/').next().map(str::to_string).unwrap_or_default();
+        let lasts: Vec<String> = short.iter().map(|n| last(n)).collect();
+        let by_last = nearest(stem, lasts.iter().map(String::as_str))
+            .and_then(|found| short.iter().find(|n| last(n) == found));
+        let help = match (nearest(stem, short.iter().copied()), by_last) {
+            (Some(found), _) | (None, Some(&found)) => format!("did you mean `{found}`?"),
+            // A path says nothing of the library.
+            (None, None) if looks_like_path && stem.contains('/') => String::new(),
+            (None, None) => did_you_mean(stem, short.iter().copied()),
         };
         let message = if looks_like_path {
             format!("there is no file {name}")

@@ -78,6 +78,21 @@ impl Problems {
         }
     }
 
+    /// Like [`Problems::absorb`], but leaves out what is here already: one mistake that several runs met.
+    pub fn absorb_new<T>(&mut self, result: Result<T, Problems>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problems) => {
+                for problem in problems.0 {
+                    if !self.0.contains(&problem) {
+                        self.0.push(problem);
+                    }
+                }
+                None
+            }
+        }
+    }
+
     /// True when nothing was found wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
