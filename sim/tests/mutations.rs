@@ -124,7 +124,7 @@ fn mutate(random: &mut Random, text: &mut String, other: &str) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Mapping,
     Accelerator,
@@ -165,7 +165,9 @@ impl Inputs {
     /// What a program does with a file; true where it is good.
     fn exercise(&self, kind: Kind, text: String, number: usize) -> bool {
         let source = Source::new("mutated.ron", text);
-        if let Ok(node) = Node::parse(&source) {
+        if number.is_multiple_of(16)
+            && let Ok(node) = Node::parse(&source)
+        {
             let _ = check_sources(&node).to_string();
         }
         let good = match kind {
@@ -257,6 +259,8 @@ fn damaged_files_never_panic() {
     // Both sides of every reader are reached.
     for kind in [Kind::Mapping, Kind::Accelerator, Kind::Run, Kind::Experiment] {
         let (all, good) = results.iter().filter(|r| r.1 == kind).fold((0, 0), |(a, g), r| (a + 1, g + usize::from(r.2)));
+        let time: Duration = results.iter().filter(|r| r.1 == kind).map(|r| r.3).sum();
+        println!("{kind:?}: {all} inputs, {good} good, {time:?}");
         assert!(good * 50 > all && good * 3 < all * 2, "{good} of {all} are good");
     }
 }
