@@ -27,7 +27,10 @@ fn gcd(a: u128, b: u128) -> u128 {
 impl Count {
     /// A whole count.
     pub fn whole(value: u128) -> Self {
-        Self { numerator: value, denominator: 1 }
+        Self {
+            numerator: value,
+            denominator: 1,
+        }
     }
 
     /// `value * numerator / denominator`; `None` on overflow or a zero denominator.
@@ -41,10 +44,16 @@ impl Count {
             return None;
         }
         if denominator == 1 {
-            return Some(Self { numerator, denominator });
+            return Some(Self {
+                numerator,
+                denominator,
+            });
         }
         let common = gcd(numerator, denominator);
-        Some(Self { numerator: numerator / common, denominator: denominator / common })
+        Some(Self {
+            numerator: numerator / common,
+            denominator: denominator / common,
+        })
     }
 
     /// Sum; `None` on overflow.
@@ -56,7 +65,10 @@ impl Count {
         let common = gcd(self.denominator, other.denominator);
         let (left, right) = (other.denominator / common, self.denominator / common);
         let denominator = self.denominator.checked_mul(left)?;
-        let numerator = self.numerator.checked_mul(left)?.checked_add(other.numerator.checked_mul(right)?)?;
+        let numerator = self
+            .numerator
+            .checked_mul(left)?
+            .checked_add(other.numerator.checked_mul(right)?)?;
         Self::ratio(numerator, denominator)
     }
 
@@ -64,7 +76,10 @@ impl Count {
     pub fn times(self, factor: u128) -> Option<Self> {
         let common = gcd(factor, self.denominator);
         let numerator = self.numerator.checked_mul(factor / common.max(1))?;
-        Some(Self { numerator, denominator: self.denominator / common.max(1) })
+        Some(Self {
+            numerator,
+            denominator: self.denominator / common.max(1),
+        })
     }
 
     /// Quotient by a whole number; `None` on overflow or zero.
@@ -74,7 +89,10 @@ impl Count {
 
     /// The nearest whole number, halves up.
     pub fn rounded(self) -> u128 {
-        let (whole, rest) = (self.numerator / self.denominator, self.numerator % self.denominator);
+        let (whole, rest) = (
+            self.numerator / self.denominator,
+            self.numerator % self.denominator,
+        );
         whole + u128::from(rest >= self.denominator - rest)
     }
 
@@ -108,14 +126,23 @@ impl Ord for Count {
         // Whole parts first, so that nothing overflows; then the fractions, turned around.
         let whole = (self.numerator / self.denominator).cmp(&(other.numerator / other.denominator));
         whole.then_with(|| {
-            let (a, b) = (self.numerator % self.denominator, other.numerator % other.denominator);
+            let (a, b) = (
+                self.numerator % self.denominator,
+                other.numerator % other.denominator,
+            );
             match (a, b) {
                 (0, 0) => std::cmp::Ordering::Equal,
                 (0, _) => std::cmp::Ordering::Less,
                 (_, 0) => std::cmp::Ordering::Greater,
                 _ => {
-                    let left = Self { numerator: self.denominator, denominator: a };
-                    let right = Self { numerator: other.denominator, denominator: b };
+                    let left = Self {
+                        numerator: self.denominator,
+                        denominator: a,
+                    };
+                    let right = Self {
+                        numerator: other.denominator,
+                        denominator: b,
+                    };
                     right.cmp(&left)
                 }
             }
@@ -149,7 +176,10 @@ pub struct Traffic {
 impl Traffic {
     /// No accesses yet.
     pub fn new(memories: usize, tensors: usize) -> Self {
-        Self { tensors, cells: vec![Access::default(); memories * tensors] }
+        Self {
+            tensors,
+            cells: vec![Access::default(); memories * tensors],
+        }
     }
 
     /// Accesses of a memory to a tensor.
@@ -159,9 +189,14 @@ impl Traffic {
 
     /// All words that a memory reads and writes; `None` on overflow.
     pub fn of_memory(&self, memory: usize) -> Option<Access> {
-        self.cells[memory * self.tensors..(memory + 1) * self.tensors].iter().try_fold(Access::default(), |sum, cell| {
-            Some(Access { reads: sum.reads.plus(cell.reads)?, writes: sum.writes.plus(cell.writes)? })
-        })
+        self.cells[memory * self.tensors..(memory + 1) * self.tensors]
+            .iter()
+            .try_fold(Access::default(), |sum, cell| {
+                Some(Access {
+                    reads: sum.reads.plus(cell.reads)?,
+                    writes: sum.writes.plus(cell.writes)?,
+                })
+            })
     }
 
     /// Adds another block's; `None` on overflow.
@@ -197,10 +232,20 @@ impl Traffic {
 ///
 /// # Errors
 /// Overflow of 128 bits, or a nest that cannot be counted.
-pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usize) -> Result<Traffic, CountError> {
+pub fn traffic(
+    block: &Block,
+    counting: Counting,
+    memories: usize,
+    tensors: usize,
+) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
     for transfer in &block.transfers {
-        let words = moved_within(&block.space, &transfer.loops, transfer.tile_depth, &transfer.projection)?;
+        let words = moved_within(
+            &block.space,
+            &transfer.loops,
+            transfer.tile_depth,
+            &transfer.projection,
+        )?;
         let distinct = match transfer.steps {
             0 => words.distinct,
             steps => {
@@ -214,7 +259,11 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
         let tensor = transfer.tensor.0;
         let mut add = || -> Option<()> {
             let kept = Count::share(words.words, transfer.share)?;
-            let inner = if transfer.through { Count::whole(words.words) } else { kept };
+            let inner = if transfer.through {
+                Count::whole(words.words)
+            } else {
+                kept
+            };
             match transfer.kind {
                 TransferKind::Fill => {
                     out.read(transfer.outer?, tensor, kept)?;
@@ -223,13 +272,21 @@ pub fn traffic(block: &Block, counting: Counting, memories: usize, tensors: usiz
                 TransferKind::Operand => {
                     out.read(transfer.inner, tensor, inner)?;
                     let rest = spilled(words.words, transfer.share)?;
-                    transfer.spill.map_or(Some(()), |s| out.read(s, tensor, rest))
+                    transfer
+                        .spill
+                        .map_or(Some(()), |s| out.read(s, tensor, rest))
                 }
                 TransferKind::Update => {
-                    let back = if transfer.through { (1, 1) } else { transfer.share };
+                    let back = if transfer.through {
+                        (1, 1)
+                    } else {
+                        transfer.share
+                    };
                     out.write(transfer.inner, tensor, inner)?;
                     out.read(transfer.inner, tensor, Count::share(returned, back)?)?;
-                    let Some(spill) = transfer.spill else { return Some(()) };
+                    let Some(spill) = transfer.spill else {
+                        return Some(());
+                    };
                     out.write(spill, tensor, spilled(words.words, transfer.share)?)?;
                     out.read(spill, tensor, spilled(returned, transfer.share)?)
                 }
@@ -278,20 +335,31 @@ pub struct BlockCycles {
 pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
     let of = |e: &BoundEinsum| {
         let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
-        iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?.checked_mul(u128::from(e.cycles)).ok_or(CountError::Overflow)
+        iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?
+            .checked_mul(u128::from(e.cycles))
+            .ok_or(CountError::Overflow)
     };
-    let einsums: Vec<Vec<u128>> =
-        block.nests.iter().map(|n| n.einsums.iter().map(of).collect()).collect::<Result<_, _>>()?;
+    let einsums: Vec<Vec<u128>> = block
+        .nests
+        .iter()
+        .map(|n| n.einsums.iter().map(of).collect())
+        .collect::<Result<_, _>>()?;
     let unit_of = |(n, e): (usize, usize)| block.nests[n].einsums[e].unit;
     let sum_by_unit = |members: &mut dyn Iterator<Item = (usize, usize)>| {
         let mut units = vec![0u128; arrays];
         for at in members {
             let unit = &mut units[unit_of(at)];
-            *unit = unit.checked_add(einsums[at.0][at.1]).ok_or(CountError::Overflow)?;
+            *unit = unit
+                .checked_add(einsums[at.0][at.1])
+                .ok_or(CountError::Overflow)?;
         }
         Ok::<_, CountError>(units)
     };
-    let mut all = block.nests.iter().enumerate().flat_map(|(n, nest)| (0..nest.einsums.len()).map(move |e| (n, e)));
+    let mut all = block
+        .nests
+        .iter()
+        .enumerate()
+        .flat_map(|(n, nest)| (0..nest.einsums.len()).map(move |e| (n, e)));
     let units = sum_by_unit(&mut all)?;
     let mut shared: Vec<_> = block.loops.iter().map(|l| l.cut).collect();
     if let [only] = block.nests.as_slice() {
@@ -300,15 +368,29 @@ pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
     let tiles = iterations(&block.space, &shared)?;
     let (mut compute, mut drain) = (0u128, 0u128);
     for phase in &block.phases {
-        let slowest = sum_by_unit(&mut phase.einsums.iter().copied())?.into_iter().max().unwrap_or(0);
-        let drained = tiles.checked_mul(u128::from(phase.drain)).ok_or(CountError::Overflow)?;
+        let slowest = sum_by_unit(&mut phase.einsums.iter().copied())?
+            .into_iter()
+            .max()
+            .unwrap_or(0);
+        let drained = tiles
+            .checked_mul(u128::from(phase.drain))
+            .ok_or(CountError::Overflow)?;
         drain = drain.checked_add(drained).ok_or(CountError::Overflow)?;
-        compute = compute.checked_add(slowest).and_then(|c| c.checked_add(drained)).ok_or(CountError::Overflow)?;
+        compute = compute
+            .checked_add(slowest)
+            .and_then(|c| c.checked_add(drained))
+            .ok_or(CountError::Overflow)?;
     }
     if block.phases.is_empty() {
         compute = units.iter().copied().max().unwrap_or(0);
     }
-    Ok(BlockCycles { einsums, units, compute, drain, tiles })
+    Ok(BlockCycles {
+        einsums,
+        units,
+        compute,
+        drain,
+        tiles,
+    })
 }
 
 #[cfg(test)]
@@ -320,7 +402,13 @@ mod tests {
         let third = Count::ratio(1, 3).unwrap();
         let sum = third.plus(third).unwrap().plus(third).unwrap();
         assert_eq!(sum, Count::whole(1));
-        assert_eq!(Count::share(1 << 100, (1, 129)).unwrap().times(129).unwrap(), Count::whole(1 << 100));
+        assert_eq!(
+            Count::share(1 << 100, (1, 129))
+                .unwrap()
+                .times(129)
+                .unwrap(),
+            Count::whole(1 << 100)
+        );
         assert_eq!(Count::ratio(5, 2).unwrap().rounded(), 3);
         assert_eq!(Count::ratio(7, 3).unwrap().rounded(), 2);
         assert_eq!(Count::ratio(7, 3).unwrap().ceiling(), 3);

@@ -36,7 +36,11 @@ fn fences() -> Vec<Fence> {
         if let Some(tag) = line.strip_prefix("```") {
             match open.take() {
                 None => open = Some((tag.trim(), at + line.len())),
-                Some((tag, from)) => found.push(Fence { tag, text: &PAGE[from..at], at: from }),
+                Some((tag, from)) => found.push(Fence {
+                    tag,
+                    text: &PAGE[from..at],
+                    at: from,
+                }),
             }
         }
         at += line.len();
@@ -48,7 +52,12 @@ fn fences() -> Vec<Fence> {
 /// The sizes of the comment that begins an example.
 fn given(text: &str) -> Option<BTreeMap<String, u64>> {
     let line = text.lines().next()?.strip_prefix("// ")?;
-    Some(line.split(", ").map(|s| s.split_once('=').unwrap()).map(|(k, v)| (k.to_string(), v.parse().unwrap())).collect())
+    Some(
+        line.split(", ")
+            .map(|s| s.split_once('=').unwrap())
+            .map(|(k, v)| (k.to_string(), v.parse().unwrap()))
+            .collect(),
+    )
 }
 
 /// A file with some fields replaced, or added: at its top, or in its first block.
@@ -57,8 +66,18 @@ fn with_fields(base: &str, fields: &str, in_block: bool) -> String {
     let wrapped = Source::new("fields", format!("(\n{fields})"));
     for (key, at, value) in Node::parse(&wrapped).unwrap().record().unwrap() {
         let whole = Node::parse(&Source::new("base", text.as_str())).unwrap();
-        let field = |node: &Node, name: &str| node.record().unwrap().iter().find(|(k, _, _)| k == name).cloned();
-        let into = if in_block { field(&whole, "blocks").unwrap().2.list().unwrap()[0].clone() } else { whole };
+        let field = |node: &Node, name: &str| {
+            node.record()
+                .unwrap()
+                .iter()
+                .find(|(k, _, _)| k == name)
+                .cloned()
+        };
+        let into = if in_block {
+            field(&whole, "blocks").unwrap().2.list().unwrap()[0].clone()
+        } else {
+            whole
+        };
         let new = &wrapped.text()[at.start..value.span.end];
         match field(&into, key) {
             Some((_, old, value)) => text.replace_range(old.start..value.span.end, new),
@@ -75,7 +94,11 @@ fn words(name: &str, count: Count, what: &str) -> Option<String> {
 /// Sizes, words by memory and tensor, bytes held, cycles.
 fn summary(mapped: &MappedCascade) -> String {
     let chip = &mapped.accelerator;
-    let sizes: Vec<String> = mapped.sizes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let sizes: Vec<String> = mapped
+        .sizes
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     let mut out = format!("{:<7} {}\n", "sizes", sizes.join(" "));
     let (memories, tensors) = (chip.memories.len(), mapped.cascade.tensors.len());
     for (index, block) in mapped.blocks.iter().enumerate() {
@@ -91,13 +114,25 @@ fn summary(mapped: &MappedCascade) -> String {
                 let _ = writeln!(out, "{:<7} {}", memory.name, list.join(", "));
             }
             if memory.capacity.is_some() && block.occupancy[m] > 0 {
-                let _ = writeln!(out, "{:<7} {} of {} bytes", "held", block.occupancy[m], memory.capacity.unwrap().0);
+                let _ = writeln!(
+                    out,
+                    "{:<7} {} of {} bytes",
+                    "held",
+                    block.occupancy[m],
+                    memory.capacity.unwrap().0
+                );
             }
         }
         let time = cycles(block, chip.arrays.len()).unwrap();
         let units = chip.arrays.iter().zip(&time.units).filter(|(_, c)| **c > 0);
         let units: Vec<String> = units.map(|(a, c)| format!("{c} of {}", a.name)).collect();
-        let _ = writeln!(out, "{:<7} {} ({})", "cycles", time.compute, units.join(", "));
+        let _ = writeln!(
+            out,
+            "{:<7} {} ({})",
+            "cycles",
+            time.compute,
+            units.join(", ")
+        );
         assert!(index == 0, "the page's examples have one block");
     }
     out
@@ -142,7 +177,8 @@ impl Page {
                     self.chips.insert(chip.name.clone(), Arc::new(chip));
                 } else {
                     let cascade = Cascade::parse(&source).unwrap_or_else(|p| panic!("{p}"));
-                    self.cascades.insert(cascade.name.clone(), Arc::new(cascade));
+                    self.cascades
+                        .insert(cascade.name.clone(), Arc::new(cascade));
                 }
             }
             tag => panic!("a block with the unknown tag {tag:?}"),
@@ -155,7 +191,9 @@ impl Page {
         let spec = MappingSpec::parse(&source, Some(beside)).map_err(|p| said(&p))?;
         let chip = &self.chips[&spec.accelerator.as_ref().unwrap().text];
         let cascade = &self.cascades[&spec.workload.text];
-        bind(cascade, chip, &Arc::new(spec), &self.sizes).map(|m| summary(&m)).map_err(|p| said(&p))
+        bind(cascade, chip, &Arc::new(spec), &self.sizes)
+            .map(|m| summary(&m))
+            .map_err(|p| said(&p))
     }
 }
 
@@ -174,7 +212,11 @@ fn examples_are_as_they_say() {
                     Err(text) => (text, false),
                 };
                 if good != (fence.tag == "text") {
-                    wrong.push(format!("this is {}:\n{}\n{found}", if good { "good" } else { "refused" }, page.mapping));
+                    wrong.push(format!(
+                        "this is {}:\n{}\n{found}",
+                        if good { "good" } else { "refused" },
+                        page.mapping
+                    ));
                 } else if found != fence.text {
                     wrong.push(format!("expected\n{}found\n{found}", fence.text));
                     // From the front, so that places move by what was already corrected.
@@ -188,19 +230,43 @@ fn examples_are_as_they_say() {
     }
     assert!(checked > 15, "{checked}");
     if std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1") {
-        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("MAPPINGS.md"), corrected).unwrap();
+        fs::write(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("MAPPINGS.md"),
+            corrected,
+        )
+        .unwrap();
         wrong.retain(|w| w.starts_with("this is"));
     }
-    assert!(wrong.is_empty(), "{}\n(EINFLOW_BLESS=1 writes what was found)", wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n(EINFLOW_BLESS=1 writes what was found)",
+        wrong.join("\n\n")
+    );
 }
 
 /// Names between the quotes of the reader's `get("...")` and `need("...")`, and of its words.
 fn fields_of_the_reader() -> Vec<&'static str> {
-    let sources = [include_str!("../src/spec/decode.rs"), include_str!("../src/spec/choice.rs"), include_str!("../src/spec/table.rs")];
+    let sources = [
+        include_str!("../src/spec/decode.rs"),
+        include_str!("../src/spec/choice.rs"),
+        include_str!("../src/spec/table.rs"),
+    ];
     let mut found = Vec::new();
     for source in sources {
-        for start in [".get(\"", ".need(\"", ".get_all(\"", ".need_all(\"", ".optional(\"", ".required(\""] {
-            found.extend(source.split(start).skip(1).filter_map(|rest| rest.split('"').next()));
+        for start in [
+            ".get(\"",
+            ".need(\"",
+            ".get_all(\"",
+            ".need_all(\"",
+            ".optional(\"",
+            ".required(\"",
+        ] {
+            found.extend(
+                source
+                    .split(start)
+                    .skip(1)
+                    .filter_map(|rest| rest.split('"').next()),
+            );
         }
     }
     found.sort_unstable();
@@ -217,16 +283,39 @@ fn every_field_is_explained() {
     for fence in fences().iter().rev() {
         prose.replace_range(fence.at..fence.at + fence.text.len(), "");
     }
-    let code: String = prose.replace("```", "").split('`').skip(1).step_by(2).map(|c| format!(" {c} ")).collect();
-    let words: Vec<&str> = code.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-    let examples: String = fences().iter().filter(|f| f.tag.starts_with("ron")).map(|f| f.text).collect();
+    let code: String = prose
+        .replace("```", "")
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|c| format!(" {c} "))
+        .collect();
+    let words: Vec<&str> = code
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .collect();
+    let examples: String = fences()
+        .iter()
+        .filter(|f| f.tag.starts_with("ron"))
+        .map(|f| f.text)
+        .collect();
     for field in fields {
         assert!(words.contains(&field), "`{field}` is not explained");
         // Interleaving is stated by no small example that anything follows from.
         let shown = examples.contains(&format!("{field}:"));
-        assert!(shown || ["published", "interleave"].contains(&field), "`{field}` is in no example");
+        assert!(
+            shown || ["published", "interleave"].contains(&field),
+            "`{field}` is in no example"
+        );
     }
-    for word in ["largest_divisor_that_fits", "largest_that_fits", "searched", "around", "through", "tile", "row"] {
+    for word in [
+        "largest_divisor_that_fits",
+        "largest_that_fits",
+        "searched",
+        "around",
+        "through",
+        "tile",
+        "row",
+    ] {
         assert!(words.contains(&word), "`{word}` is not explained");
     }
 }

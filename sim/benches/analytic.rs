@@ -17,21 +17,37 @@ fn request(mapping: &str, length: u64) -> Request {
 fn benches(c: &mut Criterion) {
     let catalog = Catalog::new();
     for (name, length) in [("1K", 1 << 10), ("1M", 1 << 20), ("16M", 1 << 24)] {
-        let mapped = request("fusemax-binding", length).bind(&catalog).expect("the shipped mapping is legal");
-        c.bench_function(&format!("count +Binding, {name}"), |b| b.iter(|| analytic::count(black_box(&mapped))));
-        c.bench_function(&format!("report +Binding, {name}"), |b| b.iter(|| analytic::evaluate(black_box(&mapped))));
+        let mapped = request("fusemax-binding", length)
+            .bind(&catalog)
+            .expect("the shipped mapping is legal");
+        c.bench_function(&format!("count +Binding, {name}"), |b| {
+            b.iter(|| analytic::count(black_box(&mapped)))
+        });
+        c.bench_function(&format!("report +Binding, {name}"), |b| {
+            b.iter(|| analytic::evaluate(black_box(&mapped)))
+        });
     }
     for mapping in ["fusemax-binding", "flat"] {
         let request = request(mapping, 1 << 16);
-        c.bench_function(&format!("bind {mapping}, 64K"), |b| b.iter(|| black_box(&request).bind(&catalog)));
+        c.bench_function(&format!("bind {mapping}, 64K"), |b| {
+            b.iter(|| black_box(&request).bind(&catalog))
+        });
     }
-    let causal = request("fusemax-causal", 1 << 20).bind(&catalog).expect("the shipped mapping is legal");
-    c.bench_function("count causal, 1M", |b| b.iter(|| analytic::count(black_box(&causal))));
-    let (source, _) = einflow_mappings::mappings().find("fusemax-binding", None).expect("it is embedded");
+    let causal = request("fusemax-causal", 1 << 20)
+        .bind(&catalog)
+        .expect("the shipped mapping is legal");
+    c.bench_function("count causal, 1M", |b| {
+        b.iter(|| analytic::count(black_box(&causal)))
+    });
+    let (source, _) = einflow_mappings::mappings()
+        .find("fusemax-binding", None)
+        .expect("it is embedded");
     c.bench_function("parse +Binding's mapping", |b| {
         b.iter(|| einflow_mappings::spec::MappingSpec::parse(black_box(&source), None));
     });
-    c.bench_function("validate, fast set", |b| b.iter(|| einflow::validate::run(&[], false)));
+    c.bench_function("validate, fast set", |b| {
+        b.iter(|| einflow::validate::run(&[], false))
+    });
 }
 
 criterion_group! {

@@ -60,16 +60,27 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
         times: Vec::with_capacity(mapped.blocks.len()),
     };
     for block in &mapped.blocks {
-        let fault = |source| AnalyticError::Count { block: block.name.clone(), source };
+        let fault = |source| AnalyticError::Count {
+            block: block.name.clone(),
+            source,
+        };
         let moved = traffic(block, accelerator.counting, memories, tensors).map_err(fault)?;
         let time = cycles(block, accelerator.arrays.len()).map_err(fault)?;
         let mut worked = Vec::with_capacity(block.nests.len());
         for nest in &block.nests {
-            worked.push(nest.einsums.iter().map(|e| points(&e.points)).collect::<Result<Vec<_>, _>>().map_err(fault)?);
+            worked.push(
+                nest.einsums
+                    .iter()
+                    .map(|e| points(&e.points))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(fault)?,
+            );
         }
         let mut slowest = Count::whole(time.compute);
         for memory in 0..memories {
-            if let Some(needed) = memory_time(accelerator, memory, &moved).ok_or(AnalyticError::Overflow)? {
+            if let Some(needed) =
+                memory_time(accelerator, memory, &moved).ok_or(AnalyticError::Overflow)?
+            {
                 slowest = slowest.max(needed);
             }
         }
@@ -83,14 +94,26 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
 }
 
 /// Cycles in which a memory moves a block's words; inner `None` for a memory without a bandwidth of its own.
-fn memory_time(accelerator: &Accelerator, memory: usize, traffic: &Traffic) -> Option<Option<Count>> {
-    let Some(bandwidth) = accelerator.memories[memory].bandwidth else { return Some(None) };
+fn memory_time(
+    accelerator: &Accelerator,
+    memory: usize,
+    traffic: &Traffic,
+) -> Option<Option<Count>> {
+    let Some(bandwidth) = accelerator.memories[memory].bandwidth else {
+        return Some(None);
+    };
     let words = traffic.of_memory(memory)?.total()?;
     let bytes = words.times(accelerator.word.bytes().0)?;
     let (clock, clock_scale) = exact(accelerator.clock.0);
     let (rate, rate_scale) = exact(bandwidth.0);
     // bytes / (rate / rate_scale) seconds, times clock / clock_scale.
-    Some(Some(bytes.times(clock)?.times(rate_scale)?.over(rate)?.over(clock_scale)?))
+    Some(Some(
+        bytes
+            .times(clock)?
+            .times(rate_scale)?
+            .over(rate)?
+            .over(clock_scale)?,
+    ))
 }
 
 /// A positive finite number as numerator and denominator (a power of two), exactly.
@@ -113,16 +136,30 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
     let mut units: IndexMap<String, Unit> = accelerator
         .arrays
         .iter()
-        .map(|a| (a.name.clone(), Unit { pes: a.pes(), busy: IndexMap::new() }))
+        .map(|a| {
+            (
+                a.name.clone(),
+                Unit {
+                    pes: a.pes(),
+                    busy: IndexMap::new(),
+                },
+            )
+        })
         .collect();
     let mut blocks = Vec::new();
     let mut total = Count::default();
     for (index, block) in mapped.blocks.iter().enumerate() {
-        total = total.plus(counts.times[index]).ok_or(AnalyticError::Overflow)?;
+        total = total
+            .plus(counts.times[index])
+            .ok_or(AnalyticError::Overflow)?;
         for (nest, points) in block.nests.iter().zip(&counts.points[index]) {
             for (einsum, points) in nest.einsums.iter().zip(points) {
-                let busy = points.checked_mul(u128::from(einsum.cycles)).ok_or(AnalyticError::Overflow)?;
-                let (_, unit) = units.get_index_mut(einsum.unit).ok_or(AnalyticError::Overflow)?;
+                let busy = points
+                    .checked_mul(u128::from(einsum.cycles))
+                    .ok_or(AnalyticError::Overflow)?;
+                let (_, unit) = units
+                    .get_index_mut(einsum.unit)
+                    .ok_or(AnalyticError::Overflow)?;
                 let sum = unit.busy.entry(einsum.name.clone()).or_insert(0);
                 *sum = sum.checked_add(busy).ok_or(AnalyticError::Overflow)?;
             }
@@ -146,7 +183,18 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
         .iter()
         .enumerate()
         .filter(|(_, m)| m.capacity.is_some())
-        .map(|(i, m)| (m.name.clone(), mapped.blocks.iter().filter_map(|b| b.occupancy.get(i)).copied().max().unwrap_or(0)))
+        .map(|(i, m)| {
+            (
+                m.name.clone(),
+                mapped
+                    .blocks
+                    .iter()
+                    .filter_map(|b| b.occupancy.get(i))
+                    .copied()
+                    .max()
+                    .unwrap_or(0),
+            )
+        })
         .collect();
     Ok(Report {
         inputs: Inputs {
@@ -163,7 +211,11 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
         word_bytes: mapped.word_bytes(),
         units,
         traffic: traffic_by_memory,
-        outermost: accelerator.memories.first().map(|m| m.name.clone()).unwrap_or_default(),
+        outermost: accelerator
+            .memories
+            .first()
+            .map(|m| m.name.clone())
+            .unwrap_or_default(),
         occupancy,
         energy,
         area: area(accelerator),
@@ -173,14 +225,21 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
     })
 }
 
-fn block_report(mapped: &MappedCascade, block: &Block, index: usize, counts: &Counts) -> Option<BlockReport> {
+fn block_report(
+    mapped: &MappedCascade,
+    block: &Block,
+    index: usize,
+    counts: &Counts,
+) -> Option<BlockReport> {
     let accelerator = &mapped.accelerator;
     let cycles = &counts.cycles[index];
     let mut memory = IndexMap::new();
     let mut bottleneck = None;
     for (m, spec) in accelerator.memories.iter().enumerate() {
         if let Some(time) = memory_time(accelerator, m, &counts.block_traffic[index])? {
-            if time > Count::whole(cycles.compute) && bottleneck.as_ref().is_none_or(|(_, t)| time > *t) {
+            if time > Count::whole(cycles.compute)
+                && bottleneck.as_ref().is_none_or(|(_, t)| time > *t)
+            {
                 bottleneck = Some((spec.name.clone(), time));
             }
             memory.insert(spec.name.clone(), time);
@@ -211,13 +270,32 @@ fn block_report(mapped: &MappedCascade, block: &Block, index: usize, counts: &Co
             slowest = Some((name, *cycles));
         }
     }
-    let bottleneck = bottleneck.map(|(name, _)| name).or(slowest.map(|(name, _)| name.clone())).unwrap_or_default();
-    Some(BlockReport { name: block.name.clone(), time: counts.times[index], compute: cycles.compute, memory, paced_by, bottleneck })
+    let bottleneck = bottleneck
+        .map(|(name, _)| name)
+        .or(slowest.map(|(name, _)| name.clone()))
+        .unwrap_or_default();
+    Some(BlockReport {
+        name: block.name.clone(),
+        time: counts.times[index],
+        compute: cycles.compute,
+        memory,
+        paced_by,
+        bottleneck,
+    })
 }
 
 /// Of equally slow units, the one with more work in all sets the pace.
-fn pace_slowest(by_unit: &[u128], total: &[u128], accelerator: &Accelerator, pace: &mut dyn FnMut(&str, u128)) {
-    let slowest = by_unit.iter().zip(total).enumerate().max_by_key(|(unit, work)| (*work, std::cmp::Reverse(*unit)));
+fn pace_slowest(
+    by_unit: &[u128],
+    total: &[u128],
+    accelerator: &Accelerator,
+    pace: &mut dyn FnMut(&str, u128),
+) {
+    let slowest = by_unit
+        .iter()
+        .zip(total)
+        .enumerate()
+        .max_by_key(|(unit, work)| (*work, std::cmp::Reverse(*unit)));
     if let Some((unit, (cycles, _))) = slowest
         && let Some(array) = accelerator.arrays.get(unit)
     {
@@ -228,15 +306,29 @@ fn pace_slowest(by_unit: &[u128], total: &[u128], accelerator: &Accelerator, pac
 type TrafficByMemory = IndexMap<String, IndexMap<String, Access>>;
 
 /// The energy ledger: component x action x count x energy. Register accesses join the traffic.
-fn energy(mapped: &MappedCascade, counts: &Counts, traffic: &mut TrafficByMemory) -> Option<Vec<Charge>> {
+fn energy(
+    mapped: &MappedCascade,
+    counts: &Counts,
+    traffic: &mut TrafficByMemory,
+) -> Option<Vec<Charge>> {
     let accelerator = &mapped.accelerator;
     let mut ledger = Vec::new();
     for (m, memory) in accelerator.memories.iter().enumerate() {
         let access = counts.traffic.of_memory(m)?;
         let rows = |words: Count| words.times(accelerator.word.bytes().0)?.over(memory.row.0);
         let name = &memory.name;
-        ledger.push(Charge { component: name.clone(), action: "read", count: rows(access.reads)?, energy: memory.read_energy.0 });
-        ledger.push(Charge { component: name.clone(), action: "write", count: rows(access.writes)?, energy: memory.write_energy.0 });
+        ledger.push(Charge {
+            component: name.clone(),
+            action: "read",
+            count: rows(access.reads)?,
+            energy: memory.read_energy.0,
+        });
+        ledger.push(Charge {
+            component: name.clone(),
+            action: "write",
+            count: rows(access.writes)?,
+            energy: memory.write_energy.0,
+        });
     }
     for (unit, array) in accelerator.arrays.iter().enumerate() {
         let mut actions: IndexMap<&str, u128> = IndexMap::new();
@@ -244,7 +336,12 @@ fn energy(mapped: &MappedCascade, counts: &Counts, traffic: &mut TrafficByMemory
         let (mut reads, mut writes, mut worked) = (0u128, 0u128, 0u128);
         for (block, points) in mapped.blocks.iter().zip(&counts.points) {
             for (nest, points) in block.nests.iter().zip(points) {
-                for (einsum, points) in nest.einsums.iter().zip(points).filter(|(e, _)| e.unit == unit) {
+                for (einsum, points) in nest
+                    .einsums
+                    .iter()
+                    .zip(points)
+                    .filter(|(e, _)| e.unit == unit)
+                {
                     worked = worked.checked_add(points.checked_mul(u128::from(einsum.cycles))?)?;
                     let cell = registers.entry(einsum.name.clone()).or_default();
                     for (operator, times) in &einsum.operators {
@@ -267,15 +364,35 @@ fn energy(mapped: &MappedCascade, counts: &Counts, traffic: &mut TrafficByMemory
         for (component, done) in actions {
             let energy = array.components.get(component)?.energy.0;
             let component = format!("{}.{component}", array.name);
-            ledger.push(Charge { component, action: "compute", count: Count::whole(done), energy });
+            ledger.push(Charge {
+                component,
+                action: "compute",
+                count: Count::whole(done),
+                energy,
+            });
         }
         let component = format!("{}.registers", array.name);
         let energy = &array.registers;
-        ledger.push(Charge { component: component.clone(), action: "read", count: Count::whole(reads), energy: energy.read_energy.0 });
-        ledger.push(Charge { component: component.clone(), action: "write", count: Count::whole(writes), energy: energy.write_energy.0 });
+        ledger.push(Charge {
+            component: component.clone(),
+            action: "read",
+            count: Count::whole(reads),
+            energy: energy.read_energy.0,
+        });
+        ledger.push(Charge {
+            component: component.clone(),
+            action: "write",
+            count: Count::whole(writes),
+            energy: energy.write_energy.0,
+        });
         if array.control_energy.0 != 0.0 {
             let component = format!("{}.control", array.name);
-            ledger.push(Charge { component, action: "cycle", count: Count::whole(worked), energy: array.control_energy.0 });
+            ledger.push(Charge {
+                component,
+                action: "cycle",
+                count: Count::whole(worked),
+                energy: array.control_energy.0,
+            });
         }
         if !registers.is_empty() {
             traffic.insert(component, registers);
@@ -287,7 +404,12 @@ fn energy(mapped: &MappedCascade, counts: &Counts, traffic: &mut TrafficByMemory
 fn area(accelerator: &Accelerator) -> Vec<AreaItem> {
     let mut out = Vec::new();
     for memory in &accelerator.memories {
-        out.push(AreaItem { component: memory.name.clone(), in_array: None, count: 1, area: memory.area.0 });
+        out.push(AreaItem {
+            component: memory.name.clone(),
+            in_array: None,
+            count: 1,
+            area: memory.area.0,
+        });
     }
     for array in &accelerator.arrays {
         let in_array = Some(array.name.clone());
@@ -300,7 +422,12 @@ fn area(accelerator: &Accelerator) -> Vec<AreaItem> {
             });
         }
         let component = format!("{}.registers", array.name);
-        out.push(AreaItem { component, in_array, count: array.pes(), area: array.registers.area.0 });
+        out.push(AreaItem {
+            component,
+            in_array,
+            count: array.pes(),
+            area: array.registers.area.0,
+        });
     }
     out
 }
@@ -314,11 +441,23 @@ fn lower_bound(mapped: &MappedCascade, counts: &Counts) -> Option<LowerBound> {
         for (nest, points) in block.nests.iter().zip(points) {
             for (einsum, points) in nest.einsums.iter().zip(points) {
                 let on = |array: &einflow_arch::Array| {
-                    einsum.operators.iter().try_fold(0u64, |sum, (operator, times)| {
-                        array.operator(operator)?.cycles.checked_mul(*times)?.checked_add(sum)
-                    })
+                    einsum
+                        .operators
+                        .iter()
+                        .try_fold(0u64, |sum, (operator, times)| {
+                            array
+                                .operator(operator)?
+                                .cycles
+                                .checked_mul(*times)?
+                                .checked_add(sum)
+                        })
                 };
-                let least = accelerator.arrays.iter().filter_map(on).min().unwrap_or(einsum.cycles);
+                let least = accelerator
+                    .arrays
+                    .iter()
+                    .filter_map(on)
+                    .min()
+                    .unwrap_or(einsum.cycles);
                 work = work.checked_add(points.checked_mul(u128::from(least))?)?;
             }
         }

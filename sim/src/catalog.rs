@@ -51,7 +51,11 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of the run.
-    pub fn report(&self, key: String, run: impl FnOnce() -> Result<Report, Problems>) -> Result<Arc<Report>, Problems> {
+    pub fn report(
+        &self,
+        key: String,
+        run: impl FnOnce() -> Result<Report, Problems>,
+    ) -> Result<Arc<Report>, Problems> {
         if let Some(found) = self.reports.lock().ok().and_then(|c| c.get(&key).cloned()) {
             return Ok(found);
         }
@@ -72,7 +76,9 @@ impl Catalog {
     /// # Errors
     /// No such file, or every mistake in it.
     pub fn cascade(&self, name: &str, beside: Option<&Path>) -> Result<Arc<Cascade>, Problems> {
-        cached(&self.cascades, name, beside, || Cascade::parse(&cascades().find(name, beside)?.0))
+        cached(&self.cascades, name, beside, || {
+            Cascade::parse(&cascades().find(name, beside)?.0)
+        })
     }
 
     /// A model.
@@ -80,15 +86,23 @@ impl Catalog {
     /// # Errors
     /// No such file, or every mistake in it.
     pub fn model(&self, name: &str, beside: Option<&Path>) -> Result<Arc<Model>, Problems> {
-        cached(&self.models, name, beside, || Model::parse(&models().find(name, beside)?.0))
+        cached(&self.models, name, beside, || {
+            Model::parse(&models().find(name, beside)?.0)
+        })
     }
 
     /// An accelerator.
     ///
     /// # Errors
     /// No such file, or every mistake in it.
-    pub fn accelerator(&self, name: &str, beside: Option<&Path>) -> Result<Arc<Accelerator>, Problems> {
-        cached(&self.accelerators, name, beside, || Accelerator::parse(&accelerators().find(name, beside)?.0))
+    pub fn accelerator(
+        &self,
+        name: &str,
+        beside: Option<&Path>,
+    ) -> Result<Arc<Accelerator>, Problems> {
+        cached(&self.accelerators, name, beside, || {
+            Accelerator::parse(&accelerators().find(name, beside)?.0)
+        })
     }
 
     /// A mapping; files that it names are looked for beside it first.

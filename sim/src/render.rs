@@ -14,7 +14,10 @@ pub const WIDTH: u16 = 80;
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH);
     table.set_header(header);
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
@@ -29,14 +32,27 @@ fn finish(mut table: Table, left: usize) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 fn title(report: &Report) -> String {
     let i = &report.inputs;
-    let model = i.model.as_deref().map(|m| format!(", {m}")).unwrap_or_default();
-    let tokens = i.length.map(|l| format!(", {} tokens", length(l))).unwrap_or_default();
-    format!("{} on {}, {}{model}{tokens}", i.mapping, i.accelerator, i.workload)
+    let model = i
+        .model
+        .as_deref()
+        .map(|m| format!(", {m}"))
+        .unwrap_or_default();
+    let tokens = i
+        .length
+        .map(|l| format!(", {} tokens", length(l)))
+        .unwrap_or_default();
+    format!(
+        "{} on {}, {}{model}{tokens}",
+        i.mapping, i.accelerator, i.workload
+    )
 }
 
 /// One run in full.
@@ -44,7 +60,12 @@ pub fn run(report: &Report) -> String {
     let mut out = wrapped(&title(report));
     let seconds = report.seconds();
     let (_, _, dram) = report.dram_bytes();
-    out.push_str(&format!("time      {} ({} cycles), bound by {}\n", si(seconds, "s"), report.cycles(), report.bottleneck()));
+    out.push_str(&format!(
+        "time      {} ({} cycles), bound by {}\n",
+        si(seconds, "s"),
+        report.cycles(),
+        report.bottleneck()
+    ));
     out.push_str(&wrapped(&format!(
         "bounds    compute {} (the run takes {:.2}x), {} traffic {} (it moves {:.2}x)",
         si(report.lower_bound.compute_seconds, "s"),
@@ -58,13 +79,24 @@ pub fn run(report: &Report) -> String {
         si(report.energy_pj() * 1e-12, "J"),
         report.area_um2() * 1e-6
     ));
-    let sizes: Vec<String> = report.inputs.sizes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let sizes: Vec<String> = report
+        .inputs
+        .sizes
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     out.push_str(&wrapped(&format!("sizes     {}", sizes.join(" "))));
     if !report.uncharged.is_empty() {
-        out.push_str(&wrapped(&format!("uncharged (nothing published, 0 pJ assumed): {}", report.uncharged.join(", "))));
+        out.push_str(&wrapped(&format!(
+            "uncharged (nothing published, 0 pJ assumed): {}",
+            report.uncharged.join(", ")
+        )));
     }
     for unit in report.units.keys() {
-        out.push_str(&format!("\n{unit}: {} utilized\n", percent(report.utilization(unit))));
+        out.push_str(&format!(
+            "\n{unit}: {} utilized\n",
+            percent(report.utilization(unit))
+        ));
         let mut t = table(&["Einsum", "utilization", "PE-cycles"]);
         for (name, share) in report.utilization_by_einsum(unit) {
             let busy = report.units[unit].busy.get(&name).copied().unwrap_or(0);
@@ -90,12 +122,19 @@ pub fn run(report: &Report) -> String {
     for (memory, tensors) in &report.traffic {
         out.push_str(&format!("\n{memory}: words by tensor"));
         if let Some(bytes) = report.occupancy.get(memory) {
-            out.push_str(&format!(", {} held at the worst moment", si(*bytes as f64, "B")));
+            out.push_str(&format!(
+                ", {} held at the worst moment",
+                si(*bytes as f64, "B")
+            ));
         }
         out.push('\n');
         let mut t = table(&["tensor", "read", "written"]);
         for (tensor, access) in tensors {
-            t.add_row([tensor.clone(), access.reads.rounded().to_string(), access.writes.rounded().to_string()]);
+            t.add_row([
+                tensor.clone(),
+                access.reads.rounded().to_string(),
+                access.writes.rounded().to_string(),
+            ]);
         }
         out.push_str(&finish(t, 1));
     }
@@ -139,12 +178,20 @@ fn tight(value: f64, unit: &str) -> String {
 fn groups(reports: &[Report]) -> Vec<(String, Vec<&Report>)> {
     let mut out: IndexMap<(Option<&str>, Option<u64>), Vec<&Report>> = IndexMap::new();
     for r in reports {
-        out.entry((r.inputs.model.as_deref(), r.inputs.length)).or_default().push(r);
+        out.entry((r.inputs.model.as_deref(), r.inputs.length))
+            .or_default()
+            .push(r);
     }
     let name = |(model, tokens): (Option<&str>, Option<u64>)| {
-        format!("{}, {} tokens", model.unwrap_or("no model"), tokens.map_or("?".into(), length))
+        format!(
+            "{}, {} tokens",
+            model.unwrap_or("no model"),
+            tokens.map_or("?".into(), length)
+        )
     };
-    out.into_iter().map(|(key, list)| (name(key), list)).collect()
+    out.into_iter()
+        .map(|(key, list)| (name(key), list))
+        .collect()
 }
 
 /// Several runs side by side: a summary of each model and length, details of the last.
@@ -153,16 +200,25 @@ pub fn compare(reports: &[Report]) -> String {
     let groups = groups(reports);
     for (name, list) in &groups {
         out.push_str(&format!("{name}\n"));
-        let units: Vec<&String> = list.first().map(|r| r.units.keys().collect()).unwrap_or_default();
+        let units: Vec<&String> = list
+            .first()
+            .map(|r| r.units.keys().collect())
+            .unwrap_or_default();
         let mut header = vec!["mapping", "time", "speedup"];
-        let short: Vec<String> = units.iter().map(|u| u.trim_start_matches("array").to_uppercase()).collect();
+        let short: Vec<String> = units
+            .iter()
+            .map(|u| u.trim_start_matches("array").to_uppercase())
+            .collect();
         header.extend(short.iter().map(String::as_str));
         header.extend(["traffic", "energy", "bound by", "x bound"]);
         let mut t = table(&header);
         let first = list.first().map_or(1.0, |r| r.seconds());
         for r in list {
-            let mut row =
-                vec![short_name(&r.inputs.mapping), tight(r.seconds(), "s"), format!("{:.2}x", first / r.seconds())];
+            let mut row = vec![
+                short_name(&r.inputs.mapping),
+                tight(r.seconds(), "s"),
+                format!("{:.2}x", first / r.seconds()),
+            ];
             row.extend(units.iter().map(|u| percent(r.utilization(u))));
             row.push(tight(r.dram_bytes().2 as f64, "B"));
             row.push(tight(r.energy_pj() * 1e-12, "J"));
@@ -178,43 +234,71 @@ pub fn compare(reports: &[Report]) -> String {
          (all operations on all PEs, inputs and outputs moved once). +X is fusemax-X.",
     ));
     out.push('\n');
-    let Some((name, list)) = groups.last() else { return out };
-    out.push_str(&format!("In detail, {name} (--format json has every run)\n"));
-    for unit in list.first().map(|r| r.units.keys().cloned().collect::<Vec<_>>()).unwrap_or_default() {
+    let Some((name, list)) = groups.last() else {
+        return out;
+    };
+    out.push_str(&format!(
+        "In detail, {name} (--format json has every run)\n"
+    ));
+    for unit in list
+        .first()
+        .map(|r| r.units.keys().cloned().collect::<Vec<_>>())
+        .unwrap_or_default()
+    {
         out.push_str(&format!("\nutilization of {unit} by Einsum\n"));
         out.push_str(&by_run(list, "Einsum", &|r| {
-            r.utilization_by_einsum(&unit).into_iter().map(|(name, v)| (name, percent(v))).collect()
+            r.utilization_by_einsum(&unit)
+                .into_iter()
+                .map(|(name, v)| (name, percent(v)))
+                .collect()
         }));
     }
-    let memories: Vec<String> = list.first().map(|r| r.occupancy.keys().cloned().collect()).unwrap_or_default();
+    let memories: Vec<String> = list
+        .first()
+        .map(|r| r.occupancy.keys().cloned().collect())
+        .unwrap_or_default();
     let outermost = list.first().map(|r| r.outermost.clone());
     for memory in outermost.into_iter().chain(memories) {
         out.push_str(&format!("\n{memory}, words read and written by tensor\n"));
         out.push_str(&by_run(list, "tensor", &|r| {
             let cells = |a: &Access| tight(a.total().unwrap_or_default().as_f64(), "");
             let tensors = r.traffic.get(&memory);
-            tensors.map(|t| t.iter().map(|(name, a)| (name.clone(), cells(a))).collect()).unwrap_or_default()
+            tensors
+                .map(|t| t.iter().map(|(name, a)| (name.clone(), cells(a))).collect())
+                .unwrap_or_default()
         }));
     }
     out.push_str("\nenergy by component\n");
     out.push_str(&by_run(list, "component", &|r| {
-        r.energy_by_component().into_iter().map(|(name, pj)| (name, tight(pj * 1e-12, "J"))).collect()
+        r.energy_by_component()
+            .into_iter()
+            .map(|(name, pj)| (name, tight(pj * 1e-12, "J")))
+            .collect()
     }));
     out.push_str("\narea\n");
     out.push_str(&by_run(list, "part", &|r| {
         let mut rows: IndexMap<String, f64> = IndexMap::new();
         for item in &r.area {
-            let part = item.in_array.clone().unwrap_or_else(|| item.component.clone());
+            let part = item
+                .in_array
+                .clone()
+                .unwrap_or_else(|| item.component.clone());
             *rows.entry(part).or_insert(0.0) += item.count as f64 * item.area;
         }
         rows.insert("total".into(), r.area_um2());
-        rows.into_iter().map(|(name, um2)| (name, format!("{:.1} mm^2", um2 * 1e-6))).collect()
+        rows.into_iter()
+            .map(|(name, um2)| (name, format!("{:.1} mm^2", um2 * 1e-6)))
+            .collect()
     }));
     out
 }
 
 /// A table with one column a run; long mapping names lose what they have in common.
-fn by_run(list: &[&Report], what: &str, rows: &dyn Fn(&Report) -> IndexMap<String, String>) -> String {
+fn by_run(
+    list: &[&Report],
+    what: &str,
+    rows: &dyn Fn(&Report) -> IndexMap<String, String>,
+) -> String {
     let columns: Vec<IndexMap<String, String>> = list.iter().map(|r| rows(r)).collect();
     let mut names: Vec<String> = Vec::new();
     for column in &columns {
@@ -230,7 +314,11 @@ fn by_run(list: &[&Report], what: &str, rows: &dyn Fn(&Report) -> IndexMap<Strin
     let mut t = table(&header);
     for name in names {
         let mut row = vec![name.clone()];
-        row.extend(columns.iter().map(|c| c.get(&name).cloned().unwrap_or_else(|| "-".into())));
+        row.extend(
+            columns
+                .iter()
+                .map(|c| c.get(&name).cloned().unwrap_or_else(|| "-".into())),
+        );
         t.add_row(row);
     }
     finish(t, 1)
@@ -238,18 +326,48 @@ fn by_run(list: &[&Report], what: &str, rows: &dyn Fn(&Report) -> IndexMap<Strin
 
 /// `fusemax-binding` as `+binding`.
 fn short_name(mapping: &str) -> String {
-    mapping.strip_prefix("fusemax-").map_or_else(|| mapping.to_string(), |rest| format!("+{rest}"))
+    mapping
+        .strip_prefix("fusemax-")
+        .map_or_else(|| mapping.to_string(), |rest| format!("+{rest}"))
 }
 
 /// Runs as CSV: one row a run, the scalar results.
 pub fn csv(reports: &[Report]) -> String {
-    let units: Vec<String> = reports.first().map(|r| r.units.keys().cloned().collect()).unwrap_or_default();
-    let mut header: Vec<String> = ["model", "length", "workload", "accelerator", "mapping", "engine", "cycles", "seconds"]
-        .map(String::from)
-        .to_vec();
-    header.extend(["dram_read_bytes", "dram_write_bytes", "dram_bytes", "energy_pj", "area_um2"].map(String::from));
+    let units: Vec<String> = reports
+        .first()
+        .map(|r| r.units.keys().cloned().collect())
+        .unwrap_or_default();
+    let mut header: Vec<String> = [
+        "model",
+        "length",
+        "workload",
+        "accelerator",
+        "mapping",
+        "engine",
+        "cycles",
+        "seconds",
+    ]
+    .map(String::from)
+    .to_vec();
+    header.extend(
+        [
+            "dram_read_bytes",
+            "dram_write_bytes",
+            "dram_bytes",
+            "energy_pj",
+            "area_um2",
+        ]
+        .map(String::from),
+    );
     header.extend(units.iter().map(|u| format!("utilization_{u}")));
-    header.extend(["bottleneck", "lower_bound_compute_seconds", "lower_bound_dram_bytes"].map(String::from));
+    header.extend(
+        [
+            "bottleneck",
+            "lower_bound_compute_seconds",
+            "lower_bound_dram_bytes",
+        ]
+        .map(String::from),
+    );
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut rows = vec![header];
     for r in reports {
@@ -280,5 +398,9 @@ pub fn csv(reports: &[Report]) -> String {
         // Writing to memory cannot fail.
         let _ = writer.write_record(&row);
     }
-    writer.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    writer
+        .into_inner()
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_default()
 }

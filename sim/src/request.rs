@@ -9,8 +9,8 @@ use std::{
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
-use einflow_workloads::cascade::Cascade;
 use einflow_spec::{Problem, Problems, Source, Span, did_you_mean};
+use einflow_workloads::cascade::Cascade;
 
 use crate::{
     analytic,
@@ -34,7 +34,8 @@ impl Engine {
     pub fn named(name: &str) -> Result<Self, Problem> {
         match name {
             "analytic" => Ok(Engine::Analytic),
-            _ => Err(Problem::nowhere(format!("there is no engine `{name}`")).help(did_you_mean(name, ["analytic"]))),
+            _ => Err(Problem::nowhere(format!("there is no engine `{name}`"))
+                .help(did_you_mean(name, ["analytic"]))),
         }
     }
 }
@@ -108,11 +109,19 @@ impl Places {
     /// Gives problems without a place that of a field, or else of the whole request.
     fn place(&self, problems: Problems, field: &str) -> Problems {
         let at = |field: &str| self.0.iter().find(|(known, _, _)| *known == field);
-        let Some((_, source, span)) = at(field).or_else(|| at("run")) else { return problems };
+        let Some((_, source, span)) = at(field).or_else(|| at("run")) else {
+            return problems;
+        };
         let mut out = Problems::new();
         for problem in problems.iter() {
-            let place = problem.place.clone().or_else(|| Some((source.clone(), *span)));
-            out.push(Problem { place, ..problem.clone() });
+            let place = problem
+                .place
+                .clone()
+                .or_else(|| Some((source.clone(), *span)));
+            out.push(Problem {
+                place,
+                ..problem.clone()
+            });
         }
         out
     }
@@ -134,8 +143,12 @@ impl Request {
         let spec = problems.absorb(catalog.mapping(mapping, beside).map_err(at("mapping")));
         let given = problems.absorb(self.given(catalog).map_err(at("model")));
         let accelerator = match (&spec, &self.accelerator) {
-            (Some(spec), _) => problems.absorb(self.accelerator(catalog, spec).map_err(at("accelerator"))),
-            (None, Some(name)) => problems.absorb(catalog.accelerator(name, beside).map_err(at("accelerator"))),
+            (Some(spec), _) => {
+                problems.absorb(self.accelerator(catalog, spec).map_err(at("accelerator")))
+            }
+            (None, Some(name)) => {
+                problems.absorb(catalog.accelerator(name, beside).map_err(at("accelerator")))
+            }
             (None, None) => None,
         };
         let cascade = match (&spec, &self.workload) {
@@ -143,10 +156,17 @@ impl Request {
             (_, Some(name)) if mapping == self.mapping => {
                 problems.absorb(catalog.cascade(name, beside).map_err(at("workload")))
             }
-            (Some(spec), _) => problems.absorb(named_in(spec, catalog, &|c, n, b| c.cascade(n, b), &spec.workload)),
+            (Some(spec), _) => problems.absorb(named_in(
+                spec,
+                catalog,
+                &|c, n, b| c.cascade(n, b),
+                &spec.workload,
+            )),
             (None, _) => None,
         };
-        let (Some(spec), Some(given), Some(accelerator), Some(cascade)) = (spec, given, accelerator, cascade) else {
+        let (Some(spec), Some(given), Some(accelerator), Some(cascade)) =
+            (spec, given, accelerator, cascade)
+        else {
             return Err(problems);
         };
         if mapping == self.mapping {
@@ -159,9 +179,17 @@ impl Request {
     fn check_sizes(&self, cascade: &Cascade, spec: &MappingSpec) -> Result<(), Problems> {
         let mut problems = Problems::new();
         // The layers around attention have ranks of their own.
-        let names = self.sizes.keys().map(String::as_str).filter(|name| !self.end_to_end || !["D", "S"].contains(name));
+        let names = self
+            .sizes
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !self.end_to_end || !["D", "S"].contains(name));
         problems.absorb(cascade.check_size_names(names));
-        for (name, _) in spec.sizes.iter().filter(|(name, _)| self.sizes.contains_key(&name.text)) {
+        for (name, _) in spec
+            .sizes
+            .iter()
+            .filter(|(name, _)| self.sizes.contains_key(&name.text))
+        {
             problems.push(
                 Problem::nowhere(format!("mapping {} sets {} itself", spec.name, name.text))
                     .help("change it in a copy of the mapping"),
@@ -172,7 +200,9 @@ impl Request {
 
     fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
         let mut given = match (&self.model, self.length) {
-            (Some(model), Some(length)) => catalog.model(model, self.beside.as_deref())?.sizes(length),
+            (Some(model), Some(length)) => {
+                catalog.model(model, self.beside.as_deref())?.sizes(length)
+            }
             (Some(_), None) => {
                 return Err(Problem::nowhere("a model needs a length").help("give one such as 64K: --length on the command line, `length` or `lengths` in a run file").into());
             }
@@ -185,7 +215,11 @@ impl Request {
         Ok(given)
     }
 
-    fn accelerator(&self, catalog: &Catalog, spec: &MappingSpec) -> Result<Arc<Accelerator>, Problems> {
+    fn accelerator(
+        &self,
+        catalog: &Catalog,
+        spec: &MappingSpec,
+    ) -> Result<Arc<Accelerator>, Problems> {
         let beside = self.beside.as_deref();
         let found = match (&self.accelerator, self.accounting) {
             (Some(name), _) => catalog.accelerator(name, beside)?,
@@ -195,10 +229,16 @@ impl Request {
                     Accounting::Correct => spec.accelerator.as_ref(),
                 };
                 let Some(name) = name else {
-                    let what = if accounting == Accounting::Published { "published accounting" } else { "accelerator" };
-                    return Err(Problem::nowhere(format!("mapping {} names no {what}", spec.name))
-                        .help("name an accelerator with --accelerator")
-                        .into());
+                    let what = if accounting == Accounting::Published {
+                        "published accounting"
+                    } else {
+                        "accelerator"
+                    };
+                    return Err(
+                        Problem::nowhere(format!("mapping {} names no {what}", spec.name))
+                            .help("name an accelerator with --accelerator")
+                            .into(),
+                    );
                 };
                 named_in(spec, catalog, &|c, n, b| c.accelerator(n, b), name)?
             }
@@ -208,7 +248,9 @@ impl Request {
         }
         let mut changed = (*found).clone();
         for (path, value) in &self.overrides {
-            changed = changed.with_override(path, *value).map_err(|p| self.places.place(p.into(), "set"))?;
+            changed = changed
+                .with_override(path, *value)
+                .map_err(|p| self.places.place(p.into(), "set"))?;
         }
         Ok(Arc::new(changed))
     }
@@ -229,7 +271,9 @@ impl Request {
 
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
         let mut report = match self.engine {
-            Engine::Analytic => analytic::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?,
+            Engine::Analytic => {
+                analytic::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?
+            }
         };
         report.inputs.model.clone_from(&self.model);
         report.inputs.length = self.length;
@@ -247,13 +291,18 @@ fn named_in<T>(
     name: &einflow_mappings::spec::Name,
 ) -> Result<Arc<T>, Problems> {
     let folder = PathBuf::from(spec.source.name());
-    let beside = folder.parent().filter(|f| !f.as_os_str().is_empty() && f.is_dir());
+    let beside = folder
+        .parent()
+        .filter(|f| !f.as_os_str().is_empty() && f.is_dir());
     load(catalog, &name.text, beside).map_err(|problems| {
         let mut out = Problems::new();
         for problem in problems.iter() {
             out.push(match &problem.place {
                 Some(_) => problem.clone(),
-                None => Problem { place: Some((spec.source.clone(), name.span)), ..problem.clone() },
+                None => Problem {
+                    place: Some((spec.source.clone(), name.span)),
+                    ..problem.clone()
+                },
             });
         }
         out

@@ -59,22 +59,35 @@ impl RunFile {
         let name = f.need("name", text);
         f.get("source", text);
         let description = f.get("description", text).unwrap_or_default();
-        let engine = f.get("engine", |n| Engine::named(n.text()?).map_err(|p| placed(n, p))).unwrap_or_default();
+        let engine = f
+            .get("engine", |n| {
+                Engine::named(n.text()?).map_err(|p| placed(n, p))
+            })
+            .unwrap_or_default();
         let accounting = f.get("accounting", accounting).unwrap_or_default();
         let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
         let models = f.get_all("models", |n| each(n, |n| Ok((text(n)?, n.span))));
         let lengths = f.get_all("lengths", |n| each(n, length));
         let runs = f.need_all("runs", |n| {
             let mut problems = Problems::new();
-            let list: Vec<Request> = n.list()?.iter().filter_map(|n| problems.absorb(run(n))).collect();
+            let list: Vec<Request> = n
+                .list()?
+                .iter()
+                .filter_map(|n| problems.absorb(run(n)))
+                .collect();
             if list.is_empty() && problems.is_empty() {
-                problems.push(n.problem("there is nothing to run").help("add (mapping: \"...\")"));
+                problems.push(
+                    n.problem("there is nothing to run")
+                        .help("add (mapping: \"...\")"),
+                );
             }
             problems.into_result(Some(list))
         });
         let value = name.zip(runs).map(|(name, runs)| {
-            let models: Vec<Option<(String, Span)>> = models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
-            let lengths: Vec<Option<u64>> = lengths.map_or(vec![None], |l| l.into_iter().map(Some).collect());
+            let models: Vec<Option<(String, Span)>> =
+                models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
+            let lengths: Vec<Option<u64>> =
+                lengths.map_or(vec![None], |l| l.into_iter().map(Some).collect());
             let mut requests = Vec::new();
             for model in &models {
                 for length in &lengths {
@@ -93,7 +106,11 @@ impl RunFile {
                     }
                 }
             }
-            RunFile { name, description, requests }
+            RunFile {
+                name,
+                description,
+                requests,
+            }
         });
         f.finish(value)
     }
@@ -104,14 +121,24 @@ fn text(node: &Node) -> Result<String, Problem> {
 }
 
 /// Reads every element of a list, collecting every mistake.
-pub(crate) fn each<T>(node: &Node, read: impl Fn(&Node) -> Result<T, Problem>) -> Result<Vec<T>, Problems> {
+pub(crate) fn each<T>(
+    node: &Node,
+    read: impl Fn(&Node) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problems> {
     let mut problems = Problems::new();
-    let items = node.list()?.iter().filter_map(|n| problems.absorb(read(n).map_err(Problems::from))).collect();
+    let items = node
+        .list()?
+        .iter()
+        .filter_map(|n| problems.absorb(read(n).map_err(Problems::from)))
+        .collect();
     problems.into_result(Some(items))
 }
 
 fn placed(node: &Node, problem: Problem) -> Problem {
-    Problem { place: Some((node.source.clone(), node.span)), ..problem }
+    Problem {
+        place: Some((node.source.clone(), node.span)),
+        ..problem
+    }
 }
 
 /// A length: a number, or a string such as `"64K"`.
@@ -140,14 +167,24 @@ fn size(node: &Node) -> Result<u64, Problem> {
 }
 
 /// The entries of a map; a key given twice is a mistake.
-fn entries<T>(node: &Node, read: &dyn Fn(&Node) -> Result<T, Problem>) -> Result<Vec<(String, T)>, Problems> {
+fn entries<T>(
+    node: &Node,
+    read: &dyn Fn(&Node) -> Result<T, Problem>,
+) -> Result<Vec<(String, T)>, Problems> {
     let mut problems = Problems::new();
     let mut out: Vec<(String, T)> = Vec::new();
     for (key, span, value) in node.record()? {
         if out.iter().any(|(known, _)| known == key) {
-            problems.push(Problem::at(&node.source, *span, format!("`{key}` is given twice")).help("keep one of them"));
+            problems.push(
+                Problem::at(&node.source, *span, format!("`{key}` is given twice"))
+                    .help("keep one of them"),
+            );
         }
-        out.extend(problems.absorb(read(value).map_err(Problems::from)).map(|value| (key.clone(), value)));
+        out.extend(
+            problems
+                .absorb(read(value).map_err(Problems::from))
+                .map(|value| (key.clone(), value)),
+        );
     }
     problems.into_result(Some(out))
 }
@@ -161,12 +198,25 @@ pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
     let model = f.get("model", text);
     let own_length = f.get("length", length);
     let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-    let sizes = f.get_all("sizes", |n| entries(n, &size)).unwrap_or_default().into_iter().collect();
-    let overrides = f.get_all("set", |n| entries(n, &Node::f64)).unwrap_or_default();
+    let sizes = f
+        .get_all("sizes", |n| entries(n, &size))
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let overrides = f
+        .get_all("set", |n| entries(n, &Node::f64))
+        .unwrap_or_default();
     let mut places = Places::default();
     places.set("run", &node.source, node.span);
     for (key, _, value) in node.record().unwrap_or_default() {
-        for field in ["mapping", "workload", "accelerator", "model", "sizes", "set"] {
+        for field in [
+            "mapping",
+            "workload",
+            "accelerator",
+            "model",
+            "sizes",
+            "set",
+        ] {
             if key == field {
                 places.set(field, &value.source, value.span);
             }

@@ -19,8 +19,11 @@ pub fn si(value: f64, unit: &str) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value} {unit}");
     }
-    let (scale, prefix) =
-        PREFIXES.iter().find(|(scale, _)| value.abs() >= *scale * 0.99995).copied().unwrap_or((1e-15, "f"));
+    let (scale, prefix) = PREFIXES
+        .iter()
+        .find(|(scale, _)| value.abs() >= *scale * 0.99995)
+        .copied()
+        .unwrap_or((1e-15, "f"));
     let scaled = value / scale;
     let digits = if scaled.abs() >= 99.995 {
         1
@@ -49,7 +52,8 @@ pub fn length(value: u64) -> String {
 }
 
 /// What [`parse_length`] accepts.
-pub const LENGTHS: &str = "a length is a whole number from 1 to 16777216 (2^24), or one such as 64K or 1M";
+pub const LENGTHS: &str =
+    "a length is a whole number from 1 to 16777216 (2^24), or one such as 64K or 1M";
 
 /// Reads a sequence length: `1K` is 1024, `1M` is 1048576, or any whole number from 1 to 2^24.
 ///
@@ -61,7 +65,9 @@ pub fn parse_length(text: &str) -> Result<u64, String> {
         Some((i, 'M' | 'm')) => (&text.trim()[..i], 1 << 20),
         _ => (text.trim(), 1u64),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a length"))?;
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is not a length"))?;
     match number.checked_mul(factor) {
         Some(0) => Err("a length of 0 has nothing to attend to".to_string()),
         Some(length) if length <= 1 << 24 => Ok(length),
@@ -87,7 +93,18 @@ mod tests {
         for text in ["1K", "64K", "1M", "1000", "16M", "1"] {
             assert_eq!(length(parse_length(text).unwrap()), text);
         }
-        for wrong in ["0", "0K", "17M", "16777217", "-1", "1.5K", "", "K", "1G", "99999999999999999999"] {
+        for wrong in [
+            "0",
+            "0K",
+            "17M",
+            "16777217",
+            "-1",
+            "1.5K",
+            "",
+            "K",
+            "1G",
+            "99999999999999999999",
+        ] {
             assert!(parse_length(wrong).is_err(), "{wrong}");
         }
     }

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einflow::{analytic, runs::{RunFile, runs}, validate::{experiments, parse_experiment}};
+use einflow::{
+    analytic,
+    runs::{RunFile, runs},
+    validate::{experiments, parse_experiment},
+};
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{bind, mappings, spec::MappingSpec};
 use einflow_spec::{Library, Node, Problems, Source, check_sources};
@@ -36,11 +40,62 @@ impl Random {
 
 /// Texts that mean something to a reader.
 const PIECES: [&str; 56] = [
-    "[", "]", "(", ")", "{", "}", "\"", ",", ":", "//", "/*", "r#\"", "0", "1", "2", "3", "7", "256", "-1", "1e9", "1e999",
-    "18446744073709551615", "340282366920938463463374607431768211456", "0x10", "0.5", "inf", "NaN", "true", "false", "None",
-    "Some(1)", "()", "\"\"", "\"1 / 0\"", "\"M0 * M0 * M0\"", "\"P1\"", "\"-1\"", "\"ceil(P / 3)\"", "\"table.P1\"",
-    "\"searched\"", "searched", "largest_that_fits", "largest_divisor_that_fits", "through", "row", "unbounded", "\"16 MiB\"",
-    "\"buffer\"", "\"dram\"", "\"array1d\"", "\"p0\"", "\"m1\"", "\"M\"", "\n", "\u{1f980}", "é",
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    "\"",
+    ",",
+    ":",
+    "//",
+    "/*",
+    "r#\"",
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "256",
+    "-1",
+    "1e9",
+    "1e999",
+    "18446744073709551615",
+    "340282366920938463463374607431768211456",
+    "0x10",
+    "0.5",
+    "inf",
+    "NaN",
+    "true",
+    "false",
+    "None",
+    "Some(1)",
+    "()",
+    "\"\"",
+    "\"1 / 0\"",
+    "\"M0 * M0 * M0\"",
+    "\"P1\"",
+    "\"-1\"",
+    "\"ceil(P / 3)\"",
+    "\"table.P1\"",
+    "\"searched\"",
+    "searched",
+    "largest_that_fits",
+    "largest_divisor_that_fits",
+    "through",
+    "row",
+    "unbounded",
+    "\"16 MiB\"",
+    "\"buffer\"",
+    "\"dram\"",
+    "\"array1d\"",
+    "\"p0\"",
+    "\"m1\"",
+    "\"M\"",
+    "\n",
+    "\u{1f980}",
+    "é",
 ];
 
 fn place(random: &mut Random, text: &str) -> usize {
@@ -59,10 +114,14 @@ fn tokens(text: &str) -> Vec<(usize, usize)> {
     while at < bytes.len() {
         let from = at;
         if bytes[at] == b'"' {
-            at += 1 + text[at + 1..].find('"').map_or(text.len() - at - 1, |i| i + 1);
+            at += 1 + text[at + 1..]
+                .find('"')
+                .map_or(text.len() - at - 1, |i| i + 1);
             found.push((from, at));
         } else if bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' {
-            while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || matches!(bytes[at], b'_' | b'.')) {
+            while at < bytes.len()
+                && (bytes[at].is_ascii_alphanumeric() || matches!(bytes[at], b'_' | b'.'))
+            {
                 at += 1;
             }
             found.push((from, at));
@@ -92,7 +151,11 @@ fn mutate(random: &mut Random, text: &mut String, other: &str) {
             text.truncate(at);
         }
         3..=5 => {
-            let from = if random.below(4) == 0 { other.to_owned() } else { text.clone() };
+            let from = if random.below(4) == 0 {
+                other.to_owned()
+            } else {
+                text.clone()
+            };
             let (targets, sources) = (tokens(text), tokens(&from));
             if !targets.is_empty() && !sources.is_empty() {
                 let (a, b) = targets[random.below(targets.len())];
@@ -116,8 +179,15 @@ fn mutate(random: &mut Random, text: &mut String, other: &str) {
             *text = lines.join("\n");
         }
         _ => {
-            let from: Vec<&str> = if random.below(2) == 0 { other.lines().collect() } else { text.lines().collect() };
-            let line = format!("{}\n", from.get(random.below(from.len())).copied().unwrap_or(""));
+            let from: Vec<&str> = if random.below(2) == 0 {
+                other.lines().collect()
+            } else {
+                text.lines().collect()
+            };
+            let line = format!(
+                "{}\n",
+                from.get(random.below(from.len())).copied().unwrap_or("")
+            );
             let at = text[..place(random, text)].rfind('\n').map_or(0, |i| i + 1);
             text.insert_str(at, &line);
         }
@@ -157,9 +227,17 @@ impl Inputs {
             }
         }
         let parse = |name: &str| Arc::new(Cascade::parse(&cascades().get(name).unwrap()).unwrap());
-        let cascades = cascades().names().map(|n| (n.to_string(), parse(n))).collect();
-        let chips = ["fusemax", "flat"].map(|n| Arc::new(Accelerator::parse(&accelerators().get(n).unwrap()).unwrap()));
-        Self { files, cascades, chips: chips.to_vec() }
+        let cascades = cascades()
+            .names()
+            .map(|n| (n.to_string(), parse(n)))
+            .collect();
+        let chips = ["fusemax", "flat"]
+            .map(|n| Arc::new(Accelerator::parse(&accelerators().get(n).unwrap()).unwrap()));
+        Self {
+            files,
+            cascades,
+            chips: chips.to_vec(),
+        }
     }
 
     /// What a program does with a file; true where it is good.
@@ -192,17 +270,40 @@ impl Inputs {
 
     /// Lays a mapping on an accelerator at small sizes, and counts.
     fn lay(&self, spec: MappingSpec, number: usize) {
-        let Some(cascade) = self.cascades.get(&spec.workload.text) else { return };
-        let chip = &self.chips[usize::from(spec.accelerator.as_ref().is_some_and(|a| a.text == "flat"))];
+        let Some(cascade) = self.cascades.get(&spec.workload.text) else {
+            return;
+        };
+        let chip =
+            &self.chips[usize::from(spec.accelerator.as_ref().is_some_and(|a| a.text == "flat"))];
         // The sizes of a row of FLAT's table where there is one; else a few tiles and a partial one.
         let sizes = match spec.table {
-            Some(_) => [("B", 2), ("H", 12), ("M", 1024), ("P", 1024), ("E", 64), ("F", 64), ("D", 768), ("S", 3072)],
-            None => [("B", 2), ("H", 3), ("M", 700), ("P", 600), ("E", 8), ("F", 4), ("D", 24), ("S", 40)],
+            Some(_) => [
+                ("B", 2),
+                ("H", 12),
+                ("M", 1024),
+                ("P", 1024),
+                ("E", 64),
+                ("F", 64),
+                ("D", 768),
+                ("S", 3072),
+            ],
+            None => [
+                ("B", 2),
+                ("H", 3),
+                ("M", 700),
+                ("P", 600),
+                ("E", 8),
+                ("F", 4),
+                ("D", 24),
+                ("S", 40),
+            ],
         };
         let given = sizes.map(|(name, size)| (name.to_string(), size)).into();
         match bind(cascade, chip, &Arc::new(spec), &given) {
             Ok(mapped) if number.is_multiple_of(4) => {
-                let _ = analytic::evaluate(&mapped).map(|report| report.to_json()).map_err(|e| e.to_string());
+                let _ = analytic::evaluate(&mapped)
+                    .map(|report| report.to_json())
+                    .map_err(|e| e.to_string());
             }
             Ok(_) => {}
             Err(problems) => said(&problems),
@@ -232,9 +333,13 @@ fn one(number: usize, inputs: &Inputs) -> (Kind, bool, Duration) {
 
 #[test]
 fn damaged_files_never_panic() {
-    let count: usize = std::env::var("EINFLOW_MUTATIONS").ok().map_or(100_000, |n| n.parse().unwrap());
+    let count: usize = std::env::var("EINFLOW_MUTATIONS")
+        .ok()
+        .map_or(100_000, |n| n.parse().unwrap());
     let inputs = Inputs::new();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(count.max(1));
     let results: Vec<(usize, Kind, bool, Duration)> = std::thread::scope(|scope| {
         let inputs = &inputs;
         let handles: Vec<_> = (0..workers)
@@ -250,18 +355,37 @@ fn damaged_files_never_panic() {
                 })
             })
             .collect();
-        handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
+        handles
+            .into_iter()
+            .flat_map(|handle| handle.join().unwrap())
+            .collect()
     });
     let slowest = results.iter().max_by_key(|r| r.3).unwrap();
     println!("slowest: input {} in {:?}", slowest.0, slowest.3);
     // A milliseconds' work each, on a machine that may be busy; an unbounded search or enumeration takes minutes.
-    assert!(slowest.3 < Duration::from_secs(5), "input {} took {:?}", slowest.0, slowest.3);
+    assert!(
+        slowest.3 < Duration::from_secs(5),
+        "input {} took {:?}",
+        slowest.0,
+        slowest.3
+    );
     // Both sides of every reader are reached.
-    for kind in [Kind::Mapping, Kind::Accelerator, Kind::Run, Kind::Experiment] {
-        let (all, good) = results.iter().filter(|r| r.1 == kind).fold((0, 0), |(a, g), r| (a + 1, g + usize::from(r.2)));
+    for kind in [
+        Kind::Mapping,
+        Kind::Accelerator,
+        Kind::Run,
+        Kind::Experiment,
+    ] {
+        let (all, good) = results
+            .iter()
+            .filter(|r| r.1 == kind)
+            .fold((0, 0), |(a, g), r| (a + 1, g + usize::from(r.2)));
         let time: Duration = results.iter().filter(|r| r.1 == kind).map(|r| r.3).sum();
         println!("{kind:?}: {all} inputs, {good} good, {time:?}");
-        assert!(good * 50 > all && good * 3 < all * 2, "{good} of {all} are good");
+        assert!(
+            good * 50 > all && good * 3 < all * 2,
+            "{good} of {all} are good"
+        );
     }
 }
 
@@ -269,9 +393,14 @@ fn damaged_files_never_panic() {
 #[test]
 fn hostile_mappings_end_soon() {
     let inputs = Inputs::new();
-    let binding = mappings().get("fusemax-binding").unwrap().text().to_string();
+    let binding = mappings()
+        .get("fusemax-binding")
+        .unwrap()
+        .text()
+        .to_string();
     let ffn = mappings().get("ffn").unwrap().text().to_string();
-    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(50_000), close.repeat(50_000));
+    let deep =
+        |open: &str, close: &str| format!("{}1{}", open.repeat(50_000), close.repeat(50_000));
     let texts = [
         binding.replace("\"array2d.rows\",", &format!("\"{}\",", deep("(", ")"))),
         binding.replace("\"array2d.rows\",", &format!("\"1{}\",", "+1".repeat(50_000))),
@@ -288,6 +417,10 @@ fn hostile_mappings_end_soon() {
     for (number, text) in texts.into_iter().enumerate() {
         let begin = Instant::now();
         inputs.exercise(Kind::Mapping, text, 4 * number);
-        assert!(begin.elapsed() < Duration::from_secs(5), "text {number} took {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "text {number} took {:?}",
+            begin.elapsed()
+        );
     }
 }

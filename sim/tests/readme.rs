@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path, process::{Command, Stdio}};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Commands of the `sh` blocks that run the binary, without their prompt, pipes, redirections and comments.
 ///
@@ -25,8 +29,16 @@ fn commands(page: &str) -> Vec<String> {
             continue;
         }
         let command = std::mem::take(&mut open);
-        let arguments = ["cargo run --release -- ", "einflow "].iter().find_map(|start| command.strip_prefix(start));
-        let end = |text: &str| [" | ", " > ", " #"].iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
+        let arguments = ["cargo run --release -- ", "einflow "]
+            .iter()
+            .find_map(|start| command.strip_prefix(start));
+        let end = |text: &str| {
+            [" | ", " > ", " #"]
+                .iter()
+                .filter_map(|stop| text.find(stop))
+                .min()
+                .unwrap_or(text.len())
+        };
         found.extend(arguments.map(|a| a[..end(a)].trim().to_string()));
     }
     found
@@ -35,7 +47,10 @@ fn commands(page: &str) -> Vec<String> {
 #[test]
 fn commands_are_found() {
     let page = "Text `einflow no`.\n```sh\ncargo run --release -- compare   # five accelerators\ncargo test\n$ einflow eval x \\\n    --size M0=16\neinflow list | head -1\n```\n```ron\neinflow no\n```\n```sh\neinflow completions bash > file\n```\n";
-    assert_eq!(commands(page), ["compare", "eval x --size M0=16", "list", "completions bash"]);
+    assert_eq!(
+        commands(page),
+        ["compare", "eval x --size M0=16", "list", "completions bash"]
+    );
 }
 
 /// `in.npz`, for `eval`: Q, K and V of four queries and eight keys.
@@ -45,11 +60,19 @@ fn tensors() -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, rows, columns) in [("Q", 2, 4), ("K", 2, 8), ("V", 3, 8)] {
         let mut array = Vec::new();
-        let options = npyz::WriteOptions::<f64>::new().default_dtype().shape(&[rows, columns]);
+        let options = npyz::WriteOptions::<f64>::new()
+            .default_dtype()
+            .shape(&[rows, columns]);
         let mut writer = options.writer(&mut array).begin_nd().unwrap();
-        writer.extend((0..rows * columns).map(|i| i as f64 / 8.0)).unwrap();
+        writer
+            .extend((0..rows * columns).map(|i| i as f64 / 8.0))
+            .unwrap();
         writer.finish().unwrap();
-        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        zip.start_file(
+            format!("{name}.npy"),
+            zip::write::SimpleFileOptions::default(),
+        )
+        .unwrap();
         zip.write_all(&array).unwrap();
     }
     zip.finish().unwrap().into_inner()

@@ -38,12 +38,22 @@ impl Context<'_> {
     }
 
     pub fn scope<'a>(&'a self, found: &'a BTreeMap<String, u64>) -> Scope<'a> {
-        Scope { given: self.given, found, accelerator: self.accelerator, row: self.row, source: &self.spec.source }
+        Scope {
+            given: self.given,
+            found,
+            accelerator: self.accelerator,
+            row: self.row,
+            source: &self.spec.source,
+        }
     }
 
     /// The block that binds an Einsum.
     pub fn block_of(&self, einsum: &str) -> Option<usize> {
-        self.spec.blocks.iter().position(|b| b.nests.iter().any(|n| n.einsums.iter().any(|(name, _)| name.text == einsum)))
+        self.spec.blocks.iter().position(|b| {
+            b.nests
+                .iter()
+                .any(|n| n.einsums.iter().any(|(name, _)| name.text == einsum))
+        })
     }
 
     /// Whether a tensor comes from outside the block or is needed outside it.
@@ -59,7 +69,9 @@ impl Context<'_> {
             let reader = &self.cascade.tensor(e.output).name;
             !e.view
                 && self.block_of(reader) != Some(block)
-                && e.reads.iter().any(|r| viewed(self.cascade, r.tensor) == tensor)
+                && e.reads
+                    .iter()
+                    .any(|r| viewed(self.cascade, r.tensor) == tensor)
         })
     }
 
@@ -67,8 +79,11 @@ impl Context<'_> {
     pub fn tensor(&self, name: &Name) -> Result<TensorId, Problem> {
         let id = self.cascade.tensor_named(&name.text).ok_or_else(|| {
             let known = self.cascade.tensors.iter().map(|t| t.name.as_str());
-            self.at(name, format!("{} has no tensor `{}`", self.cascade.name, name.text))
-                .help(did_you_mean(&name.text, known))
+            self.at(
+                name,
+                format!("{} has no tensor `{}`", self.cascade.name, name.text),
+            )
+            .help(did_you_mean(&name.text, known))
         })?;
         Ok(viewed(self.cascade, id))
     }
@@ -76,24 +91,43 @@ impl Context<'_> {
     /// The memory that a name stands for.
     pub fn memory(&self, name: &Name) -> Result<usize, Problem> {
         let known = self.accelerator.memories.iter().map(|m| m.name.as_str());
-        self.accelerator.memories.iter().position(|m| m.name == name.text).ok_or_else(|| {
-            self.at(name, format!("{} has no memory `{}`", self.accelerator.name, name.text))
+        self.accelerator
+            .memories
+            .iter()
+            .position(|m| m.name == name.text)
+            .ok_or_else(|| {
+                self.at(
+                    name,
+                    format!("{} has no memory `{}`", self.accelerator.name, name.text),
+                )
                 .help(did_you_mean(&name.text, known))
-        })
+            })
     }
 
     /// The array that a name stands for.
     pub fn array(&self, name: &Name) -> Result<usize, Problem> {
         let known = self.accelerator.arrays.iter().map(|a| a.name.as_str());
-        self.accelerator.arrays.iter().position(|a| a.name == name.text).ok_or_else(|| {
-            self.at(name, format!("{} has no array `{}`", self.accelerator.name, name.text))
+        self.accelerator
+            .arrays
+            .iter()
+            .position(|a| a.name == name.text)
+            .ok_or_else(|| {
+                self.at(
+                    name,
+                    format!("{} has no array `{}`", self.accelerator.name, name.text),
+                )
                 .help(did_you_mean(&name.text, known))
-        })
+            })
     }
 
     /// The memory, or the array whose registers are meant, that a name stands for.
     pub fn place(&self, name: &Name) -> Result<Place, Problem> {
-        if let Some(array) = self.accelerator.arrays.iter().position(|a| a.name == name.text) {
+        if let Some(array) = self
+            .accelerator
+            .arrays
+            .iter()
+            .position(|a| a.name == name.text)
+        {
             return Ok(Place::Registers(array));
         }
         let known: Vec<&str> = self
@@ -104,15 +138,25 @@ impl Context<'_> {
             .chain(self.accelerator.arrays.iter().map(|a| a.name.as_str()))
             .collect();
         self.memory(name).map(Place::Memory).map_err(|_| {
-            self.at(name, format!("{} has no memory or array `{}`", self.accelerator.name, name.text))
-                .help(did_you_mean(&name.text, known.iter().copied()))
+            self.at(
+                name,
+                format!(
+                    "{} has no memory or array `{}`",
+                    self.accelerator.name, name.text
+                ),
+            )
+            .help(did_you_mean(&name.text, known.iter().copied()))
         })
     }
 
     /// The splits that hold in a block: its own, and the mapping's of other ranks.
     pub fn splits<'b>(&'b self, block: &'b BlockSpec) -> Vec<&'b (Name, Vec<Name>)> {
         let own = &block.splits;
-        let others = self.spec.splits.iter().filter(|(rank, _)| !own.iter().any(|(o, _)| o.text == rank.text));
+        let others = self
+            .spec
+            .splits
+            .iter()
+            .filter(|(rank, _)| !own.iter().any(|(o, _)| o.text == rank.text));
         own.iter().chain(others).collect()
     }
 
@@ -121,7 +165,12 @@ impl Context<'_> {
         let spec = &self.spec.blocks[index];
         let source = &self.spec.source;
         let parts = Parts::new(self.cascade, self.ranks, &self.splits(spec), sizes, source)?;
-        let find = |names: &[Name]| names.iter().map(|n| parts.find(n, source)).collect::<Result<Vec<_>, _>>();
+        let find = |names: &[Name]| {
+            names
+                .iter()
+                .map(|n| parts.find(n, source))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let mut loops = find(&spec.loops)?;
         loops.extend(find(&spec.searched_loops)?);
         let space = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
@@ -136,15 +185,26 @@ impl Context<'_> {
     }
 
     /// Builds a block with its rank parts at `sizes` and its searched loops in `order`.
-    pub fn build(&self, index: usize, sizes: &BTreeMap<String, u64>, order: &[usize]) -> Result<Block, Problems> {
+    pub fn build(
+        &self,
+        index: usize,
+        sizes: &BTreeMap<String, u64>,
+        order: &[usize],
+    ) -> Result<Block, Problems> {
         let spec = &self.spec.blocks[index];
         let source = &self.spec.source;
         let mut problems = Problems::new();
         let parts = Parts::new(self.cascade, self.ranks, &self.splits(spec), sizes, source)?;
-        let mut all: BTreeMap<String, u64> = parts.iter().map(|p| (p.size_name.clone(), p.count)).collect();
+        let mut all: BTreeMap<String, u64> = parts
+            .iter()
+            .map(|p| (p.size_name.clone(), p.count))
+            .collect();
         all.extend(sizes.iter().map(|(k, v)| (k.clone(), *v)));
         let mut find = |names: &[Name]| -> Vec<NamedLoop> {
-            names.iter().filter_map(|n| problems.absorb(parts.find(n, source).map_err(Problems::from))).collect()
+            names
+                .iter()
+                .filter_map(|n| problems.absorb(parts.find(n, source).map_err(Problems::from)))
+                .collect()
         };
         let mut loops = find(&spec.loops);
         let searched = find(&spec.searched_loops);
@@ -152,7 +212,11 @@ impl Context<'_> {
 
         let mut nests: Vec<Nest> = Vec::new();
         for nest in &spec.nests {
-            nests.push(Nest { loops: find(&nest.loops), keeps: Vec::new(), einsums: Vec::new() });
+            nests.push(Nest {
+                loops: find(&nest.loops),
+                keeps: Vec::new(),
+                einsums: Vec::new(),
+            });
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -169,12 +233,16 @@ impl Context<'_> {
                 .absorb(self.keeps(&nest_spec.keep, &around, spec, &space, &all, index))
                 .unwrap_or_default();
             for (name, binding) in &nest_spec.einsums {
-                if let Some(bound) = problems.absorb(self.einsum(name, binding, &around, &parts, spec)) {
+                if let Some(bound) =
+                    problems.absorb(self.einsum(name, binding, &around, &parts, spec))
+                {
                     nest.einsums.push(bound);
                 }
             }
         }
-        let phases = problems.absorb(self.phases(spec, &nests, &all)).unwrap_or_default();
+        let phases = problems
+            .absorb(self.phases(spec, &nests, &all))
+            .unwrap_or_default();
         let pipeline = match &spec.pipeline {
             None => None,
             Some(p) => {
@@ -184,14 +252,23 @@ impl Context<'_> {
                         let found = loops.iter().position(|l| l.name == name.text);
                         if found.is_none() {
                             problems.push(
-                                self.at(name, format!("the block has no loop `{}` to drain at", name.text))
-                                    .help(did_you_mean(&name.text, loops.iter().map(|l| l.name.as_str()))),
+                                self.at(
+                                    name,
+                                    format!("the block has no loop `{}` to drain at", name.text),
+                                )
+                                .help(did_you_mean(
+                                    &name.text,
+                                    loops.iter().map(|l| l.name.as_str()),
+                                )),
                             );
                         }
                         found
                     }
                 };
-                Some(Pipeline { drains_at, depth: p.offsets.iter().map(|(_, o)| *o).max().unwrap_or(0) })
+                Some(Pipeline {
+                    drains_at,
+                    depth: p.offsets.iter().map(|(_, o)| *o).max().unwrap_or(0),
+                })
             }
         };
         let block = Block {
@@ -221,9 +298,15 @@ impl Context<'_> {
         let mut problems = Problems::new();
         let mut keeps = Vec::new();
         for spec in specs {
-            let Some(tensor) = problems.absorb(self.tensor(&spec.tensor).map_err(Problems::from)) else { continue };
-            let Some(places) = problems.absorb(spec.places.pick(self.row, &self.spec.source).map_err(Problems::from))
+            let Some(tensor) = problems.absorb(self.tensor(&spec.tensor).map_err(Problems::from))
             else {
+                continue;
+            };
+            let Some(places) = problems.absorb(
+                spec.places
+                    .pick(self.row, &self.spec.source)
+                    .map_err(Problems::from),
+            ) else {
                 continue;
             };
             for place in places {
@@ -234,27 +317,49 @@ impl Context<'_> {
                     Some(name) if name.text == "searched" && !block.searched_loops.is_empty() => {
                         Ok(block.loops.len() + block.searched_loops.len())
                     }
-                    Some(name) => loops.iter().position(|l| l.name == name.text).map(|i| i + 1).ok_or_else(|| {
-                        self.at(name, format!("`{}` is no loop around {}'s place", name.text, spec.tensor.text))
-                            .help(did_you_mean(&name.text, loops.iter().map(|l| l.name.as_str())))
-                    }),
+                    Some(name) => loops
+                        .iter()
+                        .position(|l| l.name == name.text)
+                        .map(|i| i + 1)
+                        .ok_or_else(|| {
+                            self.at(
+                                name,
+                                format!(
+                                    "`{}` is no loop around {}'s place",
+                                    name.text, spec.tensor.text
+                                ),
+                            )
+                            .help(did_you_mean(
+                                &name.text,
+                                loops.iter().map(|l| l.name.as_str()),
+                            ))
+                        }),
                 };
                 let share = match &place.share {
                     None => Ok((1, 1)),
                     Some(expr) => self.scope(sizes).share(expr),
                 };
-                let in_place_of = place.in_place_of.as_ref().map(|n| self.tensor(n)).transpose();
+                let in_place_of = place
+                    .in_place_of
+                    .as_ref()
+                    .map(|n| self.tensor(n))
+                    .transpose();
                 let parts = (
                     problems.absorb(found.map_err(Problems::from)),
                     problems.absorb(depth.map_err(Problems::from)),
                     problems.absorb(share.map_err(Problems::from)),
                     problems.absorb(in_place_of.map_err(Problems::from)),
                 );
-                let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else { continue };
+                let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
+                    continue;
+                };
                 let words = self.tile_words(tensor, space, &loops[..depth]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
-                    let drains = p.drains_at.as_ref().and_then(|n| loops.iter().position(|l| l.name == n.text));
+                    let drains = p
+                        .drains_at
+                        .as_ref()
+                        .and_then(|n| loops.iter().position(|l| l.name == n.text));
                     let ends_inside = depth > 0 && drains.is_none_or(|d| d + 1 < depth);
                     let one_tile = loops[depth.min(loops.len())..].iter().all(|l| l.count == 1);
                     // Operands with one reader are freed before the next tile is loaded; what several stages touch is not.
@@ -278,13 +383,24 @@ impl Context<'_> {
 
     /// In how many distinct pipeline stages (offsets) a tensor is touched.
     fn stages(&self, block: usize, tensor: TensorId) -> usize {
-        let Some(pipeline) = &self.spec.blocks[block].pipeline else { return 1 };
-        let offset = |name: &str| pipeline.offsets.iter().find(|(n, _)| n.text == name).map_or(0, |(_, o)| *o);
+        let Some(pipeline) = &self.spec.blocks[block].pipeline else {
+            return 1;
+        };
+        let offset = |name: &str| {
+            pipeline
+                .offsets
+                .iter()
+                .find(|(n, _)| n.text == name)
+                .map_or(0, |(_, o)| *o)
+        };
         let mut offsets: Vec<u64> = Vec::new();
         for einsum in &self.cascade.einsums {
             let name = &self.cascade.tensor(einsum.output).name;
-            let touches =
-                einsum.output == tensor || einsum.reads.iter().any(|r| viewed(self.cascade, r.tensor) == tensor);
+            let touches = einsum.output == tensor
+                || einsum
+                    .reads
+                    .iter()
+                    .any(|r| viewed(self.cascade, r.tensor) == tensor);
             if touches && !einsum.view {
                 offsets.push(offset(name));
             }
@@ -300,7 +416,9 @@ impl Context<'_> {
         let mut projection = own_projection(self.cascade, self.ranks, tensor);
         let t = self.cascade.tensor(tensor);
         let in_place = !self.cascade.einsums.iter().any(|e| {
-            e.reads.iter().any(|r| r.tensor == tensor && r.time == ReadTime::Other)
+            e.reads
+                .iter()
+                .any(|r| r.tensor == tensor && r.time == ReadTime::Other)
         });
         if let Some(iterative) = t.iterative.filter(|_| in_place) {
             projection.dims.remove(self.cascade.batch.len() + iterative);
@@ -325,20 +443,29 @@ impl Context<'_> {
         let mut problems = Problems::new();
         let known = || -> Vec<&str> {
             let real = self.cascade.einsums.iter().filter(|e| !e.view);
-            real.map(|e| self.cascade.tensor(e.output).name.as_str()).collect()
+            real.map(|e| self.cascade.tensor(e.output).name.as_str())
+                .collect()
         };
         let id = (0..self.cascade.einsums.len())
             .map(EinsumId)
             .find(|id| self.cascade.name_of(*id) == name.text && !self.cascade.einsum(*id).view)
             .ok_or_else(|| {
-                self.at(name, format!("{} has no Einsum `{}`", self.cascade.name, name.text))
-                    .help(did_you_mean(&name.text, known()))
+                self.at(
+                    name,
+                    format!("{} has no Einsum `{}`", self.cascade.name, name.text),
+                )
+                .help(did_you_mean(&name.text, known()))
             })?;
         let einsum = self.cascade.einsum(id);
         let unit = problems.absorb(self.array(&spec.unit).map_err(Problems::from));
         let mut lane = |choice: &crate::spec::Choice<Option<Name>>| -> Option<(NamedLoop, Name)> {
-            let name = problems.absorb(choice.pick(self.row, source).map_err(Problems::from))?.clone()?;
-            Some((problems.absorb(parts.find(&name, source).map_err(Problems::from))?, name))
+            let name = problems
+                .absorb(choice.pick(self.row, source).map_err(Problems::from))?
+                .clone()?;
+            Some((
+                problems.absorb(parts.find(&name, source).map_err(Problems::from))?,
+                name,
+            ))
         };
         let rows = lane(&spec.rows);
         let columns = lane(&spec.columns);
@@ -347,21 +474,44 @@ impl Context<'_> {
             .map(|names| {
                 names
                     .iter()
-                    .filter_map(|n| Some((problems.absorb(parts.find(n, source).map_err(Problems::from))?, n.clone())))
+                    .filter_map(|n| {
+                        Some((
+                            problems.absorb(parts.find(n, source).map_err(Problems::from))?,
+                            n.clone(),
+                        ))
+                    })
                     .collect()
             })
             .unwrap_or_default();
 
         // Digits that the Einsum iterates over.
-        let digits: Vec<_> = self.cascade.batch.iter().chain(&einsum.ranks).map(|r| self.ranks.digit(*r)).collect();
+        let digits: Vec<_> = self
+            .cascade
+            .batch
+            .iter()
+            .chain(&einsum.ranks)
+            .map(|r| self.ranks.digit(*r))
+            .collect();
         let relevant = |l: &NamedLoop| {
             digits.iter().any(|d| {
-                d.base == l.cut.rank && touches(&Term { rank: d.base, unit: d.unit, modulus: d.modulus, coefficient: 1 }, l)
+                d.base == l.cut.rank
+                    && touches(
+                        &Term {
+                            rank: d.base,
+                            unit: d.unit,
+                            modulus: d.modulus,
+                            coefficient: 1,
+                        },
+                        l,
+                    )
             })
         };
         for (l, n) in own.iter().chain(rows.iter()).chain(columns.iter()) {
             if !relevant(l) && l.count > 1 {
-                problems.push(self.at(n, format!("{} does not iterate over `{}`", name.text, l.name)));
+                problems.push(self.at(
+                    n,
+                    format!("{} does not iterate over `{}`", name.text, l.name),
+                ));
             }
         }
         let mut shared: Vec<NamedLoop> = around.to_vec();
@@ -371,8 +521,14 @@ impl Context<'_> {
                     shared.remove(position);
                 }
                 None => problems.push(
-                    self.at(exit, format!("no loop `{}` is around {}", exit.text, name.text))
-                        .help(did_you_mean(&exit.text, around.iter().map(|l| l.name.as_str()))),
+                    self.at(
+                        exit,
+                        format!("no loop `{}` is around {}", exit.text, name.text),
+                    )
+                    .help(did_you_mean(
+                        &exit.text,
+                        around.iter().map(|l| l.name.as_str()),
+                    )),
                 ),
             }
         }
@@ -385,11 +541,31 @@ impl Context<'_> {
 
         // Every rank must be walked completely, from coarse to fine, the lanes innermost.
         for (base, rank) in self.ranks.base.iter().enumerate() {
-            let Some(finest) = digits.iter().filter(|d| d.base == base).map(|d| d.unit).min() else { continue };
-            let start = digits.iter().filter(|d| d.base == base).map(|d| d.unit.saturating_mul(d.size)).max();
+            let Some(finest) = digits
+                .iter()
+                .filter(|d| d.base == base)
+                .map(|d| d.unit)
+                .min()
+            else {
+                continue;
+            };
+            let start = digits
+                .iter()
+                .filter(|d| d.base == base)
+                .map(|d| d.unit.saturating_mul(d.size))
+                .max();
             let mut extent = rank.size.min(start.unwrap_or(rank.size));
-            let mut steps: Vec<(&NamedLoop, bool)> = loops.iter().filter(|l| l.cut.rank == base).map(|l| (l, false)).collect();
-            steps.extend(rows.iter().chain(columns.iter()).map(|(l, _)| (l, true)).filter(|(l, _)| l.cut.rank == base));
+            let mut steps: Vec<(&NamedLoop, bool)> = loops
+                .iter()
+                .filter(|l| l.cut.rank == base)
+                .map(|l| (l, false))
+                .collect();
+            steps.extend(
+                rows.iter()
+                    .chain(columns.iter())
+                    .map(|(l, _)| (l, true))
+                    .filter(|(l, _)| l.cut.rank == base),
+            );
             steps.retain(|(l, is_lane)| l.count > 1 || *is_lane);
             for pair in steps.windows(2) {
                 if pair[1].0.cut.step >= pair[0].0.cut.step {
@@ -397,7 +573,10 @@ impl Context<'_> {
                     let message = if inner == outer {
                         format!("{}: `{inner}` is walked twice", name.text)
                     } else {
-                        format!("{}: `{inner}` stands inside `{outer}` but is the coarser part of {}", name.text, rank.name)
+                        format!(
+                            "{}: `{inner}` stands inside `{outer}` but is the coarser part of {}",
+                            name.text, rank.name
+                        )
                     };
                     problems.push(self.at(name, message).help("order the parts of a rank from coarse to fine, the part across the array innermost"));
                 }
@@ -440,7 +619,13 @@ impl Context<'_> {
         }
 
         let operators = unit.and_then(|unit| {
-            problems.absorb(operators_of(self, name, einsum, spec, &self.accelerator.arrays[unit]))
+            problems.absorb(operators_of(
+                self,
+                name,
+                einsum,
+                spec,
+                &self.accelerator.arrays[unit],
+            ))
         });
         let points = self.points(einsum);
         let offset = block
@@ -448,20 +633,22 @@ impl Context<'_> {
             .as_ref()
             .and_then(|p| p.offsets.iter().find(|(n, _)| n.text == name.text))
             .map_or(0, |(_, o)| *o);
-        let value = unit.zip(operators).map(|(unit, (operators, cycles))| BoundEinsum {
-            einsum: id,
-            name: name.text.clone(),
-            unit,
-            rows: rows.map(|(l, _)| l),
-            columns: columns.map(|(l, _)| l),
-            loops,
-            own_loops,
-            at_exit_of: spec.at_exit_of.as_ref().map(|n| n.text.clone()),
-            operators,
-            cycles,
-            offset,
-            points,
-        });
+        let value = unit
+            .zip(operators)
+            .map(|(unit, (operators, cycles))| BoundEinsum {
+                einsum: id,
+                name: name.text.clone(),
+                unit,
+                rows: rows.map(|(l, _)| l),
+                columns: columns.map(|(l, _)| l),
+                loops,
+                own_loops,
+                at_exit_of: spec.at_exit_of.as_ref().map(|n| n.text.clone()),
+                operators,
+                cycles,
+                offset,
+                points,
+            });
         problems.into_result(value)
     }
 
@@ -477,12 +664,18 @@ impl Context<'_> {
                 .map(|r| self.ranks.digit(*r))
                 .filter(|d| d.base == base)
                 .collect();
-            let Some(finest) = digits.iter().map(|d| d.unit).min() else { continue };
+            let Some(finest) = digits.iter().map(|d| d.unit).min() else {
+                continue;
+            };
             let whole = digits.iter().any(|d| d.modulus.is_none());
             sizes[base] = if whole {
                 rank.size.div_ceil(finest)
             } else {
-                digits.iter().map(|d| d.size).product::<u64>().min(rank.size)
+                digits
+                    .iter()
+                    .map(|d| d.size)
+                    .product::<u64>()
+                    .min(rank.size)
             };
         }
         let mut space = Space::new(sizes);
@@ -490,25 +683,42 @@ impl Context<'_> {
         space
     }
 
-    fn phases(&self, spec: &BlockSpec, nests: &[Nest], sizes: &BTreeMap<String, u64>) -> Result<Vec<Phase>, Problems> {
+    fn phases(
+        &self,
+        spec: &BlockSpec,
+        nests: &[Nest],
+        sizes: &BTreeMap<String, u64>,
+    ) -> Result<Vec<Phase>, Problems> {
         let mut problems = Problems::new();
         let mut phases = Vec::new();
         for phase in &spec.phases {
             let drain = phase.drain.as_ref().map_or(Ok(0), |expr| {
                 let value = self.scope(sizes).whole(expr)?;
                 u64::try_from(value).map_err(|_| {
-                    Problem::at(&self.spec.source, expr.span(), format!("a drain of {value} cycles")).help("0 or more would do")
+                    Problem::at(
+                        &self.spec.source,
+                        expr.span(),
+                        format!("a drain of {value} cycles"),
+                    )
+                    .help("0 or more would do")
                 })
             });
             let drain = problems.absorb(drain.map_err(Problems::from)).unwrap_or(0);
             let mut einsums = Vec::new();
             for name in &phase.einsums {
                 let found = nests.iter().enumerate().find_map(|(n, nest)| {
-                    nest.einsums.iter().position(|e| e.name == name.text).map(|e| (n, e))
+                    nest.einsums
+                        .iter()
+                        .position(|e| e.name == name.text)
+                        .map(|e| (n, e))
                 });
                 einsums.extend(found);
             }
-            phases.push(Phase { name: phase.name.clone(), einsums, drain });
+            phases.push(Phase {
+                name: phase.name.clone(),
+                einsums,
+                drain,
+            });
         }
         problems.into_result(Some(phases))
     }
@@ -520,6 +730,8 @@ pub(crate) fn touches(term: &Term, l: &NamedLoop) -> bool {
         return false;
     }
     let span = l.cut.step.saturating_mul(l.count);
-    let wraps = term.modulus.is_some_and(|m| l.cut.step.is_multiple_of(m.saturating_mul(term.unit)));
+    let wraps = term
+        .modulus
+        .is_some_and(|m| l.cut.step.is_multiple_of(m.saturating_mul(term.unit)));
     span > term.unit && !wraps
 }

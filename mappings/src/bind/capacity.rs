@@ -10,18 +10,33 @@ use crate::mapped::{Block, Keep, Place};
 /// Tiles kept across nests add up; of the nests, the greediest counts. A tensor that takes over
 /// another's room counts only where it needs more. `None` on overflow.
 pub(crate) fn occupancy(context: &Context<'_>, block: &Block) -> Option<Vec<u128>> {
-    needed(context, &block.keeps, &block.nests.iter().map(|n| n.keeps.as_slice()).collect::<Vec<_>>())
+    needed(
+        context,
+        &block.keeps,
+        &block
+            .nests
+            .iter()
+            .map(|n| n.keeps.as_slice())
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// [`occupancy`] of tiles alone.
 pub(crate) fn occupancy_of(context: &Context<'_>, tiles: &Tiles) -> Option<Vec<u128>> {
-    needed(context, &tiles.block, &tiles.nests.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    needed(
+        context,
+        &tiles.block,
+        &tiles.nests.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+    )
 }
 
 fn needed(context: &Context<'_>, block: &[Keep], nests: &[&[Keep]]) -> Option<Vec<u128>> {
     let word = context.accelerator.word.bytes().0;
     let bytes_of = |keep: &Keep| {
-        let words = keep.words.checked_mul(u128::from(keep.generations))?.checked_mul(u128::from(keep.share.0))?;
+        let words = keep
+            .words
+            .checked_mul(u128::from(keep.generations))?
+            .checked_mul(u128::from(keep.share.0))?;
         words.div_ceil(u128::from(keep.share.1)).checked_mul(word)
     };
     let mut out = Vec::new();
@@ -34,7 +49,11 @@ fn needed(context: &Context<'_>, block: &[Keep], nests: &[&[Keep]]) -> Option<Ve
                 let taken = match keep.in_place_of {
                     None => 0,
                     Some(tensor) => {
-                        let host = keeps.iter().chain(around).filter(here).find(|k| k.tensor == tensor && k.in_place_of.is_none());
+                        let host = keeps
+                            .iter()
+                            .chain(around)
+                            .filter(here)
+                            .find(|k| k.tensor == tensor && k.in_place_of.is_none());
                         host.map_or(Some(0), &bytes_of)?
                     }
                 };
@@ -52,42 +71,87 @@ fn needed(context: &Context<'_>, block: &[Keep], nests: &[&[Keep]]) -> Option<Ve
 }
 
 /// Refuses a block that does not fit some memory.
-pub(crate) fn check_capacity(context: &Context<'_>, index: usize, block: &Block) -> Result<(), Problems> {
+pub(crate) fn check_capacity(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<(), Problems> {
     let spec = &context.spec.blocks[index];
     let source = &context.spec.source;
     let Some(needed) = occupancy(context, block) else {
-        return Err(Problem::at(source, spec.span, format!("the tiles of block {:?} overflow 128 bits", spec.name)).into());
+        return Err(Problem::at(
+            source,
+            spec.span,
+            format!("the tiles of block {:?} overflow 128 bits", spec.name),
+        )
+        .into());
     };
     let word = context.accelerator.word.bytes().0;
     let mut problems = Problems::new();
     for (memory, needed) in context.accelerator.memories.iter().zip(needed) {
-        let Some(capacity) = memory.capacity.filter(|c| needed > c.0) else { continue };
+        let Some(capacity) = memory.capacity.filter(|c| needed > c.0) else {
+            continue;
+        };
         let mut largest: Option<(&Keep, u128)> = None;
         let mut list: Vec<(String, u128)> = Vec::new();
-        for keep in block.keeps.iter().chain(block.nests.iter().flat_map(|n| &n.keeps)) {
-            if keep.place != Place::Memory(context.accelerator.memories.iter().position(|m| m == memory).unwrap_or(0)) {
+        for keep in block
+            .keeps
+            .iter()
+            .chain(block.nests.iter().flat_map(|n| &n.keeps))
+        {
+            if keep.place
+                != Place::Memory(
+                    context
+                        .accelerator
+                        .memories
+                        .iter()
+                        .position(|m| m == memory)
+                        .unwrap_or(0),
+                )
+            {
                 continue;
             }
-            let bytes = keep.words.saturating_mul(u128::from(keep.generations)).saturating_mul(word);
+            let bytes = keep
+                .words
+                .saturating_mul(u128::from(keep.generations))
+                .saturating_mul(word);
             list.push((context.cascade.tensor(keep.tensor).name.clone(), bytes));
             if largest.is_none_or(|(_, b)| bytes > b) {
                 largest = Some((keep, bytes));
             }
         }
         list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let list: Vec<String> = list.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        let list: Vec<String> = list
+            .iter()
+            .map(|(name, bytes)| format!("{name} {bytes}"))
+            .collect();
         let span = largest
             .and_then(|(keep, _)| {
                 let name = &context.cascade.tensor(keep.tensor).name;
-                let keeps = spec.keep.iter().chain(spec.nests.iter().flat_map(|n| &n.keep));
-                keeps.into_iter().find(|k| context.tensor(&k.tensor).is_ok_and(|t| &context.cascade.tensor(t).name == name))
+                let keeps = spec
+                    .keep
+                    .iter()
+                    .chain(spec.nests.iter().flat_map(|n| &n.keep));
+                keeps.into_iter().find(|k| {
+                    context
+                        .tensor(&k.tensor)
+                        .is_ok_and(|t| &context.cascade.tensor(t).name == name)
+                })
             })
             .map_or(spec.span, |k| k.tensor.span);
         problems.push(
-            Problem::at(source, span, format!(
-                "block {:?} needs {needed} bytes of `{}`, which has {}", spec.name, memory.name, capacity.0
-            ))
-            .help(format!("bytes by tensor: {}; make a rank part smaller, or use largest_divisor_that_fits", list.join(", "))),
+            Problem::at(
+                source,
+                span,
+                format!(
+                    "block {:?} needs {needed} bytes of `{}`, which has {}",
+                    spec.name, memory.name, capacity.0
+                ),
+            )
+            .help(format!(
+                "bytes by tensor: {}; make a rank part smaller, or use largest_divisor_that_fits",
+                list.join(", ")
+            )),
         );
     }
     problems.into_result(Some(()))

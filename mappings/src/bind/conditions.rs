@@ -34,15 +34,27 @@ pub(crate) fn conditions(context: &Context<'_>, einsum: &Einsum) -> Vec<Known> {
 }
 
 fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Known>) {
-    if let Expr::Binary { op: BinaryOp::And, left, right, .. } = expr {
+    if let Expr::Binary {
+        op: BinaryOp::And,
+        left,
+        right,
+        ..
+    } = expr
+    {
         push(context, left, out);
         push(context, right, out);
         return;
     }
     let found = match recognised(context, expr) {
         Some(Recognised::Always) => return,
-        Some(Recognised::Is(condition)) => Known { text: format!("{condition:?}"), condition },
-        None => Known { text: expr.to_string(), condition: general(context, expr) },
+        Some(Recognised::Is(condition)) => Known {
+            text: format!("{condition:?}"),
+            condition,
+        },
+        None => Known {
+            text: expr.to_string(),
+            condition: general(context, expr),
+        },
     };
     if !out.iter().any(|k| k.text == found.text) {
         out.push(found);
@@ -56,18 +68,41 @@ enum Recognised {
 
 /// The closed forms: bands, congruences, blocks, and what always holds.
 fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
-    let Expr::Binary { op, left, right, .. } = expr else { return None };
+    let Expr::Binary {
+        op, left, right, ..
+    } = expr
+    else {
+        return None;
+    };
     let side = |e: &Expr| linear(context.cascade, context.ranks, e).ok();
-    if let (BinaryOp::Equal, Expr::Binary { op: BinaryOp::Rem, left: value, right: modulus, .. }) = (op, left.as_ref()) {
+    if let (
+        BinaryOp::Equal,
+        Expr::Binary {
+            op: BinaryOp::Rem,
+            left: value,
+            right: modulus,
+            ..
+        },
+    ) = (op, left.as_ref())
+    {
         let (value, modulus, remainder) = (side(value)?, side(modulus)?, side(right)?);
-        if let (Some((a, b)), true, true) = (pair(&value), modulus.terms.is_empty(), remainder.terms.is_empty()) {
+        if let (Some((a, b)), true, true) = (
+            pair(&value),
+            modulus.terms.is_empty(),
+            remainder.terms.is_empty(),
+        ) {
             let modulus = u64::try_from(modulus.constant).ok().filter(|m| *m > 0)?;
             let remainder = remainder.constant.checked_sub(value.constant)?;
             if !(0..i128::from(modulus)).contains(&remainder.checked_add(value.constant)?) {
                 return None;
             }
             let remainder = u64::try_from(remainder.rem_euclid(i128::from(modulus))).ok()?;
-            return Some(Recognised::Is(Condition::Congruent { a, b, modulus, remainder }));
+            return Some(Recognised::Is(Condition::Congruent {
+                a,
+                b,
+                modulus,
+                remainder,
+            }));
         }
     }
     let difference = side(left)?.minus(side(right)?)?;
@@ -85,7 +120,8 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
             return Some(Recognised::Always);
         }
     }
-    if let (BinaryOp::Equal, 0, [(x, fx), (y, fy)]) = (op, difference.constant, difference.terms.as_slice())
+    if let (BinaryOp::Equal, 0, [(x, fx), (y, fy)]) =
+        (op, difference.constant, difference.terms.as_slice())
         && fx.checked_add(*fy) == Some(0)
         && fx.abs() == 1
         && x.modulus.is_none()
@@ -93,7 +129,12 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         && (x.unit > 1 || y.unit > 1)
         && x.rank != y.rank
     {
-        return Some(Recognised::Is(Condition::SameBlock { a: x.rank, unit_a: x.unit, b: y.rank, unit_b: y.unit }));
+        return Some(Recognised::Is(Condition::SameBlock {
+            a: x.rank,
+            unit_a: x.unit,
+            b: y.rank,
+            unit_b: y.unit,
+        }));
     }
     // The sum without its constant k, `op` -k.
     let k = difference.constant;
@@ -108,8 +149,16 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
     if let Some((a, b)) = pair(&difference) {
         return Some(Recognised::Is(Condition::Band { a, b, low, high }));
     }
-    let terms = difference.terms.iter().map(|(term, factor)| Some((i64::try_from(*factor).ok()?, *term)));
-    Some(Recognised::Is(Condition::Affine { terms: terms.collect::<Option<_>>()?, low, high, residue: None }))
+    let terms = difference
+        .terms
+        .iter()
+        .map(|(term, factor)| Some((i64::try_from(*factor).ok()?, *term)));
+    Some(Recognised::Is(Condition::Affine {
+        terms: terms.collect::<Option<_>>()?,
+        low,
+        high,
+        residue: None,
+    }))
 }
 
 /// The ranks of a difference of two plain coordinates.
@@ -139,8 +188,13 @@ fn range(context: &Context<'_>, value: &Linear) -> Option<(i128, i128)> {
 fn general(context: &Context<'_>, expr: &Expr) -> Condition {
     let expr = expr.clone();
     let source = context.cascade.source.clone();
-    let sizes: BTreeMap<String, i128> =
-        context.ranks.sizes.0.iter().map(|(name, size)| (name.clone(), i128::from(*size))).collect();
+    let sizes: BTreeMap<String, i128> = context
+        .ranks
+        .sizes
+        .0
+        .iter()
+        .map(|(name, size)| (name.clone(), i128::from(*size)))
+        .collect();
     let variables: BTreeMap<String, (usize, u64, Option<u64>)> = context
         .cascade
         .ranks
@@ -167,13 +221,18 @@ fn general(context: &Context<'_>, expr: &Expr) -> Condition {
             }
             None => sizes.get(name).copied(),
         };
-        expr.whole(&source, &lookup, &Vec::new).is_ok_and(|value| value != 0)
+        expr.whole(&source, &lookup, &Vec::new)
+            .is_ok_and(|value| value != 0)
     });
     Condition::General { ranks, test }
 }
 
 /// The conditions by which a block's empty tiles are known: those that its Einsums share.
-pub(crate) fn of_block(context: &Context<'_>, index: usize, block: &Block) -> Result<Vec<Condition>, Problems> {
+pub(crate) fn of_block(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<Vec<Condition>, Problems> {
     let spec = &context.spec.blocks[index];
     if !spec.skip_empty {
         return Ok(Vec::new());
@@ -201,7 +260,9 @@ pub(crate) fn of_block(context: &Context<'_>, index: usize, block: &Block) -> Re
             None => shared = Some((einsum.name.clone(), own)),
         }
     }
-    Ok(shared.map(|(_, list)| list.into_iter().map(|k| k.condition).collect()).unwrap_or_default())
+    Ok(shared
+        .map(|(_, list)| list.into_iter().map(|k| k.condition).collect())
+        .unwrap_or_default())
 }
 
 /// Adds an Einsum's conditions to the space of its points. Conditions are on base coordinates, so
@@ -215,25 +276,52 @@ pub(crate) fn of_points(context: &Context<'_>, einsum: &Einsum, points: &mut Spa
     }
     for known in conditions(context, einsum) {
         let condition = match known.condition {
-            Condition::General { ranks, test } if ranks.iter().any(|r| finest[*r].is_some_and(|u| u > 1)) => {
+            Condition::General { ranks, test }
+                if ranks.iter().any(|r| finest[*r].is_some_and(|u| u > 1)) =>
+            {
                 // The space counts coarse digits; the test wants coordinates.
                 let scale: Vec<u64> = ranks.iter().map(|r| finest[*r].unwrap_or(1)).collect();
                 let test = Arc::new(move |point: &[u64]| {
-                    let scaled: Vec<u64> = point.iter().zip(&scale).map(|(x, s)| x.saturating_mul(*s)).collect();
+                    let scaled: Vec<u64> = point
+                        .iter()
+                        .zip(&scale)
+                        .map(|(x, s)| x.saturating_mul(*s))
+                        .collect();
                     test(&scaled)
                 });
                 Condition::General { ranks, test }
             }
             // Its digits, counted in the coarse ones of the space.
-            Condition::Affine { mut terms, low, high, residue } => {
+            Condition::Affine {
+                mut terms,
+                low,
+                high,
+                residue,
+            } => {
                 for (_, term) in &mut terms {
                     term.unit = (term.unit / finest[term.rank].unwrap_or(1).max(1)).max(1);
                 }
-                Condition::Affine { terms, low, high, residue }
+                Condition::Affine {
+                    terms,
+                    low,
+                    high,
+                    residue,
+                }
             }
-            Condition::SameBlock { a, unit_a, b, unit_b } => {
-                let scaled = |rank: usize, unit: u64| (unit / finest[rank].unwrap_or(1).max(1)).max(1);
-                Condition::SameBlock { a, unit_a: scaled(a, unit_a), b, unit_b: scaled(b, unit_b) }
+            Condition::SameBlock {
+                a,
+                unit_a,
+                b,
+                unit_b,
+            } => {
+                let scaled =
+                    |rank: usize, unit: u64| (unit / finest[rank].unwrap_or(1).max(1)).max(1);
+                Condition::SameBlock {
+                    a,
+                    unit_a: scaled(a, unit_a),
+                    b,
+                    unit_b: scaled(b, unit_b),
+                }
             }
             other => other,
         };

@@ -47,7 +47,11 @@ pub fn bind(
     // Sizes of the cascade's own parameters come first: ranks follow from them.
     let mut problems = Problems::new();
     let mut own = BTreeMap::new();
-    for (name, choice) in spec.sizes.iter().filter(|(n, _)| cascade.parameters.contains_key(&n.text)) {
+    for (name, choice) in spec
+        .sizes
+        .iter()
+        .filter(|(n, _)| cascade.parameters.contains_key(&n.text))
+    {
         let scope = Scope {
             given: &given,
             found: &own,
@@ -55,11 +59,17 @@ pub fn bind(
             row: row.as_ref(),
             source: &spec.source,
         };
-        let value = choice.pick(row.as_ref(), &spec.source).and_then(|rule| match rule {
-            crate::spec::SizeRule::Expr(expr) => scope.size(expr),
-            _ => Err(Problem::at(&spec.source, name.span, format!("{} is a parameter of {}", name.text, cascade.name))
+        let value = choice
+            .pick(row.as_ref(), &spec.source)
+            .and_then(|rule| match rule {
+                crate::spec::SizeRule::Expr(expr) => scope.size(expr),
+                _ => Err(Problem::at(
+                    &spec.source,
+                    name.span,
+                    format!("{} is a parameter of {}", name.text, cascade.name),
+                )
                 .help("give it a number or an expression")),
-        });
+            });
         if let Some(value) = problems.absorb(value.map_err(Problems::from)) {
             own.insert(name.text.clone(), value);
         }
@@ -70,12 +80,20 @@ pub fn bind(
     given.extend(own);
     let sizes = cascade.sizes(&given)?;
     let ranks = Ranks::new(cascade, sizes)?;
-    let context = Context { cascade, accelerator, spec, given: &given, ranks: &ranks, row: row.as_ref() };
+    let context = Context {
+        cascade,
+        accelerator,
+        spec,
+        given: &given,
+        ranks: &ranks,
+        row: row.as_ref(),
+    };
     names::check_names(&context)?;
     let found = sizes::resolve(&context)?;
     let mut blocks = Vec::new();
     for (index, choice) in found.iter().enumerate() {
-        if let Some(block) = problems.absorb(finish(&context, index, &choice.sizes, &choice.order)) {
+        if let Some(block) = problems.absorb(finish(&context, index, &choice.sizes, &choice.order))
+        {
             blocks.push(block);
         }
     }
@@ -85,7 +103,9 @@ pub fn bind(
     }
     let base = ranks.base.clone();
     let tensors = (0..cascade.tensors.len()).map(TensorId);
-    let projections = tensors.map(|t| ranks::own_projection(cascade, &ranks, t)).collect();
+    let projections = tensors
+        .map(|t| ranks::own_projection(cascade, &ranks, t))
+        .collect();
     let mapped = MappedCascade {
         cascade: Arc::clone(cascade),
         accelerator: Arc::clone(accelerator),
@@ -110,8 +130,12 @@ fn finish(
     problems.absorb(order::check_order(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
     problems.absorb(registers::check_registers(context, index, &block));
-    block.transfers = problems.absorb(transfers::transfers(context, index, &block)).unwrap_or_default();
-    block.space.conditions = problems.absorb(conditions::of_block(context, index, &block)).unwrap_or_default();
+    block.transfers = problems
+        .absorb(transfers::transfers(context, index, &block))
+        .unwrap_or_default();
+    block.space.conditions = problems
+        .absorb(conditions::of_block(context, index, &block))
+        .unwrap_or_default();
     block.occupancy = capacity::occupancy(context, &block).unwrap_or_default();
     problems.into_result(Some(block))
 }

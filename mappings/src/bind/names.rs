@@ -7,7 +7,10 @@ use crate::spec::{BindingSpec, BlockSpec, Choice, KeepSpec, Name};
 
 /// Finds every unknown name, Einsum in two phases or none, and Einsum bound twice or not at all.
 pub(crate) fn check_names(context: &Context<'_>) -> Result<(), Problems> {
-    let mut check = Check { context, problems: Problems::new() };
+    let mut check = Check {
+        context,
+        problems: Problems::new(),
+    };
     check.coverage();
     check.sizes();
     for block in &context.spec.blocks {
@@ -26,14 +29,28 @@ impl Check<'_> {
         self.problems.absorb(result.map_err(Problems::from))
     }
 
-    fn unknown<'k>(&mut self, name: &Name, message: String, known: impl Iterator<Item = &'k str> + Clone) {
-        self.problems.push(self.context.at(name, message).help(did_you_mean(&name.text, known)));
+    fn unknown<'k>(
+        &mut self,
+        name: &Name,
+        message: String,
+        known: impl Iterator<Item = &'k str> + Clone,
+    ) {
+        self.problems.push(
+            self.context
+                .at(name, message)
+                .help(did_you_mean(&name.text, known)),
+        );
     }
 
     /// Einsums that no block binds, and those bound twice.
     fn coverage(&mut self) {
         let (cascade, spec) = (self.context.cascade, self.context.spec);
-        let bindings = || spec.blocks.iter().flat_map(|b| &b.nests).flat_map(|n| &n.einsums);
+        let bindings = || {
+            spec.blocks
+                .iter()
+                .flat_map(|b| &b.nests)
+                .flat_map(|n| &n.einsums)
+        };
         let mut missing = Vec::new();
         for einsum in cascade.einsums.iter().filter(|e| !e.view) {
             let name = &cascade.tensor(einsum.output).name;
@@ -41,30 +58,62 @@ impl Check<'_> {
             if bound.next().is_none() {
                 missing.push(format!("{name:?}"));
             } else if let Some((again, _)) = bound.next() {
-                self.problems.push(self.context.at(again, format!("{name} is bound twice")).help("bind each Einsum once"));
+                self.problems.push(
+                    self.context
+                        .at(again, format!("{name} is bound twice"))
+                        .help("bind each Einsum once"),
+                );
             }
         }
         let Some(first) = missing.first() else { return };
         let names = missing.join(", ").replace('"', "");
         let at = spec.workload.span;
         self.problems.push(if spec.workload.text == cascade.name {
-            Problem::at(&spec.source, at, format!("no block binds {names} of {}", cascade.name))
-                .help(format!("add `{first}: (unit: ...)` to the einsums of a block"))
+            Problem::at(
+                &spec.source,
+                at,
+                format!("no block binds {names} of {}", cascade.name),
+            )
+            .help(format!(
+                "add `{first}: (unit: ...)` to the einsums of a block"
+            ))
         } else {
-            Problem::at(&spec.source, at, format!("this mapping is not one of {}: no block binds {names}", cascade.name))
-                .help(format!("it maps {}", spec.workload.text))
+            Problem::at(
+                &spec.source,
+                at,
+                format!(
+                    "this mapping is not one of {}: no block binds {names}",
+                    cascade.name
+                ),
+            )
+            .help(format!("it maps {}", spec.workload.text))
         });
     }
 
     /// A size that no split and no parameter knows is a slip.
     fn sizes(&mut self) {
         let (cascade, spec) = (self.context.cascade, self.context.spec);
-        let splits = || spec.splits.iter().chain(spec.blocks.iter().flat_map(|b| &b.splits));
-        let parts = splits().flat_map(|(_, parts)| parts).map(|n| n.text.as_str());
-        let known: Vec<&str> = parts.chain(cascade.parameters.keys().map(String::as_str)).collect();
-        for (name, _) in spec.sizes.iter().chain(spec.blocks.iter().flat_map(|b| &b.sizes)) {
+        let splits = || {
+            spec.splits
+                .iter()
+                .chain(spec.blocks.iter().flat_map(|b| &b.splits))
+        };
+        let parts = splits()
+            .flat_map(|(_, parts)| parts)
+            .map(|n| n.text.as_str());
+        let known: Vec<&str> = parts
+            .chain(cascade.parameters.keys().map(String::as_str))
+            .collect();
+        for (name, _) in spec
+            .sizes
+            .iter()
+            .chain(spec.blocks.iter().flat_map(|b| &b.sizes))
+        {
             if !known.contains(&name.text.as_str()) {
-                let message = format!("`{}` is neither a part of a split nor a parameter of {}", name.text, cascade.name);
+                let message = format!(
+                    "`{}` is neither a part of a split nor a parameter of {}",
+                    name.text, cascade.name
+                );
                 self.unknown(name, message, known.iter().copied());
             }
         }
@@ -79,7 +128,11 @@ impl Check<'_> {
 
     fn block(&mut self, block: &BlockSpec) {
         let parts = self.parts(block);
-        block.loops.iter().chain(&block.searched_loops).for_each(|l| self.part(l, &parts));
+        block
+            .loops
+            .iter()
+            .chain(&block.searched_loops)
+            .for_each(|l| self.part(l, &parts));
         self.places(&block.keep);
         for nest in &block.nests {
             nest.loops.iter().for_each(|l| self.part(l, &parts));
@@ -96,8 +149,15 @@ impl Check<'_> {
         let (cascade, splits) = (self.context.cascade, self.context.splits(block));
         let mut parts = Vec::new();
         for (i, rank) in cascade.ranks.iter().enumerate() {
-            match splits.iter().find(|(name, _)| name.text == rank.name || name.text == rank.variable) {
-                Some((_, names)) => parts.extend(names.iter().map(|n| (n.text.to_lowercase(), n.text.clone()))),
+            match splits
+                .iter()
+                .find(|(name, _)| name.text == rank.name || name.text == rank.variable)
+            {
+                Some((_, names)) => parts.extend(
+                    names
+                        .iter()
+                        .map(|n| (n.text.to_lowercase(), n.text.clone())),
+                ),
                 None if cascade.partitions.iter().any(|p| p.whole.0 == i) => {}
                 None => parts.push((rank.variable.clone(), rank.name.clone())),
             }
@@ -113,7 +173,11 @@ impl Check<'_> {
             Some((variable, _)) => format!("loops are named by the variable: `{variable}`"),
             None => did_you_mean(&name.text, parts.iter().map(|(known, _)| known.as_str())),
         };
-        self.problems.push(self.context.at(name, format!("there is no rank part `{}`", name.text)).help(help));
+        self.problems.push(
+            self.context
+                .at(name, format!("there is no rank part `{}`", name.text))
+                .help(help),
+        );
     }
 
     fn picked<'c, T>(&mut self, choice: &'c Choice<T>) -> Option<&'c T> {
@@ -135,9 +199,17 @@ impl Check<'_> {
 
     fn binding(&mut self, name: &Name, binding: &BindingSpec, parts: &[(String, String)]) {
         let cascade = self.context.cascade;
-        let real = cascade.einsums.iter().filter(|e| !e.view).map(|e| cascade.tensor(e.output).name.as_str());
+        let real = cascade
+            .einsums
+            .iter()
+            .filter(|e| !e.view)
+            .map(|e| cascade.tensor(e.output).name.as_str());
         if !real.clone().any(|known| known == name.text) {
-            self.unknown(name, format!("{} has no Einsum `{}`", cascade.name, name.text), real);
+            self.unknown(
+                name,
+                format!("{} has no Einsum `{}`", cascade.name, name.text),
+                real,
+            );
         }
         self.keep(self.context.array(&binding.unit));
         for lane in [&binding.rows, &binding.columns] {
@@ -171,28 +243,66 @@ impl Check<'_> {
             }
             seen.push(&name.text);
         }
-        unknown.extend(block.interleave.iter().flatten().filter(|n| !einsums().any(|known| known == n.text)));
-        let offsets = block.pipeline.iter().flat_map(|p| &p.offsets).map(|(name, _)| name);
+        unknown.extend(
+            block
+                .interleave
+                .iter()
+                .flatten()
+                .filter(|n| !einsums().any(|known| known == n.text)),
+        );
+        let offsets = block
+            .pipeline
+            .iter()
+            .flat_map(|p| &p.offsets)
+            .map(|(name, _)| name);
         unknown.extend(offsets.filter(|n| !einsums().any(|known| known == n.text)));
         for name in &unknown {
-            self.unknown(name, format!("the block has no Einsum `{}`", name.text), einsums());
+            self.unknown(
+                name,
+                format!("the block has no Einsum `{}`", name.text),
+                einsums(),
+            );
         }
         for name in twice {
-            self.problems.push(self.context.at(name, format!("{} is in two phases", name.text)).help("keep one of them"));
+            self.problems.push(
+                self.context
+                    .at(name, format!("{} is in two phases", name.text))
+                    .help("keep one of them"),
+            );
         }
         // A misspelt name is reported as such; those that it leaves without a phase follow from it.
-        for name in einsums().filter(|name| unknown.is_empty() && !block.phases.is_empty() && !seen.contains(name)) {
+        for name in einsums()
+            .filter(|name| unknown.is_empty() && !block.phases.is_empty() && !seen.contains(name))
+        {
             self.problems.push(
-                Problem::at(&self.context.spec.source, block.span, format!("{name} stands in no phase of block {:?}", block.name))
-                    .help("name it in the phase in which it runs, or leave all phases out"),
+                Problem::at(
+                    &self.context.spec.source,
+                    block.span,
+                    format!("{name} stands in no phase of block {:?}", block.name),
+                )
+                .help("name it in the phase in which it runs, or leave all phases out"),
             );
         }
         for group in &block.interleave {
-            let unit = |name: &Name| bindings().find(|(n, _)| n.text == name.text).map(|(_, b)| &b.unit.text);
+            let unit = |name: &Name| {
+                bindings()
+                    .find(|(n, _)| n.text == name.text)
+                    .map(|(_, b)| &b.unit.text)
+            };
             let first = group.first().and_then(unit);
-            if let Some(other) = group.iter().find(|n| first.is_some() && unit(n).is_some_and(|u| Some(u) != first)) {
-                let message = format!("{} runs on another array than what it is to alternate with", other.text);
-                self.problems.push(self.context.at(other, message).help("Einsums of one array alternate"));
+            if let Some(other) = group
+                .iter()
+                .find(|n| first.is_some() && unit(n).is_some_and(|u| Some(u) != first))
+            {
+                let message = format!(
+                    "{} runs on another array than what it is to alternate with",
+                    other.text
+                );
+                self.problems.push(
+                    self.context
+                        .at(other, message)
+                        .help("Einsums of one array alternate"),
+                );
             }
         }
     }

@@ -27,10 +27,14 @@ pub(crate) fn operators_of(
     };
     let chain: Vec<&str> = binding.chain.iter().map(|n| n.text.as_str()).collect();
     let mut chained = false;
-    let summed_product =
-        matches!((&einsum.reduce, &einsum.map), (Reduce::Sum, Map::Apply(Function::Mul, _)));
+    let summed_product = matches!(
+        (&einsum.reduce, &einsum.map),
+        (Reduce::Sum, Map::Apply(Function::Mul, _))
+    );
     walk(&einsum.map, &mut |map, outermost| {
-        let Map::Apply(function, _) = map else { return 0 };
+        let Map::Apply(function, _) = map else {
+            return 0;
+        };
         let length = chain.len();
         if length > 1 && !chained && chain_at(map, &chain) {
             chained = true;
@@ -61,14 +65,29 @@ pub(crate) fn operators_of(
     let mut cycles = 0u64;
     for (operator, count) in &found {
         match array.operator(operator) {
-            Some(o) => match o.cycles.checked_mul(*count).and_then(|c| c.checked_add(cycles)) {
+            Some(o) => match o
+                .cycles
+                .checked_mul(*count)
+                .and_then(|c| c.checked_add(cycles))
+            {
                 Some(sum) => cycles = sum,
-                None => problems.push(context.at(name, format!("the cycles of {} overflow", name.text))),
+                None => {
+                    problems.push(context.at(name, format!("the cycles of {} overflow", name.text)))
+                }
             },
             None => problems.push(
                 context
-                    .at(&binding.unit, format!("{} needs the operator `{operator}`, which {} lacks", name.text, array.name))
-                    .help(did_you_mean(operator, array.operators.keys().map(String::as_str))),
+                    .at(
+                        &binding.unit,
+                        format!(
+                            "{} needs the operator `{operator}`, which {} lacks",
+                            name.text, array.name
+                        ),
+                    )
+                    .help(did_you_mean(
+                        operator,
+                        array.operators.keys().map(String::as_str),
+                    )),
             ),
         }
     }
@@ -81,12 +100,26 @@ fn length_without_match(chain: &[&str], chained: bool) -> bool {
 
 /// Visits operations outermost first; `visit` says how many nested ones it took.
 fn walk<'a>(map: &'a Map, visit: &mut dyn FnMut(&'a Map, bool) -> usize) {
-    fn inner<'a>(map: &'a Map, outermost: bool, skip: usize, visit: &mut dyn FnMut(&'a Map, bool) -> usize) {
-        let taken = if skip > 0 { skip } else { visit(map, outermost) };
+    fn inner<'a>(
+        map: &'a Map,
+        outermost: bool,
+        skip: usize,
+        visit: &mut dyn FnMut(&'a Map, bool) -> usize,
+    ) {
+        let taken = if skip > 0 {
+            skip
+        } else {
+            visit(map, outermost)
+        };
         if let Map::Apply(_, operands) = map {
             for (i, operand) in operands.iter().enumerate() {
                 // A chain runs through the first operand.
-                inner(operand, false, if i == 0 { taken.saturating_sub(1) } else { 0 }, visit);
+                inner(
+                    operand,
+                    false,
+                    if i == 0 { taken.saturating_sub(1) } else { 0 },
+                    visit,
+                );
             }
         }
     }
@@ -97,7 +130,9 @@ fn walk<'a>(map: &'a Map, visit: &mut dyn FnMut(&'a Map, bool) -> usize) {
 fn chain_at(map: &Map, chain: &[&str]) -> bool {
     let mut at = map;
     for (i, name) in chain.iter().rev().enumerate() {
-        let Map::Apply(function, operands) = at else { return false };
+        let Map::Apply(function, operands) = at else {
+            return false;
+        };
         if function.name() != *name {
             return false;
         }

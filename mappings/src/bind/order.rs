@@ -23,12 +23,18 @@ fn order_of(block: &Block, nest: usize, position: usize) -> (usize, usize) {
 }
 
 /// Refuses a block in which an Einsum reads what is not written yet.
-pub(crate) fn check_order(context: &Context<'_>, index: usize, block: &Block) -> Result<(), Problems> {
+pub(crate) fn check_order(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<(), Problems> {
     let mut problems = Problems::new();
     for (n, nest) in block.nests.iter().enumerate() {
         for (e, reader) in nest.einsums.iter().enumerate() {
             for read in &context.cascade.einsum(reader.einsum).reads {
-                let Ok((tensor, _)) = read_projection(context.cascade, context.ranks, read.tensor, &read.indices) else {
+                let Ok((tensor, _)) =
+                    read_projection(context.cascade, context.ranks, read.tensor, &read.indices)
+                else {
                     continue;
                 };
                 if context.cascade.tensor(tensor).kind == TensorKind::Input {
@@ -36,19 +42,31 @@ pub(crate) fn check_order(context: &Context<'_>, index: usize, block: &Block) ->
                 }
                 let name = &context.cascade.tensor(tensor).name;
                 let made = block.nests.iter().enumerate().find_map(|(wn, wnest)| {
-                    let found = wnest.einsums.iter().position(|w| context.cascade.einsum(w.einsum).output == tensor);
+                    let found = wnest
+                        .einsums
+                        .iter()
+                        .position(|w| context.cascade.einsum(w.einsum).output == tensor);
                     found.map(|we| (wn, we, &wnest.einsums[we]))
                 });
                 let at = &context.spec.blocks[index].nests[n].einsums[e].0;
                 let Some((wn, we, writer)) = made else {
                     match context.block_of(name) {
                         Some(b) if b < index => {}
-                        Some(_) => problems.push(context.at(at, format!("{} reads {name}, which a later block makes", reader.name))),
+                        Some(_) => problems.push(context.at(
+                            at,
+                            format!("{} reads {name}, which a later block makes", reader.name),
+                        )),
                         None => {} // reported as an Einsum that no block binds
                     }
                     continue;
                 };
-                let place = Pair { context, block, reader, writer, name };
+                let place = Pair {
+                    context,
+                    block,
+                    reader,
+                    writer,
+                    name,
+                };
                 if let Some((message, help)) = place.fault(read.time, (wn, we), (n, e)) {
                     problems.push(context.at(at, message).help(help));
                 }
@@ -67,14 +85,26 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn fault(&self, time: ReadTime, writer: (usize, usize), reader: (usize, usize)) -> Option<(String, String)> {
+    fn fault(
+        &self,
+        time: ReadTime,
+        writer: (usize, usize),
+        reader: (usize, usize),
+    ) -> Option<(String, String)> {
         let (w, r, name) = (&self.writer.name, &self.reader.name, self.name);
         if writer.0 > reader.0 {
-            return Some((format!("{r} reads {name}, which a later nest makes"), format!("put {w} into an earlier nest")));
+            return Some((
+                format!("{r} reads {name}, which a later nest makes"),
+                format!("put {w} into an earlier nest"),
+            ));
         }
         let nest = writer.0;
         let shared: Vec<&NamedLoop> = if writer.0 == reader.0 {
-            self.block.loops.iter().chain(&self.block.nests[nest].loops).collect()
+            self.block
+                .loops
+                .iter()
+                .chain(&self.block.nests[nest].loops)
+                .collect()
         } else {
             self.block.loops.iter().collect()
         };
@@ -83,28 +113,65 @@ impl Pair<'_> {
         let tensor = einsum.output;
         let own = own_projection(self.context.cascade, self.context.ranks, tensor);
         for l in &shared {
-            let reduced = einsum.reduced.iter().map(|r| self.context.ranks.digit(*r)).any(|d| {
-                touches(&Term { rank: d.base, unit: d.unit, modulus: d.modulus, coefficient: 1 }, l)
-            });
-            let kept = own.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
+            let reduced = einsum
+                .reduced
+                .iter()
+                .map(|r| self.context.ranks.digit(*r))
+                .any(|d| {
+                    touches(
+                        &Term {
+                            rank: d.base,
+                            unit: d.unit,
+                            modulus: d.modulus,
+                            coefficient: 1,
+                        },
+                        l,
+                    )
+                });
+            let kept = own
+                .dims
+                .iter()
+                .flat_map(|d| &d.terms)
+                .any(|t| touches(t, l));
             if reduced && !kept && self.reader.at_exit_of.as_deref() != Some(l.name.as_str()) {
                 return Some((
-                    format!("{r} reads {name} inside loop `{}`, over which {w} still reduces it", l.name),
-                    format!("give {r} `at_exit_of: \"{}\"`, or move the loop inside {w}", l.name),
+                    format!(
+                        "{r} reads {name} inside loop `{}`, over which {w} still reduces it",
+                        l.name
+                    ),
+                    format!(
+                        "give {r} `at_exit_of: \"{}\"`, or move the loop inside {w}",
+                        l.name
+                    ),
                 ));
             }
         }
         let tensor = self.context.cascade.tensor(tensor);
-        let iterative = tensor.iterative.map(|i| self.context.ranks.digit(tensor.ranks[i]));
+        let iterative = tensor
+            .iterative
+            .map(|i| self.context.ranks.digit(tensor.ranks[i]));
         let iterates = |l: &&&NamedLoop| {
-            iterative.is_some_and(|d| touches(&Term { rank: d.base, unit: d.unit, modulus: d.modulus, coefficient: 1 }, l))
+            iterative.is_some_and(|d| {
+                touches(
+                    &Term {
+                        rank: d.base,
+                        unit: d.unit,
+                        modulus: d.modulus,
+                        coefficient: 1,
+                    },
+                    l,
+                )
+            })
         };
         if matches!(time, ReadTime::Last | ReadTime::Other)
             && let Some(l) = shared.iter().find(iterates)
             && self.reader.at_exit_of.as_deref() != Some(l.name.as_str())
         {
             return Some((
-                format!("{r} reads the last value of {name} inside loop `{}`, which still updates it", l.name),
+                format!(
+                    "{r} reads the last value of {name} inside loop `{}`, which still updates it",
+                    l.name
+                ),
                 format!("give {r} `at_exit_of: \"{}\"`", l.name),
             ));
         }
@@ -112,11 +179,17 @@ impl Pair<'_> {
             return None;
         }
         // Tile x of an Einsum with offset o runs in epoch x - o, at its place in the epoch.
-        let (wo, ro) = (i128::from(self.writer.offset), i128::from(self.reader.offset));
-        let before = order_of(self.block, writer.0, writer.1) < order_of(self.block, reader.0, reader.1);
+        let (wo, ro) = (
+            i128::from(self.writer.offset),
+            i128::from(self.reader.offset),
+        );
+        let before =
+            order_of(self.block, writer.0, writer.1) < order_of(self.block, reader.0, reader.1);
         let distance = match time {
             ReadTime::Previous => match shared.iter().rposition(|l| iterates(&l)) {
-                Some(position) => shared[position + 1..].iter().try_fold(1i128, |d, l| d.checked_mul(i128::from(l.count)))?,
+                Some(position) => shared[position + 1..]
+                    .iter()
+                    .try_fold(1i128, |d, l| d.checked_mul(i128::from(l.count)))?,
                 // The iterative rank is walked by the Einsums' own loops, in step.
                 None => return None,
             },
@@ -127,12 +200,18 @@ impl Pair<'_> {
             return None;
         }
         let needed = ro - distance + i128::from(!before);
-        let what = if time == ReadTime::Previous { "the previous value of " } else { "" };
+        let what = if time == ReadTime::Previous {
+            "the previous value of "
+        } else {
+            ""
+        };
         let message = format!(
             "{r} reads {what}{name} before {w} has written it: {w} runs {wo} tiles ahead, {r} {ro}, and {needed} are needed"
         );
         let help = if self.block.pipeline.is_some() {
-            format!("raise the pipeline offset of {w} to {needed}, or put {w} before {r} in the phases")
+            format!(
+                "raise the pipeline offset of {w} to {needed}, or put {w} before {r} in the phases"
+            )
         } else {
             format!("put {w} before {r}")
         };

@@ -37,27 +37,53 @@ pub(crate) struct Ranks {
 
 impl Ranks {
     pub fn new(cascade: &Cascade, sizes: Sizes) -> Result<Self, Problem> {
-        let missing = |name: &str| Problem::nowhere(format!("rank {name} of {} has no size", cascade.name));
-        let size_of = |id: RankId| sizes.get(&cascade.rank(id).name).ok_or_else(|| missing(&cascade.rank(id).name));
+        let missing =
+            |name: &str| Problem::nowhere(format!("rank {name} of {} has no size", cascade.name));
+        let size_of = |id: RankId| {
+            sizes
+                .get(&cascade.rank(id).name)
+                .ok_or_else(|| missing(&cascade.rank(id).name))
+        };
         let mut base = Vec::new();
         let mut digits: Vec<Option<Digit>> = vec![None; cascade.ranks.len()];
-        let order = cascade.batch.iter().copied().chain((0..cascade.ranks.len()).map(RankId));
+        let order = cascade
+            .batch
+            .iter()
+            .copied()
+            .chain((0..cascade.ranks.len()).map(RankId));
         for id in order {
             if digits[id.0].is_some() || cascade.partitions.iter().any(|p| p.parts.contains(&id)) {
                 continue;
             }
             let index = base.len();
             let size = size_of(id)?;
-            base.push(BaseRank { rank: id, name: cascade.rank(id).name.clone(), size });
-            digits[id.0] = Some(Digit { base: index, unit: 1, modulus: None, size });
+            base.push(BaseRank {
+                rank: id,
+                name: cascade.rank(id).name.clone(),
+                size,
+            });
+            digits[id.0] = Some(Digit {
+                base: index,
+                unit: 1,
+                modulus: None,
+                size,
+            });
             if let Some(partition) = cascade.partitions.iter().find(|p| p.whole == id) {
                 let mut unit = 1u64;
                 for (i, part) in partition.parts.iter().enumerate().rev() {
                     let size = size_of(*part)?;
                     let modulus = (i > 0).then_some(size);
-                    digits[part.0] = Some(Digit { base: index, unit, modulus, size });
+                    digits[part.0] = Some(Digit {
+                        base: index,
+                        unit,
+                        modulus,
+                        size,
+                    });
                     unit = unit.checked_mul(size).ok_or_else(|| {
-                        Problem::nowhere(format!("the parts of {} multiply to more than 2^64", cascade.rank(id).name))
+                        Problem::nowhere(format!(
+                            "the parts of {} multiply to more than 2^64",
+                            cascade.rank(id).name
+                        ))
                     })?;
                 }
             }
@@ -67,7 +93,11 @@ impl Ranks {
             .enumerate()
             .map(|(i, d)| d.ok_or_else(|| missing(&cascade.ranks[i].name)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { base, digits, sizes })
+        Ok(Self {
+            base,
+            digits,
+            sizes,
+        })
     }
 
     pub fn digit(&self, id: RankId) -> Digit {
@@ -106,7 +136,9 @@ impl Parts {
         for (i, rank) in cascade.ranks.iter().enumerate() {
             let digit = ranks.digits[i];
             let is_whole = cascade.partitions.iter().any(|p| p.whole == RankId(i));
-            let Some((_, names)) = splits.iter().find(|(name, _)| name.text == rank.name || name.text == rank.variable)
+            let Some((_, names)) = splits
+                .iter()
+                .find(|(name, _)| name.text == rank.name || name.text == rank.variable)
             else {
                 if !is_whole {
                     parts.push(Part {
@@ -125,14 +157,25 @@ impl Parts {
                     digit.size.div_ceil(inner)
                 } else {
                     *sizes.get(&part.text).ok_or_else(|| {
-                        Problem::at(source, part.span, format!("the part {} of {} has no size", part.text, rank.name))
-                            .help(format!("give `{}` a size; only the outermost part follows from the others", part.text))
+                        Problem::at(
+                            source,
+                            part.span,
+                            format!("the part {} of {} has no size", part.text, rank.name),
+                        )
+                        .help(format!(
+                            "give `{}` a size; only the outermost part follows from the others",
+                            part.text
+                        ))
                     })?
                 };
                 let step = digit.unit.checked_mul(inner);
                 inner = inner.saturating_mul(count);
                 let step = step.ok_or_else(|| {
-                    Problem::at(source, part.span, format!("the parts of {} multiply to more than 2^64", rank.name))
+                    Problem::at(
+                        source,
+                        part.span,
+                        format!("the parts of {} multiply to more than 2^64", rank.name),
+                    )
                 })?;
                 parts.push(Part {
                     size_name: part.text.clone(),
@@ -152,14 +195,30 @@ impl Parts {
 
     /// The loop that a name stands for.
     pub fn find(&self, name: &Name, source: &Source) -> Result<NamedLoop, Problem> {
-        let part = self.parts.iter().find(|p| p.name == name.text).ok_or_else(|| {
-            let help = match self.parts.iter().find(|p| p.size_name == name.text) {
-                Some(part) => format!("loops are named by the variable: `{}`", part.name),
-                None => did_you_mean(&name.text, self.parts.iter().map(|p| p.name.as_str())),
-            };
-            Problem::at(source, name.span, format!("there is no rank part `{}`", name.text)).help(help)
-        })?;
-        Ok(NamedLoop { name: part.name.clone(), cut: Loop { rank: part.base, step: part.step }, count: part.count })
+        let part = self
+            .parts
+            .iter()
+            .find(|p| p.name == name.text)
+            .ok_or_else(|| {
+                let help = match self.parts.iter().find(|p| p.size_name == name.text) {
+                    Some(part) => format!("loops are named by the variable: `{}`", part.name),
+                    None => did_you_mean(&name.text, self.parts.iter().map(|p| p.name.as_str())),
+                };
+                Problem::at(
+                    source,
+                    name.span,
+                    format!("there is no rank part `{}`", name.text),
+                )
+                .help(help)
+            })?;
+        Ok(NamedLoop {
+            name: part.name.clone(),
+            cut: Loop {
+                rank: part.base,
+                step: part.step,
+            },
+            count: part.count,
+        })
     }
 }
 
@@ -178,7 +237,8 @@ impl Scope<'_> {
             return self.row?.get(column)?.trim().parse().ok();
         }
         let size = self.found.get(name).or_else(|| self.given.get(name));
-        size.map(|v| i128::from(*v)).or_else(|| self.accelerator.lookup(name))
+        size.map(|v| i128::from(*v))
+            .or_else(|| self.accelerator.lookup(name))
     }
 
     /// The value of a whole-number expression.
@@ -189,17 +249,27 @@ impl Scope<'_> {
             .chain(self.given.keys())
             .cloned()
             .chain(self.accelerator.names_for_lookup())
-            .chain(self.row.into_iter().flat_map(|r| r.columns().map(|c| format!("table.{c}"))))
+            .chain(
+                self.row
+                    .into_iter()
+                    .flat_map(|r| r.columns().map(|c| format!("table.{c}"))),
+            )
             .collect();
-        expr.whole(self.source, &|n| self.lookup(n), &|| names.iter().map(String::as_str).collect())
+        expr.whole(self.source, &|n| self.lookup(n), &|| {
+            names.iter().map(String::as_str).collect()
+        })
     }
 
     /// The value of a size: at least 1.
     pub fn size(&self, expr: &Expr) -> Result<u64, Problem> {
         let value = self.whole(expr)?;
         u64::try_from(value).ok().filter(|v| *v > 0).ok_or_else(|| {
-            Problem::at(self.source, expr.span(), format!("`{expr}` is {value}, which is no size"))
-                .help("sizes are from 1 to 2^64 - 1")
+            Problem::at(
+                self.source,
+                expr.span(),
+                format!("`{expr}` is {value}, which is no size"),
+            )
+            .help("sizes are from 1 to 2^64 - 1")
         })
     }
 
@@ -207,9 +277,9 @@ impl Scope<'_> {
     pub fn share(&self, expr: &Expr) -> Result<(u64, u64), Problem> {
         let fraction = match expr {
             Expr::Number { text, .. } => text.parse().ok().and_then(crate::spec::fraction_of),
-            Expr::Name { name, .. } => {
-                name.strip_prefix("table.").and_then(|column| self.row.and_then(|row| row.fraction(column)))
-            }
+            Expr::Name { name, .. } => name
+                .strip_prefix("table.")
+                .and_then(|column| self.row.and_then(|row| row.fraction(column))),
             _ => None,
         };
         fraction.filter(|(n, d)| n <= d).ok_or_else(|| {
@@ -223,13 +293,25 @@ impl Scope<'_> {
 /// ranks touches when each rank variable is its own index.
 pub(crate) fn own_projection(cascade: &Cascade, ranks: &Ranks, tensor: TensorId) -> Projection {
     let tensor = cascade.tensor(tensor);
-    let dims = cascade.batch.iter().chain(&tensor.ranks).map(|r| plain_dim(ranks, *r)).collect();
+    let dims = cascade
+        .batch
+        .iter()
+        .chain(&tensor.ranks)
+        .map(|r| plain_dim(ranks, *r))
+        .collect();
     Projection { dims }
 }
 
 fn plain_dim(ranks: &Ranks, rank: RankId) -> Dim {
     let digit = ranks.digit(rank);
-    Dim { terms: vec![Term { rank: digit.base, unit: digit.unit, modulus: digit.modulus, coefficient: 1 }] }
+    Dim {
+        terms: vec![Term {
+            rank: digit.base,
+            unit: digit.unit,
+            modulus: digit.modulus,
+            coefficient: 1,
+        }],
+    }
 }
 
 /// The projection of a read, with views resolved: the tensor that is really read, and its dims.
@@ -250,7 +332,12 @@ pub(crate) fn read_projection(
 /// The tensor that a view stands for in the end; others stand for themselves.
 pub(crate) fn viewed(cascade: &Cascade, tensor: TensorId) -> TensorId {
     let mut tensor = tensor;
-    while let Some(producer) = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view) {
+    while let Some(producer) = cascade
+        .tensor(tensor)
+        .producer
+        .map(|p| cascade.einsum(p))
+        .filter(|e| e.view)
+    {
         tensor = producer.reads[0].tensor;
     }
     tensor
@@ -263,9 +350,18 @@ fn resolve_views(
     indices: Vec<Index>,
 ) -> Result<(TensorId, Vec<Index>), Problem> {
     let (mut tensor, mut indices) = (tensor, indices);
-    while let Some(producer) = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view) {
-        let names: Vec<&str> =
-            cascade.tensor(tensor).ranks.iter().map(|r| cascade.rank(*r).variable.as_str()).collect();
+    while let Some(producer) = cascade
+        .tensor(tensor)
+        .producer
+        .map(|p| cascade.einsum(p))
+        .filter(|e| e.view)
+    {
+        let names: Vec<&str> = cascade
+            .tensor(tensor)
+            .ranks
+            .iter()
+            .map(|r| cascade.rank(*r).variable.as_str())
+            .collect();
         let read = &producer.reads[0];
         let replaced = read
             .indices
@@ -276,7 +372,11 @@ fn resolve_views(
             })
             .collect::<Option<Vec<_>>>();
         indices = replaced.ok_or_else(|| {
-            Problem::at(&cascade.source, read.span, "a view of a gathered tensor cannot be mapped")
+            Problem::at(
+                &cascade.source,
+                read.span,
+                "a view of a gathered tensor cannot be mapped",
+            )
         })?;
         tensor = read.tensor;
     }
@@ -292,18 +392,33 @@ fn substitute(expr: &Expr, names: &[&str], by: &[Index]) -> Option<Expr> {
             },
             None => expr.clone(),
         },
-        Expr::Unary { op, operand, span } => {
-            Expr::Unary { op: *op, operand: Box::new(substitute(operand, names, by)?), span: *span }
-        }
-        Expr::Binary { op, left, right, span } => Expr::Binary {
+        Expr::Unary { op, operand, span } => Expr::Unary {
+            op: *op,
+            operand: Box::new(substitute(operand, names, by)?),
+            span: *span,
+        },
+        Expr::Binary {
+            op,
+            left,
+            right,
+            span,
+        } => Expr::Binary {
             op: *op,
             left: Box::new(substitute(left, names, by)?),
             right: Box::new(substitute(right, names, by)?),
             span: *span,
         },
-        Expr::Call { name, arguments, name_span, span } => Expr::Call {
+        Expr::Call {
+            name,
+            arguments,
+            name_span,
+            span,
+        } => Expr::Call {
             name: name.clone(),
-            arguments: arguments.iter().map(|a| substitute(a, names, by)).collect::<Option<_>>()?,
+            arguments: arguments
+                .iter()
+                .map(|a| substitute(a, names, by))
+                .collect::<Option<_>>()?,
             name_span: *name_span,
             span: *span,
         },
@@ -311,7 +426,12 @@ fn substitute(expr: &Expr, names: &[&str], by: &[Index]) -> Option<Expr> {
     })
 }
 
-fn push_index(cascade: &Cascade, ranks: &Ranks, index: &Index, dims: &mut Vec<Dim>) -> Result<(), Problem> {
+fn push_index(
+    cascade: &Cascade,
+    ranks: &Ranks,
+    index: &Index,
+    dims: &mut Vec<Dim>,
+) -> Result<(), Problem> {
     match index {
         Index::Expr(expr) => {
             let linear = linear(cascade, ranks, expr)?;
@@ -356,7 +476,8 @@ impl Linear {
 
     pub fn plus(mut self, other: Self) -> Option<Self> {
         for (term, factor) in other.terms {
-            let same = |t: &Term| (t.rank, t.unit, t.modulus) == (term.rank, term.unit, term.modulus);
+            let same =
+                |t: &Term| (t.rank, t.unit, t.modulus) == (term.rank, term.unit, term.modulus);
             match self.terms.iter_mut().find(|(t, _)| same(t)) {
                 Some((_, f)) => *f = f.checked_add(factor)?,
                 None => self.terms.push((term, factor)),
@@ -377,15 +498,21 @@ impl Linear {
             let joins = |(upper, u): &(Term, i128), (lower, l): &(Term, i128)| {
                 upper.rank == lower.rank
                     && lower.modulus.is_some_and(|m| {
-                        lower.unit.checked_mul(m) == Some(upper.unit) && l.checked_mul(i128::from(m)) == Some(*u)
+                        lower.unit.checked_mul(m) == Some(upper.unit)
+                            && l.checked_mul(i128::from(m)) == Some(*u)
                     })
             };
-            let found = (0..self.terms.len())
-                .find_map(|i| (0..self.terms.len()).find(|&j| joins(&self.terms[i], &self.terms[j])).map(|j| (i, j)));
+            let found = (0..self.terms.len()).find_map(|i| {
+                (0..self.terms.len())
+                    .find(|&j| joins(&self.terms[i], &self.terms[j]))
+                    .map(|j| (i, j))
+            });
             let Some((i, j)) = found else { return self };
             let upper = self.terms[i].0;
             let lower = &mut self.terms[j].0;
-            lower.modulus = upper.modulus.and_then(|u| lower.modulus.and_then(|l| l.checked_mul(u)));
+            lower.modulus = upper
+                .modulus
+                .and_then(|u| lower.modulus.and_then(|l| l.checked_mul(u)));
             self.terms.remove(i);
         }
     }
@@ -394,29 +521,59 @@ impl Linear {
 /// An index or a side of a condition as a sum of digits.
 pub(crate) fn linear(cascade: &Cascade, ranks: &Ranks, expr: &Expr) -> Result<Linear, Problem> {
     let unmapped = |span: Span| {
-        Problem::at(&cascade.source, span, format!("`{expr}` is no sum of rank variables with whole factors"))
-            .help("a mapped cascade needs affine indices, v / c or v % c")
+        Problem::at(
+            &cascade.source,
+            span,
+            format!("`{expr}` is no sum of rank variables with whole factors"),
+        )
+        .help("a mapped cascade needs affine indices, v / c or v % c")
     };
     let overflow = |span: Span| Problem::at(&cascade.source, span, "the value overflows 128 bits");
     match expr {
         Expr::Number { text, span } => {
             let constant = text.replace('_', "").parse().map_err(|_| unmapped(*span))?;
-            Ok(Linear { terms: Vec::new(), constant })
+            Ok(Linear {
+                terms: Vec::new(),
+                constant,
+            })
         }
         Expr::Name { name, span } => {
             if let Some(i) = cascade.ranks.iter().position(|r| r.variable == *name) {
                 let digit = ranks.digits[i];
-                let term = Term { rank: digit.base, unit: digit.unit, modulus: digit.modulus, coefficient: 1 };
-                return Ok(Linear { terms: vec![(term, 1)], constant: 0 });
+                let term = Term {
+                    rank: digit.base,
+                    unit: digit.unit,
+                    modulus: digit.modulus,
+                    coefficient: 1,
+                };
+                return Ok(Linear {
+                    terms: vec![(term, 1)],
+                    constant: 0,
+                });
             }
             let size = ranks.sizes.get(name).ok_or_else(|| unmapped(*span))?;
-            Ok(Linear { terms: Vec::new(), constant: i128::from(size) })
+            Ok(Linear {
+                terms: Vec::new(),
+                constant: i128::from(size),
+            })
         }
-        Expr::Unary { op: UnaryOp::Neg, operand, span } => {
-            linear(cascade, ranks, operand)?.scaled(-1).ok_or_else(|| overflow(*span))
-        }
-        Expr::Binary { op, left, right, span } => {
-            let (left, right) = (linear(cascade, ranks, left)?, linear(cascade, ranks, right)?);
+        Expr::Unary {
+            op: UnaryOp::Neg,
+            operand,
+            span,
+        } => linear(cascade, ranks, operand)?
+            .scaled(-1)
+            .ok_or_else(|| overflow(*span)),
+        Expr::Binary {
+            op,
+            left,
+            right,
+            span,
+        } => {
+            let (left, right) = (
+                linear(cascade, ranks, left)?,
+                linear(cascade, ranks, right)?,
+            );
             let value = match op {
                 BinaryOp::Add => left.plus(right),
                 BinaryOp::Sub => left.minus(right),
@@ -440,9 +597,14 @@ fn cut_digit(value: &Linear, op: BinaryOp, by: i128) -> Option<Linear> {
             BinaryOp::Div => einflow_spec::expr::floor_div(value.constant, by)?,
             _ => value.constant.checked_rem_euclid(by)?,
         };
-        return Some(Linear { terms: Vec::new(), constant });
+        return Some(Linear {
+            terms: Vec::new(),
+            constant,
+        });
     }
-    let ([(term, 1)], 0) = (value.terms.as_slice(), value.constant) else { return None };
+    let ([(term, 1)], 0) = (value.terms.as_slice(), value.constant) else {
+        return None;
+    };
     let by = u64::try_from(by).ok()?;
     let whole = |m: u64| m.is_multiple_of(by).then_some(());
     let term = match op {
@@ -454,14 +616,24 @@ fn cut_digit(value: &Linear, op: BinaryOp, by: i128) -> Option<Linear> {
                 }
                 None => None,
             };
-            Term { unit: term.unit.checked_mul(by)?, modulus, ..*term }
+            Term {
+                unit: term.unit.checked_mul(by)?,
+                modulus,
+                ..*term
+            }
         }
         _ => {
             if let Some(m) = term.modulus {
                 whole(m)?;
             }
-            Term { modulus: Some(by), ..*term }
+            Term {
+                modulus: Some(by),
+                ..*term
+            }
         }
     };
-    Some(Linear { terms: vec![(term, 1)], constant: 0 })
+    Some(Linear {
+        terms: vec![(term, 1)],
+        constant: 0,
+    })
 }

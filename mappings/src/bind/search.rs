@@ -34,18 +34,28 @@ pub(crate) fn block(
 ) -> Result<Found, Problems> {
     let spec = &context.spec.blocks[index];
     let orders = permutations(spec.searched_loops.len());
-    let searched: Vec<&Rule<'_>> = rules.iter().filter(|(_, r)| matches!(r, SizeRule::Searched)).collect();
+    let searched: Vec<&Rule<'_>> = rules
+        .iter()
+        .filter(|(_, r)| matches!(r, SizeRule::Searched))
+        .collect();
     let mut start = shared.clone();
     start.extend(rules.iter().map(|(name, _)| (name.text.clone(), 1)));
     if searched.is_empty() && orders.len() == 1 {
         let sizes = complete(context, index, start, rules)?;
-        return Ok(Found { sizes, order: orders[0].clone() });
+        return Ok(Found {
+            sizes,
+            order: orders[0].clone(),
+        });
     }
     let mut candidates = Vec::new();
     for (name, _) in &searched {
         candidates.push(tiles(cut_count(context, &[index], name, &start)?));
     }
-    let trials = candidates.iter().map(Vec::len).product::<usize>().saturating_mul(orders.len());
+    let trials = candidates
+        .iter()
+        .map(Vec::len)
+        .product::<usize>()
+        .saturating_mul(orders.len());
     if trials > MAX_TRIALS {
         return Err(Problem::at(&context.spec.source, spec.span, format!(
             "block {:?} leaves {trials} combinations to search, and at most {MAX_TRIALS} are tried", spec.name
@@ -62,15 +72,22 @@ pub(crate) fn block(
             sizes.insert(name.text.clone(), list[*choice]);
         }
         // What fits does not depend on the order of the loops around the tiles.
-        let fitting = complete(context, index, sizes, rules)
-            .map(|s| Some(s).filter(|s| fits(context, index, s, &Room::default()).unwrap_or(false)));
+        let fitting = complete(context, index, sizes, rules).map(|s| {
+            Some(s).filter(|s| fits(context, index, s, &Room::default()).unwrap_or(false))
+        });
         match fitting {
             Ok(Some(sizes)) => {
                 for order in &orders {
                     match try_one(context, index, &sizes, order) {
                         Ok((score, least)) => {
                             if best.as_ref().is_none_or(|(b, _)| score < *b) {
-                                best = Some((score, Found { sizes: sizes.clone(), order: order.clone() }));
+                                best = Some((
+                                    score,
+                                    Found {
+                                        sizes: sizes.clone(),
+                                        order: order.clone(),
+                                    },
+                                ));
                             }
                             if least {
                                 break 'all;
@@ -91,7 +108,10 @@ pub(crate) fn block(
         (Some((_, found)), _) => Ok(found),
         (None, Some(problems)) => Err(problems),
         // Nothing fits: the smallest tiles show by how much.
-        (None, None) => Ok(Found { sizes: start, order: orders[0].clone() }),
+        (None, None) => Ok(Found {
+            sizes: start,
+            order: orders[0].clone(),
+        }),
     }
 }
 
@@ -109,7 +129,11 @@ fn try_one(
     block.transfers = transfers(context, index, &block)?;
     let (score, compulsory) = score(context, &block).ok_or_else(|| {
         let spec = &context.spec.blocks[index];
-        Problems::from(Problem::at(&context.spec.source, spec.span, format!("the counts of block {:?} overflow", spec.name)))
+        Problems::from(Problem::at(
+            &context.spec.source,
+            spec.span,
+            format!("the counts of block {:?} overflow", spec.name),
+        ))
     })?;
     let least = score.0 <= Count::whole(compulsory);
     Ok((score, least))
@@ -118,10 +142,18 @@ fn try_one(
 fn score(context: &Context<'_>, block: &Block) -> Option<(Score, u128)> {
     let accelerator = context.accelerator;
     let memories = accelerator.memories.len();
-    let traffic = traffic(block, accelerator.counting, memories, context.cascade.tensors.len()).ok()?;
+    let traffic = traffic(
+        block,
+        accelerator.counting,
+        memories,
+        context.cascade.tensors.len(),
+    )
+    .ok()?;
     let time = cycles(block, accelerator.arrays.len()).ok()?;
     let outermost = traffic.of_memory(0)?.total()?;
-    let inner = (1..memories).try_fold(Count::default(), |sum, m| sum.plus(traffic.of_memory(m)?.total()?))?;
+    let inner = (1..memories).try_fold(Count::default(), |sum, m| {
+        sum.plus(traffic.of_memory(m)?.total()?)
+    })?;
     let mut compulsory = 0u128;
     for (i, tensor) in context.cascade.tensors.iter().enumerate() {
         if tensor.kind == TensorKind::View || traffic.get(0, i).total()?.is_zero() {
@@ -142,16 +174,28 @@ fn complete(
     rules: &[Rule<'_>],
 ) -> Result<BTreeMap<String, u64>, Problems> {
     for position in 0..rules.len() {
-        settle(context, &[index], &rules[position..], &mut sizes, &|s, room| fits(context, index, s, room))?;
+        settle(
+            context,
+            &[index],
+            &rules[position..],
+            &mut sizes,
+            &|s, room| fits(context, index, s, room),
+        )?;
     }
     Ok(sizes)
 }
 
 /// Candidates for a tile of `n`: ceil(n / k) while k is small, then powers of two, descending.
 fn tiles(n: u64) -> Vec<u64> {
-    let mut out: Vec<u64> = (1..=FINE_QUOTIENTS).map(|parts| n.div_ceil(parts)).collect();
+    let mut out: Vec<u64> = (1..=FINE_QUOTIENTS)
+        .map(|parts| n.div_ceil(parts))
+        .collect();
     let last = n.div_ceil(FINE_QUOTIENTS);
-    out.extend((0..u64::BITS).map(|bit| 1 << bit).filter(|size| *size < last));
+    out.extend(
+        (0..u64::BITS)
+            .map(|bit| 1 << bit)
+            .filter(|size| *size < last),
+    );
     out.sort_unstable_by(|a, b| b.cmp(a));
     out.dedup();
     out

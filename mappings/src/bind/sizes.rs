@@ -47,17 +47,35 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
         if let SizeRule::Searched = rule {
             problems.push(
                 context
-                    .at(name, format!("{} is shared by all blocks and cannot be searched", name.text))
+                    .at(
+                        name,
+                        format!(
+                            "{} is shared by all blocks and cannot be searched",
+                            name.text
+                        ),
+                    )
                     .help("move its size and its split into the block that uses it"),
             );
             continue;
         }
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
-            everywhere.iter().try_fold(true, |ok, i| Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?))
+            everywhere.iter().try_fold(true, |ok, i| {
+                Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?)
+            })
         };
         // What follows from a wrong size says nothing new.
         let follows = reads(rule).iter().any(|read| wrong.contains(read));
-        if follows || problems.absorb(settle(context, &everywhere, &shared[position..], &mut sizes, &fits)).is_none() {
+        if follows
+            || problems
+                .absorb(settle(
+                    context,
+                    &everywhere,
+                    &shared[position..],
+                    &mut sizes,
+                    &fits,
+                ))
+                .is_none()
+        {
             wrong.push(&name.text);
         }
     }
@@ -81,7 +99,11 @@ fn rules<'a>(
     sizes
         .iter()
         .filter_map(|(name, choice)| {
-            let rule = problems.absorb(choice.pick(context.row, &context.spec.source).map_err(Problems::from))?;
+            let rule = problems.absorb(
+                choice
+                    .pick(context.row, &context.spec.source)
+                    .map_err(Problems::from),
+            )?;
             Some((name, rule))
         })
         .collect()
@@ -112,14 +134,23 @@ pub(crate) fn settle(
     sizes: &mut BTreeMap<String, u64>,
     fits: Fits<'_>,
 ) -> Result<(), Problems> {
-    let Some((name, rule)) = rules.first() else { return Ok(()) };
+    let Some((name, rule)) = rules.first() else {
+        return Ok(());
+    };
     let value = match rule {
         SizeRule::Expr(expr) => {
             // What a search chose is known from the start.
-            let later = |size: &str| rules.iter().any(|(n, r)| n.text == size && !matches!(r, SizeRule::Searched));
+            let later = |size: &str| {
+                rules
+                    .iter()
+                    .any(|(n, r)| n.text == size && !matches!(r, SizeRule::Searched))
+            };
             refuse_later(context, name, expr, &later)?;
-            let earlier: BTreeMap<String, u64> =
-                sizes.iter().filter(|(k, _)| !later(k)).map(|(k, v)| (k.clone(), *v)).collect();
+            let earlier: BTreeMap<String, u64> = sizes
+                .iter()
+                .filter(|(k, _)| !later(k))
+                .map(|(k, v)| (k.clone(), *v))
+                .collect();
             context.scope(&earlier).size(expr)?
         }
         SizeRule::Searched => return Ok(()),
@@ -137,7 +168,12 @@ pub(crate) fn settle(
 }
 
 /// Refuses an expression that reads a size which is not found yet, such as its own.
-fn refuse_later(context: &Context<'_>, name: &Name, expr: &Expr, later: &dyn Fn(&str) -> bool) -> Result<(), Problems> {
+fn refuse_later(
+    context: &Context<'_>,
+    name: &Name,
+    expr: &Expr,
+    later: &dyn Fn(&str) -> bool,
+) -> Result<(), Problems> {
     let mut problems = Problems::new();
     expr.walk(&mut |part| {
         if let Expr::Name { name: read, span } = part
@@ -146,7 +182,10 @@ fn refuse_later(context: &Context<'_>, name: &Name, expr: &Expr, later: &dyn Fn(
             let message = if *read == name.text {
                 format!("the size of `{read}` is given by itself")
             } else {
-                format!("the size of `{}` reads `{read}`, which is found after it", name.text)
+                format!(
+                    "the size of `{}` reads `{read}`, which is found after it",
+                    name.text
+                )
             };
             problems.push(
                 Problem::at(&context.spec.source, *span, message)
@@ -166,15 +205,27 @@ pub(crate) fn cut_count(
 ) -> Result<u64, Problem> {
     for index in blocks {
         for (rank, parts) in context.splits(&context.spec.blocks[*index]) {
-            let Some(position) = parts.iter().position(|p| p.text == name.text) else { continue };
-            let Some(id) = context.cascade.rank_named(&rank.text) else { continue };
-            let inner = parts[position + 1..].iter().map(|p| sizes.get(&p.text).copied().unwrap_or(1));
+            let Some(position) = parts.iter().position(|p| p.text == name.text) else {
+                continue;
+            };
+            let Some(id) = context.cascade.rank_named(&rank.text) else {
+                continue;
+            };
+            let inner = parts[position + 1..]
+                .iter()
+                .map(|p| sizes.get(&p.text).copied().unwrap_or(1));
             let inner = inner.fold(1u64, u64::saturating_mul);
             return Ok(context.ranks.digit(id).size.div_ceil(inner.max(1)));
         }
     }
     Err(context
-        .at(name, format!("`{}` is not a part of any split, so nothing says what it may cut", name.text))
+        .at(
+            name,
+            format!(
+                "`{}` is not a part of any split, so nothing says what it may cut",
+                name.text
+            ),
+        )
         .help("name it in `splits`"))
 }
 
@@ -199,7 +250,12 @@ fn divisors(n: u64) -> Vec<u64> {
 type Test<'a> = &'a dyn Fn(&BTreeMap<String, u64>) -> Result<bool, Problems>;
 
 /// The largest candidate that fits; the first where none does (the capacity check then says why).
-fn largest(candidates: &[u64], name: &Name, sizes: &BTreeMap<String, u64>, fits: Test<'_>) -> Result<u64, Problems> {
+fn largest(
+    candidates: &[u64],
+    name: &Name,
+    sizes: &BTreeMap<String, u64>,
+    fits: Test<'_>,
+) -> Result<u64, Problems> {
     let mut trial = sizes.clone();
     let mut test = |value: u64| {
         trial.insert(name.text.clone(), value);
@@ -218,7 +274,12 @@ fn largest(candidates: &[u64], name: &Name, sizes: &BTreeMap<String, u64>, fits:
     Ok(candidates.get(low).copied().unwrap_or(1))
 }
 
-fn largest_upto(whole: u64, name: &Name, sizes: &BTreeMap<String, u64>, fits: Test<'_>) -> Result<u64, Problems> {
+fn largest_upto(
+    whole: u64,
+    name: &Name,
+    sizes: &BTreeMap<String, u64>,
+    fits: Test<'_>,
+) -> Result<u64, Problems> {
     let mut trial = sizes.clone();
     let mut test = |value: u64| {
         trial.insert(name.text.clone(), value);
@@ -246,17 +307,38 @@ pub(crate) fn fits(
     sizes: &BTreeMap<String, u64>,
     room: &Room,
 ) -> Result<bool, Problems> {
-    let limit = room.within.as_ref().map(|e| context.scope(sizes).whole(e)).transpose()?;
-    let only = room.memory.as_ref().map(|m| context.memory(m)).transpose()?;
-    let Some(needed) = occupancy_of(context, &context.room(index, sizes)?) else { return Ok(false) };
-    Ok(context.accelerator.memories.iter().enumerate().all(|(i, memory)| {
-        let capacity = memory.capacity.map(|c| c.0);
-        let room = match limit {
-            Some(limit) if only.is_none_or(|o| o == i) && (only.is_some() || capacity.is_some()) => {
-                Some(u128::try_from(limit).unwrap_or(0).min(capacity.unwrap_or(u128::MAX)))
-            }
-            _ => capacity,
-        };
-        room.is_none_or(|room| needed[i] <= room)
-    }))
+    let limit = room
+        .within
+        .as_ref()
+        .map(|e| context.scope(sizes).whole(e))
+        .transpose()?;
+    let only = room
+        .memory
+        .as_ref()
+        .map(|m| context.memory(m))
+        .transpose()?;
+    let Some(needed) = occupancy_of(context, &context.room(index, sizes)?) else {
+        return Ok(false);
+    };
+    Ok(context
+        .accelerator
+        .memories
+        .iter()
+        .enumerate()
+        .all(|(i, memory)| {
+            let capacity = memory.capacity.map(|c| c.0);
+            let room = match limit {
+                Some(limit)
+                    if only.is_none_or(|o| o == i) && (only.is_some() || capacity.is_some()) =>
+                {
+                    Some(
+                        u128::try_from(limit)
+                            .unwrap_or(0)
+                            .min(capacity.unwrap_or(u128::MAX)),
+                    )
+                }
+                _ => capacity,
+            };
+            room.is_none_or(|room| needed[i] <= room)
+        }))
 }

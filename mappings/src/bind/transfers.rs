@@ -24,8 +24,19 @@ struct Level {
 }
 
 /// Finds every movement of words in a block.
-pub(crate) fn transfers(context: &Context<'_>, index: usize, block: &Block) -> Result<Vec<Transfer>, Problems> {
-    let mut finder = Finder { context, index, block, out: Vec::new(), problems: Problems::new(), filled: Vec::new() };
+pub(crate) fn transfers(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<Vec<Transfer>, Problems> {
+    let mut finder = Finder {
+        context,
+        index,
+        block,
+        out: Vec::new(),
+        problems: Problems::new(),
+        filled: Vec::new(),
+    };
     for (n, nest) in block.nests.iter().enumerate() {
         for (e, einsum) in nest.einsums.iter().enumerate() {
             let (name, binding) = &context.spec.blocks[index].nests[n].einsums[e];
@@ -50,7 +61,13 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn keeps(&self, nest: usize, tensor: TensorId) -> impl Iterator<Item = (&Keep, Option<usize>)> {
         let own = self.block.keeps.iter().map(|k| (k, None));
-        own.chain(self.block.nests[nest].keeps.iter().map(move |k| (k, Some(nest)))).filter(move |(k, _)| k.tensor == tensor)
+        own.chain(
+            self.block.nests[nest]
+                .keeps
+                .iter()
+                .map(move |k| (k, Some(nest))),
+        )
+        .filter(move |(k, _)| k.tensor == tensor)
     }
 
     /// Memories that hold a tensor while a nest runs, outermost first.
@@ -58,16 +75,33 @@ impl Finder<'_> {
         let mut levels: Vec<Level> = self
             .keeps(nest, tensor)
             .filter_map(|(k, nest)| match k.place {
-                Place::Memory(memory) => Some(Level { memory, depth: k.depth, share: k.share, through: k.spills_through, nest }),
+                Place::Memory(memory) => Some(Level {
+                    memory,
+                    depth: k.depth,
+                    share: k.share,
+                    through: k.spills_through,
+                    nest,
+                }),
                 Place::Registers(_) => None,
             })
             .collect();
         levels.sort_by_key(|l| (l.memory, l.depth));
         let crosses = self.context.crosses(self.index, tensor);
         let kind = self.context.cascade.tensor(tensor).kind;
-        let homed = levels.first().is_some_and(|l| l.memory == 0 || (l.depth == 0 && kind == TensorKind::Intermediate));
+        let homed = levels
+            .first()
+            .is_some_and(|l| l.memory == 0 || (l.depth == 0 && kind == TensorKind::Intermediate));
         if crosses && !homed {
-            levels.insert(0, Level { memory: 0, depth: 0, share: (1, 1), through: false, nest: None });
+            levels.insert(
+                0,
+                Level {
+                    memory: 0,
+                    depth: 0,
+                    share: (1, 1),
+                    through: false,
+                    nest: None,
+                },
+            );
         }
         levels
     }
@@ -76,30 +110,64 @@ impl Finder<'_> {
         if levels[at].share == (1, 1) {
             return None;
         }
-        let outer = if at > 0 { levels[at - 1].memory } else { levels[at].memory.saturating_sub(1) };
+        let outer = if at > 0 {
+            levels[at - 1].memory
+        } else {
+            levels[at].memory.saturating_sub(1)
+        };
         Some(Place::Memory(outer))
     }
 
     fn around(&self, nest: usize, depth: usize) -> Vec<Loop> {
-        self.block.loops.iter().chain(&self.block.nests[nest].loops).take(depth).map(|l| l.cut).collect()
+        self.block
+            .loops
+            .iter()
+            .chain(&self.block.nests[nest].loops)
+            .take(depth)
+            .map(|l| l.cut)
+            .collect()
     }
 
     fn producer(&self, tensor: TensorId) -> Option<(usize, &BoundEinsum)> {
         self.block.nests.iter().enumerate().find_map(|(n, nest)| {
-            nest.einsums.iter().find(|e| self.context.cascade.einsum(e.einsum).output == tensor).map(|e| (n, e))
+            nest.einsums
+                .iter()
+                .find(|e| self.context.cascade.einsum(e.einsum).output == tensor)
+                .map(|e| (n, e))
         })
     }
 
-    fn reads(&mut self, nest: usize, einsum: &BoundEinsum, binding: &BindingSpec, name: &crate::spec::Name) {
+    fn reads(
+        &mut self,
+        nest: usize,
+        einsum: &BoundEinsum,
+        binding: &BindingSpec,
+        name: &crate::spec::Name,
+    ) {
         let context = self.context;
         for (operand, _) in &binding.from {
-            let known = context.cascade.einsum(einsum.einsum).reads.iter().map(|r| &context.cascade.tensor(r.tensor).name);
-            if context.tensor(operand).is_ok_and(|t| !self.reads_tensor(einsum, t)) || context.tensor(operand).is_err() {
+            let known = context
+                .cascade
+                .einsum(einsum.einsum)
+                .reads
+                .iter()
+                .map(|r| &context.cascade.tensor(r.tensor).name);
+            if context
+                .tensor(operand)
+                .is_ok_and(|t| !self.reads_tensor(einsum, t))
+                || context.tensor(operand).is_err()
+            {
                 let known: Vec<&str> = known.map(String::as_str).collect();
                 self.problems.push(
                     context
-                        .at(operand, format!("{} does not read `{}`", einsum.name, operand.text))
-                        .help(einflow_spec::did_you_mean(&operand.text, known.iter().copied())),
+                        .at(
+                            operand,
+                            format!("{} does not read `{}`", einsum.name, operand.text),
+                        )
+                        .help(einflow_spec::did_you_mean(
+                            &operand.text,
+                            known.iter().copied(),
+                        )),
                 );
             }
         }
@@ -123,7 +191,8 @@ impl Finder<'_> {
     fn reads_tensor(&self, einsum: &BoundEinsum, tensor: TensorId) -> bool {
         let context = self.context;
         context.cascade.einsum(einsum.einsum).reads.iter().any(|r| {
-            read_projection(context.cascade, context.ranks, r.tensor, &r.indices).is_ok_and(|(t, _)| t == tensor)
+            read_projection(context.cascade, context.ranks, r.tensor, &r.indices)
+                .is_ok_and(|(t, _)| t == tensor)
         })
     }
 
@@ -140,7 +209,11 @@ impl Finder<'_> {
     ) {
         let context = self.context;
         let own_name = context.cascade.tensor(tensor).name.clone();
-        let from = binding.from.iter().find(|(t, _)| context.tensor(t).is_ok_and(|t| t == tensor)).map(|(_, p)| p);
+        let from = binding
+            .from
+            .iter()
+            .find(|(t, _)| context.tensor(t).is_ok_and(|t| t == tensor))
+            .map(|(_, p)| p);
         let mut levels = self.levels(nest, tensor);
         match from.map(|p| (p, context.place(p))) {
             Some((_, Err(problem))) => return self.problems.push(problem),
@@ -149,7 +222,10 @@ impl Finder<'_> {
             }
             Some((place, Ok(Place::Memory(memory)))) => {
                 let Some(at) = levels.iter().position(|l| l.memory == memory) else {
-                    return self.problems.push(context.at(place, format!("{} is not kept in `{}`", own_name, place.text)));
+                    return self.problems.push(context.at(
+                        place,
+                        format!("{} is not kept in `{}`", own_name, place.text),
+                    ));
                 };
                 levels.truncate(at + 1);
             }
@@ -169,9 +245,13 @@ impl Finder<'_> {
         let (share, through) = (levels[last].share, levels[last].through);
         if let Some((depth, scope)) = registers {
             // The array's own registers hold a tile: it is loaded once for all its readers there, unless it is made there.
-            let made_here = self.producer(tensor).is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
+            let made_here = self
+                .producer(tensor)
+                .is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
             let place = Place::Registers(einsum.unit);
-            if (made_here && read.time != ReadTime::Previous) || self.filled.contains(&(tensor, place, scope)) {
+            if (made_here && read.time != ReadTime::Previous)
+                || self.filled.contains(&(tensor, place, scope))
+            {
                 return;
             }
             self.filled.push((tensor, place, scope));
@@ -192,14 +272,28 @@ impl Finder<'_> {
         }
         let loops = einsum.loops.iter().map(|l| l.cut).collect();
         let tile_depth = einsum.loops.len() - einsum.own_loops;
-        self.out.push(Transfer { tensor, kind: TransferKind::Operand, loops, tile_depth, projection, steps: 0, outer: None, inner, share, spill, through });
+        self.out.push(Transfer {
+            tensor,
+            kind: TransferKind::Operand,
+            loops,
+            tile_depth,
+            projection,
+            steps: 0,
+            outer: None,
+            inner,
+            share,
+            spill,
+            through,
+        });
     }
 
     /// Loading of the tiles that stand between a tensor's home and where it is read.
     fn fills(&mut self, nest: usize, tensor: TensorId, levels: &[Level]) {
         for at in 1..levels.len() {
             let level = &levels[at];
-            let made_inside = self.producer(tensor).is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
+            let made_inside = self
+                .producer(tensor)
+                .is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
             let place = Place::Memory(level.memory);
             if made_inside || self.filled.contains(&(tensor, place, level.nest)) {
                 continue;
@@ -234,18 +328,28 @@ impl Finder<'_> {
         let own_name = &context.cascade.tensor(tensor).name;
         let arrays = &context.accelerator.arrays;
         let problem = match self.producer(tensor) {
-            None => Some(format!("{} reads {own_name}, which no array makes in this block", einsum.name)),
-            Some((n, _)) if n != nest => {
-                Some(format!("{} reads {own_name}, which another nest makes and no memory keeps", einsum.name))
-            }
+            None => Some(format!(
+                "{} reads {own_name}, which no array makes in this block",
+                einsum.name
+            )),
+            Some((n, _)) if n != nest => Some(format!(
+                "{} reads {own_name}, which another nest makes and no memory keeps",
+                einsum.name
+            )),
             Some((_, producer)) if from.is_some_and(|f| f != producer.unit) => Some(format!(
                 "{} takes {own_name} from `{}`, but {} makes it",
                 einsum.name, at.text, arrays[producer.unit].name
             )),
             Some((_, producer)) => {
                 let linked = producer.unit == einsum.unit
-                    || arrays[producer.unit].links.iter().any(|l| l.to.as_ref() == Some(&arrays[einsum.unit].name))
-                    || arrays[einsum.unit].links.iter().any(|l| l.from.as_ref() == Some(&arrays[producer.unit].name));
+                    || arrays[producer.unit]
+                        .links
+                        .iter()
+                        .any(|l| l.to.as_ref() == Some(&arrays[einsum.unit].name))
+                    || arrays[einsum.unit]
+                        .links
+                        .iter()
+                        .any(|l| l.from.as_ref() == Some(&arrays[producer.unit].name));
                 (!linked).then(|| {
                     format!(
                         "{} on {} reads {own_name} from {}, and no link joins them",
@@ -255,11 +359,21 @@ impl Finder<'_> {
             }
         };
         if let Some(message) = problem {
-            self.problems.push(context.at(at, message).help(format!("keep {own_name} in a memory of the block")));
+            self.problems.push(
+                context
+                    .at(at, message)
+                    .help(format!("keep {own_name} in a memory of the block")),
+            );
         }
     }
 
-    fn writes(&mut self, nest: usize, einsum: &BoundEinsum, binding: &BindingSpec, name: &crate::spec::Name) {
+    fn writes(
+        &mut self,
+        nest: usize,
+        einsum: &BoundEinsum,
+        binding: &BindingSpec,
+        name: &crate::spec::Name,
+    ) {
         let context = self.context;
         let tensor = context.cascade.einsum(einsum.einsum).output;
         let levels = self.levels(nest, tensor);
@@ -290,21 +404,40 @@ impl Finder<'_> {
             }
             return;
         };
-        let registers = self.keeps(nest, tensor).find(|(k, _)| k.place == Place::Registers(einsum.unit)).map(|(k, _)| k.depth);
+        let registers = self
+            .keeps(nest, tensor)
+            .find(|(k, _)| k.place == Place::Registers(einsum.unit))
+            .map(|(k, _)| k.depth);
         let mut projection = own;
         let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => (self.around(nest, depth), depth),
-            None => (einsum.loops.iter().map(|l| l.cut).collect(), einsum.loops.len() - einsum.own_loops),
+            None => (
+                einsum.loops.iter().map(|l| l.cut).collect(),
+                einsum.loops.len() - einsum.own_loops,
+            ),
         };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
-            let touched = |l: &&NamedLoop| projection.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
+            let touched = |l: &&NamedLoop| {
+                projection
+                    .dims
+                    .iter()
+                    .flat_map(|d| &d.terms)
+                    .any(|t| touches(t, l))
+            };
             let steps: Vec<Dim> = einsum
                 .loops
                 .iter()
                 .filter(|l| l.count > 1 && !touched(l))
-                .map(|l| Dim { terms: vec![Term { rank: l.cut.rank, unit: l.cut.step, modulus: None, coefficient: 1 }] })
+                .map(|l| Dim {
+                    terms: vec![Term {
+                        rank: l.cut.rank,
+                        unit: l.cut.step,
+                        modulus: None,
+                        coefficient: 1,
+                    }],
+                })
                 .collect();
             projection.dims.extend(steps);
         }
@@ -343,13 +476,32 @@ impl Finder<'_> {
     /// True where results would have to be carried from one iteration of a shared loop to the next.
     fn is_spatially_incomplete(&self, einsum: &BoundEinsum, own: &Projection) -> bool {
         let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
-        let touched = |l: &NamedLoop| own.dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l));
-        let reduced: Vec<_> =
-            self.context.cascade.einsum(einsum.einsum).reduced.iter().map(|r| self.context.ranks.digit(*r)).collect();
+        let touched = |l: &NamedLoop| {
+            own.dims
+                .iter()
+                .flat_map(|d| &d.terms)
+                .any(|t| touches(t, l))
+        };
+        let reduced: Vec<_> = self
+            .context
+            .cascade
+            .einsum(einsum.einsum)
+            .reduced
+            .iter()
+            .map(|r| self.context.ranks.digit(*r))
+            .collect();
         shared.iter().any(|l| {
             !touched(l)
                 && reduced.iter().any(|d| {
-                    touches(&Term { rank: d.base, unit: d.unit, modulus: d.modulus, coefficient: 1 }, l)
+                    touches(
+                        &Term {
+                            rank: d.base,
+                            unit: d.unit,
+                            modulus: d.modulus,
+                            coefficient: 1,
+                        },
+                        l,
+                    )
                 })
         })
     }

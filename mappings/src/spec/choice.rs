@@ -23,13 +23,23 @@ impl<T> Choice<T> {
     ///
     /// # Errors
     /// Those of `read`, and mistakes in the choice itself.
-    pub fn decode(node: &Node, read: &dyn Fn(&Node) -> Result<T, Problems>) -> Result<Self, Problems> {
-        let is_choice = node.record().is_ok_and(|entries| entries.iter().any(|(key, _, _)| key == "choose"));
+    pub fn decode(
+        node: &Node,
+        read: &dyn Fn(&Node) -> Result<T, Problems>,
+    ) -> Result<Self, Problems> {
+        let is_choice = node
+            .record()
+            .is_ok_and(|entries| entries.iter().any(|(key, _, _)| key == "choose"));
         if !is_choice {
             return read(node).map(Choice::Fixed);
         }
         let mut fields = Fields::new(node, "a choice");
-        let column = fields.need("choose", |n| Ok(Name { text: n.text()?.to_string(), span: n.span }));
+        let column = fields.need("choose", |n| {
+            Ok(Name {
+                text: n.text()?.to_string(),
+                span: n.span,
+            })
+        });
         let cases = fields.need_all("cases", |n| {
             let mut problems = Problems::new();
             let mut cases = Vec::new();
@@ -40,7 +50,11 @@ impl<T> Choice<T> {
             }
             problems.into_result(Some(cases))
         });
-        let value = column.zip(cases).map(|(column, cases)| Choice::By { column, cases, span: node.span });
+        let value = column.zip(cases).map(|(column, cases)| Choice::By {
+            column,
+            cases,
+            span: node.span,
+        });
         fields.finish(value)
     }
 
@@ -51,19 +65,42 @@ impl<T> Choice<T> {
     pub fn pick(&self, row: Option<&Row>, source: &einflow_spec::Source) -> Result<&T, Problem> {
         match self {
             Choice::Fixed(value) => Ok(value),
-            Choice::By { column, cases, span } => {
+            Choice::By {
+                column,
+                cases,
+                span,
+            } => {
                 let Some(row) = row else {
-                    return Err(Problem::at(source, column.span, "this choice needs a table, and the mapping has none"));
+                    return Err(Problem::at(
+                        source,
+                        column.span,
+                        "this choice needs a table, and the mapping has none",
+                    ));
                 };
                 let Some(found) = row.get(&column.text) else {
-                    return Err(Problem::at(source, column.span, format!("the table has no column `{}`", column.text))
-                        .help(did_you_mean(&column.text, row.columns())));
+                    return Err(Problem::at(
+                        source,
+                        column.span,
+                        format!("the table has no column `{}`", column.text),
+                    )
+                    .help(did_you_mean(&column.text, row.columns())));
                 };
-                cases.iter().find(|(key, _)| key == found).map(|(_, value)| value).ok_or_else(|| {
-                    let known: Vec<&str> = cases.iter().map(|(key, _)| key.as_str()).collect();
-                    Problem::at(source, *span, format!("column `{}` holds {found:?}, which is not among the cases", column.text))
+                cases
+                    .iter()
+                    .find(|(key, _)| key == found)
+                    .map(|(_, value)| value)
+                    .ok_or_else(|| {
+                        let known: Vec<&str> = cases.iter().map(|(key, _)| key.as_str()).collect();
+                        Problem::at(
+                            source,
+                            *span,
+                            format!(
+                                "column `{}` holds {found:?}, which is not among the cases",
+                                column.text
+                            ),
+                        )
                         .help(format!("cases: {}", known.join(", ")))
-                })
+                    })
             }
         }
     }

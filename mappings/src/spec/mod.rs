@@ -5,8 +5,8 @@ mod decode;
 mod table;
 
 pub use choice::Choice;
-pub use table::{Row, Table};
 pub(crate) use table::fraction_of;
+pub use table::{Row, Table};
 
 use einflow_spec::{Source, Span, expr::Expr};
 

@@ -25,7 +25,10 @@ pub struct Row {
 impl Row {
     /// The cell under a column.
     pub fn get(&self, column: &str) -> Option<&str> {
-        self.cells.iter().find(|(c, _)| c == column).map(|(_, v)| v.as_str())
+        self.cells
+            .iter()
+            .find(|(c, _)| c == column)
+            .map(|(_, v)| v.as_str())
     }
 
     /// The columns, in the order of the file.
@@ -50,8 +53,12 @@ pub(crate) fn fraction_of(value: f64) -> Option<(u64, u64)> {
     for _ in 0..64 {
         let whole = rest.floor();
         let next = (
-            (whole as u64).checked_mul(current.0)?.checked_add(previous.0)?,
-            (whole as u64).checked_mul(current.1)?.checked_add(previous.1)?,
+            (whole as u64)
+                .checked_mul(current.0)?
+                .checked_add(previous.0)?,
+            (whole as u64)
+                .checked_mul(current.1)?
+                .checked_add(previous.1)?,
         );
         previous = current;
         current = next;
@@ -74,9 +81,16 @@ impl Table {
     /// Mistakes in the struct; a file that is missing or is not CSV; a key that is not a column.
     pub fn decode(node: &Node, beside: Option<&Path>) -> Result<Self, Problems> {
         let mut fields = Fields::new(node, "a table");
-        let name = |n: &Node| Ok::<_, Problem>(Name { text: n.text()?.to_string(), span: n.span });
+        let name = |n: &Node| {
+            Ok::<_, Problem>(Name {
+                text: n.text()?.to_string(),
+                span: n.span,
+            })
+        };
         let file = fields.need("file", name);
-        let keys = fields.need("keys", |n| n.list()?.iter().map(name).collect::<Result<Vec<_>, _>>());
+        let keys = fields.need("keys", |n| {
+            n.list()?.iter().map(name).collect::<Result<Vec<_>, _>>()
+        });
         let mut table = None;
         if let Some((file, keys)) = file.zip(keys) {
             match load(&file.text, beside) {
@@ -84,16 +98,31 @@ impl Table {
                     for key in &keys {
                         if !columns.contains(&key.text) {
                             fields.push(
-                                Problem::at(&node.source, key.span, format!("{} has no column `{}`", file.text, key.text))
-                                    .help(einflow_spec::did_you_mean(&key.text, columns.iter().map(String::as_str))),
+                                Problem::at(
+                                    &node.source,
+                                    key.span,
+                                    format!("{} has no column `{}`", file.text, key.text),
+                                )
+                                .help(einflow_spec::did_you_mean(
+                                    &key.text,
+                                    columns.iter().map(String::as_str),
+                                )),
                             );
                         }
                     }
-                    table = Some(Table { file, keys, columns, rows });
+                    table = Some(Table {
+                        file,
+                        keys,
+                        columns,
+                        rows,
+                    });
                 }
                 Err(problem) => fields.push(match problem.place {
                     Some(_) => problem,
-                    None => Problem { place: Some((node.source.clone(), file.span)), ..problem },
+                    None => Problem {
+                        place: Some((node.source.clone(), file.span)),
+                        ..problem
+                    },
                 }),
             }
         }
@@ -104,27 +133,61 @@ impl Table {
     ///
     /// # Errors
     /// No such row: the message lists the last key's values for which there is one.
-    pub fn row(&self, source: &Source, lookup: &dyn Fn(&str) -> Option<u64>) -> Result<Row, Problem> {
+    pub fn row(
+        &self,
+        source: &Source,
+        lookup: &dyn Fn(&str) -> Option<u64>,
+    ) -> Result<Row, Problem> {
         let index = |key: &Name| self.columns.iter().position(|c| *c == key.text);
-        let wanted: Vec<(usize, &Name, Option<u64>)> =
-            self.keys.iter().filter_map(|key| Some((index(key)?, key, lookup(&key.text)))).collect();
+        let wanted: Vec<(usize, &Name, Option<u64>)> = self
+            .keys
+            .iter()
+            .filter_map(|key| Some((index(key)?, key, lookup(&key.text))))
+            .collect();
         let matches = |row: &Vec<String>, (i, _, value): &(usize, &Name, Option<u64>)| {
-            row[*i].trim().parse::<u64>().ok().is_some_and(|cell| Some(cell) == *value)
+            row[*i]
+                .trim()
+                .parse::<u64>()
+                .ok()
+                .is_some_and(|cell| Some(cell) == *value)
         };
-        if let Some(row) = self.rows.iter().find(|row| wanted.iter().all(|w| matches(row, w))) {
-            let cells = self.columns.iter().cloned().zip(row.iter().cloned()).collect();
+        if let Some(row) = self
+            .rows
+            .iter()
+            .find(|row| wanted.iter().all(|w| matches(row, w)))
+        {
+            let cells = self
+                .columns
+                .iter()
+                .cloned()
+                .zip(row.iter().cloned())
+                .collect();
             return Ok(Row { cells });
         }
         let found: Vec<String> = wanted
             .iter()
-            .map(|(_, key, value)| format!("{} = {}", key.text, value.map_or("?".into(), |v| v.to_string())))
+            .map(|(_, key, value)| {
+                format!(
+                    "{} = {}",
+                    key.text,
+                    value.map_or("?".into(), |v| v.to_string())
+                )
+            })
             .collect();
         // Where only some keys fail, say what those may be.
         let mut help = String::new();
         for w in &wanted {
-            let others = |row: &&Vec<String>| wanted.iter().all(|o| o.1 == w.1 || o.2 == w.2 || matches(row, o));
-            let mut values: Vec<u64> =
-                self.rows.iter().filter(others).filter_map(|row| row[w.0].trim().parse().ok()).collect();
+            let others = |row: &&Vec<String>| {
+                wanted
+                    .iter()
+                    .all(|o| o.1 == w.1 || o.2 == w.2 || matches(row, o))
+            };
+            let mut values: Vec<u64> = self
+                .rows
+                .iter()
+                .filter(others)
+                .filter_map(|row| row[w.0].trim().parse().ok())
+                .collect();
             values.sort_unstable();
             values.dedup();
             if !values.is_empty() && !w.2.is_some_and(|v| values.contains(&v)) {
@@ -132,7 +195,12 @@ impl Table {
                 help = format!("{} may be {}", w.1.text, list.join(", "));
             }
         }
-        Err(Problem::at(source, self.file.span, format!("{} has no row with {}", self.file.text, found.join(", "))).help(help))
+        Err(Problem::at(
+            source,
+            self.file.span,
+            format!("{} has no row with {}", self.file.text, found.join(", ")),
+        )
+        .help(help))
     }
 }
 
@@ -142,13 +210,24 @@ fn load(file: &str, beside: Option<&Path>) -> Result<Cells, Problem> {
     let (source, _origin): (Source, Origin) = library::tables().find(file, beside)?;
     let mut reader = csv::Reader::from_reader(source.text().as_bytes());
     let bad = |e: csv::Error| {
-        let line = e.position().map_or(String::new(), |p| format!(", row {}", p.line()));
+        let line = e
+            .position()
+            .map_or(String::new(), |p| format!(", row {}", p.line()));
         Problem::nowhere(format!("{}{line}: {e}", source.name()))
     };
-    let columns = reader.headers().map_err(bad)?.iter().map(|c| c.trim().to_string()).collect();
+    let columns = reader
+        .headers()
+        .map_err(bad)?
+        .iter()
+        .map(|c| c.trim().to_string())
+        .collect();
     let rows = reader
         .records()
-        .map(|record| record.map(|r| r.iter().map(str::to_string).collect()).map_err(bad))
+        .map(|record| {
+            record
+                .map(|r| r.iter().map(str::to_string).collect())
+                .map_err(bad)
+        })
         .collect::<Result<_, _>>()?;
     Ok((columns, rows))
 }

@@ -16,7 +16,9 @@ pub enum Command {
     /// Compare mappings side by side
     ///
     /// With nothing named: the five published attention configurations on BERT, 1K to 64K tokens, every action charged.
-    #[command(after_help = "Examples:\n  einflow compare\n  einflow compare all --format csv\n  einflow compare --accounting published\n  einflow compare mine.ron")]
+    #[command(
+        after_help = "Examples:\n  einflow compare\n  einflow compare all --format csv\n  einflow compare --accounting published\n  einflow compare mine.ron"
+    )]
     Compare {
         /// A file or name of a comparison; `all`: all models and lengths
         run: Option<String>,
@@ -31,10 +33,14 @@ pub enum Command {
         format: Format,
     },
     /// Run one cascade on one accelerator
-    #[command(after_help = "Examples:\n  einflow run --model bert --length 1K --accelerator fusemax --mapping fusemax-binding\n  einflow run --model xlm --length 64K --mapping flat --end-to-end --format json\n  einflow run mine.ron")]
+    #[command(
+        after_help = "Examples:\n  einflow run --model bert --length 1K --accelerator fusemax --mapping fusemax-binding\n  einflow run --model xlm --length 64K --mapping flat --end-to-end --format json\n  einflow run mine.ron"
+    )]
     Run(RunArguments),
     /// Compute a cascade's outputs from your own tensors
-    #[command(after_help = "Examples:\n  einflow eval attention/one-pass --input in.npz --output out.npz \\\n      --number-format bf16 --size M0=16")]
+    #[command(
+        after_help = "Examples:\n  einflow eval attention/one-pass --input in.npz --output out.npz \\\n      --number-format bf16 --size M0=16"
+    )]
     Eval {
         /// The cascade: a name or a file
         cascade: String,
@@ -70,7 +76,9 @@ pub enum Command {
         format: Format,
     },
     /// Describe a cascade, an accelerator or a mapping
-    #[command(after_help = "Examples:\n  einflow describe attention/one-pass --model bert --length 4K\n  einflow describe attention/one-pass --format dot | dot -Tsvg\n  einflow describe fusemax")]
+    #[command(
+        after_help = "Examples:\n  einflow describe attention/one-pass --model bert --length 4K\n  einflow describe attention/one-pass --format dot | dot -Tsvg\n  einflow describe fusemax"
+    )]
     Describe {
         /// The name or file
         name: String,
@@ -88,7 +96,9 @@ pub enum Command {
         format: DescribeFormat,
     },
     /// Check results against published and measured ones
-    #[command(after_help = "Examples:\n  einflow validate\n  einflow validate attn-binding --format json\n  einflow validate --all")]
+    #[command(
+        after_help = "Examples:\n  einflow validate\n  einflow validate attn-binding --format json\n  einflow validate --all"
+    )]
     Validate {
         /// Experiments: names or files; the fast set where none is given
         experiments: Vec<String>,

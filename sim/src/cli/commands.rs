@@ -27,18 +27,33 @@ use crate::{
 /// Runs a command; the value is the exit code.
 pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
     match &arguments.command {
-        Command::Compare { run, accounting, engine, format } => {
-            compare(run.as_deref(), (*accounting).into(), engine, *format)
-        }
+        Command::Compare {
+            run,
+            accounting,
+            engine,
+            format,
+        } => compare(run.as_deref(), (*accounting).into(), engine, *format),
         Command::Run(run) => one(run),
-        Command::Eval { cascade, input, output, number_format, accumulator, size, allow_nan, format } => {
+        Command::Eval {
+            cascade,
+            input,
+            output,
+            number_format,
+            accumulator,
+            size,
+            allow_nan,
+            format,
+        } => {
             let found = Catalog::new().cascade(cascade, None)?;
             let report = eval(&EvalRequest {
                 cascade: &found,
                 input: input.clone(),
                 output: output.clone(),
                 number_format: number_format_named(number_format)?,
-                accumulator: accumulator.as_deref().map(number_format_named).transpose()?,
+                accumulator: accumulator
+                    .as_deref()
+                    .map(number_format_named)
+                    .transpose()?,
                 sizes: sizes(size)?,
                 allow_nan: *allow_nan,
             })?;
@@ -49,15 +64,32 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             describe::print_passes(&found, &passes(&found), *format)?;
             Ok(0)
         }
-        Command::Describe { name, model, length, size, format } => {
-            let shape = describe::Shape { model, length: length_of(length)?, sizes: &sizes(size)? };
+        Command::Describe {
+            name,
+            model,
+            length,
+            size,
+            format,
+        } => {
+            let shape = describe::Shape {
+                model,
+                length: length_of(length)?,
+                sizes: &sizes(size)?,
+            };
             describe::describe(name, &shape, *format)?;
             Ok(0)
         }
-        Command::Validate { experiments, all, format } => {
+        Command::Validate {
+            experiments,
+            all,
+            format,
+        } => {
             let outcome = validate::run(experiments, *all)?;
             output::print(&match format {
-                Format::Json => format!("{}\n", serde_json::to_string_pretty(&outcome.to_json()).unwrap_or_default()),
+                Format::Json => format!(
+                    "{}\n",
+                    serde_json::to_string_pretty(&outcome.to_json()).unwrap_or_default()
+                ),
                 Format::Csv => outcome.to_csv(),
                 Format::Table => outcome.to_table(),
             })?;
@@ -85,7 +117,12 @@ impl From<args::Accounting> for Accounting {
     }
 }
 
-fn compare(name: Option<&str>, accounting: Accounting, engine: &str, format: Format) -> Result<u8, Problems> {
+fn compare(
+    name: Option<&str>,
+    accounting: Accounting,
+    engine: &str,
+    format: Format,
+) -> Result<u8, Problems> {
     let engine = Engine::named(engine)?;
     let file = RunFile::load(name.unwrap_or("attention"))?;
     let catalog = Catalog::new();
@@ -122,7 +159,12 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
     let request = match &arguments.run {
         Some(file) => {
             let mut file = RunFile::load(file)?;
-            let options = [&arguments.model, &arguments.mapping, &arguments.accelerator, &arguments.workload];
+            let options = [
+                &arguments.model,
+                &arguments.mapping,
+                &arguments.accelerator,
+                &arguments.workload,
+            ];
             if options.iter().any(|o| o.is_some()) || arguments.length.is_some() {
                 return Err(Problem::nowhere("a run file and options that say what to run were both given")
                     .help("leave out --model, --length, --accelerator, --mapping and --workload, or leave out the file")
@@ -140,9 +182,14 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
                     request
                 }
                 (_, more) => {
-                    return Err(Problem::nowhere(format!("{} holds {} runs", file.name, more + 1))
-                        .help(format!("see them side by side with `einflow compare {}`", arguments.run.as_deref().unwrap_or("")))
-                        .into());
+                    return Err(
+                        Problem::nowhere(format!("{} holds {} runs", file.name, more + 1))
+                            .help(format!(
+                                "see them side by side with `einflow compare {}`",
+                                arguments.run.as_deref().unwrap_or("")
+                            ))
+                            .into(),
+                    );
                 }
             }
         }
@@ -159,7 +206,9 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
             let length = arguments.length.as_deref().map(length_of).transpose();
             let length = problems.absorb(length).flatten();
             let sizes = problems.absorb(sizes(&arguments.size)).unwrap_or_default();
-            let engine = problems.absorb(Engine::named(&arguments.engine).map_err(Problems::from)).unwrap_or_default();
+            let engine = problems
+                .absorb(Engine::named(&arguments.engine).map_err(Problems::from))
+                .unwrap_or_default();
             problems.into_result(mapping.map(|mapping| Request {
                 workload: arguments.workload.clone(),
                 model: arguments.model.clone(),
@@ -205,7 +254,8 @@ fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
                 out.insert(name, size);
             }
             None => problems.push(
-                Problem::nowhere(format!("{argument:?} is not a size")).help("a size is written NAME=SIZE, such as M0=16"),
+                Problem::nowhere(format!("{argument:?} is not a size"))
+                    .help("a size is written NAME=SIZE, such as M0=16"),
             ),
         }
     }
@@ -213,7 +263,12 @@ fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
 }
 
 fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
-    let all = [NumberFormat::F64, NumberFormat::F32, NumberFormat::Bf16, NumberFormat::F16];
+    let all = [
+        NumberFormat::F64,
+        NumberFormat::F32,
+        NumberFormat::Bf16,
+        NumberFormat::F16,
+    ];
     all.into_iter().find(|f| f.name() == name).ok_or_else(|| {
         Problem::nowhere(format!("there is no number format `{name}`"))
             .help(did_you_mean(name, ["f64", "f32", "bf16", "f16"]))
@@ -223,7 +278,12 @@ fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
 
 fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, Problems> {
     let axes = |a: &crate::eval::EvalArray| {
-        let parts: Vec<String> = a.axes.iter().zip(&a.shape).map(|(axis, n)| format!("{axis}={n}")).collect();
+        let parts: Vec<String> = a
+            .axes
+            .iter()
+            .zip(&a.shape)
+            .map(|(axis, n)| format!("{axis}={n}"))
+            .collect();
         format!("[{}]", parts.join(", "))
     };
     match format {
@@ -235,7 +295,10 @@ fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, 
                 .map(|o| {
                     let mut value = array(&o.array);
                     value["empty"] = json!(o.empty);
-                    value["error"] = o.error.map_or(Value::Null, |e| json!({"absolute": e.absolute, "relative": e.relative}));
+                    value["error"] = o.error.map_or(
+                        Value::Null,
+                        |e| json!({"absolute": e.absolute, "relative": e.relative}),
+                    );
                     value
                 })
                 .collect();
@@ -251,7 +314,9 @@ fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, 
         Format::Csv => {
             let mut text = String::from("output,absolute_error,relative_error\n");
             for o in &report.outputs {
-                let error = o.error.map_or(",".to_string(), |e| format!("{},{}", e.absolute, e.relative));
+                let error = o.error.map_or(",".to_string(), |e| {
+                    format!("{},{}", e.absolute, e.relative)
+                });
                 text.push_str(&format!("{},{error}\n", o.array.name));
             }
             output::print(&text)?;
@@ -263,12 +328,25 @@ fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, 
                 report.accumulator.name()
             ));
             for input in &report.inputs {
-                text.push_str(&render::wrapped(&format!("read      {} {} {}", input.name, axes(input), input.element.name())));
+                text.push_str(&render::wrapped(&format!(
+                    "read      {} {} {}",
+                    input.name,
+                    axes(input),
+                    input.element.name()
+                )));
             }
             for o in &report.outputs {
-                text.push_str(&render::wrapped(&format!("computed  {} {} {}", o.array.name, axes(&o.array), o.array.element.name())));
+                text.push_str(&render::wrapped(&format!(
+                    "computed  {} {} {}",
+                    o.array.name,
+                    axes(&o.array),
+                    o.array.element.name()
+                )));
                 if o.empty > 0 {
-                    text.push_str(&format!("          {} empty points written as 0\n", o.empty));
+                    text.push_str(&format!(
+                        "          {} empty points written as 0\n",
+                        o.empty
+                    ));
                 }
                 if let Some(e) = o.error {
                     text.push_str(&render::wrapped(&format!(
@@ -285,12 +363,36 @@ fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, 
 
 fn list(what: Option<Listing>) -> Result<(), Problems> {
     let kinds: [(&str, Listing, Vec<String>); 6] = [
-        ("workloads", Listing::Workloads, cascades().names().map(String::from).collect()),
-        ("models", Listing::Models, models().names().map(String::from).collect()),
-        ("accelerators", Listing::Accelerators, accelerators().names().map(String::from).collect()),
-        ("mappings", Listing::Mappings, mappings().names().map(String::from).collect()),
-        ("runs", Listing::Runs, runs().names().map(String::from).collect()),
-        ("experiments", Listing::Experiments, validate::experiments().names().map(String::from).collect()),
+        (
+            "workloads",
+            Listing::Workloads,
+            cascades().names().map(String::from).collect(),
+        ),
+        (
+            "models",
+            Listing::Models,
+            models().names().map(String::from).collect(),
+        ),
+        (
+            "accelerators",
+            Listing::Accelerators,
+            accelerators().names().map(String::from).collect(),
+        ),
+        (
+            "mappings",
+            Listing::Mappings,
+            mappings().names().map(String::from).collect(),
+        ),
+        (
+            "runs",
+            Listing::Runs,
+            runs().names().map(String::from).collect(),
+        ),
+        (
+            "experiments",
+            Listing::Experiments,
+            validate::experiments().names().map(String::from).collect(),
+        ),
     ];
     let heads = what.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());
     let mut text = String::new();

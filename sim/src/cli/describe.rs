@@ -35,7 +35,10 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
         // A file of the user's: what it is shows in its fields.
         let (source, _) = cascades().find(name, None)?;
         let node = einflow_spec::Node::parse(&source)?;
-        let has = |field: &str| node.record().is_ok_and(|r| r.iter().any(|(k, _, _)| k == field));
+        let has = |field: &str| {
+            node.record()
+                .is_ok_and(|r| r.iter().any(|(k, _, _)| k == field))
+        };
         if has("einsums") {
             return cascade(&*catalog.cascade(name, None)?, &catalog, shape, format);
         }
@@ -44,15 +47,23 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
         }
         return accelerator(&*catalog.accelerator(name, None)?, format);
     }
-    let known: Vec<&str> = cascades().names().chain(accelerators().names()).chain(mappings().names()).collect();
-    Err(Problem::nowhere(format!("there is no cascade, accelerator or mapping named `{name}`"))
-        .help(did_you_mean(name, known.iter().copied()))
-        .into())
+    let known: Vec<&str> = cascades()
+        .names()
+        .chain(accelerators().names())
+        .chain(mappings().names())
+        .collect();
+    Err(Problem::nowhere(format!(
+        "there is no cascade, accelerator or mapping named `{name}`"
+    ))
+    .help(did_you_mean(name, known.iter().copied()))
+    .into())
 }
 
 fn only(format: DescribeFormat, what: &str) -> Result<(), Problems> {
     match format {
-        DescribeFormat::Dot => Err(Problem::nowhere(format!("{what} has no graph")).help("a cascade has one").into()),
+        DescribeFormat::Dot => Err(Problem::nowhere(format!("{what} has no graph"))
+            .help("a cascade has one")
+            .into()),
         _ => Ok(()),
     }
 }
@@ -70,7 +81,12 @@ pub struct Shape<'a> {
 /// Bytes of a word, for intensities: the published accelerators use 16-bit words.
 const WORD_BYTES: u64 = 2;
 
-fn cascade(c: &Cascade, catalog: &Catalog, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {
+fn cascade(
+    c: &Cascade,
+    catalog: &Catalog,
+    shape: &Shape<'_>,
+    format: DescribeFormat,
+) -> Result<(), Problems> {
     if format == DescribeFormat::Dot {
         return output::print(&dot(c));
     }
@@ -80,15 +96,27 @@ fn cascade(c: &Cascade, catalog: &Catalog, shape: &Shape<'_>, format: DescribeFo
     let report = passes(c);
     let sizes = c.sizes(&given);
     let counts = match &sizes {
-        Ok(sizes) => Some((operations(c, sizes)?, footprints(c, sizes)?, compulsory(c, sizes)?)),
+        Ok(sizes) => Some((
+            operations(c, sizes)?,
+            footprints(c, sizes)?,
+            compulsory(c, sizes)?,
+        )),
         Err(_) => None,
     };
     if format == DescribeFormat::Json {
         let sizes = sizes?;
-        let Some((operations, footprints, compulsory)) = counts else { return Ok(()) };
-        let by_einsum: Map<String, Value> =
-            operations.einsums.iter().map(|e| (e.name.clone(), kinds(&e.kinds))).collect();
-        let words: Map<String, Value> = footprints.iter().map(|f| (f.name.clone(), whole(f.words))).collect();
+        let Some((operations, footprints, compulsory)) = counts else {
+            return Ok(());
+        };
+        let by_einsum: Map<String, Value> = operations
+            .einsums
+            .iter()
+            .map(|e| (e.name.clone(), kinds(&e.kinds)))
+            .collect();
+        let words: Map<String, Value> = footprints
+            .iter()
+            .map(|f| (f.name.clone(), whole(f.words)))
+            .collect();
         return output::json(&json!({
             "name": c.name,
             "sizes": sizes.0,
@@ -102,14 +130,30 @@ fn cascade(c: &Cascade, catalog: &Catalog, shape: &Shape<'_>, format: DescribeFo
     }
     let mut text = wrapped(&format!("{}: {}", c.name, c.description));
     text.push_str(&wrapped(&format!("source: {}", c.cited)));
-    let parts: Vec<String> = report.passes.iter().map(|(rank, p)| format!("{rank} {}", p.count)).collect();
-    text.push_str(&wrapped(&format!("passes    {} (`einflow passes {}` says why)", parts.join(", "), c.name)));
+    let parts: Vec<String> = report
+        .passes
+        .iter()
+        .map(|(rank, p)| format!("{rank} {}", p.count))
+        .collect();
+    text.push_str(&wrapped(&format!(
+        "passes    {} (`einflow passes {}` says why)",
+        parts.join(", "),
+        c.name
+    )));
     match (sizes, counts) {
         (Ok(sizes), Some((operations, footprints, compulsory))) => {
             let list: Vec<String> = sizes.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
             text.push_str(&wrapped(&format!("sizes     {}", list.join(" "))));
-            let exact = if operations.exact { "" } else { " (an upper bound: a condition could not be counted)" };
-            let all: Vec<String> = operations.total.iter().map(|(k, v)| format!("{k} {v}")).collect();
+            let exact = if operations.exact {
+                ""
+            } else {
+                " (an upper bound: a condition could not be counted)"
+            };
+            let all: Vec<String> = operations
+                .total
+                .iter()
+                .map(|(k, v)| format!("{k} {v}"))
+                .collect();
             text.push_str(&wrapped(&format!("operations{exact} {}", all.join(", "))));
             text.push_str(&wrapped(&format!(
                 "compulsory traffic {} words read, {} written; intensity {:.1} operations a byte in words of {WORD_BYTES} bytes",
@@ -118,18 +162,30 @@ fn cascade(c: &Cascade, catalog: &Catalog, shape: &Shape<'_>, format: DescribeFo
                 compulsory.intensity(&operations, WORD_BYTES).unwrap_or(f64::NAN)
             )));
             text.push_str("\nEinsums: points and operations\n");
-            for e in operations.einsums.iter().filter(|e| !c.einsum(e.einsum).view) {
+            for e in operations
+                .einsums
+                .iter()
+                .filter(|e| !c.einsum(e.einsum).view)
+            {
                 let list: Vec<String> = e.kinds.iter().map(|(k, v)| format!("{k} {v}")).collect();
                 text.push_str(&wrapped(&format!("  {:<7} {}", e.name, list.join(", "))));
             }
             text.push_str("\ntensors: words\n");
             for f in footprints.iter().filter(|f| f.kind != TensorKind::View) {
-                text.push_str(&wrapped(&format!("  {:<7} {} ({})", f.name, f.words, kind(f.kind))));
+                text.push_str(&wrapped(&format!(
+                    "  {:<7} {} ({})",
+                    f.name,
+                    f.words,
+                    kind(f.kind)
+                )));
             }
         }
         (Err(problems), _) => {
             for problem in problems.iter() {
-                text.push_str(&wrapped(&format!("no counts: {} (give --size NAME=SIZE)", problem.message)));
+                text.push_str(&wrapped(&format!(
+                    "no counts: {} (give --size NAME=SIZE)",
+                    problem.message
+                )));
             }
         }
         _ => {}
@@ -147,7 +203,12 @@ fn kind(kind: TensorKind) -> &'static str {
 }
 
 fn kinds(counts: &indexmap::IndexMap<&'static str, u128>) -> Value {
-    Value::Object(counts.iter().map(|(k, v)| ((*k).to_string(), whole(*v))).collect())
+    Value::Object(
+        counts
+            .iter()
+            .map(|(k, v)| ((*k).to_string(), whole(*v)))
+            .collect(),
+    )
 }
 
 fn accelerator(a: &Accelerator, format: DescribeFormat) -> Result<(), Problems> {
@@ -204,8 +265,12 @@ fn accelerator(a: &Accelerator, format: DescribeFormat) -> Result<(), Problems> 
         a.counting.name()
     ));
     for m in &a.memories {
-        let capacity = m.capacity.map_or("unbounded".into(), |c| si(c.0 as f64, "B"));
-        let bandwidth = m.bandwidth.map_or(String::new(), |b| format!(", {}", si(b.0, "B/s")));
+        let capacity = m
+            .capacity
+            .map_or("unbounded".into(), |c| si(c.0 as f64, "B"));
+        let bandwidth = m
+            .bandwidth
+            .map_or(String::new(), |b| format!(", {}", si(b.0, "B/s")));
         text.push_str(&wrapped(&format!(
             "{}: {capacity}, rows of {}, {} banks, {} ports{bandwidth}, latency {} cycles, {} pJ a read, {} pJ a write",
             m.name,
@@ -218,7 +283,11 @@ fn accelerator(a: &Accelerator, format: DescribeFormat) -> Result<(), Problems> 
         )));
     }
     for x in &a.arrays {
-        let operators: Vec<String> = x.operators.iter().map(|(n, o)| format!("{n} {}", o.cycles)).collect();
+        let operators: Vec<String> = x
+            .operators
+            .iter()
+            .map(|(n, o)| format!("{n} {}", o.cycles))
+            .collect();
         text.push_str(&wrapped(&format!(
             "{}: {} x {} PEs, {} words of registers each; cycles by operator: {}",
             x.name,
@@ -257,11 +326,23 @@ fn mapping(m: &MappingSpec, format: DescribeFormat) -> Result<(), Problems> {
     }
     let mut text = wrapped(&format!("{}: {}", m.name, m.description));
     text.push_str(&wrapped(&format!("source: {}", m.cited)));
-    let on = m.accelerator.as_ref().map_or(String::new(), |a| format!(" on {}", a.text));
+    let on = m
+        .accelerator
+        .as_ref()
+        .map_or(String::new(), |a| format!(" on {}", a.text));
     text.push_str(&format!("maps {}{on}\n", m.workload.text));
     for b in &m.blocks {
-        let loops: Vec<&str> = b.loops.iter().chain(&b.searched_loops).map(|l| l.text.as_str()).collect();
-        text.push_str(&wrapped(&format!("block {}: loops {}", b.name, loops.join(" > "))));
+        let loops: Vec<&str> = b
+            .loops
+            .iter()
+            .chain(&b.searched_loops)
+            .map(|l| l.text.as_str())
+            .collect();
+        text.push_str(&wrapped(&format!(
+            "block {}: loops {}",
+            b.name,
+            loops.join(" > ")
+        )));
         for n in &b.nests {
             for (name, e) in &n.einsums {
                 text.push_str(&format!("  {} on {}\n", name.text, e.unit.text));
@@ -269,7 +350,11 @@ fn mapping(m: &MappingSpec, format: DescribeFormat) -> Result<(), Problems> {
         }
         for p in &b.phases {
             let names: Vec<&str> = p.einsums.iter().map(|e| e.text.as_str()).collect();
-            text.push_str(&wrapped(&format!("  phase {}: {}", p.name, names.join(", "))));
+            text.push_str(&wrapped(&format!(
+                "  phase {}: {}",
+                p.name,
+                names.join(", ")
+            )));
         }
     }
     output::print(&text)
@@ -280,19 +365,31 @@ pub fn print_passes(c: &Cascade, report: &PassReport, format: Format) -> Result<
     match format {
         Format::Json => output::print(&pretty(&passes_json(report))),
         Format::Csv => {
-            let rows: String = report.passes.iter().map(|(rank, p)| format!("{rank},{}\n", p.count)).collect();
+            let rows: String = report
+                .passes
+                .iter()
+                .map(|(rank, p)| format!("{rank},{}\n", p.count))
+                .collect();
             output::print(&format!("rank,passes\n{rows}"))
         }
         Format::Table => {
             let mut text = format!("{}\n", c.name);
             for (rank, p) in &report.passes {
-                text.push_str(&format!("{rank}: {} pass{}\n", p.count, if p.count == 1 { "" } else { "es" }));
+                text.push_str(&format!(
+                    "{rank}: {} pass{}\n",
+                    p.count,
+                    if p.count == 1 { "" } else { "es" }
+                ));
                 for why in &p.why {
                     text.push_str(&wrapped(&format!("          {why}")));
                 }
             }
             for live in &report.live {
-                let what = if live.whole_fiber { "whole fiber" } else { "summary" };
+                let what = if live.whole_fiber {
+                    "whole fiber"
+                } else {
+                    "summary"
+                };
                 text.push_str(&wrapped(&format!(
                     "live      {} over {}: {what} of {}; {}",
                     live.tensor,
@@ -307,15 +404,22 @@ pub fn print_passes(c: &Cascade, report: &PassReport, format: Format) -> Result<
 }
 
 fn passes_json(report: &PassReport) -> Value {
-    let counts: Map<String, Value> = report.passes.iter().map(|(rank, p)| (rank.clone(), json!(p.count))).collect();
+    let counts: Map<String, Value> = report
+        .passes
+        .iter()
+        .map(|(rank, p)| (rank.clone(), json!(p.count)))
+        .collect();
     let mut live: Vec<&str> = Vec::new();
     for l in &report.live {
         if !live.contains(&l.tensor.as_str()) {
             live.push(&l.tensor);
         }
     }
-    let why: Vec<String> =
-        report.passes.iter().flat_map(|(rank, p)| p.why.iter().map(move |w| format!("{rank}: {w}"))).collect();
+    let why: Vec<String> = report
+        .passes
+        .iter()
+        .flat_map(|(rank, p)| p.why.iter().map(move |w| format!("{rank}: {w}")))
+        .collect();
     let detail: Vec<Value> = report
         .live
         .iter()

@@ -35,17 +35,29 @@ fn broken(text: &str, width: usize) -> String {
 }
 
 fn one(problem: &Problem, colour: bool) -> String {
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     let renderer = renderer.term_width(80);
     let message = broken(&problem.message, 80 - "error: ".len());
-    let help = problem.help.as_ref().map(|help| broken(help, 80 - "     = help: ".len()));
+    let help = problem
+        .help
+        .as_ref()
+        .map(|help| broken(help, 80 - "     = help: ".len()));
     let title = Level::ERROR.primary_title(&message);
     let mut group = match &problem.place {
         Some((source, span)) => {
-            let end = span.end.min(source.text().len()).max(span.start.min(source.text().len()));
+            let end = span
+                .end
+                .min(source.text().len())
+                .max(span.start.min(source.text().len()));
             // One line of a long value is enough.
             let start = span.start.min(end);
-            let line = source.text()[start..end].find('\n').map_or(end, |i| start + i);
+            let line = source.text()[start..end]
+                .find('\n')
+                .map_or(end, |i| start + i);
             let snippet = Snippet::source(source.text())
                 .path(source.name())
                 .annotation(AnnotationKind::Primary.span(start..line));

@@ -21,7 +21,8 @@ pub fn print(text: &str) -> Result<(), Problems> {
 /// # Errors
 /// As [`print`].
 pub fn json(value: &serde_json::Value) -> Result<(), Problems> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| Problem::nowhere(e.to_string()))?;
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|e| Problem::nowhere(e.to_string()))?;
     text.push('\n');
     print(&text)
 }

@@ -9,7 +9,10 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
     for report in reports {
         sum.time = sum.time.plus(report.time)?;
         for (name, unit) in report.units {
-            let own = sum.units.entry(name).or_insert_with(|| super::Unit { pes: unit.pes, busy: Default::default() });
+            let own = sum.units.entry(name).or_insert_with(|| super::Unit {
+                pes: unit.pes,
+                busy: Default::default(),
+            });
             for (einsum, busy) in unit.busy {
                 let total = own.busy.entry(einsum).or_insert(0);
                 *total = total.checked_add(busy)?;
@@ -28,7 +31,9 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
             *most = bytes.max(*most);
         }
         for charge in report.energy {
-            let same = |c: &&mut super::Charge| c.component == charge.component && c.action == charge.action;
+            let same = |c: &&mut super::Charge| {
+                c.component == charge.component && c.action == charge.action
+            };
             match sum.energy.iter_mut().find(same) {
                 Some(own) => own.count = own.count.plus(charge.count)?,
                 None => sum.energy.push(charge),
@@ -37,11 +42,24 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
         sum.blocks.extend(report.blocks);
         sum.lower_bound.compute_seconds += report.lower_bound.compute_seconds;
         sum.lower_bound.memory_seconds += report.lower_bound.memory_seconds;
-        sum.lower_bound.dram_bytes = sum.lower_bound.dram_bytes.checked_add(report.lower_bound.dram_bytes)?;
-        if !sum.inputs.workload.split(" + ").any(|w| w == report.inputs.workload) {
+        sum.lower_bound.dram_bytes = sum
+            .lower_bound
+            .dram_bytes
+            .checked_add(report.lower_bound.dram_bytes)?;
+        if !sum
+            .inputs
+            .workload
+            .split(" + ")
+            .any(|w| w == report.inputs.workload)
+        {
             sum.inputs.workload = format!("{} + {}", sum.inputs.workload, report.inputs.workload);
         }
-        if !sum.inputs.mapping.split(" + ").any(|m| m == report.inputs.mapping) {
+        if !sum
+            .inputs
+            .mapping
+            .split(" + ")
+            .any(|m| m == report.inputs.mapping)
+        {
             sum.inputs.mapping = format!("{} + {}", sum.inputs.mapping, report.inputs.mapping);
         }
     }

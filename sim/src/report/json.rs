@@ -29,7 +29,11 @@ impl Report {
                 .collect();
             traffic.insert(memory.clone(), Value::Object(cells));
         }
-        let occupancy: Map<String, Value> = self.occupancy.iter().map(|(m, b)| (m.clone(), whole(*b))).collect();
+        let occupancy: Map<String, Value> = self
+            .occupancy
+            .iter()
+            .map(|(m, b)| (m.clone(), whole(*b)))
+            .collect();
         let mut areas = Map::new();
         for item in &self.area {
             areas.insert(item.component.clone(), json!(item.count as f64 * item.area));
@@ -38,8 +42,11 @@ impl Report {
             .blocks
             .iter()
             .map(|b| {
-                let memory: Map<String, Value> =
-                    b.memory.iter().map(|(m, t)| (m.clone(), json!(t.as_f64() / self.clock))).collect();
+                let memory: Map<String, Value> = b
+                    .memory
+                    .iter()
+                    .map(|(m, t)| (m.clone(), json!(t.as_f64() / self.clock)))
+                    .collect();
                 json!({
                     "name": b.name,
                     "seconds": b.time.as_f64() / self.clock,

@@ -144,20 +144,31 @@ impl Report {
 
     /// Share of an array's PE-cycles in which it does useful work, 0 to 1.
     pub fn utilization(&self, unit: &str) -> f64 {
-        self.units.get(unit).map_or(0.0, |u| self.share(u, u.busy.values().sum::<u128>() as f64))
+        self.units
+            .get(unit)
+            .map_or(0.0, |u| self.share(u, u.busy.values().sum::<u128>() as f64))
     }
 
     /// The same by Einsum.
     pub fn utilization_by_einsum(&self, unit: &str) -> IndexMap<String, f64> {
         self.units
             .get(unit)
-            .map(|u| u.busy.iter().map(|(name, busy)| (name.clone(), self.share(u, *busy as f64))).collect())
+            .map(|u| {
+                u.busy
+                    .iter()
+                    .map(|(name, busy)| (name.clone(), self.share(u, *busy as f64)))
+                    .collect()
+            })
             .unwrap_or_default()
     }
 
     fn share(&self, unit: &Unit, busy: f64) -> f64 {
         let available = unit.pes as f64 * self.time.as_f64();
-        if available > 0.0 { busy / available } else { 0.0 }
+        if available > 0.0 {
+            busy / available
+        } else {
+            0.0
+        }
     }
 
     /// Words that a memory reads and writes.
@@ -176,7 +187,11 @@ impl Report {
         let words = self.words(&self.outermost);
         let bytes = |count: Count| count.times(self.word_bytes).unwrap_or_default();
         let (read, write) = (bytes(words.reads), bytes(words.writes));
-        (read.rounded(), write.rounded(), read.plus(write).unwrap_or_default().rounded())
+        (
+            read.rounded(),
+            write.rounded(),
+            read.plus(write).unwrap_or_default().rounded(),
+        )
     }
 
     /// Energy in pJ.
@@ -200,8 +215,16 @@ impl Report {
 
     /// Area in um^2 of one array, or of all arrays.
     pub fn array_area_um2(&self, array: Option<&str>) -> f64 {
-        let of = |a: &&AreaItem| a.in_array.as_deref().is_some_and(|name| array.is_none_or(|n| n == name));
-        self.area.iter().filter(of).map(|a| a.count as f64 * a.area).sum()
+        let of = |a: &&AreaItem| {
+            a.in_array
+                .as_deref()
+                .is_some_and(|name| array.is_none_or(|n| n == name))
+        };
+        self.area
+            .iter()
+            .filter(of)
+            .map(|a| a.count as f64 * a.area)
+            .sum()
     }
 
     /// What bounds the run: the resource that sets the pace for most of the time.
@@ -222,6 +245,10 @@ impl Report {
 
     /// How many times longer the run takes than the longer of its two lower bounds.
     pub fn above_bound(&self) -> f64 {
-        self.seconds() / self.lower_bound.compute_seconds.max(self.lower_bound.memory_seconds)
+        self.seconds()
+            / self
+                .lower_bound
+                .compute_seconds
+                .max(self.lower_bound.memory_seconds)
     }
 }

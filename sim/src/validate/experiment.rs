@@ -164,7 +164,8 @@ impl Experiment {
                 let file = f.need("cases", |n| n.text().map(|_| n.clone()));
                 let tolerance = f.need("tolerance", tolerance);
                 f.need("reason", text);
-                file.zip(tolerance).map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
+                file.zip(tolerance)
+                    .map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
             }
             _ => {
                 f.allow_all();
@@ -187,19 +188,29 @@ fn text(node: &Node) -> Result<String, Problem> {
 }
 
 fn name(node: &Node) -> Result<Name, Problem> {
-    Ok(Name { text: node.text()?.to_string(), span: node.span })
+    Ok(Name {
+        text: node.text()?.to_string(),
+        span: node.span,
+    })
 }
 
 fn expression(node: &Node) -> Result<Expr, Problem> {
     match &node.kind {
-        NodeKind::Number(text) => Ok(Expr::Number { text: text.clone(), span: node.span }),
+        NodeKind::Number(text) => Ok(Expr::Number {
+            text: text.clone(),
+            span: node.span,
+        }),
         _ => Expr::parse(&node.source, node.text()?, node.text_start()),
     }
 }
 
 fn all<T>(node: &Node, read: impl Fn(&Node) -> Result<T, Problems>) -> Result<Vec<T>, Problems> {
     let mut problems = Problems::new();
-    let items = node.list()?.iter().filter_map(|n| problems.absorb(read(n))).collect();
+    let items = node
+        .list()?
+        .iter()
+        .filter_map(|n| problems.absorb(read(n)))
+        .collect();
     problems.into_result(Some(items))
 }
 
@@ -249,9 +260,23 @@ fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
         })
         .unwrap_or_default();
     if length.is_none() && length_column.is_none() {
-        f.push(f.node().problem("a table needs the length of its rows").help("give `length_column` or `length`"));
+        f.push(
+            f.node()
+                .problem("a table needs the length of its rows")
+                .help("give `length_column` or `length`"),
+        );
     }
-    Some(Table { reference: reference?, runs: runs?, model, length_column, length, set, grow, columns: columns?, also })
+    Some(Table {
+        reference: reference?,
+        runs: runs?,
+        model,
+        length_column,
+        length,
+        set,
+        grow,
+        columns: columns?,
+        also,
+    })
 }
 
 fn bound(node: &Node) -> Result<Bound, Problem> {
@@ -265,7 +290,11 @@ fn bound(node: &Node) -> Result<Bound, Problem> {
 
 fn tolerance(node: &Node) -> Result<f64, Problem> {
     let value = node.f64()?;
-    if value < 0.0 { Err(node.expected("a relative error of 0 or more")) } else { Ok(value) }
+    if value < 0.0 {
+        Err(node.expected("a relative error of 0 or more"))
+    } else {
+        Ok(value)
+    }
 }
 
 fn column(node: &Node) -> Result<Column, Problems> {
@@ -284,13 +313,23 @@ fn column(node: &Node) -> Result<Column, Problems> {
         }),
         _ => Ok(vec![(u64::MAX, tolerance(n)?)]),
     });
-    let listed = node.record().is_ok_and(|r| r.iter().any(|(k, _, v)| k == "tolerance" && matches!(v.kind, NodeKind::List(_))));
+    let listed = node.record().is_ok_and(|r| {
+        r.iter()
+            .any(|(k, _, v)| k == "tolerance" && matches!(v.kind, NodeKind::List(_)))
+    });
     if listed {
         f.optional("reason");
     } else {
         f.need("reason", text);
     }
-    let value = (|| Some(Column { column: column?, value: value?, bound: how, tolerances: tolerances? }))();
+    let value = (|| {
+        Some(Column {
+            column: column?,
+            value: value?,
+            bound: how,
+            tolerances: tolerances?,
+        })
+    })();
     f.finish(value)
 }
 
@@ -323,5 +362,10 @@ fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
             f.finish(value)
         })
     });
-    Some(Means { models: models?, lengths: lengths?, accounting, ratios: ratios? })
+    Some(Means {
+        models: models?,
+        lengths: lengths?,
+        accounting,
+        ratios: ratios?,
+    })
 }

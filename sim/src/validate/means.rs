@@ -11,13 +11,22 @@ use super::{
 use crate::{catalog::Catalog, request::Request};
 
 /// Computes each mean.
-pub(super) fn run(experiment: &Experiment, means: &Means, catalog: &Catalog) -> Result<ExperimentResult, Problems> {
-    let points: Vec<(&String, u64)> =
-        means.models.iter().flat_map(|m| means.lengths.iter().map(move |l| (m, *l))).collect();
+pub(super) fn run(
+    experiment: &Experiment,
+    means: &Means,
+    catalog: &Catalog,
+) -> Result<ExperimentResult, Problems> {
+    let points: Vec<(&String, u64)> = means
+        .models
+        .iter()
+        .flat_map(|m| means.lengths.iter().map(move |l| (m, *l)))
+        .collect();
     let mut columns = Vec::new();
     for ratio in &means.ratios {
-        let values: Vec<Result<f64, Problems>> =
-            points.par_iter().map(|(model, length)| value(experiment, means, ratio, model, *length, catalog)).collect();
+        let values: Vec<Result<f64, Problems>> = points
+            .par_iter()
+            .map(|(model, length)| value(experiment, means, ratio, model, *length, catalog))
+            .collect();
         let values = values.into_iter().collect::<Result<Vec<f64>, Problems>>()?;
         let found = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let row = RowResult {
@@ -26,9 +35,17 @@ pub(super) fn run(experiment: &Experiment, means: &Means, catalog: &Catalog) -> 
             found,
             tolerance: ratio.tolerance,
         };
-        columns.push(ColumnResult { column: ratio.name.clone(), bound: ratio.bound, rows: vec![row] });
+        columns.push(ColumnResult {
+            column: ratio.name.clone(),
+            bound: ratio.bound,
+            rows: vec![row],
+        });
     }
-    Ok(ExperimentResult { name: experiment.name.clone(), columns, unreferenced: 0 })
+    Ok(ExperimentResult {
+        name: experiment.name.clone(),
+        columns,
+        unreferenced: 0,
+    })
 }
 
 fn value(

@@ -24,10 +24,13 @@ static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation");
 /// The experiments that travel in the binary.
 pub fn experiments() -> &'static Library {
     static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-        let files = FILES.files().filter(|f| f.path().extension().is_some_and(|e| e == "ron")).filter_map(|f| {
-            let name = f.path().file_stem()?.to_str()?.to_string();
-            Some((name, f.contents_utf8()?))
-        });
+        let files = FILES
+            .files()
+            .filter(|f| f.path().extension().is_some_and(|e| e == "ron"))
+            .filter_map(|f| {
+                let name = f.path().file_stem()?.to_str()?.to_string();
+                Some((name, f.contents_utf8()?))
+            });
         Library::new("experiment", "ron", files)
     });
     &LIBRARY
@@ -57,7 +60,10 @@ fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
         .get_file(name)
         .and_then(|f| f.contents_utf8())
         .map(|text| Source::new(name, text))
-        .ok_or_else(|| Problem::nowhere(format!("there is no file {name}")).help("paths resolve beside the experiment, then in the embedded set"))
+        .ok_or_else(|| {
+            Problem::nowhere(format!("there is no file {name}"))
+                .help("paths resolve beside the experiment, then in the embedded set")
+        })
 }
 
 /// Runs experiments by name or path; none: the fast set, or all.
@@ -73,13 +79,16 @@ pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
     };
     let mut loaded: Vec<Experiment> = Vec::new();
     for name in &chosen {
-        let found = experiments().find(name, None).map_err(Problems::from).and_then(|(source, origin)| {
-            let beside = match origin {
-                Origin::Folder(folder) => Some(folder),
-                Origin::Embedded => None,
-            };
-            Experiment::parse(&source, beside)
-        });
+        let found = experiments()
+            .find(name, None)
+            .map_err(Problems::from)
+            .and_then(|(source, origin)| {
+                let beside = match origin {
+                    Origin::Folder(folder) => Some(folder),
+                    Origin::Embedded => None,
+                };
+                Experiment::parse(&source, beside)
+            });
         loaded.extend(problems.absorb(found));
     }
     if !problems.is_empty() {
@@ -89,8 +98,10 @@ pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
         loaded.retain(|e| e.fast);
     }
     let catalog = Catalog::new();
-    let results: Vec<Result<ExperimentResult, Problems>> =
-        loaded.par_iter().map(|experiment| run_one(experiment, &catalog)).collect();
+    let results: Vec<Result<ExperimentResult, Problems>> = loaded
+        .par_iter()
+        .map(|experiment| run_one(experiment, &catalog))
+        .collect();
     let mut done = Vec::new();
     for result in results {
         done.extend(problems.absorb(result));
@@ -108,8 +119,10 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
 
 /// Counts the cases of a Timeloop file and compares every value.
 fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentResult, Problems> {
-    let source = data(cases.file.text()?, experiment.beside.as_deref())
-        .map_err(|p| Problem { place: Some((experiment.source.clone(), cases.file.span)), ..p })?;
+    let source = data(cases.file.text()?, experiment.beside.as_deref()).map_err(|p| Problem {
+        place: Some((experiment.source.clone(), cases.file.span)),
+        ..p
+    })?;
     let results = timeloop::check_cases(source.name(), source.text())?;
     let mut columns: Vec<ColumnResult> = Vec::new();
     for case in &results {
@@ -121,7 +134,12 @@ fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentRe
                 timeloop::Quantity::Ratio(_) => cases.tolerance.max(f64::EPSILON),
             };
             let row = RowResult {
-                row: names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" "),
+                row: names
+                    .into_iter()
+                    .flatten()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 expected: Some(value.expected.as_f64()),
                 found: value.found.as_f64(),
                 tolerance,
@@ -136,5 +154,9 @@ fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentRe
             }
         }
     }
-    Ok(ExperimentResult { name: experiment.name.clone(), columns, unreferenced: 0 })
+    Ok(ExperimentResult {
+        name: experiment.name.clone(),
+        columns,
+        unreferenced: 0,
+    })
 }

@@ -51,7 +51,13 @@ pub struct RowResult {
 impl RowResult {
     /// (found - expected) / |expected|; for a reference of 0, the difference itself.
     pub fn error(&self) -> Option<f64> {
-        self.expected.map(|e| if e == 0.0 { self.found } else { (self.found - e) / e.abs() })
+        self.expected.map(|e| {
+            if e == 0.0 {
+                self.found
+            } else {
+                (self.found - e) / e.abs()
+            }
+        })
     }
 
     fn passes(&self, bound: Bound) -> bool {
@@ -75,31 +81,58 @@ impl ColumnResult {
 
     /// The error of largest magnitude, with its sign.
     pub fn worst(&self) -> f64 {
-        self.errors().into_iter().fold(0.0, |a: f64, b| if b.abs() > a.abs() || b.is_nan() { b } else { a })
+        self.errors().into_iter().fold(0.0, |a: f64, b| {
+            if b.abs() > a.abs() || b.is_nan() {
+                b
+            } else {
+                a
+            }
+        })
     }
 
     /// The mean magnitude of the errors.
     pub fn mean(&self) -> f64 {
         let errors = self.errors();
-        if errors.is_empty() { 0.0 } else { errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64 }
+        if errors.is_empty() {
+            0.0
+        } else {
+            errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64
+        }
     }
 }
 
 fn error_text(value: f64) -> String {
-    if value == 0.0 { "0".into() } else { format!("{value:.1e}") }
+    if value == 0.0 {
+        "0".into()
+    } else {
+        format!("{value:.1e}")
+    }
 }
 
 impl Outcome {
     /// Whether everything is in bounds.
     pub fn passed(&self) -> bool {
-        self.experiments.iter().all(|e| e.columns.iter().all(ColumnResult::passed))
+        self.experiments
+            .iter()
+            .all(|e| e.columns.iter().all(ColumnResult::passed))
     }
 
     /// A table of each column's worst and mean error.
     pub fn to_table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-        table.set_header(["experiment", "column", "rows", "worst", "mean", "allowed", ""]);
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH);
+        table.set_header([
+            "experiment",
+            "column",
+            "rows",
+            "worst",
+            "mean",
+            "allowed",
+            "",
+        ]);
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
@@ -151,12 +184,19 @@ impl Outcome {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let mut out: String = table
+            .lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect();
         let beyond: usize = self.experiments.iter().map(|e| e.unreferenced).sum();
         out.push_str(&wrapped(&format!(
             "{} experiments, {columns} columns, {rows} values compared{}",
             self.experiments.len(),
-            if beyond > 0 { format!("; {beyond} further runs without a reference") } else { String::new() },
+            if beyond > 0 {
+                format!("; {beyond} further runs without a reference")
+            } else {
+                String::new()
+            },
         )));
         const SHOWN: usize = 20;
         let more = failed.len().saturating_sub(SHOWN);
@@ -193,7 +233,16 @@ impl Outcome {
     pub fn to_csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
-        let header = ["experiment", "column", "row", "expected", "found", "error", "tolerance", "passed"];
+        let header = [
+            "experiment",
+            "column",
+            "row",
+            "expected",
+            "found",
+            "error",
+            "tolerance",
+            "passed",
+        ];
         let mut rows = vec![header.map(String::from)];
         for experiment in &self.experiments {
             for column in &experiment.columns {
@@ -215,6 +264,10 @@ impl Outcome {
             // Writing to memory cannot fail.
             let _ = writer.write_record(&row);
         }
-        writer.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+        writer
+            .into_inner()
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 }

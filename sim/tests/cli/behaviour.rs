@@ -21,7 +21,11 @@ use crate::{
 fn fits(what: &str, text: &str) {
     assert!(!text.is_empty(), "{what}");
     for line in text.lines() {
-        assert!(line.chars().count() <= 80, "{what}: {} columns: {line}", line.chars().count());
+        assert!(
+            line.chars().count() <= 80,
+            "{what}: {} columns: {line}",
+            line.chars().count()
+        );
         assert_eq!(line.trim_end(), line, "{what}: blanks at the end");
     }
     assert!(!text.contains('\u{1b}'), "{what}: escape codes");
@@ -44,7 +48,16 @@ fn tables_fit_80_columns() {
     ]
     .map(String::from)
     .to_vec();
-    let subcommands = ["compare", "run", "eval", "passes", "describe", "validate", "list", "completions"];
+    let subcommands = [
+        "compare",
+        "run",
+        "eval",
+        "passes",
+        "describe",
+        "validate",
+        "list",
+        "completions",
+    ];
     commands.extend(subcommands.map(|c| format!("{c} --help")));
     commands.extend(subcommands.map(|c| format!("{c} -h")));
     commands.extend(cascades().names().map(|name| format!("passes {name}")));
@@ -82,7 +95,14 @@ fn lists_print_one_name_a_line() {
     let mut all = Vec::new();
     for (kind, library) in kinds {
         let names: Vec<&str> = library.names().collect();
-        assert_eq!(einflow(&format!("list {kind}")).good().lines().collect::<Vec<_>>(), names, "{kind}");
+        assert_eq!(
+            einflow(&format!("list {kind}"))
+                .good()
+                .lines()
+                .collect::<Vec<_>>(),
+            names,
+            "{kind}"
+        );
         assert!(!names.is_empty(), "{kind}");
         all.extend(names);
     }
@@ -91,10 +111,22 @@ fn lists_print_one_name_a_line() {
     for name in ["bert", "trxl", "t5", "xlm"] {
         assert!(models().get(name).is_some(), "{name}");
     }
-    for name in ["unfused", "flat", "fusemax-cascade", "fusemax-architecture", "fusemax-binding"] {
+    for name in [
+        "unfused",
+        "flat",
+        "fusemax-cascade",
+        "fusemax-architecture",
+        "fusemax-binding",
+    ] {
         assert!(mappings().get(name).is_some(), "{name}");
     }
-    for name in ["fusemax", "flat", "fusemax-artifact", "flat-artifact", "cascade-artifact"] {
+    for name in [
+        "fusemax",
+        "flat",
+        "fusemax-artifact",
+        "flat-artifact",
+        "cascade-artifact",
+    ] {
         assert!(accelerators().get(name).is_some(), "{name}");
     }
 }
@@ -102,10 +134,20 @@ fn lists_print_one_name_a_line() {
 #[test]
 fn tables_as_they_are() {
     golden("compare.txt", &einflow("compare").good());
-    golden("run.txt", &einflow("run --model bert --length 1K --accelerator fusemax --mapping fusemax-binding").good());
+    golden(
+        "run.txt",
+        &einflow("run --model bert --length 1K --accelerator fusemax --mapping fusemax-binding")
+            .good(),
+    );
     golden("passes.txt", &einflow("passes attention/three-pass").good());
-    golden("describe-mapping.txt", &einflow("describe fusemax-binding").good());
-    golden("describe-accelerator.txt", &einflow("describe fusemax").good());
+    golden(
+        "describe-mapping.txt",
+        &einflow("describe fusemax-binding").good(),
+    );
+    golden(
+        "describe-accelerator.txt",
+        &einflow("describe fusemax").good(),
+    );
 }
 
 #[test]
@@ -119,7 +161,10 @@ fn completions_for_every_shell() {
     ] {
         let script = einflow(&format!("completions {shell}")).good();
         assert!(script.contains(sign), "{shell}");
-        assert!(script.contains("end-to-end") && script.contains("validate"), "{shell}");
+        assert!(
+            script.contains("end-to-end") && script.contains("validate"),
+            "{shell}"
+        );
     }
 }
 
@@ -127,14 +172,29 @@ fn completions_for_every_shell() {
 #[test]
 fn a_closed_pipe_is_no_error() {
     let folder = tempfile::TempDir::new().unwrap();
-    for arguments in [["compare", "all"], ["completions", "bash"], ["describe", "fusemax"], ["list", "mappings"]] {
-        let mut child =
-            command(folder.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for arguments in [
+        ["compare", "all"],
+        ["completions", "bash"],
+        ["describe", "fusemax"],
+        ["list", "mappings"],
+    ] {
+        let mut child = command(folder.path(), &arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // One byte, and then the pipe is closed.
         let mut first = [0];
         child.stdout.take().unwrap().read_exact(&mut first).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{arguments:?}");
+        assert_eq!(
+            (
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr).as_ref()
+            ),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -145,10 +205,24 @@ fn thread_counts_change_no_byte() {
         &["compare", "all", "--format", "json"][..],
         &["validate", "--format", "json"],
         &["compare", "--format", "csv"],
-        &["run", "--model", "trxl", "--length", "4K", "--mapping", "unfused", "--end-to-end", "--format", "json"],
+        &[
+            "run",
+            "--model",
+            "trxl",
+            "--length",
+            "4K",
+            "--mapping",
+            "unfused",
+            "--end-to-end",
+            "--format",
+            "json",
+        ],
     ] {
         let run = |threads: &str| {
-            let output = command(folder.path(), arguments).env("RAYON_NUM_THREADS", threads).output().unwrap();
+            let output = command(folder.path(), arguments)
+                .env("RAYON_NUM_THREADS", threads)
+                .output()
+                .unwrap();
             assert!(output.status.success());
             output.stdout
         };
@@ -160,10 +234,30 @@ fn thread_counts_change_no_byte() {
 #[test]
 fn names_may_be_paths() {
     let folder = folder(&[
-        ("my/cascade.ron", edited(cascades(), "attention/one-pass", &[])),
-        ("my/mapping.ron", edited(mappings(), "fusemax-binding", &[("\"attention/one-pass\"", "\"cascade\"")])),
-        ("my/chip.ron", edited(accelerators(), "fusemax", &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")])),
-        ("my/model.ron", edited(models(), "bert", &[("batch: 64", "batch: 32")])),
+        (
+            "my/cascade.ron",
+            edited(cascades(), "attention/one-pass", &[]),
+        ),
+        (
+            "my/mapping.ron",
+            edited(
+                mappings(),
+                "fusemax-binding",
+                &[("\"attention/one-pass\"", "\"cascade\"")],
+            ),
+        ),
+        (
+            "my/chip.ron",
+            edited(
+                accelerators(),
+                "fusemax",
+                &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")],
+            ),
+        ),
+        (
+            "my/model.ron",
+            edited(models(), "bert", &[("batch: 64", "batch: 32")]),
+        ),
     ]);
     let arguments = "run --workload my/cascade.ron --model my/model.ron --length 1K --accelerator my/chip.ron --mapping my/mapping.ron --format json";
     let report = einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).json();
@@ -189,16 +283,45 @@ fn files_beside_the_run_file_win() {
     let run = "(name: \"mine\", models: [\"bert\"], lengths: [\"1K\"], runs: [(mapping: \"fusemax-binding\")])";
     let folder = folder(&[
         ("plain/mine.ron", run.into()),
-        ("chip/mine.ron", run.replace("fusemax-binding\"", "fusemax-binding\", accelerator: \"fusemax\"")),
-        ("chip/fusemax.ron", edited(accelerators(), "fusemax", &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")])),
+        (
+            "chip/mine.ron",
+            run.replace(
+                "fusemax-binding\"",
+                "fusemax-binding\", accelerator: \"fusemax\"",
+            ),
+        ),
+        (
+            "chip/fusemax.ron",
+            edited(
+                accelerators(),
+                "fusemax",
+                &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")],
+            ),
+        ),
         ("model/mine.ron", run.into()),
-        ("model/bert.ron", edited(models(), "bert", &[("batch: 64", "batch: 32")])),
+        (
+            "model/bert.ron",
+            edited(models(), "bert", &[("batch: 64", "batch: 32")]),
+        ),
         ("mapping/mine.ron", run.into()),
-        ("mapping/fusemax-binding.ron", edited(mappings(), "fusemax-architecture", &[])),
+        (
+            "mapping/fusemax-binding.ron",
+            edited(mappings(), "fusemax-architecture", &[]),
+        ),
         // A chip that another file of the run names: the mapping's accelerator, beside the mapping.
         ("both/mine.ron", run.into()),
-        ("both/fusemax-binding.ron", edited(mappings(), "fusemax-binding", &[])),
-        ("both/fusemax.ron", edited(accelerators(), "fusemax", &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")])),
+        (
+            "both/fusemax-binding.ron",
+            edited(mappings(), "fusemax-binding", &[]),
+        ),
+        (
+            "both/fusemax.ron",
+            edited(
+                accelerators(),
+                "fusemax",
+                &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")],
+            ),
+        ),
     ]);
     // +Binding takes 154 cycles a tile, +Architecture 458 (FUSEMAX.md's formulas); BERT at 1K has 12288 tiles.
     for (case, cycles, clock) in [
@@ -208,21 +331,47 @@ fn files_beside_the_run_file_win() {
         ("mapping", 12288 * 458, 940e6),
         ("both", 12288 * 154, 470e6),
     ] {
-        let report = einflow_in(folder.path(), &["run", &format!("{case}/mine.ron"), "--format", "json"]).json();
+        let report = einflow_in(
+            folder.path(),
+            &["run", &format!("{case}/mine.ron"), "--format", "json"],
+        )
+        .json();
         assert_eq!(report["cycles"].to_string(), cycles.to_string(), "{case}");
-        assert_eq!(report["seconds"].as_f64().unwrap(), cycles as f64 / clock, "{case}");
+        assert_eq!(
+            report["seconds"].as_f64().unwrap(),
+            cycles as f64 / clock,
+            "{case}"
+        );
     }
 }
 
 /// A copy of the Timeloop experiment anywhere, with an absolute path to any number of cases.
 #[test]
 fn timeloop_cases_of_the_users() {
-    let cases = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../validation/data/timeloop/cases.jsonl")).unwrap();
-    let three: String = cases.lines().take(3).map(|line| format!("{line}\n")).collect();
-    let there = folder(&[("my-cases.jsonl", three.clone()), ("wrong-cases.jsonl", three.replacen("\"cycles\":", "\"cycles\":1", 1))]);
+    let cases = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../validation/data/timeloop/cases.jsonl"
+    ))
+    .unwrap();
+    let three: String = cases
+        .lines()
+        .take(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let there = folder(&[
+        ("my-cases.jsonl", three.clone()),
+        (
+            "wrong-cases.jsonl",
+            three.replacen("\"cycles\":", "\"cycles\":1", 1),
+        ),
+    ]);
     for (file, code) in [("my-cases.jsonl", 0), ("wrong-cases.jsonl", 1)] {
         let path = there.path().join(file);
-        let text = edited(experiments(), "timeloop", &[("data/timeloop/cases.jsonl", path.to_str().unwrap())]);
+        let text = edited(
+            experiments(),
+            "timeloop",
+            &[("data/timeloop/cases.jsonl", path.to_str().unwrap())],
+        );
         let here = folder(&[("copy.ron", text)]);
         let ran = einflow_in(here.path(), &["validate", "copy.ron", "--format", "json"]);
         assert_eq!(ran.code, code, "{}", ran.stderr);
@@ -237,7 +386,8 @@ fn timeloop_cases_of_the_users() {
 fn options_join_a_run_file() {
     let folder = folder(&[(
         "mine.ron",
-        "(name: \"mine\", runs: [(model: \"bert\", length: 1024, mapping: \"fusemax-binding\")])".into(),
+        "(name: \"mine\", runs: [(model: \"bert\", length: 1024, mapping: \"fusemax-binding\")])"
+            .into(),
     )]);
     let run = |more: &[&str]| {
         let mut arguments = vec!["run", "mine.ron", "--format", "json"];
@@ -245,10 +395,16 @@ fn options_join_a_run_file() {
         einflow_in(folder.path(), &arguments).json()
     };
     assert_eq!(run(&[])["inputs"]["accelerator"], "fusemax");
-    assert_eq!(run(&["--accounting", "published"])["inputs"]["accelerator"], "fusemax-artifact");
+    assert_eq!(
+        run(&["--accounting", "published"])["inputs"]["accelerator"],
+        "fusemax-artifact"
+    );
     assert_eq!(run(&["--size", "B=32"])["cycles"].to_string(), "946176");
     assert!(run(&["--end-to-end"])["blocks"].as_array().unwrap().len() > 1);
-    assert_eq!(einflow_in(folder.path(), &["run", "mine.ron", "--engine", "cycel"]).code, 2);
+    assert_eq!(
+        einflow_in(folder.path(), &["run", "mine.ron", "--engine", "cycel"]).code,
+        2
+    );
 }
 
 /// What can be computed is shown though another run of the file is refused.
@@ -278,16 +434,30 @@ fn eval_computes_the_users_tensors() {
             }
         }
     };
-    let with: Vec<(&str, &[usize])> = ARRAYS.iter().copied().chain([("AV", &[3usize, 4][..])]).collect();
+    let with: Vec<(&str, &[usize])> = ARRAYS
+        .iter()
+        .copied()
+        .chain([("AV", &[3usize, 4][..])])
+        .collect();
     let mut file = fs::File::create(folder.path().join("in.npz")).unwrap();
     file.write_all(&npz(&with, zero)).unwrap();
-    let arguments = "eval attention/one-pass --input in.npz --output out.npz --size M0=4 --format json";
+    let arguments =
+        "eval attention/one-pass --input in.npz --output out.npz --size M0=4 --format json";
     let report = einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).json();
     let output = &report["outputs"][0];
-    assert_eq!((output["name"].as_str(), output["shape"].to_string().as_str()), (Some("AV"), "[3,4]"));
+    assert_eq!(
+        (
+            output["name"].as_str(),
+            output["shape"].to_string().as_str()
+        ),
+        (Some("AV"), "[3,4]")
+    );
     // Eight terms of doubles, then one division.
     assert!(output["error"]["relative"].as_f64().unwrap() <= 8.0 * f64::EPSILON);
     assert!(fs::metadata(folder.path().join("out.npz")).unwrap().len() > 0);
     let arguments = "eval attention/one-pass --input in.npz --number-format bf16 --size M0=4";
-    fits("eval", &einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).good());
+    fits(
+        "eval",
+        &einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).good(),
+    );
 }

@@ -27,7 +27,13 @@ struct Case {
 }
 
 fn case(name: &'static str, arguments: &'static str, says: &'static [&'static str]) -> Case {
-    Case { name, arguments, files: Vec::new(), code: 2, says }
+    Case {
+        name,
+        arguments,
+        files: Vec::new(),
+        code: 2,
+        says,
+    }
 }
 
 impl Case {
@@ -54,15 +60,49 @@ const RUN: &str = "run --model bert --length 1K --mapping mine.ron";
 
 fn cascade_cases() -> Vec<Case> {
     vec![
-        case("rank-typo", "passes mine.ron", &["mine.ron:11:26", "`n1`", "`m1`"])
-            .with("mine.ron", one_pass(&[("BK[e, m1, m0] = K[e, m1*M0 + m0]", "BK[e, m1, m0] = K[e, n1*M0 + m0]")])),
-        case("missing-tensor", "passes mine.ron", &["mine.ron:", "SLDD", "did you mean `SLD`?"])
-            .with("mine.ron", one_pass(&[("= SLD[m1, p] + SPD[m1, p]", "= SLDD[m1, p] + SPD[m1, p]")])),
-        case("later-coordinate", "describe mine.ron", &["mine.ron:", "RM"])
-            .with("mine.ron", one_pass(&[("exp(BQK[m1, m0, p] - RM[m1+1, p])", "exp(BQK[m1, m0, p] - RM[m1+2, p])")])),
-        case("ron-syntax", "passes mine.ron", &["mine.ron:8:13"])
-            .with("mine.ron", one_pass(&[("outputs: [\"AV[f, p]\"],", "outputs: [\"AV[f, p]\",")])),
-        case("several-mistakes", "passes mine.ron", &["mine.ron:1", "`QQ`", "`sorce`", "`expo`"]).with(
+        case(
+            "rank-typo",
+            "passes mine.ron",
+            &["mine.ron:11:26", "`n1`", "`m1`"],
+        )
+        .with(
+            "mine.ron",
+            one_pass(&[(
+                "BK[e, m1, m0] = K[e, m1*M0 + m0]",
+                "BK[e, m1, m0] = K[e, n1*M0 + m0]",
+            )]),
+        ),
+        case(
+            "missing-tensor",
+            "passes mine.ron",
+            &["mine.ron:", "SLDD", "did you mean `SLD`?"],
+        )
+        .with(
+            "mine.ron",
+            one_pass(&[("= SLD[m1, p] + SPD[m1, p]", "= SLDD[m1, p] + SPD[m1, p]")]),
+        ),
+        case(
+            "later-coordinate",
+            "describe mine.ron",
+            &["mine.ron:", "RM"],
+        )
+        .with(
+            "mine.ron",
+            one_pass(&[(
+                "exp(BQK[m1, m0, p] - RM[m1+1, p])",
+                "exp(BQK[m1, m0, p] - RM[m1+2, p])",
+            )]),
+        ),
+        case("ron-syntax", "passes mine.ron", &["mine.ron:8:13"]).with(
+            "mine.ron",
+            one_pass(&[("outputs: [\"AV[f, p]\"],", "outputs: [\"AV[f, p]\",")]),
+        ),
+        case(
+            "several-mistakes",
+            "passes mine.ron",
+            &["mine.ron:1", "`QQ`", "`sorce`", "`expo`"],
+        )
+        .with(
             "mine.ron",
             one_pass(&[
                 ("  source:", "  sorce:"),
@@ -70,8 +110,16 @@ fn cascade_cases() -> Vec<Case> {
                 ("PRM[m1, p]      = exp", "PRM[m1, p]      = expo"),
             ]),
         ),
-        case("no-such-cascade", "passes one-pas", &["one-pas", "did you mean `attention/one-pass`?"]),
-        case("no-such-file", "passes nowhere/mine.ron", &["nowhere/mine.ron"]),
+        case(
+            "no-such-cascade",
+            "passes one-pas",
+            &["one-pas", "did you mean `attention/one-pass`?"],
+        ),
+        case(
+            "no-such-file",
+            "passes nowhere/mine.ron",
+            &["nowhere/mine.ron"],
+        ),
     ]
 }
 
@@ -154,36 +202,111 @@ fn mapping_cases() -> Vec<Case> {
 
 fn command_cases() -> Vec<Case> {
     vec![
-        case("length-0", "run --model bert --length 0 --mapping fusemax-binding", &["0", "16777216"]),
-        case("length-above", "run --model bert --length 16777217 --mapping fusemax-binding", &["16777217", "2^24"]),
-        case("length-not", "run --model bert --length 1.5K --mapping fusemax-binding", &["1.5K"]),
-        case("length-missing", "run --model bert --mapping fusemax-binding", &["--length"]),
-        case("size-not", "run --model bert --length 1K --mapping fusemax-binding --size B=-1", &["B=-1"]),
-        case("size-unknown", "run --model bert --length 1K --mapping fusemax-binding --size BB=1", &["BB"]),
-        case("accelerator-unknown", "run --model bert --length 1K --mapping fusemax-binding --accelerator fusemx", &[
-            "did you mean `fusemax`?",
-        ]),
-        case("mapping-unknown", "run --model bert --length 1K --mapping fusemax-bindin", &["did you mean `fusemax-binding`?"]),
-        case("model-unknown", "run --model bret --length 1K --mapping fusemax-binding", &["did you mean `bert`?"]),
-        case("mapping-missing", "run --model bert --length 1K", &["--mapping", "fusemax-binding"]),
-        case("engine-unknown", "run --model bert --length 1K --mapping fusemax-binding --engine cycel", &["cycel", "analytic"]),
-        case("several-names-unknown", "run --model bret --length 1K --mapping fusemax-binding --accelerator fusemx", &[
-            "`bert`", "`fusemax`",
-        ]),
-        case("compare-unknown", "compare atention", &["did you mean `attention`?"]),
-        case("describe-unknown", "describe fusemx", &["did you mean `fusemax`?"]),
+        case(
+            "length-0",
+            "run --model bert --length 0 --mapping fusemax-binding",
+            &["0", "16777216"],
+        ),
+        case(
+            "length-above",
+            "run --model bert --length 16777217 --mapping fusemax-binding",
+            &["16777217", "2^24"],
+        ),
+        case(
+            "length-not",
+            "run --model bert --length 1.5K --mapping fusemax-binding",
+            &["1.5K"],
+        ),
+        case(
+            "length-missing",
+            "run --model bert --mapping fusemax-binding",
+            &["--length"],
+        ),
+        case(
+            "size-not",
+            "run --model bert --length 1K --mapping fusemax-binding --size B=-1",
+            &["B=-1"],
+        ),
+        case(
+            "size-unknown",
+            "run --model bert --length 1K --mapping fusemax-binding --size BB=1",
+            &["BB"],
+        ),
+        case(
+            "accelerator-unknown",
+            "run --model bert --length 1K --mapping fusemax-binding --accelerator fusemx",
+            &["did you mean `fusemax`?"],
+        ),
+        case(
+            "mapping-unknown",
+            "run --model bert --length 1K --mapping fusemax-bindin",
+            &["did you mean `fusemax-binding`?"],
+        ),
+        case(
+            "model-unknown",
+            "run --model bret --length 1K --mapping fusemax-binding",
+            &["did you mean `bert`?"],
+        ),
+        case(
+            "mapping-missing",
+            "run --model bert --length 1K",
+            &["--mapping", "fusemax-binding"],
+        ),
+        case(
+            "engine-unknown",
+            "run --model bert --length 1K --mapping fusemax-binding --engine cycel",
+            &["cycel", "analytic"],
+        ),
+        case(
+            "several-names-unknown",
+            "run --model bret --length 1K --mapping fusemax-binding --accelerator fusemx",
+            &["`bert`", "`fusemax`"],
+        ),
+        case(
+            "compare-unknown",
+            "compare atention",
+            &["did you mean `attention`?"],
+        ),
+        case(
+            "describe-unknown",
+            "describe fusemx",
+            &["did you mean `fusemax`?"],
+        ),
         case("describe-dot", "describe fusemax --format dot", &["graph"]),
-        case("validate-unknown", "validate attn-bindin", &["did you mean `attn-binding`?"]),
+        case(
+            "validate-unknown",
+            "validate attn-bindin",
+            &["did you mean `attn-binding`?"],
+        ),
         case("command-unknown", "comapre", &["compare"]),
         case("option-unknown", "compare --foramt json", &["--format"]),
         case("list-unknown", "list mapings", &["mappings"]),
-        case("run-with-several", "run pipeline-ends", &["9 runs", "einflow compare pipeline-ends"]),
-        case("run-file-and-options", "run pipeline-ends --model bert", &["--model"]),
-        case("model-negative", "run --model mine.ron --length 1K --mapping fusemax-binding", &["mine.ron:5:10", "-64"])
-            .with("mine.ron", edited(models(), "bert", &[("batch: 64", "batch: -64")])),
+        case(
+            "run-with-several",
+            "run pipeline-ends",
+            &["9 runs", "einflow compare pipeline-ends"],
+        ),
+        case(
+            "run-file-and-options",
+            "run pipeline-ends --model bert",
+            &["--model"],
+        ),
+        case(
+            "model-negative",
+            "run --model mine.ron --length 1K --mapping fusemax-binding",
+            &["mine.ron:5:10", "-64"],
+        )
+        .with(
+            "mine.ron",
+            edited(models(), "bert", &[("batch: 64", "batch: -64")]),
+        ),
         case("accelerator-wrong", "describe mine.ron", &["mine.ron:"]).with(
             "mine.ron",
-            edited(accelerators(), "fusemax", &[("capacity: \"16 MiB\"", "capacity: \"16 MiBi\"")]),
+            edited(
+                accelerators(),
+                "fusemax",
+                &[("capacity: \"16 MiB\"", "capacity: \"16 MiBi\"")],
+            ),
         ),
     ]
 }
@@ -193,18 +316,55 @@ const LISTS: &str = "lengths: [\"1K\", \"64K\", \"256K\"]";
 fn run_file_cases() -> Vec<Case> {
     let pipeline_ends = |changes: &[(&str, &str)]| edited(runs(), "pipeline-ends", changes);
     vec![
-        case("run-file-length", "compare mine.ron", &["mine.ron:8:", "17M"])
-            .with("mine.ron", pipeline_ends(&[(LISTS, "lengths: [\"1K\", \"17M\", 0]")])),
-        case("run-file-mapping", "compare mine.ron", &["mine.ron:11:", "fusemax-bindin-run-on"])
-            .with("mine.ron", pipeline_ends(&[(LISTS, "lengths: [\"1K\"]"), ("binding-run-on", "bindin-run-on")]))
-            .code(2),
-        case("run-file-model", "compare mine.ron", &["mine.ron:7:", "bret"])
-            .with("mine.ron", pipeline_ends(&[("models: [\"bert\"]", "models: [\"bret\"]")])),
-        case("run-file-accelerator", "compare mine.ron", &["mine.ron:10:", "fusemx", "`fusemax`"]).with(
+        case(
+            "run-file-length",
+            "compare mine.ron",
+            &["mine.ron:8:", "17M"],
+        )
+        .with(
             "mine.ron",
-            pipeline_ends(&[("(mapping: \"fusemax-binding\")", "(mapping: \"fusemax-binding\", accelerator: \"fusemx\")")]),
+            pipeline_ends(&[(LISTS, "lengths: [\"1K\", \"17M\", 0]")]),
         ),
-        case("run-file-set", "compare mine.ron", &["mine.ron:10:", "bufer"]).with(
+        case(
+            "run-file-mapping",
+            "compare mine.ron",
+            &["mine.ron:11:", "fusemax-bindin-run-on"],
+        )
+        .with(
+            "mine.ron",
+            pipeline_ends(&[
+                (LISTS, "lengths: [\"1K\"]"),
+                ("binding-run-on", "bindin-run-on"),
+            ]),
+        )
+        .code(2),
+        case(
+            "run-file-model",
+            "compare mine.ron",
+            &["mine.ron:7:", "bret"],
+        )
+        .with(
+            "mine.ron",
+            pipeline_ends(&[("models: [\"bert\"]", "models: [\"bret\"]")]),
+        ),
+        case(
+            "run-file-accelerator",
+            "compare mine.ron",
+            &["mine.ron:10:", "fusemx", "`fusemax`"],
+        )
+        .with(
+            "mine.ron",
+            pipeline_ends(&[(
+                "(mapping: \"fusemax-binding\")",
+                "(mapping: \"fusemax-binding\", accelerator: \"fusemx\")",
+            )]),
+        ),
+        case(
+            "run-file-set",
+            "compare mine.ron",
+            &["mine.ron:10:", "bufer"],
+        )
+        .with(
             "mine.ron",
             pipeline_ends(&[(
                 "(mapping: \"fusemax-binding\")",
@@ -213,7 +373,8 @@ fn run_file_cases() -> Vec<Case> {
         ),
         case("run-file-empty", "compare mine.ron", &["mine.ron:"])
             .with("mine.ron", "(name: \"empty\", runs: [])"),
-        case("run-file-is-a-mapping", "compare mine.ron", &["mine.ron:"]).with("mine.ron", binding(&[])),
+        case("run-file-is-a-mapping", "compare mine.ron", &["mine.ron:"])
+            .with("mine.ron", binding(&[])),
     ]
 }
 
@@ -221,27 +382,88 @@ fn experiment_cases() -> Vec<Case> {
     let attn = |changes: &[(&str, &str)]| edited(experiments(), "attn-binding", changes);
     let small = "model,seq_len,traffic,latency,util_2d,util_1d,energy,QK,SLN,SLD,SLNV,LM\nBERT,1024,402653184,lots,1,1,1,1,1,1,1,1\n";
     vec![
-        case("experiment-column", "validate mine.ron", &["mine.ron:", "`trafic`", "`traffic`"])
-            .with("mine.ron", attn(&[("column: \"traffic\"", "column: \"trafic\"")])),
-        case("experiment-value", "validate mine.ron", &["mine.ron:", "`totl`", "`total`"])
-            .with("mine.ron", attn(&[("\"dram_bytes.total\"", "\"dram_bytes.totl\"")])),
-        case("experiment-value-not-number", "validate mine.ron", &["mine.ron:", "bottleneck"])
-            .with("mine.ron", attn(&[("\"dram_bytes.total\"", "\"bottleneck\"")])),
-        case("experiment-model-column", "validate mine.ron", &["mine.ron:", "`modell`", "`model`"])
-            .with("mine.ron", attn(&[("model_column: \"model\"", "model_column: \"modell\"")])),
-        case("experiment-reference", "validate mine.ron", &["mine.ron:6:", "nothing.csv"])
-            .with("mine.ron", attn(&[("data/fusemax/attn-binding.csv", "nothing.csv")])),
-        case("csv-not-a-number", "validate mine.ron", &["mine.csv:2:", "lots", "latency"])
-            .with("mine.ron", attn(&[("data/fusemax/attn-binding.csv", "mine.csv")]))
-            .with("mine.csv", small),
-        case("experiment-mapping", "validate mine.ron", &["mine.ron:", "fusemax-bindin"])
-            .with("mine.ron", attn(&[("mapping: \"fusemax-binding\"", "mapping: \"fusemax-bindin\"")])),
+        case(
+            "experiment-column",
+            "validate mine.ron",
+            &["mine.ron:", "`trafic`", "`traffic`"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("column: \"traffic\"", "column: \"trafic\"")]),
+        ),
+        case(
+            "experiment-value",
+            "validate mine.ron",
+            &["mine.ron:", "`totl`", "`total`"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("\"dram_bytes.total\"", "\"dram_bytes.totl\"")]),
+        ),
+        case(
+            "experiment-value-not-number",
+            "validate mine.ron",
+            &["mine.ron:", "bottleneck"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("\"dram_bytes.total\"", "\"bottleneck\"")]),
+        ),
+        case(
+            "experiment-model-column",
+            "validate mine.ron",
+            &["mine.ron:", "`modell`", "`model`"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("model_column: \"model\"", "model_column: \"modell\"")]),
+        ),
+        case(
+            "experiment-reference",
+            "validate mine.ron",
+            &["mine.ron:6:", "nothing.csv"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("data/fusemax/attn-binding.csv", "nothing.csv")]),
+        ),
+        case(
+            "csv-not-a-number",
+            "validate mine.ron",
+            &["mine.csv:2:", "lots", "latency"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("data/fusemax/attn-binding.csv", "mine.csv")]),
+        )
+        .with("mine.csv", small),
+        case(
+            "experiment-mapping",
+            "validate mine.ron",
+            &["mine.ron:", "fusemax-bindin"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[(
+                "mapping: \"fusemax-binding\"",
+                "mapping: \"fusemax-bindin\"",
+            )]),
+        ),
         case("experiment-kind", "validate mine.ron", &["mine.ron:5:"])
             .with("mine.ron", attn(&[("kind: table", "kind: tabel")])),
-        case("out-of-bounds", "validate mine.ron", &[]).code(1).with(
-            "mine.ron",
-            edited(experiments(), "attn-arch", &[("accelerator: \"fusemax-artifact\"", "accelerator: \"fusemax\"")]),
-        ),
+        case("out-of-bounds", "validate mine.ron", &[])
+            .code(1)
+            .with(
+                "mine.ron",
+                edited(
+                    experiments(),
+                    "attn-arch",
+                    &[(
+                        "accelerator: \"fusemax-artifact\"",
+                        "accelerator: \"fusemax\"",
+                    )],
+                ),
+            ),
     ]
 }
 
@@ -260,9 +482,12 @@ fn npy(shape: &[usize], values: &[f64]) -> Vec<u8> {
 pub fn npz(arrays: &[(&str, &[usize])], change: impl Fn(&str, &mut Vec<f64>)) -> Vec<u8> {
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, shape) in arrays {
-        let mut values: Vec<f64> = (0..shape.iter().product()).map(|i| (i % 7) as f64 / 4.0).collect();
+        let mut values: Vec<f64> = (0..shape.iter().product())
+            .map(|i| (i % 7) as f64 / 4.0)
+            .collect();
         change(name, &mut values);
-        zip.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+        zip.start_file(format!("{name}.npy"), SimpleFileOptions::default())
+            .unwrap();
         zip.write_all(&npy(shape, &values)).unwrap();
     }
     zip.finish().unwrap().into_inner()
@@ -276,7 +501,9 @@ const EVAL: &str = "eval attention/one-pass --input in.npz --output out.npz --si
 /// Cases whose input is an `.npz` file.
 fn eval_cases() -> Vec<(Case, Vec<u8>)> {
     let whole = || npz(&ARRAYS, |_, _| {});
-    let nan = |name: &str, values: &mut Vec<f64>| values[3] = if name == "Q" { f64::NAN } else { values[3] };
+    let nan = |name: &str, values: &mut Vec<f64>| {
+        values[3] = if name == "Q" { f64::NAN } else { values[3] }
+    };
     let truncated = |keep: usize| {
         let mut bytes = whole();
         bytes.truncate(keep);
@@ -284,22 +511,56 @@ fn eval_cases() -> Vec<(Case, Vec<u8>)> {
     };
     let longer: [(&str, &[usize]); 3] = [("Q", &[2, 4]), ("K", &[2, 8]), ("V", &[3, 9])];
     vec![
-        (case("npz-truncated", EVAL, &["in.npz"]), truncated(whole().len() - 30)),
+        (
+            case("npz-truncated", EVAL, &["in.npz"]),
+            truncated(whole().len() - 30),
+        ),
         (case("npz-cut-in-array", EVAL, &["in.npz"]), truncated(100)),
         (case("npz-empty", EVAL, &["in.npz"]), Vec::new()),
-        (case("npz-nan", EVAL, &["in.npz", "Q", "NaN", "--allow-nan"]), npz(&ARRAYS, nan)),
-        (case("npz-missing-array", EVAL, &["in.npz", "V"]), npz(&ARRAYS[..2], |_, _| {})),
-        (case("npz-shapes", EVAL, &["`V`", "8", "9"]), npz(&longer, |_, _| {})),
         (
-            case("output-unwritable", "eval attention/one-pass --input in.npz --output no/such/out.npz --size M0=4", &["no/such/out.npz"]),
+            case("npz-nan", EVAL, &["in.npz", "Q", "NaN", "--allow-nan"]),
+            npz(&ARRAYS, nan),
+        ),
+        (
+            case("npz-missing-array", EVAL, &["in.npz", "V"]),
+            npz(&ARRAYS[..2], |_, _| {}),
+        ),
+        (
+            case("npz-shapes", EVAL, &["`V`", "8", "9"]),
+            npz(&longer, |_, _| {}),
+        ),
+        (
+            case(
+                "output-unwritable",
+                "eval attention/one-pass --input in.npz --output no/such/out.npz --size M0=4",
+                &["no/such/out.npz"],
+            ),
             whole(),
         ),
         (
-            case("format-unknown", "eval attention/one-pass --input in.npz --number-format bf61", &["bf61", "`bf16`"]),
+            case(
+                "format-unknown",
+                "eval attention/one-pass --input in.npz --number-format bf61",
+                &["bf61", "`bf16`"],
+            ),
             whole(),
         ),
-        (case("input-missing", "eval attention/one-pass --input other.npz", &["other.npz"]), whole()),
-        (case("size-not-used", "eval attention/one-pass --input in.npz --size M3=4", &["M3"]), whole()),
+        (
+            case(
+                "input-missing",
+                "eval attention/one-pass --input other.npz",
+                &["other.npz"],
+            ),
+            whole(),
+        ),
+        (
+            case(
+                "size-not-used",
+                "eval attention/one-pass --input in.npz --size M3=4",
+                &["M3"],
+            ),
+            whole(),
+        ),
     ]
 }
 
@@ -318,7 +579,10 @@ fn every_mistake() {
         if let Some(npz) = npz {
             std::fs::write(folder.path().join("in.npz"), npz).unwrap();
         }
-        let ran = einflow_in(folder.path(), &case.arguments.split_whitespace().collect::<Vec<_>>());
+        let ran = einflow_in(
+            folder.path(),
+            &case.arguments.split_whitespace().collect::<Vec<_>>(),
+        );
         let mut text = format!("$ einflow {}\nexit code {}\n", case.arguments, ran.code);
         for (name, content) in [("output", &ran.stdout), ("errors", &ran.stderr)] {
             if !content.is_empty() {
@@ -330,17 +594,25 @@ fn every_mistake() {
         wrong.extend(differs(&format!("errors/{file}"), &text));
         // A golden file can be blessed by mistake; these cannot.
         if ran.code != case.code {
-            wrong.push(format!("{}: exit code {} where {} was expected", case.name, ran.code, case.code));
+            wrong.push(format!(
+                "{}: exit code {} where {} was expected",
+                case.name, ran.code, case.code
+            ));
         }
         // A mapping that is refused among others does not keep the others from being shown.
-        let partial = case.name == "run-file-mapping" || case.name == "run-file-accelerator" || case.name == "run-file-set";
+        let partial = case.name == "run-file-mapping"
+            || case.name == "run-file-accelerator"
+            || case.name == "run-file-set";
         if !partial && ran.stdout.is_empty() != (ran.code == 2) {
             wrong.push(format!("{}: standard output\n{}", case.name, ran.stdout));
         }
         let unwrapped = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
         for piece in case.says {
             if !unwrapped.contains(piece) {
-                wrong.push(format!("{}: {piece:?} is missing from\n{}", case.name, ran.stderr));
+                wrong.push(format!(
+                    "{}: {piece:?} is missing from\n{}",
+                    case.name, ran.stderr
+                ));
             }
         }
         if ran.stderr.contains('\u{1b}') || ran.stderr.contains("panicked") {
@@ -350,5 +622,9 @@ fn every_mistake() {
     }
     let stale = stale("errors", &names);
     assert!(stale.is_empty(), "golden files without a case: {stale:?}");
-    assert!(wrong.is_empty(), "{}\n(EINFLOW_BLESS=1 writes what was found)", wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\n(EINFLOW_BLESS=1 writes what was found)",
+        wrong.join("\n\n")
+    );
 }

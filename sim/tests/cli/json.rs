@@ -2,10 +2,15 @@
 
 use serde_json::Value;
 
-use crate::support::{einflow, folder, einflow_in};
+use crate::support::{einflow, einflow_in, folder};
 
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 fn is_whole(value: &Value) -> bool {
@@ -21,21 +26,43 @@ fn check_report(report: &Value) {
     assert!(is_whole(&report["cycles"]));
     assert!(report["seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(keys(&report["dram_bytes"]), ["read", "write", "total"]);
-    let dram = |key: &str| report["dram_bytes"][key].to_string().parse::<u128>().unwrap();
-    assert!(dram("total").abs_diff(dram("read") + dram("write")) <= 1, "shares round once");
+    let dram = |key: &str| {
+        report["dram_bytes"][key]
+            .to_string()
+            .parse::<u128>()
+            .unwrap()
+    };
+    assert!(
+        dram("total").abs_diff(dram("read") + dram("write")) <= 1,
+        "shares round once"
+    );
     assert_eq!(keys(&report["energy_pj"]), ["total", "by_component"]);
-    let parts: f64 = report["energy_pj"]["by_component"].as_object().unwrap().values().map(|v| v.as_f64().unwrap()).sum();
+    let parts: f64 = report["energy_pj"]["by_component"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|v| v.as_f64().unwrap())
+        .sum();
     let total = report["energy_pj"]["total"].as_f64().unwrap();
-    assert!((parts - total).abs() <= 1e-12 * total, "a sum in another order");
+    assert!(
+        (parts - total).abs() <= 1e-12 * total,
+        "a sum in another order"
+    );
     assert!(report["area_um2"].as_f64().unwrap() > 0.0);
     assert_eq!(keys(&report["utilization"]), ["array2d", "array1d"]);
-    assert_eq!(keys(&report["utilization_by_einsum"]), ["array2d", "array1d"]);
+    assert_eq!(
+        keys(&report["utilization_by_einsum"]),
+        ["array2d", "array1d"]
+    );
     for array in ["array2d", "array1d"] {
         assert!(is_share(&report["utilization"][array]));
         let by = report["utilization_by_einsum"][array].as_object().unwrap();
         assert!(by.values().all(is_share));
         let sum: f64 = by.values().map(|v| v.as_f64().unwrap()).sum();
-        assert!((sum - report["utilization"][array].as_f64().unwrap()).abs() < 1e-12, "a sum in another order");
+        assert!(
+            (sum - report["utilization"][array].as_f64().unwrap()).abs() < 1e-12,
+            "a sum in another order"
+        );
     }
     let mut word_bytes = 0u128;
     for (memory, tensors) in report["traffic"].as_object().unwrap() {
@@ -50,11 +77,20 @@ fn check_report(report: &Value) {
         }
     }
     let tensors = report["traffic"]["dram"].as_object().unwrap().len() as u128;
-    assert!(word_bytes.abs_diff(dram("total")) <= 2 * tensors, "each tensor's share is rounded");
+    assert!(
+        word_bytes.abs_diff(dram("total")) <= 2 * tensors,
+        "each tensor's share is rounded"
+    );
     assert!(report["bottleneck"].is_string());
-    assert_eq!(keys(&report["lower_bound"]), ["compute_seconds", "dram_bytes"]);
+    assert_eq!(
+        keys(&report["lower_bound"]),
+        ["compute_seconds", "dram_bytes"]
+    );
     assert!(is_whole(&report["lower_bound"]["dram_bytes"]));
-    assert!(report["lower_bound"]["compute_seconds"].as_f64().unwrap() <= report["seconds"].as_f64().unwrap());
+    assert!(
+        report["lower_bound"]["compute_seconds"].as_f64().unwrap()
+            <= report["seconds"].as_f64().unwrap()
+    );
     for key in ["workload", "accelerator", "mapping", "engine"] {
         assert!(report["inputs"][key].is_string(), "{key}");
     }
@@ -98,8 +134,22 @@ fn a_comparison_is_a_list_of_runs() {
     list.iter().for_each(check_report);
     let one = einflow("run --model bert --length 1K --mapping unfused --format json").json();
     assert_eq!(list[0], one);
-    assert_eq!(einflow("compare all --format json").json().as_array().unwrap().len(), 5 * 4 * 6);
-    assert_eq!(einflow("compare pipeline-ends --format json").json().as_array().unwrap().len(), 9);
+    assert_eq!(
+        einflow("compare all --format json")
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        5 * 4 * 6
+    );
+    assert_eq!(
+        einflow("compare pipeline-ends --format json")
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        9
+    );
 }
 
 #[test]
@@ -116,11 +166,18 @@ fn whole_numbers_keep_every_digit() {
     let words = heads * p * (p / 256) * 64;
     assert!(words > 1 << 53);
     for tensor in ["Q", "K"] {
-        assert_eq!(report["traffic"]["buffer"][tensor]["read"].to_string(), words.to_string(), "{tensor}");
+        assert_eq!(
+            report["traffic"]["buffer"][tensor]["read"].to_string(),
+            words.to_string(),
+            "{tensor}"
+        );
     }
     // 154 cycles less the share of AV: 10 + 2*64 + 64/65536 cycles a tile, spread over m1.
     let tiles = heads * (p / 256) * (p / 256);
-    assert_eq!(report["cycles"].to_string(), (tiles * 138 + heads * (p / 256) * 64).to_string());
+    assert_eq!(
+        report["cycles"].to_string(),
+        (tiles * 138 + heads * (p / 256) * 64).to_string()
+    );
 }
 
 #[test]
@@ -131,11 +188,15 @@ fn csv_has_a_row_for_each_run() {
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 20);
     let column = |name: &str| header.iter().position(|h| h == name).unwrap();
-    let binding = rows.iter().find(|r| &r[column("mapping")] == "fusemax-binding" && &r[column("length")] == "1024").unwrap();
+    let binding = rows
+        .iter()
+        .find(|r| &r[column("mapping")] == "fusemax-binding" && &r[column("length")] == "1024")
+        .unwrap();
     assert_eq!(&binding[column("cycles")], "1892352");
     assert_eq!(&binding[column("dram_bytes")], "402653184");
     assert_eq!(&binding[column("model")], "bert");
-    let single = einflow("run --model bert --length 1K --mapping fusemax-binding --format csv").good();
+    let single =
+        einflow("run --model bert --length 1K --mapping fusemax-binding --format csv").good();
     assert_eq!(single.lines().count(), 2);
     assert_eq!(text.lines().next(), single.lines().next());
     assert!(text.lines().any(|l| Some(l) == single.lines().nth(1)));
@@ -155,7 +216,10 @@ fn csv_quotes_what_needs_it() {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 1);
-    assert_eq!((&rows[0][0], &rows[0][1]), ("speed, and \"more\"", "flat, over fusemax"));
+    assert_eq!(
+        (&rows[0][0], &rows[0][1]),
+        ("speed, and \"more\"", "flat, over fusemax")
+    );
 }
 
 #[test]
@@ -175,12 +239,29 @@ fn passes_by_rank() {
         ("pedagogical/c3", "K", 1),
     ] {
         let report = einflow(&format!("passes {name} --format json")).json();
-        assert_eq!(report["passes"][rank].as_u64(), Some(count), "{name} over {rank}");
-        assert!(report["live"].as_array().unwrap().iter().all(Value::is_string), "{name}");
-        assert!(!report["why"].as_array().unwrap().is_empty() || count == 1, "{name}");
+        assert_eq!(
+            report["passes"][rank].as_u64(),
+            Some(count),
+            "{name} over {rank}"
+        );
+        assert!(
+            report["live"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(Value::is_string),
+            "{name}"
+        );
+        assert!(
+            !report["why"].as_array().unwrap().is_empty() || count == 1,
+            "{name}"
+        );
     }
-    let live = |name: &str| einflow(&format!("passes {name} --format json")).json()["live"].to_string();
-    assert!(live("attention/three-pass").contains("QK") && live("attention/three-pass").contains("SN"));
+    let live =
+        |name: &str| einflow(&format!("passes {name} --format json")).json()["live"].to_string();
+    assert!(
+        live("attention/three-pass").contains("QK") && live("attention/three-pass").contains("SN")
+    );
     assert!(live("pedagogical/c1").contains("\"A\""));
     assert!(!live("attention/three-pass-deferred").contains("\"SN\""));
 }
@@ -193,10 +274,21 @@ fn validation_gives_every_row() {
     // Twelve rows are published (two models, six lengths), and as many computed beside them.
     let traffic: Vec<&Value> = rows.iter().filter(|r| r["column"] == "traffic").collect();
     assert_eq!(traffic.len(), 24);
-    assert_eq!(traffic.iter().filter(|r| r["expected"].is_null()).count(), 12);
+    assert_eq!(
+        traffic.iter().filter(|r| r["expected"].is_null()).count(),
+        12
+    );
     for row in rows {
         assert_eq!(row["experiment"], "attn-binding");
-        for key in ["column", "row", "expected", "found", "error", "tolerance", "passed"] {
+        for key in [
+            "column",
+            "row",
+            "expected",
+            "found",
+            "error",
+            "tolerance",
+            "passed",
+        ] {
             assert!(row.get(key).is_some(), "{key}");
         }
     }

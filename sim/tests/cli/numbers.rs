@@ -32,7 +32,8 @@ fn binding() {
     let busy = report["utilization"]["array2d"].as_f64().unwrap();
     assert!((busy - 137.0 / 154.0).abs() < 1e-12, "one division");
     // Energy as published, within its tolerance: RM's second read and what was fitted.
-    let published = run("--model bert --length 1K --mapping fusemax-binding --accounting published");
+    let published =
+        run("--model bert --length 1K --mapping fusemax-binding --accounting published");
     let energy = published["energy_pj"]["total"].as_f64().unwrap();
     assert!((energy / 1.950645e12 - 1.0).abs() < 1e-3, "{energy}");
     assert_eq!(published["cycles"], report["cycles"]);
@@ -43,10 +44,26 @@ fn binding() {
 
 #[test]
 fn every_length_of_binding() {
-    for (length, p1) in [(1u128 << 10, 4), (1 << 12, 16), (1 << 14, 64), (1 << 16, 128), (1 << 18, 128), (1 << 20, 128)] {
-        let report = run(&format!("--model bert --length {length} --mapping fusemax-binding"));
+    for (length, p1) in [
+        (1u128 << 10, 4),
+        (1 << 12, 16),
+        (1 << 14, 64),
+        (1 << 16, 128),
+        (1 << 18, 128),
+        (1 << 20, 128),
+    ] {
+        let report = run(&format!(
+            "--model bert --length {length} --mapping fusemax-binding"
+        ));
         let p2 = length / (256 * p1);
-        assert_eq!((whole(&report["inputs"]["P1"]), whole(&report["inputs"]["P2"])), (p1, p2), "{length}");
+        assert_eq!(
+            (
+                whole(&report["inputs"]["P1"]),
+                whole(&report["inputs"]["P2"])
+            ),
+            (p1, p2),
+            "{length}"
+        );
         let bytes = 2 * BERT * (length * 128 + p2 * length * 128);
         assert_eq!(whole(&report["dram_bytes"]["total"]), bytes, "{length}");
         // 138 a tile, and AV's 64 spread over the m1 tiles of a column.
@@ -63,8 +80,17 @@ fn architecture_and_cascade() {
     // 256 + 1 + 2 + 1 + 64 + 512 + 256 + 1 + 64 + 64/4 = 1173.
     let report = run("--model bert --length 1K --mapping fusemax-cascade");
     assert_eq!(whole(&report["cycles"]), tiles(BERT, 1024) * 1173);
-    for (length, p1) in [("1K", 4), ("4K", 16), ("16K", 32), ("64K", 32), ("256K", 32), ("1M", 32)] {
-        let report = run(&format!("--model bert --length {length} --mapping fusemax-cascade"));
+    for (length, p1) in [
+        ("1K", 4),
+        ("4K", 16),
+        ("16K", 32),
+        ("64K", 32),
+        ("256K", 32),
+        ("1M", 32),
+    ] {
+        let report = run(&format!(
+            "--model bert --length {length} --mapping fusemax-cascade"
+        ));
         assert_eq!(whole(&report["inputs"]["P1"]), p1, "{length}");
     }
 }
@@ -72,11 +98,19 @@ fn architecture_and_cascade() {
 #[test]
 fn xlm() {
     let report = run("--model xlm --length 64K --mapping fusemax-binding");
-    assert_eq!((whole(&report["inputs"]["P1"]), whole(&report["inputs"]["P2"])), (64, 4));
+    assert_eq!(
+        (
+            whole(&report["inputs"]["P1"]),
+            whole(&report["inputs"]["P2"])
+        ),
+        (64, 4)
+    );
     // 10 + 2 * 128 + 128 / 256 = 266.5 cycles a tile.
     assert_eq!(2 * whole(&report["cycles"]), 533 * tiles(XLM, 1 << 16));
     for (length, p1) in [("1K", 4), ("4K", 16), ("16K", 64), ("256K", 64), ("1M", 64)] {
-        let report = run(&format!("--model xlm --length {length} --mapping fusemax-binding"));
+        let report = run(&format!(
+            "--model xlm --length {length} --mapping fusemax-binding"
+        ));
         assert_eq!(whole(&report["inputs"]["P1"]), p1, "{length}");
     }
 }
@@ -94,7 +128,10 @@ fn flat() {
     // At 256K scores live in DRAM: (2P/1024 + 2) * P * E + 4 * M * P words a head.
     let report = run("--model bert --length 256K --mapping flat");
     let p = 1u128 << 18;
-    assert_eq!(whole(&report["dram_bytes"]["total"]), 2 * BERT * ((2 * p / 1024 + 2) * p * 64 + 4 * p * p));
+    assert_eq!(
+        whole(&report["dram_bytes"]["total"]),
+        2 * BERT * ((2 * p / 1024 + 2) * p * 64 + 4 * p * p)
+    );
 }
 
 /// 1000 means 1000: the last tile holds 232 of 256, takes a full tile's time, and moves its own words.
@@ -104,19 +141,31 @@ fn partial_tiles() {
     let partial = run("--model bert --length 1000 --mapping fusemax-binding");
     assert_eq!(partial["cycles"], full["cycles"]);
     // Q, K, V and AV: 4 * 1000 * 64 words a head, K and V read once (P2 = 1).
-    assert_eq!(whole(&partial["dram_bytes"]["total"]), 2 * BERT * 4 * 1000 * 64);
+    assert_eq!(
+        whole(&partial["dram_bytes"]["total"]),
+        2 * BERT * 4 * 1000 * 64
+    );
     assert_eq!(whole(&partial["dram_bytes"]["total"]), 393_216_000);
     // PEs without work are idle: useful cycles shrink with the scores, (1000 / 1024)^2.
-    let share = |report: &Value| report["utilization_by_einsum"]["array2d"]["BQK"].as_f64().unwrap();
+    let share = |report: &Value| {
+        report["utilization_by_einsum"]["array2d"]["BQK"]
+            .as_f64()
+            .unwrap()
+    };
     let ratio = share(&partial) / share(&full);
-    assert!((ratio - 1000.0 * 1000.0 / (1024.0 * 1024.0)).abs() < 1e-12, "{ratio}");
+    assert!(
+        (ratio - 1000.0 * 1000.0 / (1024.0 * 1024.0)).abs() < 1e-12,
+        "{ratio}"
+    );
 }
 
 #[test]
 fn the_longest_length_works() {
     for mapping in ["fusemax-binding", "fusemax-architecture", "fusemax-cascade"] {
         for model in ["bert", "xlm"] {
-            let report = run(&format!("--model {model} --length 16777216 --mapping {mapping}"));
+            let report = run(&format!(
+                "--model {model} --length 16777216 --mapping {mapping}"
+            ));
             assert_eq!(whole(&report["inputs"]["length"]), 1 << 24);
             assert!(whole(&report["cycles"]) > 1 << 40);
         }
@@ -135,17 +184,38 @@ fn end_to_end_adds_the_linear_layers() {
     let linear = whole(&whole_model["cycles"]) - whole(&alone["cycles"]);
     assert!(linear >= products / 65536, "{linear}");
     assert_eq!(products % 65536, 0);
-    let bound: f64 = whole_model["blocks"].as_array().unwrap().iter().map(|b| b["seconds"].as_f64().unwrap()).sum();
-    assert!((bound / whole_model["seconds"].as_f64().unwrap() - 1.0).abs() < 1e-12, "blocks add");
+    let bound: f64 = whole_model["blocks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| b["seconds"].as_f64().unwrap())
+        .sum();
+    assert!(
+        (bound / whole_model["seconds"].as_f64().unwrap() - 1.0).abs() < 1e-12,
+        "blocks add"
+    );
 }
 
 /// Where one accounting and the other differ: energy only.
 #[test]
 fn accounting_changes_energy_alone() {
-    let of = |accounting: &str| einflow(&format!("compare --format json --accounting {accounting}")).json();
+    let of = |accounting: &str| {
+        einflow(&format!("compare --format json --accounting {accounting}")).json()
+    };
     let (correct, published) = (of("correct"), of("published"));
-    for (c, p) in correct.as_array().unwrap().iter().zip(published.as_array().unwrap()) {
-        for key in ["cycles", "seconds", "dram_bytes", "utilization", "bottleneck"] {
+    for (c, p) in correct
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(published.as_array().unwrap())
+    {
+        for key in [
+            "cycles",
+            "seconds",
+            "dram_bytes",
+            "utilization",
+            "bottleneck",
+        ] {
             assert_eq!(c[key], p[key], "{key} of {}", c["inputs"]["mapping"]);
         }
         let energy = |r: &Value| r["energy_pj"]["total"].as_f64().unwrap();

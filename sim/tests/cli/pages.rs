@@ -12,14 +12,20 @@ const PAGE: &str = include_str!("../../RUNS.md");
 fn fences() -> Vec<(&'static str, &'static str)> {
     let parts: Vec<&str> = PAGE.split("```").collect();
     assert_eq!(parts.len() % 2, 1, "a block is not closed");
-    parts.iter().skip(1).step_by(2).map(|part| part.split_once('\n').unwrap()).collect()
+    parts
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .map(|part| part.split_once('\n').unwrap())
+        .collect()
 }
 
 /// Everything in code font outside the fenced blocks, as words.
 fn words() -> BTreeSet<&'static str> {
     let outside = PAGE.split("```").step_by(2);
     let code = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
-    code.flat_map(|c| c.split(|c: char| !(c.is_alphanumeric() || c == '_'))).collect()
+    code.flat_map(|c| c.split(|c: char| !(c.is_alphanumeric() || c == '_')))
+        .collect()
 }
 
 #[test]
@@ -31,14 +37,16 @@ fn examples_run() {
             Some(("csv", name)) => fs::write(folder.path().join(name), text).unwrap(),
             Some(("ron", "run")) => {
                 fs::write(folder.path().join("mine.ron"), text).unwrap();
-                let list = einflow_in(folder.path(), &["compare", "mine.ron", "--format", "json"]).json();
+                let list =
+                    einflow_in(folder.path(), &["compare", "mine.ron", "--format", "json"]).json();
                 counts.push(list.as_array().unwrap().len());
                 let one = einflow_in(folder.path(), &["run", "mine.ron", "--format", "json"]);
                 assert_eq!(one.code, if counts.ends_with(&[1]) { 0 } else { 2 });
             }
             Some(("ron", "experiment")) => {
                 fs::write(folder.path().join("mine.ron"), text).unwrap();
-                let outcome = einflow_in(folder.path(), &["validate", "mine.ron", "--format", "json"]).json();
+                let outcome =
+                    einflow_in(folder.path(), &["validate", "mine.ron", "--format", "json"]).json();
                 assert_eq!(outcome["passed"], true, "{outcome}");
             }
             _ => panic!("a block with the unknown tag {tag:?}"),
@@ -49,12 +57,25 @@ fn examples_run() {
 
 #[test]
 fn fields_are_explained() {
-    let sources = [include_str!("../../src/runs.rs"), include_str!("../../src/validate/experiment.rs")];
+    let sources = [
+        include_str!("../../src/runs.rs"),
+        include_str!("../../src/validate/experiment.rs"),
+    ];
     let words = words();
     let mut found = 0;
     for source in sources {
-        for start in [".get(\"", ".need(\"", ".get_all(\"", ".need_all(\"", ".optional(\""] {
-            for field in source.split(start).skip(1).filter_map(|rest| rest.split('"').next()) {
+        for start in [
+            ".get(\"",
+            ".need(\"",
+            ".get_all(\"",
+            ".need_all(\"",
+            ".optional(\"",
+        ] {
+            for field in source
+                .split(start)
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next())
+            {
                 assert!(words.contains(field), "`{field}` is not explained");
                 found += 1;
             }
@@ -67,10 +88,23 @@ fn fields_are_explained() {
 #[test]
 fn keys_are_listed() {
     let section = PAGE.split("## The report as JSON").nth(1).unwrap();
-    let rows = section.lines().filter(|l| l.starts_with("| `")).map(|l| l.split('|').nth(1).unwrap());
-    let listed: BTreeSet<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-    let report = einflow("run --model bert --length 1K --mapping fusemax-binding --end-to-end --format json").json();
-    let keys: BTreeSet<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    let rows = section
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| l.split('|').nth(1).unwrap());
+    let listed: BTreeSet<&str> = rows
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let report = einflow(
+        "run --model bert --length 1K --mapping fusemax-binding --end-to-end --format json",
+    )
+    .json();
+    let keys: BTreeSet<&str> = report
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(listed, keys);
     let words = words();
     for inner in ["dram_bytes", "energy_pj", "area", "lower_bound"] {
@@ -82,7 +116,10 @@ fn keys_are_listed() {
         assert!(words.contains(key.as_str()), "blocks: {key}");
     }
     let row = &einflow("validate attn-arch --format json").json()["rows"][0];
-    let keys: Vec<&String> = row.as_object().map(|o: &serde_json::Map<String, Value>| o.keys().collect()).unwrap();
+    let keys: Vec<&String> = row
+        .as_object()
+        .map(|o: &serde_json::Map<String, Value>| o.keys().collect())
+        .unwrap();
     for key in keys {
         assert!(words.contains(key.as_str()), "rows: {key}");
     }

@@ -17,7 +17,14 @@ fn problems(source: &Source) -> String {
 
 #[test]
 fn embedded_files() {
-    let libraries: [&Library; 6] = [cascades(), models(), accelerators(), mappings(), runs(), experiments()];
+    let libraries: [&Library; 6] = [
+        cascades(),
+        models(),
+        accelerators(),
+        mappings(),
+        runs(),
+        experiments(),
+    ];
     for library in libraries {
         assert!(library.names().count() > 0);
         for name in library.names() {
@@ -48,11 +55,27 @@ fn files_of_the_repository() {
     }
     assert!(files.len() > 40, "{}", files.len());
     for path in files {
-        let source = Source::new(path.display().to_string(), fs::read_to_string(&path).unwrap());
+        let source = Source::new(
+            path.display().to_string(),
+            fs::read_to_string(&path).unwrap(),
+        );
         assert_eq!(problems(&source), "");
         let node = Node::parse(&source).unwrap();
-        let name = node.record().unwrap().iter().find(|(k, _, _)| k == "name").unwrap().2.text().unwrap().to_string();
+        let name = node
+            .record()
+            .unwrap()
+            .iter()
+            .find(|(k, _, _)| k == "name")
+            .unwrap()
+            .2
+            .text()
+            .unwrap()
+            .to_string();
         let stem = path.with_extension("").display().to_string();
-        assert!(stem.ends_with(&name), "{} calls itself {name}", path.display());
+        assert!(
+            stem.ends_with(&name),
+            "{} calls itself {name}",
+            path.display()
+        );
     }
 }

@@ -19,7 +19,12 @@ pub struct Ran {
 impl Ran {
     /// Standard output of a run that succeeded and complained of nothing.
     pub fn good(self) -> String {
-        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        assert_eq!(
+            (self.code, self.stderr.as_str()),
+            (0, ""),
+            "{}",
+            self.stdout
+        );
         self.stdout
     }
 
@@ -31,7 +36,10 @@ impl Ran {
 /// The binary, not started.
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_einflow"));
-    command.current_dir(folder).args(arguments).stdin(Stdio::null());
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .stdin(Stdio::null());
     command
 }
 
@@ -48,7 +56,10 @@ pub fn einflow_in(folder: &Path, arguments: &[&str]) -> Ran {
 /// Runs the binary in an empty folder; arguments are split at spaces.
 pub fn einflow(arguments: &str) -> Ran {
     let folder = TempDir::new().unwrap();
-    einflow_in(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>())
+    einflow_in(
+        folder.path(),
+        &arguments.split_whitespace().collect::<Vec<_>>(),
+    )
 }
 
 /// A folder with these files.
@@ -64,7 +75,11 @@ pub fn folder(files: &[(&str, String)]) -> TempDir {
 
 /// A file of a library with some of its text replaced; each piece must be there once.
 pub fn edited(library: &Library, name: &str, changes: &[(&str, &str)]) -> String {
-    let mut text = library.get(name).unwrap_or_else(|| panic!("{name}")).text().to_string();
+    let mut text = library
+        .get(name)
+        .unwrap_or_else(|| panic!("{name}"))
+        .text()
+        .to_string();
     for (from, to) in changes {
         assert_eq!(text.matches(from).count(), 1, "{name} holds {from:?} once");
         text = text.replace(from, to);
@@ -73,7 +88,9 @@ pub fn edited(library: &Library, name: &str, changes: &[(&str, &str)]) -> String
 }
 
 fn golden_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 /// Compares with a golden file, or writes it where `EINFLOW_BLESS=1`. Returns what differs.
@@ -97,6 +114,8 @@ pub fn golden(name: &str, found: &str) {
 
 /// Golden files of a folder that no test writes any more.
 pub fn stale(folder: &str, known: &[String]) -> Vec<String> {
-    let names = fs::read_dir(golden_path(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(golden_path(folder))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !known.contains(name)).collect()
 }

@@ -44,17 +44,53 @@ pub struct Case {
 }
 
 const OWN: [(&str, &str, &str, &str); 6] = [
-    ("matmul", r#""A[m, k]", "B[k, n]""#, "C[m, n]", "C[m, n] = A[m, k] * B[k, n]"),
-    ("convolution", r#""I[c, w]", "F[k, c, r]""#, "O[k, p]", "O[k, p] = I[c, p + r] * F[k, c, r]"),
-    ("strided", r#""I[w]", "F[r]""#, "O[p]", "O[p] = I[2 * p + r] * F[r]"),
-    ("heads", r#""Q[e, p, h]", "K[e, m, g]""#, "S[m, p, h]", "S[m, p, h] = Q[e, p, h] * K[e, m, h / 2]"),
-    ("gram", r#""A[i, k]""#, "S[i, j]", "S[i, j] = A[i, k] * A[j, k]"),
-    ("outer", r#""A[i]", "B[i]", "C[j]""#, "Z[i, j]", "X[i] = A[i] * B[i]\nZ[i, j] = X[i] * C[j]"),
+    (
+        "matmul",
+        r#""A[m, k]", "B[k, n]""#,
+        "C[m, n]",
+        "C[m, n] = A[m, k] * B[k, n]",
+    ),
+    (
+        "convolution",
+        r#""I[c, w]", "F[k, c, r]""#,
+        "O[k, p]",
+        "O[k, p] = I[c, p + r] * F[k, c, r]",
+    ),
+    (
+        "strided",
+        r#""I[w]", "F[r]""#,
+        "O[p]",
+        "O[p] = I[2 * p + r] * F[r]",
+    ),
+    (
+        "heads",
+        r#""Q[e, p, h]", "K[e, m, g]""#,
+        "S[m, p, h]",
+        "S[m, p, h] = Q[e, p, h] * K[e, m, h / 2]",
+    ),
+    (
+        "gram",
+        r#""A[i, k]""#,
+        "S[i, j]",
+        "S[i, j] = A[i, k] * A[j, k]",
+    ),
+    (
+        "outer",
+        r#""A[i]", "B[i]", "C[j]""#,
+        "Z[i, j]",
+        "X[i] = A[i] * B[i]\nZ[i, j] = X[i] * C[j]",
+    ),
 ];
 
 const LIBRARY: [&str; 8] = [
-    "attention/one-pass", "attention/three-pass", "attention/three-pass-deferred", "attention/two-pass", "attention/split",
-    "attention/one-pass-causal", "attention/sliding-window", "attention/grouped-query",
+    "attention/one-pass",
+    "attention/three-pass",
+    "attention/three-pass-deferred",
+    "attention/two-pass",
+    "attention/split",
+    "attention/one-pass-causal",
+    "attention/sliding-window",
+    "attention/grouped-query",
 ];
 
 static CASCADES: LazyLock<Vec<Arc<Cascade>>> = LazyLock::new(|| {
@@ -102,12 +138,21 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
     let mut sizes = BTreeMap::new();
     for rank in &cascade.ranks {
         let follows = cascade.parameters.get(&rank.name).is_some();
-        let part = cascade.partitions.iter().any(|p| cascade.rank(p.parts[0]).name == rank.name);
+        let part = cascade
+            .partitions
+            .iter()
+            .any(|p| cascade.rank(p.parts[0]).name == rank.name);
         if rank.name == "M0" {
             sizes.insert(rank.name.clone(), 1 + draws.below(3) as u64);
         } else if !follows && !part {
             let small = cascade.einsums.len() > 3 && !matches!(rank.name.as_str(), "M" | "P");
-            let most = if small { 2 } else if cascade.einsums.len() > 3 { 6 } else { 5 };
+            let most = if small {
+                2
+            } else if cascade.einsums.len() > 3 {
+                6
+            } else {
+                5
+            };
             sizes.insert(rank.name.clone(), 1 + draws.below(most) as u64);
         }
     }
@@ -117,8 +162,17 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
         }
     }
     let all = cascade.sizes(&sizes).ok()?;
-    let memories = accelerator.memories.iter().map(|m| m.name.clone()).collect();
-    let mut maker = Maker { draws, cascade: &cascade, memories, cuts: Vec::new() };
+    let memories = accelerator
+        .memories
+        .iter()
+        .map(|m| m.name.clone())
+        .collect();
+    let mut maker = Maker {
+        draws,
+        cascade: &cascade,
+        memories,
+        cuts: Vec::new(),
+    };
     let mut part_sizes = String::new();
     let mut splits = String::new();
     for (i, rank) in cascade.ranks.iter().enumerate() {
@@ -127,11 +181,21 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
         }
         let size = all.get(&rank.name)?;
         let mut parts = vec![rank.name.clone()];
-        let digit = cascade.partitions.iter().any(|p| p.parts.contains(&RankId(i)));
-        let count = if size < 2 || digit { 1 } else { 1 + maker.draws.below(3) };
+        let digit = cascade
+            .partitions
+            .iter()
+            .any(|p| p.parts.contains(&RankId(i)));
+        let count = if size < 2 || digit {
+            1
+        } else {
+            1 + maker.draws.below(3)
+        };
         if count > 1 {
             let letter = rank.name.to_lowercase();
-            parts = (0..count).rev().map(|n| format!("{}x{n}", letter.to_uppercase())).collect();
+            parts = (0..count)
+                .rev()
+                .map(|n| format!("{}x{n}", letter.to_uppercase()))
+                .collect();
             let mut rest = size;
             for part in parts[1..].iter().rev() {
                 // Never more than is left, so that every part is really cut.
@@ -141,15 +205,25 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
             }
             let _ = write!(splits, "{:?}: {parts:?}, ", rank.name);
         }
-        maker.cuts.push(Cut { rank: RankId(i), parts: parts.iter().map(|p| p.to_lowercase()).collect() });
+        maker.cuts.push(Cut {
+            rank: RankId(i),
+            parts: parts.iter().map(|p| p.to_lowercase()).collect(),
+        });
     }
     let blocks = maker.blocks();
     let text = format!(
         "(name: \"case\", source: \"assumed\", workload: {:?}, sizes: {{ {part_sizes} }}, splits: {{ {splits} }}, blocks: [{blocks}])",
         cascade.name
     );
-    let spec = MappingSpec::parse(&Source::new("case.ron", text.clone()), None).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-    Some(Case { cascade, accelerator, spec: Arc::new(spec), sizes, text })
+    let spec = MappingSpec::parse(&Source::new("case.ron", text.clone()), None)
+        .unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+    Some(Case {
+        cascade,
+        accelerator,
+        spec: Arc::new(spec),
+        sizes,
+        text,
+    })
 }
 
 /// Loops that a nest's Einsums share, and where the innermost result of each is complete.
@@ -161,7 +235,12 @@ struct Shared {
 
 impl Maker<'_, '_> {
     fn ranks(&self, einsum: &Einsum) -> Vec<RankId> {
-        self.cascade.batch.iter().chain(&einsum.ranks).copied().collect()
+        self.cascade
+            .batch
+            .iter()
+            .chain(&einsum.ranks)
+            .copied()
+            .collect()
     }
 
     fn blocks(&mut self) -> String {
@@ -188,7 +267,11 @@ impl Maker<'_, '_> {
             let single = einsums.len() == 1;
             let free = einsums.iter().all(|e| !e.reduced.contains(&rank));
             let walked = einsums.iter().any(|e| self.ranks(e).contains(&rank));
-            let finer = self.cascade.partitions.iter().find(|p| p.parts[1..].contains(&rank));
+            let finer = self
+                .cascade
+                .partitions
+                .iter()
+                .find(|p| p.parts[1..].contains(&rank));
             if !walked || !(free || single) || (finer.is_some() && !single) {
                 continue;
             }
@@ -209,8 +292,14 @@ impl Maker<'_, '_> {
         }
         // Parts that the cascade itself cut: coarse before fine.
         for p in &self.cascade.partitions {
-            let names: Vec<&String> = p.parts.iter().map(|r| &self.cascade.rank(*r).variable).collect();
-            let at: Vec<usize> = (0..out.len()).filter(|i| names.contains(&&out[*i])).collect();
+            let names: Vec<&String> = p
+                .parts
+                .iter()
+                .map(|r| &self.cascade.rank(*r).variable)
+                .collect();
+            let at: Vec<usize> = (0..out.len())
+                .filter(|i| names.contains(&&out[*i]))
+                .collect();
             let mut sorted: Vec<String> = at.iter().map(|i| out[*i].clone()).collect();
             sorted.sort_by_key(|n| names.iter().position(|x| *x == n));
             for (i, name) in at.into_iter().zip(sorted) {
@@ -225,7 +314,11 @@ impl Maker<'_, '_> {
         let mut exit = None;
         // All but the last Einsums run along the iterative rank; the last reads the final values at its exit.
         let looping = if iterative {
-            let m1 = self.cascade.partitions.first().map(|p| self.cascade.rank(p.parts[0]).variable.clone());
+            let m1 = self
+                .cascade
+                .partitions
+                .first()
+                .map(|p| self.cascade.rank(p.parts[0]).variable.clone());
             let m1 = m1.unwrap_or_default();
             block.retain(|l| *l != m1);
             if self.draws.one_in(8) {
@@ -256,12 +349,24 @@ impl Maker<'_, '_> {
             loops.retain(|l| self.coarser(l).iter().all(|c| block.contains(c)) || nest.len() < 99);
             loops = self.legal_inside(&block, loops);
             if exit.is_some() || !several {
-                let moved = if exit.is_none() { self.draws.below(block.len() + 1) } else { block.len() };
+                let moved = if exit.is_none() {
+                    self.draws.below(block.len() + 1)
+                } else {
+                    block.len()
+                };
                 let _ = moved;
                 loops.clear();
             }
-            let shared = Shared { block: block.clone(), nest: loops, exit: exit.clone() };
-            let keeps = if several { self.nest_keeps(nest, &shared) } else { String::new() };
+            let shared = Shared {
+                block: block.clone(),
+                nest: loops,
+                exit: exit.clone(),
+            };
+            let keeps = if several {
+                self.nest_keeps(nest, &shared)
+            } else {
+                String::new()
+            };
             let mut bindings = String::new();
             for einsum in nest {
                 let text = self.binding(einsum, &shared, &block_keeps.1);
@@ -269,18 +374,27 @@ impl Maker<'_, '_> {
                 phase_texts.push(name.clone());
                 let _ = write!(bindings, "{name:?}: {text}, ");
             }
-            let _ = write!(nest_texts, "(loops: {:?}, keep: {{ {keeps} }}, einsums: {{ {bindings} }}), ", shared.nest);
+            let _ = write!(
+                nest_texts,
+                "(loops: {:?}, keep: {{ {keeps} }}, einsums: {{ {bindings} }}), ",
+                shared.nest
+            );
         }
         let phases = if self.draws.one_in(3) {
             let at = 1 + self.draws.below(phase_texts.len());
             let drain = self.draws.below(3);
             let (a, b) = phase_texts.split_at(at.min(phase_texts.len()));
-            let second = if b.is_empty() { String::new() } else { format!("(name: \"b\", einsums: {b:?}, drain: {drain})") };
+            let second = if b.is_empty() {
+                String::new()
+            } else {
+                format!("(name: \"b\", einsums: {b:?}, drain: {drain})")
+            };
             format!("phases: [(name: \"a\", einsums: {a:?}), {second}],")
         } else {
             String::new()
         };
-        let skip = self.cascade.einsums.iter().any(|e| !e.support.is_empty()) && self.draws.one_in(2);
+        let skip =
+            self.cascade.einsums.iter().any(|e| !e.support.is_empty()) && self.draws.one_in(2);
         format!(
             "(name: \"b{index}\", loops: {block:?}, keep: {{ {} }}, nests: [{nest_texts}], {phases} skip_empty: {skip})",
             block_keeps.0
@@ -290,7 +404,12 @@ impl Maker<'_, '_> {
     fn coarser(&self, part: &str) -> Vec<String> {
         self.cuts
             .iter()
-            .find_map(|c| c.parts.iter().position(|p| p == part).map(|i| c.parts[..i].to_vec()))
+            .find_map(|c| {
+                c.parts
+                    .iter()
+                    .position(|p| p == part)
+                    .map(|i| c.parts[..i].to_vec())
+            })
             .unwrap_or_default()
     }
 
@@ -299,7 +418,10 @@ impl Maker<'_, '_> {
         let mut out: Vec<String> = Vec::new();
         for l in loops {
             let coarser = self.coarser(&l);
-            if coarser.iter().all(|c| around.contains(c) || out.contains(c)) {
+            if coarser
+                .iter()
+                .all(|c| around.contains(c) || out.contains(c))
+            {
                 out.push(l);
             }
         }
@@ -307,7 +429,11 @@ impl Maker<'_, '_> {
     }
 
     fn place(&mut self, memory: &str, loops: &[String], depth: usize, partly: bool) -> String {
-        let below = if depth == 0 { String::new() } else { format!(", below: {:?}", loops[depth - 1]) };
+        let below = if depth == 0 {
+            String::new()
+        } else {
+            format!(", below: {:?}", loops[depth - 1])
+        };
         let share = if partly && self.draws.one_in(4) {
             let share = ["0.5", "0.25", "0.75", "0"][self.draws.below(4)];
             let spills = ["around", "through"][self.draws.below(2)];
@@ -331,7 +457,9 @@ impl Maker<'_, '_> {
         for i in 0..self.cascade.tensors.len() {
             let tensor = &self.cascade.tensors[i];
             let made = einsums.iter().any(|e| e.output == TensorId(i));
-            let read = einsums.iter().any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
+            let read = einsums
+                .iter()
+                .any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
             if tensor.kind == TensorKind::View || !(made || read) {
                 continue;
             }
@@ -343,13 +471,19 @@ impl Maker<'_, '_> {
                 _ => loops.len(),
             };
             let inner = tensor.kind == TensorKind::Intermediate;
-            let wanted = if inner && tensor.iterative.is_some() { 1 } else { self.draws.below(self.memories.len()) };
+            let wanted = if inner && tensor.iterative.is_some() {
+                1
+            } else {
+                self.draws.below(self.memories.len())
+            };
             let mut depth = 0;
             for m in 1..self.memories.len() {
                 if places.len() >= wanted && !(inner && places.is_empty()) {
                     break;
                 }
-                if self.memories.len() - m > wanted.max(1) - places.len().min(wanted) && self.draws.one_in(2) {
+                if self.memories.len() - m > wanted.max(1) - places.len().min(wanted)
+                    && self.draws.one_in(2)
+                {
                     continue;
                 }
                 depth += self.draws.below(most + 1 - depth);
@@ -375,7 +509,9 @@ impl Maker<'_, '_> {
         let mut out = String::new();
         for i in 0..self.cascade.tensors.len() {
             let tensor = &self.cascade.tensors[i];
-            let read = einsums.iter().any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
+            let read = einsums
+                .iter()
+                .any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
             // Inputs only: another tile of them inside the block's.
             if tensor.kind == TensorKind::Input && read && self.draws.one_in(6) {
                 let name = tensor.name.clone();
@@ -388,19 +524,44 @@ impl Maker<'_, '_> {
 
     fn viewed(&self, tensor: TensorId) -> TensorId {
         let mut tensor = tensor;
-        while let Some(view) = self.cascade.tensor(tensor).producer.map(|p| self.cascade.einsum(p)).filter(|e| e.view) {
+        while let Some(view) = self
+            .cascade
+            .tensor(tensor)
+            .producer
+            .map(|p| self.cascade.einsum(p))
+            .filter(|e| e.view)
+        {
             tensor = view.reads[0].tensor;
         }
         tensor
     }
 
-    fn binding(&mut self, einsum: &Einsum, shared: &Shared, innermost: &BTreeMap<TensorId, String>) -> String {
+    fn binding(
+        &mut self,
+        einsum: &Einsum,
+        shared: &Shared,
+        innermost: &BTreeMap<TensorId, String>,
+    ) -> String {
         let ranks = self.ranks(einsum);
-        let at_exit = shared.exit.as_ref().filter(|_| self.cascade.tensor(einsum.output).kind == TensorKind::Output);
-        let around: Vec<&String> = shared.block.iter().chain(&shared.nest).filter(|l| at_exit != Some(*l)).collect();
+        let at_exit = shared
+            .exit
+            .as_ref()
+            .filter(|_| self.cascade.tensor(einsum.output).kind == TensorKind::Output);
+        let around: Vec<&String> = shared
+            .block
+            .iter()
+            .chain(&shared.nest)
+            .filter(|l| at_exit != Some(*l))
+            .collect();
         let mut rest: Vec<Vec<String>> = Vec::new();
         for cut in self.cuts.iter().filter(|c| ranks.contains(&c.rank)) {
-            rest.push(cut.parts.iter().filter(|p| !around.contains(p)).cloned().collect());
+            rest.push(
+                cut.parts
+                    .iter()
+                    .filter(|p| !around.contains(p))
+                    .cloned()
+                    .collect(),
+            );
         }
         rest.retain(|l| !l.is_empty());
         let unit = self.draws.below(2);
@@ -410,7 +571,11 @@ impl Maker<'_, '_> {
                 let at = self.draws.below(rest.len());
                 let lane = rest[at].last().cloned().unwrap_or_default();
                 // A part of the cascade's own that is coarse stays in time while the fine one is walked.
-                let coarse = self.cascade.partitions.iter().any(|p| self.cascade.rank(p.parts[0]).variable == lane);
+                let coarse = self
+                    .cascade
+                    .partitions
+                    .iter()
+                    .any(|p| self.cascade.rank(p.parts[0]).variable == lane);
                 if !lanes.contains(&lane) && !coarse {
                     rest[at].pop();
                     lanes.push(lane);
@@ -419,8 +584,15 @@ impl Maker<'_, '_> {
             }
         }
         let loops = self.interleaved(rest);
-        let mut out = format!("(unit: {:?}, loops: {loops:?}", ["array2d", "array1d"][unit]);
-        let mut dimensions = if unit == 1 { vec!["columns"] } else { vec!["rows", "columns"] };
+        let mut out = format!(
+            "(unit: {:?}, loops: {loops:?}",
+            ["array2d", "array1d"][unit]
+        );
+        let mut dimensions = if unit == 1 {
+            vec!["columns"]
+        } else {
+            vec!["rows", "columns"]
+        };
         for lane in &lanes {
             let dimension = dimensions.remove(self.draws.below(dimensions.len()));
             let _ = write!(out, ", {dimension}: {lane:?}");
@@ -428,7 +600,10 @@ impl Maker<'_, '_> {
         if let Some(exit) = at_exit {
             let _ = write!(out, ", at_exit_of: {exit:?}");
         }
-        if let Some(memory) = innermost.get(&einsum.output).filter(|_| self.draws.one_in(8)) {
+        if let Some(memory) = innermost
+            .get(&einsum.output)
+            .filter(|_| self.draws.one_in(8))
+        {
             let _ = write!(out, ", partials: {memory:?}");
         }
         out.push(')');

@@ -6,7 +6,16 @@ use einflow_arch::Accelerator;
 use einflow_spec::Source;
 
 const OPERATORS: [(&str, u64); 10] = [
-    ("mac", 1), ("mul", 1), ("add", 1), ("sub", 1), ("max", 1), ("min", 1), ("div", 2), ("exp", 6), ("sqrt", 3), ("sub+exp", 5),
+    ("mac", 1),
+    ("mul", 1),
+    ("add", 1),
+    ("sub", 1),
+    ("max", 1),
+    ("min", 1),
+    ("div", 2),
+    ("exp", 6),
+    ("sqrt", 3),
+    ("sub+exp", 5),
 ];
 
 fn array(rows: u64, links: &str) -> String {
@@ -34,13 +43,24 @@ pub fn chip(memories: usize, timeloop: bool) -> Arc<Accelerator> {
                 latency: "10 ns", outstanding: 1, read_energy: 1, write_energy: 1, area: 0)"#
         )
     };
-    let names = if memories == 3 { vec!["dram", "shared", "buffer"] } else { vec!["dram", "buffer"] };
+    let names = if memories == 3 {
+        vec!["dram", "shared", "buffer"]
+    } else {
+        vec!["dram", "buffer"]
+    };
     let text = format!(
         r#"(name: "chip", description: "a chip for tests", source: "assumed", clock: "1 GHz", word: bf16, counting: {},
             memories: {{ {} }}, arrays: {{ "array2d": {}, "array1d": {} }})"#,
         if timeloop { "timeloop" } else { "physical" },
-        names.iter().map(|n| memory(n)).collect::<Vec<_>>().join(", "),
-        array(64, r#""below": (to: "array1d", direction: down), "back": (from: "array1d", direction: up)"#),
+        names
+            .iter()
+            .map(|n| memory(n))
+            .collect::<Vec<_>>()
+            .join(", "),
+        array(
+            64,
+            r#""below": (to: "array1d", direction: down), "back": (from: "array1d", direction: up)"#
+        ),
         array(1, ""),
     );
     let parsed = Accelerator::parse(&Source::new("chip.ron", text.clone()));

@@ -17,7 +17,11 @@ pub type Words = Rc<Vec<u64>>;
 pub enum Formula {
     Constant(i128),
     /// A cascade rank as a digit of its base rank: `x / unit % modulus`.
-    Rank { base: usize, unit: u64, modulus: Option<u64> },
+    Rank {
+        base: usize,
+        unit: u64,
+        modulus: Option<u64>,
+    },
     Binary(BinaryOp, Box<Formula>, Box<Formula>),
 }
 
@@ -25,7 +29,11 @@ impl Formula {
     pub fn at(&self, point: &[u64]) -> i128 {
         match self {
             Self::Constant(value) => *value,
-            Self::Rank { base, unit, modulus } => {
+            Self::Rank {
+                base,
+                unit,
+                modulus,
+            } => {
                 let digit = point[*base] / unit;
                 i128::from(modulus.map_or(digit, |m| digit % m))
             }
@@ -77,11 +85,21 @@ impl<'a> Names<'a> {
                 let part = cascade.partitions.iter().find(|p| p.parts.contains(&id));
                 let whole = part.map_or(id, |p| p.whole);
                 let base = mapped.base.iter().position(|b| b.rank == whole).unwrap();
-                let Some(part) = part else { return Formula::Rank { base, unit: 1, modulus: None } };
+                let Some(part) = part else {
+                    return Formula::Rank {
+                        base,
+                        unit: 1,
+                        modulus: None,
+                    };
+                };
                 let at = part.parts.iter().position(|p| *p == id).unwrap();
                 let size = |r: &RankId| mapped.sizes[&cascade.rank(*r).name];
                 let unit = part.parts[at + 1..].iter().map(size).product();
-                Formula::Rank { base, unit, modulus: (at > 0).then(|| size(&id)) }
+                Formula::Rank {
+                    base,
+                    unit,
+                    modulus: (at > 0).then(|| size(&id)),
+                }
             })
             .collect();
         Self { mapped, ranks }
@@ -104,12 +122,22 @@ impl<'a> Names<'a> {
                     None => Formula::Constant(self.mapped.sizes[name].into()),
                 }
             }
-            Expr::Binary { op, left, right, .. } => {
-                Formula::Binary(*op, Box::new(self.formula(left, by)), Box::new(self.formula(right, by)))
-            }
-            Expr::Unary { op: UnaryOp::Neg, operand, .. } => {
-                Formula::Binary(BinaryOp::Sub, Box::new(Formula::Constant(0)), Box::new(self.formula(operand, by)))
-            }
+            Expr::Binary {
+                op, left, right, ..
+            } => Formula::Binary(
+                *op,
+                Box::new(self.formula(left, by)),
+                Box::new(self.formula(right, by)),
+            ),
+            Expr::Unary {
+                op: UnaryOp::Neg,
+                operand,
+                ..
+            } => Formula::Binary(
+                BinaryOp::Sub,
+                Box::new(Formula::Constant(0)),
+                Box::new(self.formula(operand, by)),
+            ),
             // Functions of sizes, such as ceil(H / G).
             _ => {
                 let lookup = |name: &str| self.mapped.sizes.get(name).map(|v| i128::from(*v));
@@ -127,8 +155,17 @@ impl<'a> Names<'a> {
         let cascade = &self.mapped.cascade;
         let mut tensor = tensor;
         let mut found: Vec<Formula> = indices.iter().map(|i| plain(i, &[])).collect();
-        while let Some(view) = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view) {
-            let names = cascade.tensor(tensor).ranks.iter().map(|r| cascade.rank(*r).variable.clone());
+        while let Some(view) = cascade
+            .tensor(tensor)
+            .producer
+            .map(|p| cascade.einsum(p))
+            .filter(|e| e.view)
+        {
+            let names = cascade
+                .tensor(tensor)
+                .ranks
+                .iter()
+                .map(|r| cascade.rank(*r).variable.clone());
             let by: Vec<_> = names.zip(found).collect();
             let read = &view.reads[0];
             found = read.indices.iter().map(|i| plain(i, &by)).collect();
@@ -142,7 +179,11 @@ impl<'a> Names<'a> {
         let tensor = self.mapped.cascade.tensor(einsum.output);
         let mut found: Vec<Formula> = tensor.ranks.iter().map(|r| self.rank(*r)).collect();
         if let Some(i) = tensor.iterative {
-            found[i] = Formula::Binary(BinaryOp::Add, Box::new(found[i].clone()), Box::new(Formula::Constant(1)));
+            found[i] = Formula::Binary(
+                BinaryOp::Add,
+                Box::new(found[i].clone()),
+                Box::new(Formula::Constant(1)),
+            );
         }
         self.batched(found)
     }
@@ -153,7 +194,13 @@ impl<'a> Names<'a> {
     }
 
     fn batched(&self, own: Vec<Formula>) -> Vec<Formula> {
-        self.mapped.cascade.batch.iter().map(|r| self.rank(*r)).chain(own).collect()
+        self.mapped
+            .cascade
+            .batch
+            .iter()
+            .map(|r| self.rank(*r))
+            .chain(own)
+            .collect()
     }
 }
 
@@ -170,7 +217,11 @@ impl Touch {
         formulas.iter().for_each(|f| f.bases(&mut bases));
         bases.sort_unstable();
         bases.dedup();
-        Self { formulas, bases, known: RefCell::default() }
+        Self {
+            formulas,
+            bases,
+            known: RefCell::default(),
+        }
     }
 
     pub fn formulas(&self) -> &[Formula] {
@@ -201,8 +252,15 @@ impl Touch {
 }
 
 /// Visits every point of a box, walking only some base ranks.
-pub fn each_point(bases: &[usize], area: &Area, point: &mut Vec<u64>, visit: &mut dyn FnMut(&[u64])) {
-    let Some((first, rest)) = bases.split_first() else { return visit(point) };
+pub fn each_point(
+    bases: &[usize],
+    area: &Area,
+    point: &mut Vec<u64>,
+    visit: &mut dyn FnMut(&[u64]),
+) {
+    let Some((first, rest)) = bases.split_first() else {
+        return visit(point);
+    };
     for x in area[*first].0..area[*first].1 {
         point[*first] = x;
         each_point(rest, area, point, visit);

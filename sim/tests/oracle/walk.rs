@@ -64,7 +64,10 @@ impl Tile {
     /// Words that have to be fetched so that these are here.
     fn fetch(&mut self, at: &[u64], words: &[u64]) -> u128 {
         self.turn(at);
-        words.iter().filter(|w| self.now.insert(**w) && !self.before.contains(*w)).count() as u128
+        words
+            .iter()
+            .filter(|w| self.now.insert(**w) && !self.before.contains(*w))
+            .count() as u128
     }
 
     /// Replaces a tile of results: words that leave, and partial ones that come back.
@@ -75,7 +78,11 @@ impl Tile {
         self.now = words.iter().copied().collect();
         let leave = self.before.difference(&self.now).count() as u128;
         self.left.extend(self.before.difference(&self.now));
-        let back = self.now.iter().filter(|w| !self.before.contains(w) && self.left.contains(w)).count() as u128;
+        let back = self
+            .now
+            .iter()
+            .filter(|w| !self.before.contains(w) && self.left.contains(w))
+            .count() as u128;
         (leave, back)
     }
 }
@@ -84,10 +91,22 @@ impl Tile {
 /// results in a memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Operand { einsum: (usize, usize), operand: usize },
-    Held { tensor: usize, place: Place, nest: Option<usize> },
-    Results { einsum: (usize, usize) },
-    Drained { einsum: (usize, usize), level: usize },
+    Operand {
+        einsum: (usize, usize),
+        operand: usize,
+    },
+    Held {
+        tensor: usize,
+        place: Place,
+        nest: Option<usize>,
+    },
+    Results {
+        einsum: (usize, usize),
+    },
+    Drained {
+        einsum: (usize, usize),
+        level: usize,
+    },
 }
 
 struct Operand {
@@ -134,7 +153,14 @@ impl<'a> Walk<'a> {
         let mut works = Vec::new();
         for (n, nest) in block.nests.iter().enumerate() {
             for (e, einsum) in nest.einsums.iter().enumerate() {
-                works.push(work(mapped, &names, block, (n, e), einsum, &spec.nests[n].einsums[e].1));
+                works.push(work(
+                    mapped,
+                    &names,
+                    block,
+                    (n, e),
+                    einsum,
+                    &spec.nests[n].einsums[e].1,
+                ));
             }
         }
         let mut conditions: Vec<Formula> = Vec::new();
@@ -148,8 +174,15 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let mut walk =
-            Walk { mapped, block, index, conditions, works, tiles: BTreeMap::new(), out: Walked::default() };
+        let mut walk = Walk {
+            mapped,
+            block,
+            index,
+            conditions,
+            works,
+            tiles: BTreeMap::new(),
+            out: Walked::default(),
+        };
         let whole: Area = mapped.base.iter().map(|b| (0, b.size)).collect();
         walk.shared(0, &whole, &mut Vec::new());
         walk.finish(&names);
@@ -206,8 +239,9 @@ impl<'a> Walk<'a> {
     /// Einsums that run when a loop has ended, once for each iteration of the loops inside it.
     fn exits(&mut self, nest: usize, ended: usize, area: &Area, at: &mut Vec<u64>) {
         let loops = self.loops(nest);
-        let waiting: Vec<usize> =
-            (0..self.works.len()).filter(|w| self.works[*w].at.0 == nest && self.works[*w].exit == Some(ended)).collect();
+        let waiting: Vec<usize> = (0..self.works.len())
+            .filter(|w| self.works[*w].at.0 == nest && self.works[*w].exit == Some(ended))
+            .collect();
         if !waiting.is_empty() {
             at.push(WHOLE);
             self.inside(&loops, ended + 1, &waiting, area, at);
@@ -215,7 +249,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn inside(&mut self, loops: &[&'a NamedLoop], depth: usize, waiting: &[usize], area: &Area, at: &mut Vec<u64>) {
+    fn inside(
+        &mut self,
+        loops: &[&'a NamedLoop],
+        depth: usize,
+        waiting: &[usize],
+        area: &Area,
+        at: &mut Vec<u64>,
+    ) {
         if self.is_empty(area) {
             return;
         }
@@ -230,13 +271,22 @@ impl<'a> Walk<'a> {
     }
 
     fn loops(&self, nest: usize) -> Vec<&'a NamedLoop> {
-        self.block.loops.iter().chain(&self.block.nests[nest].loops).collect()
+        self.block
+            .loops
+            .iter()
+            .chain(&self.block.nests[nest].loops)
+            .collect()
     }
 
     /// The box of the first loops at their current iteration.
     fn area(&self, nest: usize, at: &[u64]) -> Area {
         let mut area: Area = self.mapped.base.iter().map(|b| (0, b.size)).collect();
-        for (l, i) in self.loops(nest).into_iter().zip(at).filter(|(_, i)| **i != WHOLE) {
+        for (l, i) in self
+            .loops(nest)
+            .into_iter()
+            .zip(at)
+            .filter(|(_, i)| **i != WHOLE)
+        {
             area = cut(&area, l).swap_remove(*i as usize);
         }
         area
@@ -266,7 +316,14 @@ impl<'a> Walk<'a> {
         self.steps(work, own, &area, at, &mut Vec::new());
     }
 
-    fn steps(&mut self, work: usize, own: &[NamedLoop], area: &Area, at: &[u64], step: &mut Vec<u64>) {
+    fn steps(
+        &mut self,
+        work: usize,
+        own: &[NamedLoop],
+        area: &Area,
+        at: &[u64],
+        step: &mut Vec<u64>,
+    ) {
         if let Some((l, rest)) = own.split_first() {
             for (i, part) in cut(area, l).into_iter().enumerate() {
                 step.push(i as u64);
@@ -292,7 +349,12 @@ impl<'a> Walk<'a> {
             lanes = lanes.iter().flat_map(|a| cut(a, l)).collect();
         }
         for lane in lanes {
-            assert_eq!(work.variables.words(&lane).len(), 1, "{} leaves a PE more than a point", work.einsum.name);
+            assert_eq!(
+                work.variables.words(&lane).len(),
+                1,
+                "{} leaves a PE more than a point",
+                work.einsum.name
+            );
         }
     }
 
@@ -300,7 +362,10 @@ impl<'a> Walk<'a> {
         let block = self.block;
         let outer = block.keeps.iter().map(|k| (k, None));
         let inner = block.nests[nest].keeps.iter().map(move |k| (k, Some(nest)));
-        outer.chain(inner).filter(|(k, _)| k.tensor == tensor).collect()
+        outer
+            .chain(inner)
+            .filter(|(k, _)| k.tensor == tensor)
+            .collect()
     }
 
     /// Memories that hold a tensor, from its home inward.
@@ -321,10 +386,21 @@ impl<'a> Walk<'a> {
             .collect();
         levels.sort_by_key(|l| (l.memory, l.depth));
         let lives_inside = levels.first().is_some_and(|l| {
-            l.memory == 0 || (l.depth == 0 && self.mapped.cascade.tensor(tensor).kind == TensorKind::Intermediate)
+            l.memory == 0
+                || (l.depth == 0
+                    && self.mapped.cascade.tensor(tensor).kind == TensorKind::Intermediate)
         });
         if self.crosses(tensor) && !lives_inside {
-            levels.insert(0, Level { memory: 0, depth: 0, share: 1.into(), through: false, nest: None });
+            levels.insert(
+                0,
+                Level {
+                    memory: 0,
+                    depth: 0,
+                    share: 1.into(),
+                    through: false,
+                    nest: None,
+                },
+            );
         }
         levels
     }
@@ -338,7 +414,9 @@ impl<'a> Walk<'a> {
             b != self.index
                 && block.nests.iter().flat_map(|n| &n.einsums).any(|e| {
                     let reads = &self.mapped.cascade.einsum(e.einsum).reads;
-                    reads.iter().any(|r| names.read(r.tensor, &r.indices).0 == tensor)
+                    reads
+                        .iter()
+                        .any(|r| names.read(r.tensor, &r.indices).0 == tensor)
                 })
         });
         kind != TensorKind::Intermediate || !made_here || read_elsewhere
@@ -359,7 +437,11 @@ impl<'a> Walk<'a> {
         self.charge(level.memory, tensor, reads * here, writes * here);
         let rest = Exact::from(1) - level.share;
         if rest > 0.into() {
-            let outer = if at > 0 { levels[at - 1].memory } else { level.memory.saturating_sub(1) };
+            let outer = if at > 0 {
+                levels[at - 1].memory
+            } else {
+                level.memory.saturating_sub(1)
+            };
             self.charge(outer, tensor, reads * rest, writes * rest);
         }
     }
@@ -369,15 +451,33 @@ impl<'a> Walk<'a> {
         let unit = self.works[work].einsum.unit;
         let Operand { tensor, time, .. } = self.works[work].operands[operand];
         let cascade = &self.mapped.cascade;
-        let named = |name: &str| cascade.tensor_named(name).is_some_and(|t| viewed(self.mapped, t) == tensor);
-        let from = self.works[work].binding.from.iter().find(|(n, _)| named(&n.text)).map(|(_, place)| place.text.clone());
+        let named = |name: &str| {
+            cascade
+                .tensor_named(name)
+                .is_some_and(|t| viewed(self.mapped, t) == tensor)
+        };
+        let from = self.works[work]
+            .binding
+            .from
+            .iter()
+            .find(|(n, _)| named(&n.text))
+            .map(|(_, place)| place.text.clone());
         let arrays = &self.mapped.accelerator.arrays;
-        if from.as_ref().is_some_and(|f| arrays.iter().any(|a| a.name == *f)) {
+        if from
+            .as_ref()
+            .is_some_and(|f| arrays.iter().any(|a| a.name == *f))
+        {
             return;
         }
         let mut levels = self.levels(nest, tensor);
         if let Some(name) = from {
-            let memory = self.mapped.accelerator.memories.iter().position(|m| m.name == name).unwrap();
+            let memory = self
+                .mapped
+                .accelerator
+                .memories
+                .iter()
+                .position(|m| m.name == name)
+                .unwrap();
             let inner = levels.iter().position(|l| l.memory == memory).unwrap();
             levels.truncate(inner + 1);
         }
@@ -387,37 +487,88 @@ impl<'a> Walk<'a> {
         // Tiles on the way in.
         for l in 1..levels.len() {
             let level = levels[l].clone();
-            if self.works.iter().any(|w| w.output == tensor && level.nest.is_none_or(|n| n == w.at.0)) {
+            if self
+                .works
+                .iter()
+                .any(|w| w.output == tensor && level.nest.is_none_or(|n| n == w.at.0))
+            {
                 continue;
             }
             let around = &at[..level.depth];
-            let words = self.works[work].operands[operand].touch.words(&self.area(nest, around));
-            let key = Key::Held { tensor: tensor.0, place: Place::Memory(level.memory), nest: level.nest };
+            let words = self.works[work].operands[operand]
+                .touch
+                .words(&self.area(nest, around));
+            let key = Key::Held {
+                tensor: tensor.0,
+                place: Place::Memory(level.memory),
+                nest: level.nest,
+            };
             let fetched = self.tiles.entry(key).or_default().fetch(around, &words);
             let fetched = Exact::from(fetched as i128);
-            let passed = if level.through { fetched } else { fetched * level.share };
+            let passed = if level.through {
+                fetched
+            } else {
+                fetched * level.share
+            };
             self.charge(level.memory, tensor, 0.into(), passed);
             let kept = fetched * level.share;
             let outer = levels[l - 1].clone();
-            self.charge(outer.memory, tensor, if outer.through { kept } else { kept * outer.share }, 0.into());
+            self.charge(
+                outer.memory,
+                tensor,
+                if outer.through {
+                    kept
+                } else {
+                    kept * outer.share
+                },
+                0.into(),
+            );
             if outer.share < 1.into() {
-                let beyond = if l > 1 { levels[l - 2].memory } else { outer.memory.saturating_sub(1) };
-                self.charge(beyond, tensor, kept * (Exact::from(1) - outer.share), 0.into());
+                let beyond = if l > 1 {
+                    levels[l - 2].memory
+                } else {
+                    outer.memory.saturating_sub(1)
+                };
+                self.charge(
+                    beyond,
+                    tensor,
+                    kept * (Exact::from(1) - outer.share),
+                    0.into(),
+                );
             }
         }
         let innermost = levels.len() - 1;
-        let held = self.keeps(nest, tensor).into_iter().find(|(k, _)| k.place == Place::Registers(unit));
+        let held = self
+            .keeps(nest, tensor)
+            .into_iter()
+            .find(|(k, _)| k.place == Place::Registers(unit));
         let fetched = if let Some((keep, scope)) = held {
             let around = &at[..keep.depth];
-            let words = self.works[work].operands[operand].touch.words(&self.area(nest, around));
-            let key = Key::Held { tensor: tensor.0, place: keep.place, nest: scope };
-            let made_here = self.works.iter().any(|w| w.output == tensor && w.at.0 == nest && w.einsum.unit == unit);
+            let words = self.works[work].operands[operand]
+                .touch
+                .words(&self.area(nest, around));
+            let key = Key::Held {
+                tensor: tensor.0,
+                place: keep.place,
+                nest: scope,
+            };
+            let made_here = self
+                .works
+                .iter()
+                .any(|w| w.output == tensor && w.at.0 == nest && w.einsum.unit == unit);
             let fetched = self.tiles.entry(key).or_default().fetch(around, &words);
             // What the array makes is there when it is read.
-            if made_here && time != ReadTime::Previous { 0 } else { fetched }
+            if made_here && time != ReadTime::Previous {
+                0
+            } else {
+                fetched
+            }
         } else {
             let words = self.works[work].operands[operand].touch.words(area);
-            let key = Key::Operand { einsum: (nest, position), operand };
+            let key = Key::Operand {
+                einsum: (nest, position),
+                operand,
+            };
             self.tiles.entry(key).or_default().fetch(now, &words)
         };
         self.access(tensor, &levels, innermost, fetched, 0);
@@ -427,14 +578,23 @@ impl<'a> Walk<'a> {
         let (nest, position) = self.works[work].at;
         let (unit, tensor) = (self.works[work].einsum.unit, self.works[work].output);
         let levels = self.levels(nest, tensor);
-        let Some(innermost) = levels.len().checked_sub(1) else { return };
-        let held = self.keeps(nest, tensor).into_iter().find(|(k, _)| k.place == Place::Registers(unit));
+        let Some(innermost) = levels.len().checked_sub(1) else {
+            return;
+        };
+        let held = self
+            .keeps(nest, tensor)
+            .into_iter()
+            .find(|(k, _)| k.place == Place::Registers(unit));
         let einsum = (nest, position);
         let (tile_at, words) = match held {
             Some((keep, scope)) => {
                 let around = &at[..keep.depth];
                 let words = self.works[work].written.words(&self.area(nest, around));
-                let key = Key::Held { tensor: tensor.0, place: keep.place, nest: scope };
+                let key = Key::Held {
+                    tensor: tensor.0,
+                    place: keep.place,
+                    nest: scope,
+                };
                 self.tiles.entry(key).or_default().fetch(around, &words);
                 (around, words)
             }
@@ -453,7 +613,11 @@ impl<'a> Walk<'a> {
         for l in 1..levels.len() {
             let around = &at[..levels[l].depth];
             let words = self.works[work].written.words(&self.area(nest, around));
-            let (leave, back) = self.tiles.entry(Key::Drained { einsum, level: l }).or_default().replace(around, &words);
+            let (leave, back) = self
+                .tiles
+                .entry(Key::Drained { einsum, level: l })
+                .or_default()
+                .replace(around, &words);
             self.drain(tensor, &levels, l, leave, back);
         }
     }
@@ -479,26 +643,46 @@ impl<'a> Walk<'a> {
             if let Some(innermost) = levels.len().checked_sub(1)
                 && self.works[work].binding.partials.is_none()
             {
-                let (leave, _) = self.tiles.entry(Key::Results { einsum }).or_default().replace(&[WHOLE], &[]);
+                let (leave, _) = self
+                    .tiles
+                    .entry(Key::Results { einsum })
+                    .or_default()
+                    .replace(&[WHOLE], &[]);
                 self.access(tensor, &levels, innermost, 0, leave);
             }
             for l in 1..levels.len() {
-                let (leave, _) =
-                    self.tiles.entry(Key::Drained { einsum, level: l }).or_default().replace(&[WHOLE], &[]);
+                let (leave, _) = self
+                    .tiles
+                    .entry(Key::Drained { einsum, level: l })
+                    .or_default()
+                    .replace(&[WHOLE], &[]);
                 self.drain(tensor, &levels, l, leave, 0);
             }
         }
-        self.out.steps = block.nests.iter().map(|n| vec![0; n.einsums.len()]).collect();
+        self.out.steps = block
+            .nests
+            .iter()
+            .map(|n| vec![0; n.einsums.len()])
+            .collect();
         self.out.points = self.out.steps.clone();
         for work in &self.works {
             self.out.steps[work.at.0][work.at.1] = work.steps;
             self.out.points[work.at.0][work.at.1] = points(self.mapped, names, work);
         }
-        let cycles = |(n, e): (usize, usize)| self.out.steps[n][e] * u128::from(block.nests[n].einsums[e].cycles);
+        let cycles = |(n, e): (usize, usize)| {
+            self.out.steps[n][e] * u128::from(block.nests[n].einsums[e].cycles)
+        };
         let slowest = |members: &[(usize, usize)]| {
             let units = 0..self.mapped.accelerator.arrays.len();
-            let on = |unit| members.iter().filter(move |(n, e)| block.nests[*n].einsums[*e].unit == unit);
-            units.map(|unit| on(unit).map(|at| cycles(*at)).sum::<u128>()).max().unwrap()
+            let on = |unit| {
+                members
+                    .iter()
+                    .filter(move |(n, e)| block.nests[*n].einsums[*e].unit == unit)
+            };
+            units
+                .map(|unit| on(unit).map(|at| cycles(*at)).sum::<u128>())
+                .max()
+                .unwrap()
         };
         let mut compute = 0;
         for phase in &block.phases {
@@ -547,12 +731,22 @@ fn work<'a>(
     let mut operands: Vec<Operand> = Vec::new();
     for read in &e.reads {
         let (tensor, formulas) = names.read(read.tensor, &read.indices);
-        if !operands.iter().any(|o| o.tensor == tensor && o.touch.formulas() == formulas) {
-            operands.push(Operand { tensor, touch: Touch::new(formulas), time: read.time });
+        if !operands
+            .iter()
+            .any(|o| o.tensor == tensor && o.touch.formulas() == formulas)
+        {
+            operands.push(Operand {
+                tensor,
+                touch: Touch::new(formulas),
+                time: read.time,
+            });
         }
     }
     let loops: Vec<&NamedLoop> = block.loops.iter().chain(&block.nests[at.0].loops).collect();
-    let exit = einsum.at_exit_of.as_ref().map(|name| loops.iter().position(|l| l.name == *name).unwrap());
+    let exit = einsum
+        .at_exit_of
+        .as_ref()
+        .map(|name| loops.iter().position(|l| l.name == *name).unwrap());
     let variables = Touch::new(names.variables(e));
     // The innermost shared loop of which two iterations in a row touch different points.
     let mut areas = vec![mapped.base.iter().map(|b| (0, b.size)).collect::<Area>()];
@@ -562,7 +756,10 @@ fn work<'a>(
             continue;
         }
         let parts: Vec<Vec<Area>> = areas.iter().map(|a| cut(a, l)).collect();
-        if parts.iter().any(|p| p.iter().any(|a| variables.words(a) != variables.words(&p[0]))) {
+        if parts.iter().any(|p| {
+            p.iter()
+                .any(|a| variables.words(a) != variables.words(&p[0]))
+        }) {
             prefix = depth + 1;
         }
         areas = parts.into_iter().flatten().collect();

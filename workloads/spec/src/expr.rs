@@ -85,13 +85,32 @@ pub enum Expr {
     /// A name, perhaps dotted.
     Name { name: String, span: Span },
     /// A read of a tensor: `T[i, j]`; `span` covers all of it, `name_span` the tensor.
-    Read { name: String, indices: Vec<Expr>, name_span: Span, span: Span },
+    Read {
+        name: String,
+        indices: Vec<Expr>,
+        name_span: Span,
+        span: Span,
+    },
     /// A call: `exp(x)`.
-    Call { name: String, arguments: Vec<Expr>, name_span: Span, span: Span },
+    Call {
+        name: String,
+        arguments: Vec<Expr>,
+        name_span: Span,
+        span: Span,
+    },
     /// An operator before one operand.
-    Unary { op: UnaryOp, operand: Box<Expr>, span: Span },
+    Unary {
+        op: UnaryOp,
+        operand: Box<Expr>,
+        span: Span,
+    },
     /// An operator between two operands.
-    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr>, span: Span },
+    Binary {
+        op: BinaryOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+        span: Span,
+    },
 }
 
 impl Expr {
@@ -125,7 +144,10 @@ impl Expr {
         visit(self);
         match self {
             Expr::Number { .. } | Expr::Name { .. } => {}
-            Expr::Read { indices: parts, .. } | Expr::Call { arguments: parts, .. } => {
+            Expr::Read { indices: parts, .. }
+            | Expr::Call {
+                arguments: parts, ..
+            } => {
                 parts.iter().for_each(|part| part.walk(visit));
             }
             Expr::Unary { operand, .. } => operand.walk(visit),
@@ -151,14 +173,16 @@ impl Expr {
         let overflow = |span| at(span, "the value overflows 128 bits".into());
         match self {
             Expr::Number { text, span } => text.replace('_', "").parse().map_err(|_| {
-                at(*span, format!("{text} is not a whole number")).help("sizes and coordinates are whole numbers")
+                at(*span, format!("{text} is not a whole number"))
+                    .help("sizes and coordinates are whole numbers")
             }),
             Expr::Name { name, span } => lookup(name).ok_or_else(|| {
                 at(*span, format!("`{name}` is not known here")).help(did_you_mean(name, known()))
             }),
-            Expr::Read { name, span, .. } => {
-                Err(at(*span, format!("`{name}[...]` reads a tensor where a whole number was expected")))
-            }
+            Expr::Read { name, span, .. } => Err(at(
+                *span,
+                format!("`{name}[...]` reads a tensor where a whole number was expected"),
+            )),
             Expr::Unary { op, operand, span } => {
                 let value = operand.whole(source, lookup, known)?;
                 match op {
@@ -166,28 +190,56 @@ impl Expr {
                     UnaryOp::Not => Ok(i128::from(value == 0)),
                 }
             }
-            Expr::Call { name, arguments, name_span, span } => {
+            Expr::Call {
+                name,
+                arguments,
+                name_span,
+                span,
+            } => {
                 if name == "ceil"
-                    && let [Expr::Binary { op: BinaryOp::Div, left, right, .. }] = arguments.as_slice()
+                    && let [
+                        Expr::Binary {
+                            op: BinaryOp::Div,
+                            left,
+                            right,
+                            ..
+                        },
+                    ] = arguments.as_slice()
                 {
-                    let (a, b) = (left.whole(source, lookup, known)?, right.whole(source, lookup, known)?);
+                    let (a, b) = (
+                        left.whole(source, lookup, known)?,
+                        right.whole(source, lookup, known)?,
+                    );
                     return a
                         .checked_neg()
                         .and_then(|a| floor_div(a, b))
                         .and_then(i128::checked_neg)
                         .ok_or_else(|| at(right.span(), format!("{a} cannot be divided by {b}")));
                 }
-                let values: Vec<i128> =
-                    arguments.iter().map(|a| a.whole(source, lookup, known)).collect::<Result<_, _>>()?;
+                let values: Vec<i128> = arguments
+                    .iter()
+                    .map(|a| a.whole(source, lookup, known))
+                    .collect::<Result<_, _>>()?;
                 match (name.as_str(), values.as_slice()) {
                     ("min", [first, rest @ ..]) => Ok(rest.iter().fold(*first, |a, b| a.min(*b))),
                     ("max", [first, rest @ ..]) => Ok(rest.iter().fold(*first, |a, b| a.max(*b))),
                     ("abs", [value]) => value.checked_abs().ok_or_else(|| overflow(*span)),
-                    _ => Err(at(*name_span, format!("`{name}` of {} arguments is not a function of whole numbers", values.len()))
-                        .help("known: min(a, b, ...), max(a, b, ...), abs(a), ceil(a / b)")),
+                    _ => Err(at(
+                        *name_span,
+                        format!(
+                            "`{name}` of {} arguments is not a function of whole numbers",
+                            values.len()
+                        ),
+                    )
+                    .help("known: min(a, b, ...), max(a, b, ...), abs(a), ceil(a / b)")),
                 }
             }
-            Expr::Binary { op, left, right, span } => {
+            Expr::Binary {
+                op,
+                left,
+                right,
+                span,
+            } => {
                 let a = left.whole(source, lookup, known)?;
                 let b = right.whole(source, lookup, known)?;
                 let value = match op {
@@ -203,7 +255,10 @@ impl Expr {
                     BinaryOp::Sub => a.checked_sub(b),
                     BinaryOp::Mul => a.checked_mul(b),
                     BinaryOp::Div | BinaryOp::Rem if b == 0 => {
-                        return Err(at(right.span(), format!("{a} {} 0: the divisor is zero", op.symbol())));
+                        return Err(at(
+                            right.span(),
+                            format!("{a} {} 0: the divisor is zero", op.symbol()),
+                        ));
                     }
                     BinaryOp::Div => floor_div(a, b),
                     BinaryOp::Rem => a.checked_rem_euclid(b),
@@ -217,7 +272,11 @@ impl Expr {
 /// `a / b` rounded down; `None` for a zero divisor or an overflow.
 pub fn floor_div(a: i128, b: i128) -> Option<i128> {
     let quotient = a.checked_div(b)?;
-    Some(if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
+    Some(if a % b != 0 && (a < 0) != (b < 0) {
+        quotient - 1
+    } else {
+        quotient
+    })
 }
 
 impl fmt::Display for Expr {
@@ -246,16 +305,22 @@ impl fmt::Display for Expr {
                 list(f, indices)?;
                 f.write_str("]")
             }
-            Expr::Call { name, arguments, .. } => {
+            Expr::Call {
+                name, arguments, ..
+            } => {
                 write!(f, "{name}(")?;
                 list(f, arguments)?;
                 f.write_str(")")
             }
-            Expr::Unary { op, operand: inner, .. } => {
+            Expr::Unary {
+                op, operand: inner, ..
+            } => {
                 f.write_str(if *op == UnaryOp::Neg { "-" } else { "not " })?;
                 operand(f, inner, 7)
             }
-            Expr::Binary { op, left, right, .. } => {
+            Expr::Binary {
+                op, left, right, ..
+            } => {
                 operand(f, left, op.precedence())?;
                 write!(f, " {} ", op.symbol())?;
                 operand(f, right, op.precedence() + 1)
@@ -291,7 +356,8 @@ impl fmt::Display for Token {
 }
 
 const SYMBOLS: [&str; 21] = [
-    "::", "->", "==", "!=", "<=", ">=", "=", "<", ">", "+", "-", "*", "/", "%", "(", ")", "[", "]", ",", ";", ":",
+    "::", "->", "==", "!=", "<=", ">=", "=", "<", ">", "+", "-", "*", "/", "%", "(", ")", "[", "]",
+    ",", ";", ":",
 ];
 
 /// A cursor over the tokens of a text; Einsum statements are parsed with it too.
@@ -326,12 +392,22 @@ impl Parser {
                 at += first.len_utf8();
             } else if first == '#' || rest.starts_with("//") {
                 at += rest.find('\n').unwrap_or(rest.len());
-            } else if first.is_ascii_digit() || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit())) {
+            } else if first.is_ascii_digit()
+                || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()))
+            {
                 at += number_length(rest);
-                tokens.push((Token::Number(text[start..at].into()), Span::new(base + start, base + at)));
+                tokens.push((
+                    Token::Number(text[start..at].into()),
+                    Span::new(base + start, base + at),
+                ));
             } else if first.is_alphabetic() || first == '_' {
-                at += rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len());
-                tokens.push((Token::Name(text[start..at].into()), Span::new(base + start, base + at)));
+                at += rest
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
+                    .unwrap_or(rest.len());
+                tokens.push((
+                    Token::Name(text[start..at].into()),
+                    Span::new(base + start, base + at),
+                ));
             } else if let Some(symbol) = SYMBOLS.iter().find(|s| rest.starts_with(**s)) {
                 at += symbol.len();
                 match *symbol {
@@ -342,11 +418,20 @@ impl Parser {
                 tokens.push((Token::Symbol(symbol), Span::new(base + start, base + at)));
             } else {
                 let span = Span::new(base + start, base + start + first.len_utf8());
-                return Err(Problem::at(source, span, format!("the character {first:?} has no meaning here")));
+                return Err(Problem::at(
+                    source,
+                    span,
+                    format!("the character {first:?} has no meaning here"),
+                ));
             }
         }
         tokens.push((Token::End, Span::new(base + text.len(), base + text.len())));
-        Ok(Self { source: source.clone(), tokens, position: 0, depth: 0 })
+        Ok(Self {
+            source: source.clone(),
+            tokens,
+            position: 0,
+            depth: 0,
+        })
     }
 
     /// The text's source.
@@ -402,7 +487,11 @@ impl Parser {
     /// Another token stands there.
     pub fn expect(&mut self, symbol: &str) -> Result<Span, Problem> {
         let span = self.span();
-        if self.eat(symbol) { Ok(span) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
+        if self.eat(symbol) {
+            Ok(span)
+        } else {
+            Err(self.unexpected(&format!("`{symbol}`")))
+        }
     }
 
     /// Takes a name.
@@ -428,7 +517,10 @@ impl Parser {
 
     /// Skips to the next statement: past the next `;` or end of line.
     pub fn skip_statement(&mut self) {
-        while !matches!(self.peek(), Token::Newline | Token::End | Token::Symbol(";")) {
+        while !matches!(
+            self.peek(),
+            Token::Newline | Token::End | Token::Symbol(";")
+        ) {
             self.bump();
         }
         self.bump();
@@ -439,12 +531,20 @@ impl Parser {
     /// # Errors
     /// The token that stands there.
     pub fn end(&self) -> Result<(), Problem> {
-        if matches!(self.peek(), Token::End) { Ok(()) } else { Err(self.unexpected("the end")) }
+        if matches!(self.peek(), Token::End) {
+            Ok(())
+        } else {
+            Err(self.unexpected("the end"))
+        }
     }
 
     /// "expected ..., found ..." at the next token.
     pub fn unexpected(&self, expected: &str) -> Problem {
-        Problem::at(&self.source, self.span(), format!("expected {expected}, found {}", self.peek()))
+        Problem::at(
+            &self.source,
+            self.span(),
+            format!("expected {expected}, found {}", self.peek()),
+        )
     }
 
     /// Parses an expression and stops at the first token that cannot continue it.
@@ -458,7 +558,11 @@ impl Parser {
     fn deeper(&mut self) -> Result<(), Problem> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Problem::at(&self.source, self.span(), format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(Problem::at(
+                &self.source,
+                self.span(),
+                format!("nested deeper than {MAX_DEPTH} levels"),
+            ));
         }
         Ok(())
     }
@@ -496,12 +600,21 @@ impl Parser {
             // A long chain makes a deep tree even without nesting.
             height += 1;
             if height > 16 * MAX_DEPTH {
-                return Err(Problem::at(&self.source, self.span(), "an expression of more than 1000 operators"));
+                return Err(Problem::at(
+                    &self.source,
+                    self.span(),
+                    "an expression of more than 1000 operators",
+                ));
             }
             self.bump();
             let right = self.binary(op.precedence() + 1)?;
             let span = left.span().to(right.span());
-            left = Expr::Binary { op, left: Box::new(left), right: Box::new(right), span };
+            left = Expr::Binary {
+                op,
+                left: Box::new(left),
+                right: Box::new(right),
+                span,
+            };
         }
         self.depth -= 1;
         Ok(left)
@@ -518,7 +631,11 @@ impl Parser {
         };
         let operand = self.binary(if op == UnaryOp::Neg { 7 } else { 3 })?;
         let span = start.to(operand.span());
-        Ok(Expr::Unary { op, operand: Box::new(operand), span })
+        Ok(Expr::Unary {
+            op,
+            operand: Box::new(operand),
+            span,
+        })
     }
 
     fn primary(&mut self) -> Result<Expr, Problem> {
@@ -530,20 +647,35 @@ impl Parser {
         match self.peek() {
             Token::Number(_) => {
                 let (token, span) = self.bump();
-                let Token::Number(text) = token else { return Err(self.unexpected("a number")) };
+                let Token::Number(text) = token else {
+                    return Err(self.unexpected("a number"));
+                };
                 Ok(Expr::Number { text, span })
             }
             Token::Name(name) if !matches!(name.as_str(), "and" | "or" | "where") => {
                 let (name, name_span) = self.name()?;
                 if self.eat("[") {
                     let (indices, end) = self.arguments("]")?;
-                    return Ok(Expr::Read { name, indices, name_span, span: name_span.to(end) });
+                    return Ok(Expr::Read {
+                        name,
+                        indices,
+                        name_span,
+                        span: name_span.to(end),
+                    });
                 }
                 if self.eat("(") {
                     let (arguments, end) = self.arguments(")")?;
-                    return Ok(Expr::Call { name, arguments, name_span, span: name_span.to(end) });
+                    return Ok(Expr::Call {
+                        name,
+                        arguments,
+                        name_span,
+                        span: name_span.to(end),
+                    });
                 }
-                Ok(Expr::Name { name, span: name_span })
+                Ok(Expr::Name {
+                    name,
+                    span: name_span,
+                })
             }
             _ => Err(self.unexpected("a number, a name or `(`")),
         }
@@ -624,7 +756,12 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for text in ["a * (b + c)", "T[i, m1 * M0 + m0] / exp(a - b)", "a - (b - c)", "-(a + b) * c"] {
+        for text in [
+            "a * (b + c)",
+            "T[i, m1 * M0 + m0] / exp(a - b)",
+            "a - (b - c)",
+            "-(a + b) * c",
+        ] {
             let once = parse(text).unwrap().to_string();
             assert_eq!(parse(&once).unwrap().to_string(), once);
         }
@@ -638,11 +775,28 @@ mod tests {
         };
         assert_eq!(say("P + Q"), (4, "`Q` is not known here".into()));
         assert_eq!(say("1 / (2 - 2)").0, 5);
-        assert_eq!(say("1 +").1, "expected a number, a name or `(`, found the end of the text");
+        assert_eq!(
+            say("1 +").1,
+            "expected a number, a name or `(`, found the end of the text"
+        );
         assert_eq!(say("1.5").1, "1.5 is not a whole number");
-        assert!(say("9999999999999999999 * 9999999999999999999 * 9999999999").1.contains("overflows"));
-        assert!(parse(&"(".repeat(100_000)).unwrap_err().message.contains("nested"));
-        assert!(parse(&"-".repeat(100_000)).unwrap_err().message.contains("nested"));
+        assert!(
+            say("9999999999999999999 * 9999999999999999999 * 9999999999")
+                .1
+                .contains("overflows")
+        );
+        assert!(
+            parse(&"(".repeat(100_000))
+                .unwrap_err()
+                .message
+                .contains("nested")
+        );
+        assert!(
+            parse(&"-".repeat(100_000))
+                .unwrap_err()
+                .message
+                .contains("nested")
+        );
         assert!(parse(&("1".to_string() + &"+1".repeat(100_000))).is_err());
     }
 }

@@ -20,17 +20,29 @@ impl<'a> Fields<'a> {
         let entries = match node.record() {
             Ok(entries) => entries,
             Err(problem) => {
-                problems.push(problem.help(format!("{what} is written as a struct: (field: value, ...)")));
+                problems.push(problem.help(format!(
+                    "{what} is written as a struct: (field: value, ...)"
+                )));
                 &[]
             }
         };
-        Self { node, entries, asked: Vec::new(), open: false, what, problems }
+        Self {
+            node,
+            entries,
+            asked: Vec::new(),
+            open: false,
+            what,
+            problems,
+        }
     }
 
     /// The field, if it is there.
     pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
         self.asked.push(name);
-        self.entries.iter().find(|(key, _, _)| key == name).map(|(_, _, node)| node)
+        self.entries
+            .iter()
+            .find(|(key, _, _)| key == name)
+            .map(|(_, _, node)| node)
     }
 
     /// The field; its absence is a problem.
@@ -49,26 +61,42 @@ impl<'a> Fields<'a> {
     }
 
     /// A field decoded by `read`; `None` where it is absent or wrong.
-    pub fn get<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problem>) -> Option<T> {
+    pub fn get<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&'a Node) -> Result<T, Problem>,
+    ) -> Option<T> {
         let node = self.optional(name)?;
         self.keep(read(node))
     }
 
     /// A field that must be there, decoded by `read`.
-    pub fn need<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problem>) -> Option<T> {
+    pub fn need<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&'a Node) -> Result<T, Problem>,
+    ) -> Option<T> {
         let node = self.required(name)?;
         self.keep(read(node))
     }
 
     /// Like [`Fields::get`] for readers that find several problems at once.
-    pub fn get_all<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problems>) -> Option<T> {
+    pub fn get_all<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&'a Node) -> Result<T, Problems>,
+    ) -> Option<T> {
         let node = self.optional(name)?;
         let result = read(node);
         self.problems.absorb(result)
     }
 
     /// Like [`Fields::need`] for readers that find several problems at once.
-    pub fn need_all<T>(&mut self, name: &'static str, read: impl FnOnce(&'a Node) -> Result<T, Problems>) -> Option<T> {
+    pub fn need_all<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&'a Node) -> Result<T, Problems>,
+    ) -> Option<T> {
         let node = self.required(name)?;
         let result = read(node);
         self.problems.absorb(result)
@@ -103,10 +131,19 @@ impl<'a> Fields<'a> {
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
         for (i, (key, at, _)) in self.entries.iter().enumerate() {
             if !self.asked.contains(&key.as_str()) && !self.open {
-                let problem = Problem::at(&self.node.source, *at, format!("{} has no field `{key}`", self.what));
-                self.problems.push(problem.help(did_you_mean(key, self.asked.iter().copied())));
+                let problem = Problem::at(
+                    &self.node.source,
+                    *at,
+                    format!("{} has no field `{key}`", self.what),
+                );
+                self.problems
+                    .push(problem.help(did_you_mean(key, self.asked.iter().copied())));
             } else if self.entries[..i].iter().any(|(other, _, _)| other == key) {
-                let problem = Problem::at(&self.node.source, *at, format!("the field `{key}` is given twice"));
+                let problem = Problem::at(
+                    &self.node.source,
+                    *at,
+                    format!("the field `{key}` is given twice"),
+                );
                 self.problems.push(problem.help("keep one of them"));
             }
         }

@@ -28,7 +28,11 @@ impl Library {
     ) -> Self {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort();
-        Self { what, extension, files }
+        Self {
+            what,
+            extension,
+            files,
+        }
     }
 
     /// Names of all files, sorted.
@@ -38,8 +42,14 @@ impl Library {
 
     /// The text of an embedded file.
     pub fn get(&self, name: &str) -> Option<Source> {
-        let found = self.files.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok()?;
-        Some(Source::new(format!("{name}.{}", self.extension), self.files[found].1))
+        let found = self
+            .files
+            .binary_search_by(|(n, _)| n.as_str().cmp(name))
+            .ok()?;
+        Some(Source::new(
+            format!("{name}.{}", self.extension),
+            self.files[found].1,
+        ))
     }
 
     /// Finds a file by library name or by path. `beside` is the folder of the file that named it,
@@ -49,7 +59,8 @@ impl Library {
     /// No such file or name (the nearest known name is suggested), or an unreadable file.
     pub fn find(&self, name: &str, beside: Option<&Path>) -> Result<(Source, Origin), Problem> {
         let with_extension = format!("{name}.{}", self.extension);
-        let looks_like_path = name.ends_with(&format!(".{}", self.extension)) || Path::new(name).is_absolute();
+        let looks_like_path =
+            name.ends_with(&format!(".{}", self.extension)) || Path::new(name).is_absolute();
         let mut candidates = Vec::new();
         if let Some(folder) = beside {
             candidates.push(folder.join(name));
@@ -59,19 +70,30 @@ impl Library {
         }
         for path in candidates {
             if path.is_file() {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
+                let text = std::fs::read_to_string(&path).map_err(|e| {
+                    Problem::nowhere(format!("cannot read {}: {e}", path.display()))
+                })?;
                 let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-                return Ok((Source::new(path.display().to_string(), text), Origin::Folder(folder)));
+                return Ok((
+                    Source::new(path.display().to_string(), text),
+                    Origin::Folder(folder),
+                ));
             }
         }
-        let stem = name.strip_suffix(&format!(".{}", self.extension)).unwrap_or(name);
+        let stem = name
+            .strip_suffix(&format!(".{}", self.extension))
+            .unwrap_or(name);
         if let Some(source) = self.get(stem) {
             return Ok((source, Origin::Embedded));
         }
         let short: Vec<&str> = self.names().collect();
         // A name given without its folder is a likely slip.
-        let last = |name: &'_ str| name.rsplit('/').next().map(str::to_string).unwrap_or_default();
+        let last = |name: &'_ str| {
+            name.rsplit('/')
+                .next()
+                .map(str::to_string)
+                .unwrap_or_default()
+        };
         let lasts: Vec<String> = short.iter().map(|n| last(n)).collect();
         let by_last = nearest(stem, lasts.iter().map(String::as_str))
             .and_then(|found| short.iter().find(|n| last(n) == found));

@@ -2,7 +2,12 @@
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), k))
+        .map(|k| {
+            (
+                strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()),
+                k,
+            )
+        })
         .filter(|(distance, k)| {
             let longest = k.chars().count().max(name.chars().count());
             // Something must be left in common: every other letter is near to a single one.
@@ -18,5 +23,9 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + C
         return format!("did you mean `{near}`?");
     }
     let all: Vec<_> = known.into_iter().collect();
-    if all.is_empty() { String::new() } else { format!("known: {}", all.join(", ")) }
+    if all.is_empty() {
+        String::new()
+    } else {
+        format!("known: {}", all.join(", "))
+    }
 }

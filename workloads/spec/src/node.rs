@@ -58,7 +58,8 @@ impl Node {
     /// A RON syntax error, with its place; it ends the list, because nothing after it can be trusted.
     pub fn parse(source: &Source) -> Result<Node, Problems> {
         let text = source.text();
-        let raw: &RawValue = ron::from_str(text).map_err(|e| syntax_problem(source, text, 0, &e))?;
+        let raw: &RawValue =
+            ron::from_str(text).map_err(|e| syntax_problem(source, text, 0, &e))?;
         convert(source, raw.get_ron())
     }
 
@@ -90,7 +91,9 @@ impl Node {
 
     /// The non-negative whole number here.
     pub fn u64(&self) -> Result<u64, Problem> {
-        let Kind::Number(text) = &self.kind else { return Err(self.expected("a whole number")) };
+        let Kind::Number(text) = &self.kind else {
+            return Err(self.expected("a whole number"));
+        };
         ron::from_str::<u64>(text).map_err(|_| {
             let what = if text.starts_with('-') {
                 "a negative number where a count was expected"
@@ -99,13 +102,16 @@ impl Node {
             } else {
                 "a number too large for 64 bits"
             };
-            self.problem(format!("{text} is {what}")).help("a whole number from 0 to 2^64 - 1 would do")
+            self.problem(format!("{text} is {what}"))
+                .help("a whole number from 0 to 2^64 - 1 would do")
         })
     }
 
     /// The finite number here.
     pub fn f64(&self) -> Result<f64, Problem> {
-        let Kind::Number(text) = &self.kind else { return Err(self.expected("a number")) };
+        let Kind::Number(text) = &self.kind else {
+            return Err(self.expected("a number"));
+        };
         match ron::from_str::<f64>(text) {
             Ok(value) if value.is_finite() => Ok(value),
             _ => Err(self.problem(format!("{text} is not a finite number"))),
@@ -140,12 +146,22 @@ impl Node {
     }
 }
 
-fn syntax_problem(source: &Source, part: &str, base: usize, error: &ron::error::SpannedError) -> Problems {
+fn syntax_problem(
+    source: &Source,
+    part: &str,
+    base: usize,
+    error: &ron::error::SpannedError,
+) -> Problems {
     // ron counts lines and columns from the start of the part that it was given.
     let part_source = Source::new("", part);
     let start = base + part_source.offset_of(error.span.start.line, error.span.start.col);
     let end = base + part_source.offset_of(error.span.end.line, error.span.end.col);
-    Problem::at(source, Span::new(start, end.max(start)), format!("not valid RON: {}", error.code)).into()
+    Problem::at(
+        source,
+        Span::new(start, end.max(start)),
+        format!("not valid RON: {}", error.code),
+    )
+    .into()
 }
 
 fn offset_in(source: &Source, part: &str) -> usize {
@@ -184,15 +200,24 @@ fn convert(source: &Source, raw: &str) -> Result<Node, Problems> {
     let mut value = skip_blank(raw);
     let trimmed = {
         // `RawValue` trims by parsing; a scalar's text matters exactly, so use its own trimming.
-        let whole = RawValue::from_ron(value).map_err(|e| syntax_problem(source, value, offset_in(source, value), &e))?;
+        let whole = RawValue::from_ron(value)
+            .map_err(|e| syntax_problem(source, value, offset_in(source, value), &e))?;
         whole.trim().get_ron()
     };
     value = trimmed;
     let start = offset_in(source, value);
     let span = Span::new(start, start + value.len());
-    let node = |kind| Ok(Node { source: source.clone(), span, kind });
+    let node = |kind| {
+        Ok(Node {
+            source: source.clone(),
+            span,
+            kind,
+        })
+    };
     let first = value.chars().next().unwrap_or(' ');
-    let word_end = value.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(value.len());
+    let word_end = value
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(value.len());
     match first {
         '"' | 'r' if first == '"' || value[1..].starts_with(['"', '#']) => {
             let text: String = parse_scalar(source, value, start)?;
@@ -211,7 +236,10 @@ fn convert(source: &Source, raw: &str) -> Result<Node, Problems> {
         _ if word_end == value.len() => node(Kind::Word(value.to_string())),
         _ if &value[..word_end] == "Some" => {
             let inner = skip_blank(&value[word_end..]);
-            let inner = inner.strip_prefix('(').and_then(|i| i.strip_suffix(')')).unwrap_or(inner);
+            let inner = inner
+                .strip_prefix('(')
+                .and_then(|i| i.strip_suffix(')'))
+                .unwrap_or(inner);
             convert(source, inner.trim_end().trim_end_matches(','))
         }
         _ => {
@@ -222,7 +250,11 @@ fn convert(source: &Source, raw: &str) -> Result<Node, Problems> {
     }
 }
 
-fn parse_scalar<T: for<'de> serde::Deserialize<'de>>(source: &Source, value: &str, start: usize) -> Result<T, Problems> {
+fn parse_scalar<T: for<'de> serde::Deserialize<'de>>(
+    source: &Source,
+    value: &str,
+    start: usize,
+) -> Result<T, Problems> {
     ron::from_str(value).map_err(|e| syntax_problem(source, value, start, &e))
 }
 
@@ -271,7 +303,10 @@ impl<'de> Visitor<'de> for PartsVisitor {
         Ok(Parts::Empty)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Self::Value, D::Error> {
         let item = serde::Deserialize::deserialize(deserializer)?;
         Ok(Parts::List(vec![item]))
     }
@@ -289,15 +324,20 @@ fn convert_compound(source: &Source, value: &str, span: Span) -> Result<Node, Pr
     let start = offset_in(source, value);
     let mut deserializer =
         ron::Deserializer::from_str(value).map_err(|e| syntax_problem(source, value, start, &e))?;
-    let seed = PartsVisitor { map: value.starts_with('{') };
+    let seed = PartsVisitor {
+        map: value.starts_with('{'),
+    };
     let parts = seed
         .deserialize(&mut deserializer)
         .map_err(|e| syntax_problem(source, value, start, &deserializer.span_error(e)))?;
     let kind = match parts {
         Parts::Empty => Kind::Empty,
-        Parts::List(items) => {
-            Kind::List(items.iter().map(|item| convert(source, item.get_ron())).collect::<Result<_, _>>()?)
-        }
+        Parts::List(items) => Kind::List(
+            items
+                .iter()
+                .map(|item| convert(source, item.get_ron()))
+                .collect::<Result<_, _>>()?,
+        ),
         Parts::Record(entries) => {
             let mut out = Vec::with_capacity(entries.len());
             for (key, entry) in entries {
@@ -324,7 +364,11 @@ fn convert_compound(source: &Source, value: &str, span: Span) -> Result<Node, Pr
             Kind::Record(out)
         }
     };
-    Ok(Node { source: source.clone(), span, kind })
+    Ok(Node {
+        source: source.clone(),
+        span,
+        kind,
+    })
 }
 
 #[cfg(test)]
@@ -336,7 +380,13 @@ mod tests {
     }
 
     fn field<'a>(node: &'a Node, name: &str) -> &'a Node {
-        &node.record().unwrap().iter().find(|(k, _, _)| k == name).unwrap().2
+        &node
+            .record()
+            .unwrap()
+            .iter()
+            .find(|(k, _, _)| k == name)
+            .unwrap()
+            .2
     }
 
     #[test]
@@ -346,10 +396,15 @@ mod tests {
         let node = parse(text).unwrap();
         for (key, at, value) in node.record().unwrap() {
             assert_eq!(&text[at.start..at.end], key);
-            assert!(text[value.span.start..value.span.end].starts_with(['"', '1', '[', '{', 'r', '(']));
+            assert!(
+                text[value.span.start..value.span.end].starts_with(['"', '1', '[', '{', 'r', '('])
+            );
         }
         assert_eq!(field(&node, "n").u64().unwrap(), 1000);
-        assert_eq!(field(&node, "list").list().unwrap()[1].f64().unwrap(), -2500.0);
+        assert_eq!(
+            field(&node, "list").list().unwrap()[1].f64().unwrap(),
+            -2500.0
+        );
         let map = field(&node, "map");
         assert!(field(field(map, "K"), "a").bool().unwrap());
         assert_eq!(field(map, "L").text().unwrap(), "double");
@@ -361,7 +416,8 @@ mod tests {
 
     #[test]
     fn tuples_named_structs_and_options() {
-        let node = parse("Thing(a: (1, 2), b: Some((c: 3)), d: None, e: (7), f: Other(g: [ ]))").unwrap();
+        let node =
+            parse("Thing(a: (1, 2), b: Some((c: 3)), d: None, e: (7), f: Other(g: [ ]))").unwrap();
         assert_eq!(field(&node, "a").list().unwrap().len(), 2);
         assert_eq!(field(field(&node, "b"), "c").u64().unwrap(), 3);
         assert!(matches!(field(&node, "d").kind, Kind::Empty));

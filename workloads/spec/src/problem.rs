@@ -16,12 +16,20 @@ pub struct Problem {
 impl Problem {
     /// A problem at a place in a file.
     pub fn at(source: &Source, span: Span, message: impl Into<String>) -> Self {
-        Self { place: Some((source.clone(), span)), message: message.into(), help: None }
+        Self {
+            place: Some((source.clone(), span)),
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// A problem that has no place in a file.
     pub fn nowhere(message: impl Into<String>) -> Self {
-        Self { place: None, message: message.into(), help: None }
+        Self {
+            place: None,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds what would be accepted.

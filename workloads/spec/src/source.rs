@@ -76,7 +76,11 @@ impl Source {
     /// Byte offset of a line and column, both from one; past the end means the end.
     pub fn offset_of(&self, line: usize, column: usize) -> usize {
         let text = self.text();
-        let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let start: usize = text
+            .split_inclusive('\n')
+            .take(line.saturating_sub(1))
+            .map(str::len)
+            .sum();
         text[start..]
             .char_indices()
             .nth(column.saturating_sub(1))
