@@ -194,7 +194,7 @@ fn mutate(random: &mut Random, text: &mut String, other: &str) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Mapping,
     Accelerator,
@@ -243,7 +243,9 @@ impl Inputs {
     /// What a program does with a file; true where it is good.
     fn exercise(&self, kind: Kind, text: String, number: usize) -> bool {
         let source = Source::new("mutated.ron", text);
-        if let Ok(node) = Node::parse(&source) {
+        if number.is_multiple_of(16)
+            && let Ok(node) = Node::parse(&source)
+        {
             let _ = check_sources(&node).to_string();
         }
         let good = match kind {
@@ -378,6 +380,8 @@ fn damaged_files_never_panic() {
             .iter()
             .filter(|r| r.1 == kind)
             .fold((0, 0), |(a, g), r| (a + 1, g + usize::from(r.2)));
+        let time: Duration = results.iter().filter(|r| r.1 == kind).map(|r| r.3).sum();
+        println!("{kind:?}: {all} inputs, {good} good, {time:?}");
         assert!(
             good * 50 > all && good * 3 < all * 2,
             "{good} of {all} are good"

@@ -49,12 +49,7 @@ fn commands_are_found() {
     let page = "Text `einflow no`.\n```sh\ncargo run --release -- compare   # five accelerators\ncargo test\n$ einflow eval x \\\n    --size M0=16\neinflow list | head -1\n```\n```ron\neinflow no\n```\n```sh\neinflow completions bash > file\n```\n";
     assert_eq!(
         commands(page),
-        [
-            "compare",
-            "eval x     --size M0=16",
-            "list",
-            "completions bash"
-        ]
+        ["compare", "eval x --size M0=16", "list", "completions bash"]
     );
 }
 

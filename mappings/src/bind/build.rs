@@ -353,7 +353,7 @@ impl Context<'_> {
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
                     continue;
                 };
-                let words = self.tile_words(index, tensor, space, &loops[..depth]);
+                let words = self.tile_words(tensor, space, &loops[..depth]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p
@@ -361,11 +361,7 @@ impl Context<'_> {
                         .as_ref()
                         .and_then(|n| loops.iter().position(|l| l.name == n.text));
                     let ends_inside = depth > 0 && drains.is_none_or(|d| d + 1 < depth);
-                    let one_tile = loops[depth.min(loops.len())..]
-                        .iter()
-                        .map(|l| l.count)
-                        .product::<u64>()
-                        == 1;
+                    let one_tile = loops[depth.min(loops.len())..].iter().all(|l| l.count == 1);
                     // Operands with one reader are freed before the next tile is loaded; what several stages touch is not.
                     ends_inside && !one_tile && self.stages(index, tensor) > 1
                 });

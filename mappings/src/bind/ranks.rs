@@ -215,17 +215,11 @@ impl Parts {
                 )
                 .help(help)
             })?;
-        // A part of one coordinate cuts nothing, also where it stands outside the coarser parts.
-        let step = if part.count > 1 {
-            part.step
-        } else {
-            part.step.max(part.whole)
-        };
         Ok(NamedLoop {
             name: part.name.clone(),
             cut: Loop {
                 rank: part.base,
-                step,
+                step: part.step,
             },
             count: part.count,
         })

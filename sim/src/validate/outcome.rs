@@ -189,15 +189,15 @@ impl Outcome {
             .map(|line| format!("{}\n", line.trim_end()))
             .collect();
         let beyond: usize = self.experiments.iter().map(|e| e.unreferenced).sum();
-        out.push_str(&format!(
-            "{} experiments, {columns} columns, {rows} values compared{}\n",
+        out.push_str(&wrapped(&format!(
+            "{} experiments, {columns} columns, {rows} values compared{}",
             self.experiments.len(),
             if beyond > 0 {
                 format!("; {beyond} further runs without a reference")
             } else {
                 String::new()
             },
-        ));
+        )));
         const SHOWN: usize = 20;
         let more = failed.len().saturating_sub(SHOWN);
         out.extend(failed.into_iter().take(SHOWN));

@@ -93,7 +93,7 @@ fn cascade_cases() -> Vec<Case> {
                 "exp(BQK[m1, m0, p] - RM[m1+2, p])",
             )]),
         ),
-        case("ron-syntax", "passes mine.ron", &["mine.ron:6:"]).with(
+        case("ron-syntax", "passes mine.ron", &["mine.ron:8:13"]).with(
             "mine.ron",
             one_pass(&[("outputs: [\"AV[f, p]\"],", "outputs: [\"AV[f, p]\",")]),
         ),
@@ -193,7 +193,7 @@ fn mapping_cases() -> Vec<Case> {
             ]),
         ),
         case("flat-length", "run --model bert --length 3K --mapping flat", &["flat.ron:", "512, 1024, 2048, 4096, 8192", "1048576"]),
-        case("flat-length-2", "run --model xlm --length 1000 --mapping flat", &["M may be", "1024"]),
+        case("flat-length-2", "run --model xlm --length 1000 --mapping flat", &["P may be", "1024"]),
         case("flat-table-missing", "run --model bert --length 1K --mapping mine.ron", &["mine.ron:", "choices.csv"])
             .with("mine.ron", edited(mappings(), "flat", &[("\"flat-choices.csv\"", "\"my-choices.csv\"")])),
         case("other-cascade", "run --model bert --length 1K --mapping fusemax-binding --workload attention/three-pass", &["QK, GM, SN, SD, A", "it maps attention/one-pass"]),

@@ -555,16 +555,10 @@ impl<'a> Walk<'a> {
                 place: keep.place,
                 nest: scope,
             };
-            // What the block keeps there outlasts the nest that made it.
-            let made_here = self.works.iter().any(|w| {
-                w.output == tensor && (scope.is_none() || w.at.0 == nest) && w.einsum.unit == unit
-            });
-            // A tile that is made here is not loaded ahead.
-            let words = if made_here {
-                self.works[work].operands[operand].touch.words(area)
-            } else {
-                words
-            };
+            let made_here = self
+                .works
+                .iter()
+                .any(|w| w.output == tensor && w.at.0 == nest && w.einsum.unit == unit);
             let fetched = self.tiles.entry(key).or_default().fetch(around, &words);
             // What the array makes is there when it is read.
             if made_here && time != ReadTime::Previous {
@@ -604,8 +598,7 @@ impl<'a> Walk<'a> {
                     place: keep.place,
                     nest: scope,
                 };
-                let made = self.works[work].written.words(area);
-                self.tiles.entry(key).or_default().fetch(around, &made);
+                self.tiles.entry(key).or_default().fetch(around, &words);
                 (around, words)
             }
             None => (now, self.works[work].written.words(area)),
@@ -660,7 +653,7 @@ impl<'a> Walk<'a> {
                     .tiles
                     .entry(Key::Results { einsum })
                     .or_default()
-                    .replace(&[END], &[]);
+                    .replace(&[WHOLE], &[]);
                 self.access(tensor, &levels, innermost, 0, leave);
             }
             for l in 1..levels.len() {
@@ -668,7 +661,7 @@ impl<'a> Walk<'a> {
                     .tiles
                     .entry(Key::Drained { einsum, level: l })
                     .or_default()
-                    .replace(&[END], &[]);
+                    .replace(&[WHOLE], &[]);
                 self.drain(tensor, &levels, l, leave, 0);
             }
         }
