@@ -353,7 +353,7 @@ impl Context<'_> {
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
                     continue;
                 };
-                let words = self.tile_words(tensor, space, &loops[..depth]);
+                let words = self.tile_words(index, tensor, space, &loops[..depth]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p

@@ -215,11 +215,17 @@ impl Parts {
                 )
                 .help(help)
             })?;
+        // A part of one coordinate cuts nothing, also where it stands outside the coarser parts.
+        let step = if part.count > 1 {
+            part.step
+        } else {
+            part.step.max(part.whole)
+        };
         Ok(NamedLoop {
             name: part.name.clone(),
             cut: Loop {
                 rank: part.base,
-                step: part.step,
+                step,
             },
             count: part.count,
         })

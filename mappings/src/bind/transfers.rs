@@ -118,12 +118,16 @@ impl Finder<'_> {
         Some(Place::Memory(outer))
     }
 
-    fn around(&self, nest: usize, depth: usize) -> Vec<Loop> {
-        self.block
+    /// The outer loops in which an Einsum's tiles change; not the one at whose exit it runs.
+    fn around(&self, nest: usize, depth: usize, einsum: &BoundEinsum) -> Vec<Loop> {
+        let shared = self
+            .block
             .loops
             .iter()
             .chain(&self.block.nests[nest].loops)
-            .take(depth)
+            .take(depth);
+        shared
+            .filter(|l| einsum.at_exit_of.as_ref() != Some(&l.name))
             .map(|l| l.cut)
             .collect()
     }
@@ -250,9 +254,10 @@ impl Finder<'_> {
         let (share, through) = (levels[last].share, levels[last].through);
         if let Some((depth, scope)) = registers {
             // The array's own registers hold a tile: it is loaded once for all its readers there, unless it is made there.
+            // What the block keeps there outlasts the nest that made it.
             let made_here = self
                 .producer(tensor)
-                .is_some_and(|(n, p)| n == nest && p.unit == einsum.unit);
+                .is_some_and(|(n, p)| (scope.is_none() || n == nest) && p.unit == einsum.unit);
             let place = Place::Registers(einsum.unit);
             if (made_here && read.time != ReadTime::Previous)
                 || self.filled.contains(&(tensor, place, scope))
@@ -323,6 +328,9 @@ impl Finder<'_> {
     fn fills(&mut self, nest: usize, einsum: &BoundEinsum, tensor: TensorId, levels: &[Level]) {
         for at in 1..levels.len() {
             let level = &levels[at];
+            if levels[at - 1].share != (1, 1) {
+                self.partly_kept_outside(tensor);
+            }
             let made_inside = self
                 .producer(tensor)
                 .is_some_and(|(n, _)| level.nest.is_none_or(|l| l == n));
@@ -487,10 +495,22 @@ impl Finder<'_> {
             .keeps(nest, tensor)
             .find(|(k, _)| k.place == Place::Registers(einsum.unit))
             .map(|(k, _)| k.depth);
+        if let (true, Some(n), Some(_)) = (partials, &binding.partials, registers) {
+            let own_name = &context.cascade.tensor(tensor).name;
+            return self.problems.push(
+                context
+                    .at(n, format!("partial results of {own_name} are to live in `{}`, and registers keep it", n.text))
+                    .help("leave `partials` out, or do not keep it in the array's registers"),
+            );
+        }
         let mut projection = own;
         let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
-            Some(depth) => (self.around(nest, depth), depth),
+            Some(depth) => {
+                let loops = self.around(nest, depth, einsum);
+                let depth = loops.len();
+                (loops, depth)
+            }
             None => (
                 einsum.loops.iter().map(|l| l.cut).collect(),
                 einsum.loops.len() - einsum.own_loops,
@@ -498,26 +518,7 @@ impl Finder<'_> {
         };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
-            let touched = |l: &&NamedLoop| {
-                projection
-                    .dims
-                    .iter()
-                    .flat_map(|d| &d.terms)
-                    .any(|t| touches(t, l))
-            };
-            let steps: Vec<Dim> = einsum
-                .loops
-                .iter()
-                .filter(|l| l.count > 1 && !touched(l))
-                .map(|l| Dim {
-                    terms: vec![Term {
-                        rank: l.cut.rank,
-                        unit: l.cut.step,
-                        modulus: None,
-                        coefficient: 1,
-                    }],
-                })
-                .collect();
+            let steps = steps(&einsum.loops, &projection);
             projection.dims.extend(steps);
         }
         let steps = projection.dims.len() - words;

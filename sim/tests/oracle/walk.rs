@@ -555,10 +555,16 @@ impl<'a> Walk<'a> {
                 place: keep.place,
                 nest: scope,
             };
-            let made_here = self
-                .works
-                .iter()
-                .any(|w| w.output == tensor && w.at.0 == nest && w.einsum.unit == unit);
+            // What the block keeps there outlasts the nest that made it.
+            let made_here = self.works.iter().any(|w| {
+                w.output == tensor && (scope.is_none() || w.at.0 == nest) && w.einsum.unit == unit
+            });
+            // A tile that is made here is not loaded ahead.
+            let words = if made_here {
+                self.works[work].operands[operand].touch.words(area)
+            } else {
+                words
+            };
             let fetched = self.tiles.entry(key).or_default().fetch(around, &words);
             // What the array makes is there when it is read.
             if made_here && time != ReadTime::Previous {
@@ -598,7 +604,8 @@ impl<'a> Walk<'a> {
                     place: keep.place,
                     nest: scope,
                 };
-                self.tiles.entry(key).or_default().fetch(around, &words);
+                let made = self.works[work].written.words(area);
+                self.tiles.entry(key).or_default().fetch(around, &made);
                 (around, words)
             }
             None => (now, self.works[work].written.words(area)),
@@ -653,7 +660,7 @@ impl<'a> Walk<'a> {
                     .tiles
                     .entry(Key::Results { einsum })
                     .or_default()
-                    .replace(&[WHOLE], &[]);
+                    .replace(&[END], &[]);
                 self.access(tensor, &levels, innermost, 0, leave);
             }
             for l in 1..levels.len() {
@@ -661,7 +668,7 @@ impl<'a> Walk<'a> {
                     .tiles
                     .entry(Key::Drained { einsum, level: l })
                     .or_default()
-                    .replace(&[WHOLE], &[]);
+                    .replace(&[END], &[]);
                 self.drain(tensor, &levels, l, leave, 0);
             }
         }
