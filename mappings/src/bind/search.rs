@@ -20,6 +20,8 @@ use crate::{
     spec::{Room, SizeRule},
 };
 
+/// Loops of which every order is tried.
+const MAX_SEARCHED_LOOPS: usize = 6;
 /// More trials than this are refused.
 const MAX_TRIALS: usize = 200_000;
 /// Tiles that cut a rank into up to so many are all tried.
@@ -33,6 +35,18 @@ pub(crate) fn block(
     rules: &[Rule<'_>],
 ) -> Result<Found, Problems> {
     let spec = &context.spec.blocks[index];
+    if let Some(extra) = spec.searched_loops.get(MAX_SEARCHED_LOOPS) {
+        return Err(context
+            .at(
+                extra,
+                format!(
+                    "{} loops are to be ordered by search, and at most {MAX_SEARCHED_LOOPS} can be",
+                    spec.searched_loops.len()
+                ),
+            )
+            .help("put some of them into `loops`, in a fixed order")
+            .into());
+    }
     let orders = permutations(spec.searched_loops.len());
     let searched: Vec<&Rule<'_>> = rules
         .iter()
