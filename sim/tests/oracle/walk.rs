@@ -295,6 +295,18 @@ impl<'a> Walk<'a> {
         area
     }
 
+    /// The box of the first loops, at the coordinate of the step along an iterative rank.
+    fn running(&self, nest: usize, tensor: TensorId, around: &[u64], step: &Area) -> Area {
+        let mut area = self.area(nest, around);
+        let t = self.mapped.cascade.tensor(tensor);
+        if let Some(i) = t.iterative
+            && let Formula::Rank { base, .. } = Names::new(self.mapped).rank(t.ranks[i])
+        {
+            area[base] = step[base];
+        }
+        area
+    }
+
     fn is_empty(&self, area: &Area) -> bool {
         if self.conditions.is_empty() {
             return false;
@@ -559,9 +571,11 @@ impl<'a> Walk<'a> {
             let made_here = self.works.iter().any(|w| {
                 w.output == tensor && (scope.is_none() || w.at.0 == nest) && w.einsum.unit == unit
             });
-            // A tile that is made here is not loaded ahead.
+            // A running value that is made here is not loaded ahead of its coordinate.
             let words = if made_here {
-                self.works[work].operands[operand].touch.words(area)
+                self.works[work].operands[operand]
+                    .touch
+                    .words(&self.running(nest, tensor, around, area))
             } else {
                 words
             };
@@ -604,7 +618,9 @@ impl<'a> Walk<'a> {
                     place: keep.place,
                     nest: scope,
                 };
-                let made = self.works[work].written.words(area);
+                let made = self.works[work]
+                    .written
+                    .words(&self.running(nest, tensor, around, area));
                 self.tiles.entry(key).or_default().fetch(around, &made);
                 (around, words)
             }
