@@ -3,6 +3,7 @@
 
 mod build;
 mod capacity;
+mod carried;
 mod conditions;
 mod names;
 mod operators;
@@ -128,6 +129,7 @@ fn finish(
     let mut block = context.build(index, sizes, order)?;
     let mut problems = Problems::new();
     problems.absorb(order::check_order(context, index, &block));
+    problems.absorb(carried::check_carried(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
     problems.absorb(registers::check_registers(context, index, &block));
     block.transfers = problems

@@ -1,0 +1,119 @@
+//! Results that are carried from one iteration of a loop to the next must still be where they were left.
+
+use einflow_spec::Problems;
+use einflow_workloads::cascade::TensorKind;
+
+use super::{
+    build::{Context, touches},
+    ranks::own_projection,
+};
+use crate::{
+    mapped::{Block, BoundEinsum, Keep, NamedLoop, Place},
+    nest::{Dim, Term},
+};
+
+/// Refuses a block in which a running value or a partial result is lost, or updated twice.
+pub(crate) fn check_carried(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<(), Problems> {
+    let mut problems = Problems::new();
+    for (n, nest) in block.nests.iter().enumerate() {
+        let shared: Vec<&NamedLoop> = block.loops.iter().chain(&nest.loops).collect();
+        for (e, einsum) in nest.einsums.iter().enumerate() {
+            let at = &context.spec.blocks[index].nests[n].einsums[e].0;
+            if let Some(message) = twice(context, einsum) {
+                let help = "put that loop outside, or give it to the Einsums that walk it";
+                problems.push(context.at(at, message).help(help));
+            }
+            let keeps = block.keeps.iter().chain(&nest.keeps);
+            if let Some((message, help)) = lost(context, index, einsum, &shared, keeps) {
+                problems.push(context.at(at, message).help(help));
+            }
+        }
+    }
+    problems.into_result(Some(()))
+}
+
+/// The dims of an Einsum's results, and those along which they run or are reduced.
+fn dims(context: &Context<'_>, einsum: &BoundEinsum) -> (Vec<Dim>, Vec<Dim>) {
+    let e = context.cascade.einsum(einsum.einsum);
+    let mut own = own_projection(context.cascade, context.ranks, e.output).dims;
+    let mut carried: Vec<Dim> = Vec::new();
+    if let Some(iterative) = context.cascade.tensor(e.output).iterative {
+        carried.push(own.remove(context.cascade.batch.len() + iterative));
+    }
+    for rank in &e.reduced {
+        let d = context.ranks.digit(*rank);
+        let term = Term {
+            rank: d.base,
+            unit: d.unit,
+            modulus: d.modulus,
+            coefficient: 1,
+        };
+        carried.push(Dim { terms: vec![term] });
+    }
+    (own, carried)
+}
+
+fn any_touch(dims: &[Dim], l: &NamedLoop) -> bool {
+    dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l))
+}
+
+/// A running value is updated in place: repeating the update at one coordinate counts it twice.
+fn twice(context: &Context<'_>, einsum: &BoundEinsum) -> Option<String> {
+    let tensor = context.cascade.einsum(einsum.einsum).output;
+    context.cascade.tensor(tensor).iterative?;
+    let (own, carried) = dims(context, einsum);
+    let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
+    let running = shared.iter().position(|l| any_touch(&carried[..1], l))?;
+    let again = shared[running + 1..]
+        .iter()
+        .find(|l| l.count > 1 && !any_touch(&own, l) && !any_touch(&carried, l))?;
+    Some(format!(
+        "{} is updated in place along `{}`, and loop `{}` inside it would update it again",
+        einsum.name, shared[running].name, again.name
+    ))
+}
+
+/// What no memory further out backs must not leave its place before it is whole.
+fn lost<'k>(
+    context: &Context<'_>,
+    index: usize,
+    einsum: &BoundEinsum,
+    shared: &[&NamedLoop],
+    keeps: impl Iterator<Item = &'k Keep>,
+) -> Option<(String, String)> {
+    let tensor = context.cascade.einsum(einsum.einsum).output;
+    let home = keeps
+        .filter(|k| k.tensor == tensor)
+        .filter_map(|k| match k.place {
+            Place::Memory(memory) => Some((memory, k.depth)),
+            Place::Registers(_) => None,
+        })
+        .min()?;
+    let (memory, depth) = home;
+    let intermediate = context.cascade.tensor(tensor).kind == TensorKind::Intermediate;
+    if memory == 0 || depth == 0 || (context.crosses(index, tensor) || !intermediate) {
+        return None;
+    }
+    let (own, carried) = dims(context, einsum);
+    let inside = &shared[..depth.min(shared.len())];
+    let carries = |l: &NamedLoop| {
+        any_touch(&carried, l) && !any_touch(&own, l) && einsum.at_exit_of.as_ref() != Some(&l.name)
+    };
+    let outer = inside.iter().position(|l| carries(l))?;
+    let leaves = inside[outer + 1..].iter().find(|l| any_touch(&own, l))?;
+    let name = &context.cascade.tensor(tensor).name;
+    Some((
+        format!(
+            "{name} is carried from one iteration of `{}` to the next, but its tile in `{}` is left at every `{}`",
+            inside[outer].name, context.accelerator.memories[memory].name, leaves.name
+        ),
+        format!(
+            "keep {name} below a loop outside `{}`, or in a memory further out as well",
+            inside[outer].name
+        ),
+    ))
+}
