@@ -274,23 +274,22 @@ impl Finder<'_> {
                 .iterative
                 .filter(|_| made_here)
             {
-                // Loops around the iterative rank that do not touch the tensor start it again.
+                // Loops that run its Einsum again without touching it start it again.
                 let shared: Vec<NamedLoop> = self
                     .block
                     .loops
                     .iter()
                     .chain(&self.block.nests[nest].loops)
-                    .take(depth)
                     .cloned()
                     .collect();
-                let running = projection
+                let runs = self
+                    .producer(tensor)
+                    .map_or(0, |(_, p)| p.loops.len() - p.own_loops);
+                let again = steps(&shared[..depth.min(runs).min(shared.len())], &projection);
+                projection
                     .dims
                     .remove(context.cascade.batch.len() + iterative);
-                let at = shared
-                    .iter()
-                    .position(|l| running.terms.iter().any(|t| touches(t, l)))
-                    .unwrap_or(0);
-                projection.dims.extend(steps(&shared[..at], &projection));
+                projection.dims.extend(again);
             }
             self.out.push(Transfer {
                 tensor,
