@@ -10,12 +10,18 @@ mod index;
 #[path = "oracle/walk.rs"]
 mod walk;
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+};
 
 use cases::{Draws, case};
 use einflow::analytic::{Counts, count};
-use einflow_mappings::{bind, count::Count, mapped::MappedCascade};
+use einflow_arch::{Accelerator, accelerators};
+use einflow_mappings::{bind, count::Count, mapped::MappedCascade, mappings, spec::MappingSpec};
+use einflow_workloads::{cascade::Cascade, cascades};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use walk::{Exact, Walk, Walked};
 
@@ -169,4 +175,87 @@ fn random_mappings() {
         compared.get(),
         refused.borrow()
     );
+}
+
+/// A shipped mapping at sizes that the oracle can walk, under both accountings.
+fn miniature(name: &str, beside: Option<&Path>, buffer: f64, sizes: &[(&str, u64)]) {
+    let (source, _) = mappings().find(name, None).unwrap();
+    let spec = Arc::new(MappingSpec::parse(&source, beside).unwrap());
+    let cascade = cascades().find(&spec.workload.text, None).unwrap().0;
+    let cascade = Arc::new(Cascade::parse(&cascade).unwrap());
+    let sizes: BTreeMap<String, u64> = sizes.iter().map(|(n, s)| (n.to_string(), *s)).collect();
+    for chip in [spec.accelerator.as_ref(), spec.published.as_ref()] {
+        let found = accelerators().find(&chip.unwrap().text, None).unwrap().0;
+        let mut accelerator = Accelerator::parse(&found).unwrap();
+        for (path, value) in [
+            ("array2d.rows", 4.0),
+            ("array2d.columns", 4.0),
+            ("array1d.columns", 4.0),
+            ("buffer.row", 8.0),
+            ("buffer.capacity", buffer),
+        ] {
+            accelerator = accelerator.with_override(path, value).unwrap();
+        }
+        let mapped = bind(&cascade, &Arc::new(accelerator), &spec, &sizes)
+            .unwrap_or_else(|e| panic!("{name} {sizes:?}: {e:#?}"));
+        let found = differences(&mapped, &count(&mapped).unwrap());
+        assert!(found.is_empty(), "{name} {sizes:?}:\n{}", found.join("\n"));
+    }
+}
+
+const ATTENTION: [[(&str, u64); 6]; 4] = [
+    [("B", 2), ("H", 2), ("E", 3), ("F", 2), ("M", 8), ("P", 8)],
+    [("B", 1), ("H", 2), ("E", 4), ("F", 4), ("M", 10), ("P", 19)],
+    [("B", 2), ("H", 1), ("E", 5), ("F", 6), ("M", 21), ("P", 9)],
+    [("B", 1), ("H", 3), ("E", 2), ("F", 3), ("M", 3), ("P", 2)],
+];
+
+#[test]
+fn shipped_mappings_in_miniature() {
+    for sizes in &ATTENTION {
+        for buffer in [1536.0, 4096.0] {
+            for name in [
+                "unfused",
+                "fusemax-cascade",
+                "fusemax-cascade-chained",
+                "fusemax-architecture",
+                "fusemax-binding",
+                "fusemax-binding-double",
+                "fusemax-binding-run-on",
+                "fusemax-causal",
+            ] {
+                miniature(name, None, buffer, sizes);
+            }
+        }
+    }
+    for sizes in [[2, 6, 9, 2, 3, 3, 5], [3, 8, 4, 1, 5, 4, 11]] {
+        let names = ["B", "D", "P", "H", "E", "F", "S"];
+        let sizes: Vec<(&str, u64)> = names.into_iter().zip(sizes).collect();
+        miniature("projections", None, 512.0, &sizes);
+        miniature("ffn", None, 512.0, &sizes);
+    }
+}
+
+/// FLAT takes its choices from a table: one of ours, beside its mapping.
+#[test]
+fn flat_in_miniature() {
+    const COLUMNS: &str = "E,F,H,M,P,Q_loc,K_loc,QK_loc,A_loc,V_loc,AV_loc,QK_stationarity,AV_stationarity,fusion_granularity,P1,proportion_buffered";
+    let rows = [
+        "offchip,offchip,onchip,onchip,offchip,offchip,output,output,head,4,1",
+        "offchip,offchip,onchip,onchip,offchip,offchip,output,output,row,8,0.75",
+        "onchip,offchip,offchip,offchip,offchip,onchip,weight,weight,row,4,1",
+        "onchip,onchip,onchip,onchip,onchip,onchip,input,weight,row,8,0.5",
+        "offchip,onchip,onchip,onchip,onchip,onchip,weight,input,head,4,0.25",
+    ];
+    for row in rows {
+        for sizes in &ATTENTION {
+            let folder = tempfile::tempdir().unwrap();
+            let own: Vec<String> = sizes[1..].iter().map(|(_, s)| s.to_string()).collect();
+            // B is no key; the keys are H, E, F, M, P in this order there.
+            let [h, e, f, m, p] = own.try_into().unwrap();
+            let text = format!("{COLUMNS}\n{e},{f},{h},{m},{p},{row}\n");
+            std::fs::write(folder.path().join("flat-choices.csv"), text).unwrap();
+            miniature("flat", Some(folder.path()), 65536.0, sizes);
+        }
+    }
 }

@@ -129,6 +129,8 @@ struct Maker<'a, 'd> {
     cascade: &'a Cascade,
     memories: Vec<String>,
     cuts: Vec<Cut>,
+    /// Where the results of the nest's Einsums are made.
+    units: BTreeMap<TensorId, String>,
 }
 
 /// A random case of one of the cascades.
@@ -175,6 +177,7 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
         cascade: &cascade,
         memories,
         cuts: Vec::new(),
+        units: BTreeMap::new(),
     };
     let mut part_sizes = String::new();
     let mut splits = String::new();
@@ -327,7 +330,10 @@ impl Maker<'_, '_> {
             if self.draws.one_in(8) {
                 None
             } else {
-                let at = self.draws.below(block.len() + 1);
+                // A loop that running values do not walk would update them again, were it inside.
+                let free = |l: &String| !l.starts_with('f');
+                let first = block.len() - block.iter().rev().take_while(|l| free(l)).count();
+                let at = first + self.draws.below(block.len() + 1 - first);
                 block.insert(at, m1.clone());
                 exit = Some(m1.clone());
                 Some(at)
@@ -341,28 +347,30 @@ impl Maker<'_, '_> {
             let rest = nests[0].split_off(at);
             nests.push(rest);
         }
+        // The last loops may be the nest's where there is only one.
+        let several = nests.len() > 1;
+        let mut inner = Vec::new();
+        if !several && exit.is_none() && self.draws.one_in(2) {
+            inner = block.split_off(self.draws.below(block.len() + 1));
+        }
         let mut nest_texts = String::new();
         let mut phase_texts = Vec::new();
-        let block_keeps = self.keeps(einsums, &block, looping, None);
-        let several = nests.len() > 1;
+        let mut block_keeps = self.keeps(einsums, &block, looping);
         for nest in &nests {
+            self.units.clear();
             let mut loops = self.shared_loops(nest);
             loops.retain(|l| !block.contains(l));
             // A part inside must not be coarser than one outside; parts of one rank are consecutive.
             loops = self.legal_inside(&block, loops);
-            if exit.is_some() || !several {
-                loops.clear();
+            if !several {
+                loops = inner.clone();
             }
             let shared = Shared {
                 block: block.clone(),
                 nest: loops,
                 exit: exit.clone(),
             };
-            let keeps = if several {
-                self.nest_keeps(nest, &shared, &block_keeps.0)
-            } else {
-                String::new()
-            };
+            let keeps = self.nest_keeps(nest, &shared, &mut block_keeps);
             let mut bindings = String::new();
             for einsum in nest {
                 let text = self.binding(einsum, &shared, &block_keeps.1);
@@ -446,8 +454,7 @@ impl Maker<'_, '_> {
         einsums: &[&Einsum],
         loops: &[String],
         looping: Option<usize>,
-        _nest: Option<usize>,
-    ) -> (String, BTreeMap<TensorId, String>) {
+    ) -> (String, BTreeMap<TensorId, Vec<String>>) {
         let mut out = String::new();
         let mut innermost = BTreeMap::new();
         for i in 0..self.cascade.tensors.len() {
@@ -491,7 +498,10 @@ impl Maker<'_, '_> {
                 }
                 depth += self.draws.below(most + 1 - depth);
                 let memory = self.memories[m].clone();
-                innermost.insert(TensorId(i), memory.clone());
+                innermost
+                    .entry(TensorId(i))
+                    .or_insert_with(Vec::new)
+                    .push(memory.clone());
                 let last = places.len() + 1 >= wanted;
                 places.push(self.place(&memory, loops, depth, last && tensor.iterative.is_none()));
             }
@@ -517,21 +527,40 @@ impl Maker<'_, '_> {
         (out, innermost)
     }
 
-    fn nest_keeps(&mut self, einsums: &[&Einsum], shared: &Shared, kept: &str) -> String {
+    /// What a nest keeps besides: another tile inside the block's.
+    fn nest_keeps(
+        &mut self,
+        einsums: &[&Einsum],
+        shared: &Shared,
+        block: &mut (String, BTreeMap<TensorId, Vec<String>>),
+    ) -> String {
         let loops: Vec<String> = shared.block.iter().chain(&shared.nest).cloned().collect();
         let mut out = String::new();
         for i in 0..self.cascade.tensors.len() {
             let tensor = &self.cascade.tensors[i];
+            let made = einsums.iter().any(|e| e.output == TensorId(i));
             let read = einsums
                 .iter()
                 .any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
-            // Inputs only: another tile of them inside the block's.
-            let partly = kept.contains(&format!("{:?}: [", tensor.name)) && kept.contains("share");
-            if tensor.kind == TensorKind::Input && read && !partly && self.draws.one_in(6) {
-                let name = tensor.name.clone();
-                let place = self.place("buffer", &loops, loops.len(), false);
-                let _ = write!(out, "{name:?}: [{place}], ");
+            let name = tensor.name.clone();
+            // Inside what is kept in part there is no other tile; running values have one place.
+            let partly = block.0.split(&format!("{name:?}: [")).nth(1);
+            let partly =
+                partly.is_some_and(|k| k.split(']').next().unwrap_or("").contains("share"));
+            let twice = self.cascade.name == "test/gram" && name == "A";
+            if tensor.kind == TensorKind::View
+                || !(made || read)
+                || partly
+                || twice
+                || tensor.iterative.is_some()
+                || !self.draws.one_in(6)
+            {
+                continue;
             }
+            let depth = shared.block.len() + self.draws.below(shared.nest.len() + 1);
+            let place = self.place("buffer", &loops, depth, false);
+            let _ = write!(out, "{name:?}: [{place}], ");
+            block.1.remove(&TensorId(i));
         }
         out
     }
@@ -554,7 +583,7 @@ impl Maker<'_, '_> {
         &mut self,
         einsum: &Einsum,
         shared: &Shared,
-        innermost: &BTreeMap<TensorId, String>,
+        kept: &BTreeMap<TensorId, Vec<String>>,
     ) -> String {
         let ranks = self.ranks(einsum);
         let at_exit = shared
@@ -618,13 +647,31 @@ impl Maker<'_, '_> {
         if let Some(exit) = at_exit {
             let _ = write!(out, ", at_exit_of: {exit:?}");
         }
-        if let Some(memory) = innermost
-            .get(&einsum.output)
-            .filter(|_| self.draws.one_in(8))
-        {
-            // Registers and partial results in a memory exclude each other.
+        // Registers, which are not among these, and partial results in a memory exclude each other.
+        let memory = kept.get(&einsum.output).and_then(|k| k.last());
+        if let Some(memory) = memory.filter(|_| self.draws.one_in(8)) {
             let _ = write!(out, ", partials: {memory:?}");
         }
+        let mut from = String::new();
+        for read in &einsum.reads {
+            let id = self.viewed(read.tensor);
+            let tensor = self.cascade.tensor(id);
+            let forwarded = self.units.get(&id).filter(|_| tensor.iterative.is_none());
+            let place = match (forwarded, kept.get(&id)) {
+                (Some(unit), _) if self.draws.one_in(8) => unit,
+                (None, Some(kept)) if kept.len() > 1 && self.draws.one_in(4) => &kept[0],
+                _ => continue,
+            };
+            let entry = format!("{:?}: {place:?}, ", tensor.name);
+            if !from.contains(&entry) {
+                from.push_str(&entry);
+            }
+        }
+        if !from.is_empty() {
+            let _ = write!(out, ", from: {{ {from} }}");
+        }
+        self.units
+            .insert(einsum.output, ["array2d", "array1d"][unit].to_string());
         out.push(')');
         out
     }

@@ -188,6 +188,13 @@ impl<'a> Names<'a> {
         self.batched(found)
     }
 
+    /// The words that an update replaces: the coordinate before it, of an iterative rank.
+    pub fn replaced(&self, einsum: &Einsum) -> Option<Vec<Formula>> {
+        let tensor = self.mapped.cascade.tensor(einsum.output);
+        tensor.iterative?;
+        Some(self.batched(tensor.ranks.iter().map(|r| self.rank(*r)).collect()))
+    }
+
     /// The points of an Einsum as words of their own: its rank variables.
     pub fn variables(&self, einsum: &Einsum) -> Vec<Formula> {
         self.batched(einsum.ranks.iter().map(|r| self.rank(*r)).collect())

@@ -1,6 +1,10 @@
 //! The walk: every loop is a loop, every place holds a set of words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use einflow_arch::Counting;
 use einflow_mappings::{
@@ -47,6 +51,8 @@ struct Tile {
     at: Option<Vec<u64>>,
     before: BTreeSet<u64>,
     now: BTreeSet<u64>,
+    /// Words in whose place others stand when the tile leaves.
+    stale: BTreeSet<u64>,
     /// Words that were here and left.
     left: BTreeSet<u64>,
 }
@@ -58,6 +64,8 @@ impl Tile {
         }
         self.at = Some(at.to_vec());
         self.before = std::mem::take(&mut self.now);
+        let stale = std::mem::take(&mut self.stale);
+        self.before.retain(|word| !stale.contains(word));
         true
     }
 
@@ -122,6 +130,8 @@ struct Work<'a> {
     operands: Vec<Operand>,
     output: TensorId,
     written: Touch,
+    /// The words in whose place it writes, along an iterative rank.
+    replaced: Option<Touch>,
     /// Its points, to tell when a step does something else.
     variables: Touch,
     exit: Option<usize>,
@@ -140,6 +150,7 @@ pub struct Walk<'a> {
     conditions: Vec<Formula>,
     works: Vec<Work<'a>>,
     tiles: BTreeMap<Key, Tile>,
+    levels: RefCell<BTreeMap<(usize, TensorId), Rc<Vec<Level>>>>,
     out: Walked,
 }
 
@@ -184,6 +195,7 @@ impl<'a> Walk<'a> {
             conditions,
             works,
             tiles: BTreeMap::new(),
+            levels: RefCell::default(),
             out: Walked::default(),
         };
         let whole: Area = mapped.base.iter().map(|b| (0, b.size)).collect();
@@ -384,7 +396,18 @@ impl<'a> Walk<'a> {
     }
 
     /// Memories that hold a tensor, from its home inward.
-    fn levels(&self, nest: usize, tensor: TensorId) -> Vec<Level> {
+    fn levels(&self, nest: usize, tensor: TensorId) -> Rc<Vec<Level>> {
+        if let Some(known) = self.levels.borrow().get(&(nest, tensor)) {
+            return Rc::clone(known);
+        }
+        let found = Rc::new(self.find_levels(nest, tensor));
+        self.levels
+            .borrow_mut()
+            .insert((nest, tensor), Rc::clone(&found));
+        found
+    }
+
+    fn find_levels(&self, nest: usize, tensor: TensorId) -> Vec<Level> {
         let mut levels: Vec<Level> = self
             .keeps(nest, tensor)
             .into_iter()
@@ -484,7 +507,7 @@ impl<'a> Walk<'a> {
         {
             return;
         }
-        let mut levels = self.levels(nest, tensor);
+        let mut levels = Vec::clone(&self.levels(nest, tensor));
         if let Some(name) = from {
             let memory = self
                 .mapped
@@ -621,7 +644,16 @@ impl<'a> Walk<'a> {
                 let made = self.works[work]
                     .written
                     .words(&self.running(nest, tensor, around, area));
-                self.tiles.entry(key).or_default().fetch(around, &made);
+                let running = self.running(nest, tensor, around, area);
+                let replaced = self.works[work]
+                    .replaced
+                    .as_ref()
+                    .map(|t| t.words(&running));
+                let tile = self.tiles.entry(key).or_default();
+                tile.fetch(around, &made);
+                // A running value is updated in place: the tile leaves with the new one only.
+                tile.stale
+                    .extend(replaced.iter().flat_map(|words| words.iter()));
                 (around, words)
             }
             None => (now, self.works[work].written.words(area)),
@@ -801,6 +833,7 @@ fn work<'a>(
         operands,
         output: e.output,
         written: Touch::new(names.written(e)),
+        replaced: names.replaced(e).map(Touch::new),
         variables,
         exit,
         prefix,
