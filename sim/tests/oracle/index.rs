@@ -58,7 +58,8 @@ impl Formula {
         }
     }
 
-    fn bases(&self, out: &mut Vec<usize>) {
+    /// The base ranks over which it stands.
+    pub fn bases(&self, out: &mut Vec<usize>) {
         match self {
             Self::Constant(_) => {}
             Self::Rank { base, .. } => out.push(*base),

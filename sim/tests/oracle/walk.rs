@@ -141,6 +141,8 @@ struct Work<'a> {
     ran: Option<Vec<u64>>,
     own: &'a [NamedLoop],
     steps: u128,
+    /// Boxes that were laid across the array before.
+    checked: BTreeSet<Area>,
 }
 
 pub struct Walk<'a> {
@@ -302,7 +304,9 @@ impl<'a> Walk<'a> {
             .zip(at)
             .filter(|(_, i)| **i != WHOLE)
         {
-            area = cut(&area, l).swap_remove(*i as usize);
+            let (low, high) = area[l.cut.rank];
+            let first = low + i * l.cut.step;
+            area[l.cut.rank] = (first, high.min(first + l.cut.step));
         }
         area
     }
@@ -323,7 +327,10 @@ impl<'a> Walk<'a> {
         if self.conditions.is_empty() {
             return false;
         }
-        let bases: Vec<usize> = (0..area.len()).collect();
+        let mut bases = Vec::new();
+        self.conditions.iter().for_each(|c| c.bases(&mut bases));
+        bases.sort_unstable();
+        bases.dedup();
         let mut found = false;
         each_point(&bases, area, &mut vec![0; area.len()], &mut |point| {
             found |= self.conditions.iter().all(|c| c.at(point) != 0);
@@ -369,11 +376,31 @@ impl<'a> Walk<'a> {
     }
 
     /// Lanes and loops together leave each PE one point.
-    fn one_point_a_lane(&self, work: usize, area: &Area) {
+    fn one_point_a_lane(&mut self, work: usize, area: &Area) {
+        if !self.works[work].checked.insert(area.clone()) {
+            return;
+        }
         let work = &self.works[work];
+        let array = &self.mapped.accelerator.arrays[work.einsum.unit];
         let mut lanes = vec![area.clone()];
-        for l in work.einsum.rows.iter().chain(&work.einsum.columns) {
-            lanes = lanes.iter().flat_map(|a| cut(a, l)).collect();
+        let dimensions = [
+            (&work.einsum.rows, array.rows),
+            (&work.einsum.columns, array.columns),
+        ];
+        for (l, room) in dimensions {
+            let Some(l) = l else { continue };
+            lanes = lanes
+                .iter()
+                .flat_map(|a| {
+                    let parts = cut(a, l);
+                    assert!(
+                        parts.len() as u64 <= room,
+                        "{} overflows its array",
+                        work.einsum.name
+                    );
+                    parts
+                })
+                .collect();
         }
         for lane in lanes {
             assert_eq!(
@@ -840,6 +867,7 @@ fn work<'a>(
         ran: None,
         own,
         steps: 0,
+        checked: BTreeSet::new(),
     }
 }
 
