@@ -1,14 +1,24 @@
 //! The analytic engine against an oracle that walks every block point by point: equal for every memory,
 //! tensor and action, for every Einsum's steps and points, and for the time of the phases.
 
+#![allow(clippy::unwrap_used)]
+
+#[path = "oracle/bindings.rs"]
+mod bindings;
 #[path = "oracle/cases.rs"]
 mod cases;
 #[path = "oracle/chips.rs"]
 mod chips;
 #[path = "oracle/index.rs"]
 mod index;
+#[path = "oracle/moves.rs"]
+mod moves;
+#[path = "oracle/tiles.rs"]
+mod tiles;
 #[path = "oracle/walk.rs"]
 mod walk;
+#[path = "oracle/work.rs"]
+mod work;
 
 use std::{
     cell::{Cell, RefCell},

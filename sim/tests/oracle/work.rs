@@ -1,0 +1,151 @@
+//! An Einsum at work: what it reads and makes, and when it runs.
+
+use std::collections::BTreeSet;
+
+use einflow_mappings::{
+    mapped::{Block, BoundEinsum, MappedCascade, NamedLoop},
+    spec::BindingSpec,
+};
+use einflow_workloads::cascade::{ReadTime, TensorId};
+
+use crate::index::{Area, Formula, Names, Touch, each_point};
+
+/// An operand, as it is read.
+pub struct Operand {
+    pub tensor: TensorId,
+    pub touch: Touch,
+    pub time: ReadTime,
+}
+
+/// An Einsum bound to its unit.
+pub struct Work<'a> {
+    pub at: (usize, usize),
+    pub einsum: &'a BoundEinsum,
+    pub binding: &'a BindingSpec,
+    pub operands: Vec<Operand>,
+    pub output: TensorId,
+    pub written: Touch,
+    /// The words in whose place it writes, along an iterative rank.
+    pub replaced: Option<Touch>,
+    /// Its points, to tell when a step does something else.
+    pub variables: Touch,
+    pub exit: Option<usize>,
+    /// Of the shared loops, those that bring it new work.
+    pub prefix: usize,
+    /// Indices of those loops when it last ran.
+    pub ran: Option<Vec<u64>>,
+    pub own: &'a [NamedLoop],
+    pub steps: u128,
+    /// Boxes that were laid across the array before.
+    pub checked: BTreeSet<Area>,
+}
+
+/// The tiles of a loop within a box.
+pub fn cut(area: &Area, l: &NamedLoop) -> Vec<Area> {
+    let (low, high) = area[l.cut.rank];
+    (low..high)
+        .step_by(l.cut.step as usize)
+        .map(|x| {
+            let mut part = area.clone();
+            part[l.cut.rank] = (x, high.min(x + l.cut.step));
+            part
+        })
+        .collect()
+}
+
+pub fn viewed(mapped: &MappedCascade, tensor: TensorId) -> TensorId {
+    let ranks = &mapped.cascade.tensor(tensor).ranks;
+    let names = ranks.iter().map(|r| einflow_spec::expr::Expr::Name {
+        name: mapped.cascade.rank(*r).variable.clone(),
+        span: einflow_spec::Span::new(0, 0),
+    });
+    let indices: Vec<_> = names.map(einflow_workloads::cascade::Index::Expr).collect();
+    Names::new(mapped).read(tensor, &indices).0
+}
+
+pub fn work<'a>(
+    mapped: &'a MappedCascade,
+    names: &Names<'_>,
+    block: &'a Block,
+    at: (usize, usize),
+    einsum: &'a BoundEinsum,
+    binding: &'a BindingSpec,
+) -> Work<'a> {
+    let e = mapped.cascade.einsum(einsum.einsum);
+    let mut operands: Vec<Operand> = Vec::new();
+    for read in &e.reads {
+        let (tensor, formulas) = names.read(read.tensor, &read.indices);
+        if !operands
+            .iter()
+            .any(|o| o.tensor == tensor && o.touch.formulas() == formulas)
+        {
+            operands.push(Operand {
+                tensor,
+                touch: Touch::new(formulas),
+                time: read.time,
+            });
+        }
+    }
+    let loops: Vec<&NamedLoop> = block.loops.iter().chain(&block.nests[at.0].loops).collect();
+    let exit = einsum
+        .at_exit_of
+        .as_ref()
+        .map(|name| loops.iter().position(|l| l.name == *name).unwrap());
+    let variables = Touch::new(names.variables(e));
+    // The innermost shared loop of which two iterations in a row touch different points.
+    let mut areas = vec![mapped.base.iter().map(|b| (0, b.size)).collect::<Area>()];
+    let mut prefix = 0;
+    for (depth, l) in loops.iter().enumerate() {
+        if exit == Some(depth) {
+            continue;
+        }
+        let parts: Vec<Vec<Area>> = areas.iter().map(|a| cut(a, l)).collect();
+        if parts.iter().any(|p| {
+            p.iter()
+                .any(|a| variables.words(a) != variables.words(&p[0]))
+        }) {
+            prefix = depth + 1;
+        }
+        areas = parts.into_iter().flatten().collect();
+    }
+    let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
+    Work {
+        at,
+        einsum,
+        binding,
+        operands,
+        output: e.output,
+        written: Touch::new(names.written(e)),
+        replaced: names.replaced(e).map(Touch::new),
+        variables,
+        exit,
+        prefix,
+        ran: None,
+        own,
+        steps: 0,
+        checked: BTreeSet::new(),
+    }
+}
+
+/// Points of an Einsum at which its conditions hold, each counted once.
+pub fn points(mapped: &MappedCascade, names: &Names<'_>, work: &Work<'_>) -> u128 {
+    let e = mapped.cascade.einsum(work.einsum.einsum);
+    let conditions: Vec<Formula> = e.support.iter().map(|c| names.formula(&c.0, &[])).collect();
+    let area: Area = mapped.base.iter().map(|b| (0, b.size)).collect();
+    let mut seen = BTreeSet::new();
+    let mut bases: Vec<usize> = Vec::new();
+    let found = work.variables.formulas();
+    for f in found {
+        if let Formula::Rank { base, .. } = f {
+            bases.push(*base);
+        }
+    }
+    bases.sort_unstable();
+    bases.dedup();
+    each_point(&bases, &area, &mut vec![0; area.len()], &mut |point| {
+        if conditions.iter().all(|c| c.at(point) != 0) {
+            seen.insert(found.iter().map(|f| f.at(point)).collect::<Vec<_>>());
+        }
+    });
+    seen.len() as u128
+}
