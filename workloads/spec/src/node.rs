@@ -440,8 +440,8 @@ mod tests {
                     map: {\"K\": (a: 1, a: 2), \"L\": [(1, 2), ()]}, // end\n  raw: r##\"a \"# b\"##, t: T(u: 1),\n)\n";
         assert!(crate::reader::read(&Source::new("t", file)).is_some());
         let pieces = [
-            "(", ")", "[", "]", "{", "}", ",", ":", "\"", "//", "/*", "\n", " ", "-", "_", "r#", "é", "0", "1e9", "+1", "Some",
-            "x", "'", "\\",
+            "(", ")", "[", "]", "{", "}", ",", ":", "\"", "//", "/*", "\n", " ", "-", "_", "r#",
+            "é", "0", "1e9", "+1", "Some", "x", "'", "\\",
         ];
         let mut texts = vec![file.to_string()];
         for at in (0..=file.len()).filter(|at| file.is_char_boundary(*at)) {
@@ -449,12 +449,18 @@ mod tests {
                 texts.push(format!("{}{piece}{}", &file[..at], &file[at..]));
             }
             texts.push(file[..at].to_string());
-            texts.push(format!("{}{}", &file[..at], file.get(at + 1..).unwrap_or("")));
+            texts.push(format!(
+                "{}{}",
+                &file[..at],
+                file.get(at + 1..).unwrap_or("")
+            ));
         }
         let mut read = 0;
         for text in texts {
             let source = Source::new("t", text.as_str());
-            let Some(node) = crate::reader::read(&source) else { continue };
+            let Some(node) = crate::reader::read(&source) else {
+                continue;
+            };
             read += 1;
             match Node::parse_any(&source) {
                 Ok(other) => assert_eq!(format!("{node:?}"), format!("{other:?}"), "{text}"),

@@ -10,7 +10,11 @@ const DEEPEST: usize = 64;
 
 /// The tree; `None` where the text is not in the subset.
 pub(crate) fn read(source: &Source) -> Option<Node> {
-    let mut reader = Reader { source, text: source.text(), at: 0 };
+    let mut reader = Reader {
+        source,
+        text: source.text(),
+        at: 0,
+    };
     let node = reader.value(0)?;
     reader.blank()?;
     (reader.at == reader.text.len()).then_some(node)
@@ -50,7 +54,11 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&self, start: usize, kind: Kind) -> Node {
-        Node { source: self.source.clone(), span: Span::new(start, self.at), kind }
+        Node {
+            source: self.source.clone(),
+            span: Span::new(start, self.at),
+            kind,
+        }
     }
 
     fn value(&mut self, depth: usize) -> Option<Node> {
@@ -105,7 +113,8 @@ impl<'a> Reader<'a> {
         }
         self.blank()?;
         let inside = self.at;
-        let is_struct = self.word().is_some() && self.blank().is_some() && self.peek() == Some(b':');
+        let is_struct =
+            self.word().is_some() && self.blank().is_some() && self.peek() == Some(b':');
         self.at = inside;
         if !is_struct {
             let items = self.items(b')', depth)?;
@@ -141,7 +150,9 @@ impl<'a> Reader<'a> {
                 return Some(Kind::Record(entries));
             }
             let key = self.value(depth + 1)?;
-            let Kind::Text(name, _) = key.kind else { return None };
+            let Kind::Text(name, _) = key.kind else {
+                return None;
+            };
             self.blank()?;
             if !self.eat(b':') {
                 return None;
@@ -156,10 +167,13 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self) -> Option<&'a str> {
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
         let word = &rest[..end];
         // Other letters, and names of one underscore, are RON's business.
-        let plain = word.starts_with(|c: char| c.is_ascii_alphabetic()) && rest[end..].chars().next().is_none_or(|c| c.is_ascii());
+        let plain = word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && rest[end..].chars().next().is_none_or(|c| c.is_ascii());
         self.at += end;
         plain.then_some(word)
     }
@@ -184,17 +198,24 @@ impl<'a> Reader<'a> {
         let close = format!("\"{}", "#".repeat(hashes));
         let length = self.text[start..].find(&close)?;
         self.at = start + length + close.len();
-        Some(Kind::Text(self.text[start..start + length].to_string(), start))
+        Some(Kind::Text(
+            self.text[start..start + length].to_string(),
+            start,
+        ))
     }
 
     /// A plain number of moderate length: `-12`, `0.5`, `1e-9`.
     fn number(&mut self) -> Option<Kind> {
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | '_'))).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | '_')))
+            .unwrap_or(rest.len());
         let text = &rest[..end];
         let digits = text.strip_prefix('-').unwrap_or(text);
         let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.strip_prefix('-').unwrap_or(exponent)),
+            Some((mantissa, exponent)) => {
+                (mantissa, exponent.strip_prefix('-').unwrap_or(exponent))
+            }
             None => (digits, "0"),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
