@@ -1,6 +1,8 @@
 //! The analytic engine against an oracle that walks every block point by point: equal for every memory,
 //! tensor and action, for every Einsum's steps and points, and for the time of the phases.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "oracle/cases.rs"]
 mod cases;
 #[path = "oracle/chips.rs"]
