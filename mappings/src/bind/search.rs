@@ -68,8 +68,7 @@ pub(crate) fn block(
     let trials = candidates
         .iter()
         .map(Vec::len)
-        .product::<usize>()
-        .saturating_mul(orders.len());
+        .fold(orders.len(), usize::saturating_mul);
     if trials > MAX_TRIALS {
         return Err(Problem::at(&context.spec.source, spec.span, format!(
             "block {:?} leaves {trials} combinations to search, and at most {MAX_TRIALS} are tried", spec.name

@@ -13,6 +13,7 @@ mod names;
 mod node;
 mod problem;
 pub mod quantity;
+mod reader;
 mod source;
 mod sources;
 

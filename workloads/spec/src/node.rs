@@ -57,6 +57,14 @@ impl Node {
     /// # Errors
     /// A RON syntax error, with its place; it ends the list, because nothing after it can be trusted.
     pub fn parse(source: &Source) -> Result<Node, Problems> {
+        match crate::reader::read(source) {
+            Some(node) => Ok(node),
+            None => Self::parse_any(source),
+        }
+    }
+
+    /// Reads any RON text.
+    fn parse_any(source: &Source) -> Result<Node, Problems> {
         let text = source.text();
         let raw: &RawValue =
             ron::from_str(text).map_err(|e| syntax_problem(source, text, 0, &e))?;
@@ -423,6 +431,43 @@ mod tests {
         assert!(matches!(field(&node, "d").kind, Kind::Empty));
         assert_eq!(field(&node, "e").list().unwrap().len(), 1);
         assert!(field(field(&node, "f"), "g").list().unwrap().is_empty());
+    }
+
+    /// The reader of the common subset gives the tree that the general way gives, or none.
+    #[test]
+    fn both_ways_give_the_same_tree() {
+        let file = "// head\n(name: \"x\", n: -12, f: 0.5, e: 1e-9, words: [a, b_1, true,],\n  \
+                    map: {\"K\": (a: 1, a: 2), \"L\": [(1, 2), ()]}, // end\n  raw: r##\"a \"# b\"##, t: T(u: 1),\n)\n";
+        assert!(crate::reader::read(&Source::new("t", file)).is_some());
+        let pieces = [
+            "(", ")", "[", "]", "{", "}", ",", ":", "\"", "//", "/*", "\n", " ", "-", "_", "r#",
+            "é", "0", "1e9", "+1", "Some", "x", "'", "\\",
+        ];
+        let mut texts = vec![file.to_string()];
+        for at in (0..=file.len()).filter(|at| file.is_char_boundary(*at)) {
+            for piece in pieces {
+                texts.push(format!("{}{piece}{}", &file[..at], &file[at..]));
+            }
+            texts.push(file[..at].to_string());
+            texts.push(format!(
+                "{}{}",
+                &file[..at],
+                file.get(at + 1..).unwrap_or("")
+            ));
+        }
+        let mut read = 0;
+        for text in texts {
+            let source = Source::new("t", text.as_str());
+            let Some(node) = crate::reader::read(&source) else {
+                continue;
+            };
+            read += 1;
+            match Node::parse_any(&source) {
+                Ok(other) => assert_eq!(format!("{node:?}"), format!("{other:?}"), "{text}"),
+                Err(problems) => panic!("{text}: {problems}"),
+            }
+        }
+        assert!(read > 500, "{read}");
     }
 
     #[test]
