@@ -2,7 +2,7 @@
 
 use einflow_spec::{Problem, Problems};
 
-use super::build::{Context, Tiles};
+use super::{context::Context, keeps::Tiles};
 use crate::mapped::{Block, Keep, Place};
 
 /// Bytes that a block needs in each memory at the worst moment, whole rows not counted.

@@ -3,10 +3,7 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::TensorKind;
 
-use super::{
-    build::{Context, touches},
-    ranks::own_projection,
-};
+use super::{context::Context, einsum::touches};
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place},
     nest::{Dim, Term},
@@ -39,7 +36,7 @@ pub(crate) fn check_carried(
 /// The dims of an Einsum's results, and those along which they run or are reduced.
 fn dims(context: &Context<'_>, einsum: &BoundEinsum) -> (Vec<Dim>, Vec<Dim>) {
     let e = context.cascade.einsum(einsum.einsum);
-    let mut own = own_projection(context.cascade, context.ranks, e.output).dims;
+    let mut own = context.projections.own(e.output).dims.clone();
     let mut carried: Vec<Dim> = Vec::new();
     if let Some(iterative) = context.cascade.tensor(e.output).iterative {
         carried.push(own.remove(context.cascade.batch.len() + iterative));

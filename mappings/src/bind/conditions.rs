@@ -9,8 +9,8 @@ use einflow_spec::{
 use einflow_workloads::cascade::Einsum;
 
 use super::{
-    build::Context,
-    ranks::{Linear, linear},
+    context::Context,
+    linear::{Linear, linear},
 };
 use crate::{
     mapped::Block,

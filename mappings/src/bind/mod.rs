@@ -5,9 +5,14 @@ mod build;
 mod capacity;
 mod carried;
 mod conditions;
+mod context;
+mod einsum;
+mod keeps;
+mod linear;
 mod names;
 mod operators;
 mod order;
+mod projections;
 mod ranks;
 mod registers;
 mod search;
@@ -18,13 +23,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
 use einflow_spec::{Problem, Problems};
-use einflow_workloads::cascade::{Cascade, TensorId};
+use einflow_workloads::cascade::Cascade;
 
 use crate::{
     mapped::{Block, MappedCascade},
     spec::MappingSpec,
 };
-use build::Context;
+use context::Context;
+use projections::Projections;
 use ranks::{Ranks, Scope};
 
 /// Lays a cascade on an accelerator as a mapping says, at the sizes `given` (ranks and parameters by
@@ -81,12 +87,15 @@ pub fn bind(
     given.extend(own);
     let sizes = cascade.sizes(&given)?;
     let ranks = Ranks::new(cascade, sizes)?;
+    let projections = Projections::new(cascade, &ranks);
     let context = Context {
         cascade,
         accelerator,
         spec,
         given: &given,
         ranks: &ranks,
+        projections: &projections,
+        made_in: context::makers(cascade, spec),
         row: row.as_ref(),
     };
     names::check_names(&context)?;
@@ -103,10 +112,6 @@ pub fn bind(
         all.extend(block.parts.iter().map(|(k, v)| (k.clone(), *v)));
     }
     let base = ranks.base.clone();
-    let tensors = (0..cascade.tensors.len()).map(TensorId);
-    let projections = tensors
-        .map(|t| ranks::own_projection(cascade, &ranks, t))
-        .collect();
     let mapped = MappedCascade {
         cascade: Arc::clone(cascade),
         accelerator: Arc::clone(accelerator),
@@ -114,7 +119,7 @@ pub fn bind(
         sizes: all,
         base,
         blocks,
-        projections,
+        projections: projections.into_own(),
     };
     problems.into_result(Some(mapped))
 }

@@ -2,7 +2,7 @@
 
 use einflow_spec::{Problem, Problems, did_you_mean};
 
-use super::build::Context;
+use super::context::Context;
 use crate::spec::{BindingSpec, BlockSpec, Choice, KeepSpec, Name};
 
 /// Finds every unknown name, Einsum in two phases or none, and Einsum bound twice or not at all.

@@ -4,7 +4,7 @@ use einflow_arch::Array;
 use einflow_spec::{Problems, did_you_mean};
 use einflow_workloads::cascade::{Einsum, Function, Map, Reduce};
 
-use super::build::Context;
+use super::context::Context;
 use crate::spec::{BindingSpec, Name};
 
 /// Operators with their counts, and the cycles that they take, for one point.

@@ -3,10 +3,7 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::{ReadTime, TensorKind};
 
-use super::{
-    build::{Context, touches},
-    ranks::{own_projection, read_projection},
-};
+use super::{context::Context, einsum::touches};
 use crate::{
     mapped::{Block, BoundEinsum, NamedLoop},
     nest::Term,
@@ -31,12 +28,10 @@ pub(crate) fn check_order(
     let mut problems = Problems::new();
     for (n, nest) in block.nests.iter().enumerate() {
         for (e, reader) in nest.einsums.iter().enumerate() {
-            for read in &context.cascade.einsum(reader.einsum).reads {
-                let Ok((tensor, _)) =
-                    read_projection(context.cascade, context.ranks, read.tensor, &read.indices)
-                else {
-                    continue;
-                };
+            let reads = context.cascade.einsum(reader.einsum).reads.iter();
+            for (read, seen) in reads.zip(context.projections.reads(reader.einsum)) {
+                let Ok((tensor, _)) = seen else { continue };
+                let tensor = *tensor;
                 if context.cascade.tensor(tensor).kind == TensorKind::Input {
                     continue;
                 }
@@ -50,7 +45,7 @@ pub(crate) fn check_order(
                 });
                 let at = &context.spec.blocks[index].nests[n].einsums[e].0;
                 let Some((wn, we, writer)) = made else {
-                    match context.block_of(name) {
+                    match context.made_in(tensor) {
                         Some(b) if b < index => {}
                         Some(_) => problems.push(context.at(
                             at,
@@ -111,7 +106,7 @@ impl Pair<'_> {
         // A loop over a reduced rank around both: the result is whole only at that loop's exit.
         let einsum = self.context.cascade.einsum(self.writer.einsum);
         let tensor = einsum.output;
-        let own = own_projection(self.context.cascade, self.context.ranks, tensor);
+        let own = self.context.projections.own(tensor);
         for l in &shared {
             let reduced = einsum
                 .reduced

@@ -1,17 +1,14 @@
-//! Names of ranks and rank parts, and coordinates as terms over base ranks.
+//! Names of ranks and rank parts, and what expressions in a mapping may name.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use einflow_arch::Accelerator;
-use einflow_spec::{
-    Problem, Source, Span, did_you_mean,
-    expr::{BinaryOp, Expr, UnaryOp},
-};
-use einflow_workloads::cascade::{Cascade, Index, RankId, Sizes, TensorId};
+use einflow_spec::{Problem, Source, did_you_mean, expr::Expr};
+use einflow_workloads::cascade::{Cascade, RankId, Sizes};
 
 use crate::{
     mapped::{BaseRank, NamedLoop},
-    nest::{Dim, Loop, Projection, Term},
+    nest::Loop,
     spec::{Name, Row},
 };
 
@@ -253,21 +250,27 @@ impl Scope<'_> {
 
     /// The value of a whole-number expression.
     pub fn whole(&self, expr: &Expr) -> Result<i128, Problem> {
-        let names: Vec<String> = self
-            .found
+        // Only a mistake needs them.
+        let names = OnceCell::new();
+        expr.whole(self.source, &|n| self.lookup(n), &|| {
+            let names = names.get_or_init(|| self.names());
+            names.iter().map(String::as_str).collect()
+        })
+    }
+
+    /// Every name that [`lookup`](Self::lookup) knows.
+    fn names(&self) -> Vec<String> {
+        let columns = self
+            .row
+            .into_iter()
+            .flat_map(|r| r.columns().map(|c| format!("table.{c}")));
+        self.found
             .keys()
             .chain(self.given.keys())
             .cloned()
             .chain(self.accelerator.names_for_lookup())
-            .chain(
-                self.row
-                    .into_iter()
-                    .flat_map(|r| r.columns().map(|c| format!("table.{c}"))),
-            )
-            .collect();
-        expr.whole(self.source, &|n| self.lookup(n), &|| {
-            names.iter().map(String::as_str).collect()
-        })
+            .chain(columns)
+            .collect()
     }
 
     /// The value of a size: at least 1.
@@ -297,391 +300,4 @@ impl Scope<'_> {
                 .help("a share is a number from 0 to 1, or `table.COLUMN` with such a number")
         })
     }
-}
-
-/// The projection of a tensor's own ranks (batch ranks in front): which word a point of the base
-/// ranks touches when each rank variable is its own index.
-pub(crate) fn own_projection(cascade: &Cascade, ranks: &Ranks, tensor: TensorId) -> Projection {
-    let tensor = cascade.tensor(tensor);
-    let dims = cascade
-        .batch
-        .iter()
-        .chain(&tensor.ranks)
-        .map(|r| plain_dim(ranks, *r))
-        .collect();
-    Projection { dims }
-}
-
-fn plain_dim(ranks: &Ranks, rank: RankId) -> Dim {
-    let digit = ranks.digit(rank);
-    Dim {
-        terms: vec![Term {
-            rank: digit.base,
-            unit: digit.unit,
-            modulus: digit.modulus,
-            coefficient: 1,
-        }],
-    }
-}
-
-/// The projection of a read, with views resolved: the tensor that is really read, and its dims.
-pub(crate) fn read_projection(
-    cascade: &Cascade,
-    ranks: &Ranks,
-    tensor: TensorId,
-    indices: &[Index],
-) -> Result<(TensorId, Projection), Problem> {
-    let mut dims: Vec<Dim> = cascade.batch.iter().map(|r| plain_dim(ranks, *r)).collect();
-    let (base, indices) = resolve_views(cascade, tensor, indices.to_vec())?;
-    for index in &indices {
-        push_index(cascade, ranks, index, &mut dims)?;
-    }
-    Ok((base, Projection { dims }))
-}
-
-/// What some Einsums together see of a tensor, one projection where all their reads agree (a convolution's
-/// I[p + r], grouped heads' K[m, h / G]); the error is whether they differ or there is none.
-pub(crate) fn seen_projection(
-    cascade: &Cascade,
-    ranks: &Ranks,
-    einsums: &mut dyn Iterator<Item = &einflow_workloads::cascade::Einsum>,
-    tensor: TensorId,
-) -> Result<Projection, bool> {
-    let mut found: Option<Projection> = None;
-    for read in einsums.flat_map(|e| &e.reads) {
-        let Ok((read, projection)) = read_projection(cascade, ranks, read.tensor, &read.indices)
-        else {
-            continue;
-        };
-        if read != tensor {
-            continue;
-        }
-        if found.as_ref().is_some_and(|f| *f != projection) {
-            return Err(true);
-        }
-        found = Some(projection);
-    }
-    found.ok_or(false)
-}
-
-/// The tensor that a view stands for in the end; others stand for themselves.
-pub(crate) fn viewed(cascade: &Cascade, tensor: TensorId) -> TensorId {
-    let mut tensor = tensor;
-    while let Some(producer) = cascade
-        .tensor(tensor)
-        .producer
-        .map(|p| cascade.einsum(p))
-        .filter(|e| e.view)
-    {
-        tensor = producer.reads[0].tensor;
-    }
-    tensor
-}
-
-/// Replaces a view by what it views, its indices composed.
-fn resolve_views(
-    cascade: &Cascade,
-    tensor: TensorId,
-    indices: Vec<Index>,
-) -> Result<(TensorId, Vec<Index>), Problem> {
-    let (mut tensor, mut indices) = (tensor, indices);
-    while let Some(producer) = cascade
-        .tensor(tensor)
-        .producer
-        .map(|p| cascade.einsum(p))
-        .filter(|e| e.view)
-    {
-        let names: Vec<&str> = cascade
-            .tensor(tensor)
-            .ranks
-            .iter()
-            .map(|r| cascade.rank(*r).variable.as_str())
-            .collect();
-        let read = &producer.reads[0];
-        let replaced = read
-            .indices
-            .iter()
-            .map(|index| match index {
-                Index::Expr(expr) => substitute(expr, &names, &indices).map(Index::Expr),
-                Index::Gather(..) => Some(index.clone()),
-            })
-            .collect::<Option<Vec<_>>>();
-        indices = replaced.ok_or_else(|| {
-            Problem::at(
-                &cascade.source,
-                read.span,
-                "a view of a gathered tensor cannot be mapped",
-            )
-        })?;
-        tensor = read.tensor;
-    }
-    Ok((tensor, indices))
-}
-
-fn substitute(expr: &Expr, names: &[&str], by: &[Index]) -> Option<Expr> {
-    Some(match expr {
-        Expr::Name { name, .. } => match names.iter().position(|n| n == name) {
-            Some(i) => match by.get(i)? {
-                Index::Expr(replacement) => replacement.clone(),
-                Index::Gather(..) => return None,
-            },
-            None => expr.clone(),
-        },
-        Expr::Unary { op, operand, span } => Expr::Unary {
-            op: *op,
-            operand: Box::new(substitute(operand, names, by)?),
-            span: *span,
-        },
-        Expr::Binary {
-            op,
-            left,
-            right,
-            span,
-        } => Expr::Binary {
-            op: *op,
-            left: Box::new(substitute(left, names, by)?),
-            right: Box::new(substitute(right, names, by)?),
-            span: *span,
-        },
-        Expr::Call {
-            name,
-            arguments,
-            name_span,
-            span,
-        } => Expr::Call {
-            name: name.clone(),
-            arguments: arguments
-                .iter()
-                .map(|a| substitute(a, names, by))
-                .collect::<Option<_>>()?,
-            name_span: *name_span,
-            span: *span,
-        },
-        _ => expr.clone(),
-    })
-}
-
-fn push_index(
-    cascade: &Cascade,
-    ranks: &Ranks,
-    index: &Index,
-    dims: &mut Vec<Dim>,
-) -> Result<(), Problem> {
-    match index {
-        Index::Expr(expr) => {
-            let linear = linear(cascade, ranks, expr)?;
-            let terms = linear
-                .terms
-                .iter()
-                .map(|(term, factor)| {
-                    u64::try_from(*factor).map(|coefficient| Term { coefficient, ..*term }).map_err(|_| {
-                        Problem::at(&cascade.source, expr.span(), format!("the index `{expr}` falls as a rank variable rises"))
-                            .help("a mapped cascade needs rising indices: turn the variable's direction around")
-                    })
-                })
-                .collect::<Result<_, _>>()?;
-            dims.push(Dim { terms });
-        }
-        // Where a gather lands is not known: each of its own points counts as a word of its own.
-        Index::Gather(_, inner) => {
-            for index in inner {
-                push_index(cascade, ranks, index, dims)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A sum of digits with whole factors, and a constant.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Linear {
-    pub terms: Vec<(Term, i128)>,
-    pub constant: i128,
-}
-
-impl Linear {
-    fn scaled(mut self, factor: i128) -> Option<Self> {
-        for (_, f) in &mut self.terms {
-            *f = f.checked_mul(factor)?;
-        }
-        self.constant = self.constant.checked_mul(factor)?;
-        self.terms.retain(|(_, f)| *f != 0);
-        Some(self)
-    }
-
-    pub fn plus(mut self, other: Self) -> Option<Self> {
-        for (term, factor) in other.terms {
-            let same =
-                |t: &Term| (t.rank, t.unit, t.modulus) == (term.rank, term.unit, term.modulus);
-            match self.terms.iter_mut().find(|(t, _)| same(t)) {
-                Some((_, f)) => *f = f.checked_add(factor)?,
-                None => self.terms.push((term, factor)),
-            }
-        }
-        self.constant = self.constant.checked_add(other.constant)?;
-        self.terms.retain(|(_, f)| *f != 0);
-        Some(self.merged())
-    }
-
-    pub fn minus(self, other: Self) -> Option<Self> {
-        self.plus(other.scaled(-1)?)
-    }
-
-    /// Joins digits of one rank that stand together: `m1 * M0 + m0` is `m`.
-    fn merged(mut self) -> Self {
-        loop {
-            let joins = |(upper, u): &(Term, i128), (lower, l): &(Term, i128)| {
-                upper.rank == lower.rank
-                    && lower.modulus.is_some_and(|m| {
-                        lower.unit.checked_mul(m) == Some(upper.unit)
-                            && l.checked_mul(i128::from(m)) == Some(*u)
-                    })
-            };
-            let found = (0..self.terms.len()).find_map(|i| {
-                (0..self.terms.len())
-                    .find(|&j| joins(&self.terms[i], &self.terms[j]))
-                    .map(|j| (i, j))
-            });
-            let Some((i, j)) = found else { return self };
-            let upper = self.terms[i].0;
-            let lower = &mut self.terms[j].0;
-            lower.modulus = upper
-                .modulus
-                .and_then(|u| lower.modulus.and_then(|l| l.checked_mul(u)));
-            self.terms.remove(i);
-        }
-    }
-}
-
-/// An index or a side of a condition as a sum of digits.
-pub(crate) fn linear(cascade: &Cascade, ranks: &Ranks, expr: &Expr) -> Result<Linear, Problem> {
-    let unmapped = |span: Span| {
-        Problem::at(
-            &cascade.source,
-            span,
-            format!("`{expr}` is no sum of rank variables with whole factors"),
-        )
-        .help("a mapped cascade needs affine indices, v / c or v % c")
-    };
-    let overflow = |span: Span| Problem::at(&cascade.source, span, "the value overflows 128 bits");
-    match expr {
-        Expr::Number { text, span } => {
-            let constant = text.replace('_', "").parse().map_err(|_| unmapped(*span))?;
-            Ok(Linear {
-                terms: Vec::new(),
-                constant,
-            })
-        }
-        Expr::Name { name, span } => {
-            if let Some(i) = cascade.ranks.iter().position(|r| r.variable == *name) {
-                let digit = ranks.digits[i];
-                let term = Term {
-                    rank: digit.base,
-                    unit: digit.unit,
-                    modulus: digit.modulus,
-                    coefficient: 1,
-                };
-                return Ok(Linear {
-                    terms: vec![(term, 1)],
-                    constant: 0,
-                });
-            }
-            let size = ranks.sizes.get(name).ok_or_else(|| unmapped(*span))?;
-            Ok(Linear {
-                terms: Vec::new(),
-                constant: i128::from(size),
-            })
-        }
-        Expr::Unary {
-            op: UnaryOp::Neg,
-            operand,
-            span,
-        } => linear(cascade, ranks, operand)?
-            .scaled(-1)
-            .ok_or_else(|| overflow(*span)),
-        Expr::Binary {
-            op,
-            left,
-            right,
-            span,
-        } => {
-            let (left, right) = (
-                linear(cascade, ranks, left)?,
-                linear(cascade, ranks, right)?,
-            );
-            let value = match op {
-                BinaryOp::Add => left.plus(right),
-                BinaryOp::Sub => left.minus(right),
-                BinaryOp::Mul if right.terms.is_empty() => left.scaled(right.constant),
-                BinaryOp::Mul if left.terms.is_empty() => right.scaled(left.constant),
-                BinaryOp::Div | BinaryOp::Rem if right.terms.is_empty() && right.constant > 0 => {
-                    return cut_digit(&left, *op, right.constant).ok_or_else(|| unmapped(*span));
-                }
-                _ => return Err(unmapped(*span)),
-            };
-            value.ok_or_else(|| overflow(*span))
-        }
-        // A function of sizes alone, such as ceil(H / G).
-        _ => {
-            let constant = expr
-                .whole(
-                    &cascade.source,
-                    &|name| ranks.sizes.get(name).map(i128::from),
-                    &Vec::new,
-                )
-                .map_err(|_| unmapped(expr.span()))?;
-            Ok(Linear {
-                terms: Vec::new(),
-                constant,
-            })
-        }
-    }
-}
-
-/// `x / by` or `x % by` of one digit.
-fn cut_digit(value: &Linear, op: BinaryOp, by: i128) -> Option<Linear> {
-    if value.terms.is_empty() {
-        let constant = match op {
-            BinaryOp::Div => einflow_spec::expr::floor_div(value.constant, by)?,
-            _ => value.constant.checked_rem_euclid(by)?,
-        };
-        return Some(Linear {
-            terms: Vec::new(),
-            constant,
-        });
-    }
-    let ([(term, 1)], 0) = (value.terms.as_slice(), value.constant) else {
-        return None;
-    };
-    let by = u64::try_from(by).ok()?;
-    let whole = |m: u64| m.is_multiple_of(by).then_some(());
-    let term = match op {
-        BinaryOp::Div => {
-            let modulus = match term.modulus {
-                Some(m) => {
-                    whole(m)?;
-                    Some(m / by)
-                }
-                None => None,
-            };
-            Term {
-                unit: term.unit.checked_mul(by)?,
-                modulus,
-                ..*term
-            }
-        }
-        _ => {
-            if let Some(m) = term.modulus {
-                whole(m)?;
-            }
-            Term {
-                modulus: Some(by),
-                ..*term
-            }
-        }
-    };
-    Some(Linear {
-        terms: vec![(term, 1)],
-        constant: 0,
-    })
 }

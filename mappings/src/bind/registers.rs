@@ -3,10 +3,7 @@
 use einflow_spec::{Problem, Problems};
 use einflow_workloads::cascade::{Einsum, TensorId};
 
-use super::{
-    build::{Context, touches},
-    ranks::{own_projection, viewed},
-};
+use super::{context::Context, einsum::touches};
 use crate::mapped::{Block, BoundEinsum, Place};
 
 /// Operands are latched on arrival, so a two-operand step holds both.
@@ -75,7 +72,7 @@ fn held(
     if own(writer) == own(reader) {
         return Some(1);
     }
-    let projection = own_projection(context.cascade, context.ranks, tensor);
+    let projection = context.projections.own(tensor);
     let touched = own(writer).into_iter().filter(|l| {
         projection
             .dims
@@ -90,7 +87,7 @@ fn reads(context: &Context<'_>, einsum: &Einsum, tensor: TensorId) -> bool {
     einsum
         .reads
         .iter()
-        .any(|r| viewed(context.cascade, r.tensor) == tensor)
+        .any(|r| context.projections.viewed(r.tensor) == tensor)
 }
 
 /// Refuses a block that needs more registers than a PE has.

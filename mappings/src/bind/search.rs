@@ -10,7 +10,7 @@ use einflow_spec::{Problem, Problems};
 use einflow_workloads::cascade::{TensorId, TensorKind};
 
 use super::{
-    build::Context,
+    context::Context,
     sizes::{Found, Rule, cut_count, fits, settle},
     transfers::transfers,
 };
@@ -172,9 +172,9 @@ fn score(context: &Context<'_>, block: &Block) -> Option<(Score, u128)> {
         if tensor.kind == TensorKind::View || traffic.get(0, i).total()?.is_zero() {
             continue;
         }
-        let own = super::ranks::own_projection(context.cascade, context.ranks, TensorId(i));
+        let own = context.projections.own(TensorId(i));
         let all: Vec<u64> = block.space.sizes.clone();
-        compulsory = compulsory.checked_add(crate::nest::footprint(&block.space, &all, &own))?;
+        compulsory = compulsory.checked_add(crate::nest::footprint(&block.space, &all, own))?;
     }
     Some(((outermost, Count::whole(time.compute), inner), compulsory))
 }

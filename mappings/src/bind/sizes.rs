@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use einflow_spec::{Problem, Problems, expr::Expr};
 
-use super::{build::Context, capacity::occupancy_of, search};
+use super::{capacity::occupancy_of, context::Context, search};
 use crate::spec::{Choice, Name, Room, SizeRule};
 
 /// Sizes and order of the searched loops of one block.

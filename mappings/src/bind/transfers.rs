@@ -3,10 +3,7 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
 
-use super::{
-    build::{Context, touches},
-    ranks::{own_projection, read_projection},
-};
+use super::{context::Context, einsum::touches};
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place, Transfer, TransferKind},
     nest::{Dim, Loop, Projection, Term},
@@ -175,34 +172,40 @@ impl Finder<'_> {
                 );
             }
         }
-        let reads = context.cascade.einsum(einsum.einsum).reads.clone();
-        let mut done: Vec<(TensorId, Projection, &Read)> = Vec::new();
-        for read in &reads {
-            match read_projection(context.cascade, context.ranks, read.tensor, &read.indices) {
+        let reads = &context.cascade.einsum(einsum.einsum).reads;
+        let mut done: Vec<(TensorId, &Projection, &Read)> = Vec::new();
+        for (read, seen) in reads.iter().zip(context.projections.reads(einsum.einsum)) {
+            match seen {
                 Ok((tensor, projection)) => {
                     // The same words read twice in one expression arrive once; projections leave constants out, so
                     // RM[m1] and RM[m1+1] look alike and are not.
                     let same = |r: &Read| r.tensor != read.tensor || r.indices == read.indices;
                     if done
                         .iter()
-                        .any(|(t, p, r)| *t == tensor && *p == projection && same(r))
+                        .any(|(t, p, r)| t == tensor && *p == projection && same(r))
                     {
                         continue;
                     }
-                    done.push((tensor, projection.clone(), read));
-                    self.read(nest, einsum, binding, read, tensor, projection, name);
+                    done.push((*tensor, projection, read));
+                    self.read(
+                        nest,
+                        einsum,
+                        binding,
+                        read,
+                        *tensor,
+                        projection.clone(),
+                        name,
+                    );
                 }
-                Err(problem) => self.problems.push(problem),
+                Err(problem) => self.problems.push(problem.clone()),
             }
         }
     }
 
     fn reads_tensor(&self, einsum: &BoundEinsum, tensor: TensorId) -> bool {
         let context = self.context;
-        context.cascade.einsum(einsum.einsum).reads.iter().any(|r| {
-            read_projection(context.cascade, context.ranks, r.tensor, &r.indices)
-                .is_ok_and(|(t, _)| t == tensor)
-        })
+        let mut seen = context.projections.reads(einsum.einsum).iter().flatten();
+        seen.any(|(t, _)| *t == tensor)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -370,7 +373,7 @@ impl Finder<'_> {
                 kind: TransferKind::Fill,
                 tile_depth: loops.len(),
                 loops,
-                projection,
+                projection: projection.clone(),
                 steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: place,
@@ -463,7 +466,7 @@ impl Finder<'_> {
         let context = self.context;
         let tensor = context.cascade.einsum(einsum.einsum).output;
         let levels = self.levels(nest, tensor);
-        let own = own_projection(context.cascade, context.ranks, tensor);
+        let own = context.projections.own(tensor);
         let partials = match binding.partials.as_ref().map(|n| (n, context.memory(n))) {
             None => false,
             Some((_, Err(problem))) => return self.problems.push(problem),
@@ -480,7 +483,7 @@ impl Finder<'_> {
             }
         };
         let Some(last) = levels.len().checked_sub(1) else {
-            if self.is_spatially_incomplete(einsum, &own) {
+            if self.is_spatially_incomplete(einsum, own) {
                 let own_name = &context.cascade.tensor(tensor).name;
                 self.problems.push(
                     context
@@ -502,7 +505,7 @@ impl Finder<'_> {
                     .help("leave `partials` out, or do not keep it in the array's registers"),
             );
         }
-        let mut projection = own;
+        let mut projection = own.clone();
         let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => {
@@ -526,7 +529,7 @@ impl Finder<'_> {
             kind: TransferKind::Update,
             loops,
             tile_depth,
-            projection,
+            projection: projection.clone(),
             steps,
             outer: None,
             inner: Place::Memory(levels[last].memory),
@@ -545,7 +548,7 @@ impl Finder<'_> {
                 kind: TransferKind::Drain,
                 tile_depth: loops.len(),
                 loops,
-                projection: own_projection(context.cascade, context.ranks, tensor),
+                projection: context.projections.own(tensor).clone(),
                 steps: 0,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),

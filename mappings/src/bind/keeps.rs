@@ -1,0 +1,226 @@
+//! The tiles that a block keeps: where, below which loops, how many words.
+
+use std::collections::BTreeMap;
+
+use einflow_spec::{Problems, did_you_mean};
+use einflow_workloads::cascade::{ReadTime, TensorId};
+
+use super::{context::Context, ranks::Parts};
+use crate::{
+    mapped::{Keep, NamedLoop},
+    nest::{Projection, Space, footprint},
+    spec::{BlockSpec, KeepSpec, Name},
+};
+
+/// What a block keeps, and what each of its nests does.
+pub(crate) struct Tiles {
+    pub block: Vec<Keep>,
+    pub nests: Vec<Vec<Keep>>,
+}
+
+impl Context<'_> {
+    /// The tiles that a block keeps, without its Einsums: all that a size has to fit.
+    pub fn room(&self, index: usize, sizes: &BTreeMap<String, u64>) -> Result<Tiles, Problems> {
+        let spec = &self.spec.blocks[index];
+        let source = &self.spec.source;
+        let parts = Parts::new(self.cascade, self.ranks, &self.splits(spec), sizes, source)?;
+        let find = |names: &[Name]| {
+            names
+                .iter()
+                .map(|n| parts.find(n, source))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let mut loops = find(&spec.loops)?;
+        loops.extend(find(&spec.searched_loops)?);
+        let space = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
+        let block = self.keeps(&spec.keep, &loops, spec, &space, sizes, index)?;
+        let mut nests = Vec::with_capacity(spec.nests.len());
+        for nest in &spec.nests {
+            let mut around = loops.clone();
+            around.extend(find(&nest.loops)?);
+            nests.push(self.keeps(&nest.keep, &around, spec, &space, sizes, index)?);
+        }
+        Ok(Tiles { block, nests })
+    }
+
+    pub fn keeps(
+        &self,
+        specs: &[KeepSpec],
+        loops: &[NamedLoop],
+        block: &BlockSpec,
+        space: &Space,
+        sizes: &BTreeMap<String, u64>,
+        index: usize,
+    ) -> Result<Vec<Keep>, Problems> {
+        let mut problems = Problems::new();
+        let mut keeps = Vec::new();
+        for spec in specs {
+            let Some(tensor) = problems.absorb(self.tensor(&spec.tensor).map_err(Problems::from))
+            else {
+                continue;
+            };
+            let Some(places) = problems.absorb(
+                spec.places
+                    .pick(self.row, &self.spec.source)
+                    .map_err(Problems::from),
+            ) else {
+                continue;
+            };
+            for place in places {
+                let found = self.place(&place.memory);
+                let depth = match &place.below {
+                    None => Ok(0),
+                    // The tile between searched loops and those inside them.
+                    Some(name) if name.text == "searched" && !block.searched_loops.is_empty() => {
+                        Ok(block.loops.len() + block.searched_loops.len())
+                    }
+                    Some(name) => loops
+                        .iter()
+                        .position(|l| l.name == name.text)
+                        .map(|i| i + 1)
+                        .ok_or_else(|| {
+                            self.at(
+                                name,
+                                format!(
+                                    "`{}` is no loop around {}'s place",
+                                    name.text, spec.tensor.text
+                                ),
+                            )
+                            .help(did_you_mean(
+                                &name.text,
+                                loops.iter().map(|l| l.name.as_str()),
+                            ))
+                        }),
+                };
+                let share = match &place.share {
+                    None => Ok((1, 1)),
+                    Some(expr) => self.scope(sizes).share(expr),
+                };
+                let in_place_of = place
+                    .in_place_of
+                    .as_ref()
+                    .map(|n| self.tensor(n))
+                    .transpose();
+                let parts = (
+                    problems.absorb(found.map_err(Problems::from)),
+                    problems.absorb(depth.map_err(Problems::from)),
+                    problems.absorb(share.map_err(Problems::from)),
+                    problems.absorb(in_place_of.map_err(Problems::from)),
+                );
+                let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
+                    continue;
+                };
+                let words = self.tile_words(index, tensor, space, &loops[..depth]);
+                // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
+                let runs_on = block.pipeline.as_ref().is_some_and(|p| {
+                    let drains = p
+                        .drains_at
+                        .as_ref()
+                        .and_then(|n| loops.iter().position(|l| l.name == n.text));
+                    let ends_inside = depth > 0 && drains.is_none_or(|d| d + 1 < depth);
+                    let one_tile = loops[depth.min(loops.len())..].iter().all(|l| l.count == 1);
+                    // Operands with one reader are freed before the next tile is loaded; what several stages touch is not.
+                    ends_inside && !one_tile && self.stages(index, tensor) > 1
+                });
+                keeps.push(Keep {
+                    tensor,
+                    place: found,
+                    depth,
+                    words,
+                    generations: place.buffers.max(if runs_on { 2 } else { 1 }),
+                    share,
+                    spills_through: place.spills_through,
+                    in_place_of,
+                    freed_by_row: place.freed_by_row,
+                });
+            }
+        }
+        problems.into_result(Some(keeps))
+    }
+
+    /// In how many distinct pipeline stages (offsets) a tensor is touched.
+    fn stages(&self, block: usize, tensor: TensorId) -> usize {
+        let Some(pipeline) = &self.spec.blocks[block].pipeline else {
+            return 1;
+        };
+        let offset = |name: &str| {
+            pipeline
+                .offsets
+                .iter()
+                .find(|(n, _)| n.text == name)
+                .map_or(0, |(_, o)| *o)
+        };
+        let mut offsets: Vec<u64> = Vec::new();
+        for einsum in &self.cascade.einsums {
+            let name = &self.cascade.tensor(einsum.output).name;
+            let touches = einsum.output == tensor
+                || einsum
+                    .reads
+                    .iter()
+                    .any(|r| self.projections.viewed(r.tensor) == tensor);
+            if touches && !einsum.view {
+                offsets.push(offset(name));
+            }
+        }
+        offsets.sort_unstable();
+        offsets.dedup();
+        offsets.len()
+    }
+
+    /// Which words of a tensor the iterations of a block use: as its Einsums read it, where it comes from outside and they
+    /// agree. The error: they read it in different ways.
+    pub fn tile_projection(
+        &self,
+        index: usize,
+        tensor: TensorId,
+    ) -> Result<&Projection, &Projection> {
+        let own = self.projections.own(tensor);
+        if self.made_in(tensor) == Some(index) {
+            return Ok(own);
+        }
+        match self.projections.seen(self.einsums_of(index), tensor) {
+            Ok(projection) => Ok(projection),
+            Err(true) => Err(own),
+            Err(false) => Ok(own),
+        }
+    }
+
+    /// Words of the largest tile of a tensor below some loops. An iterative rank occupies one
+    /// coordinate: the running value is updated in place.
+    fn tile_words(
+        &self,
+        index: usize,
+        tensor: TensorId,
+        space: &Space,
+        loops: &[NamedLoop],
+    ) -> u128 {
+        let made_here = self.made_in(tensor) == Some(index);
+        if !made_here
+            && !loops.is_empty()
+            && let Ok(projection) = self.tile_projection(index, tensor)
+        {
+            return footprint(space, &extents(space, loops), projection);
+        }
+        let mut projection = self.projections.own(tensor).clone();
+        let t = self.cascade.tensor(tensor);
+        let in_place = !self.cascade.einsums.iter().any(|e| {
+            e.reads
+                .iter()
+                .any(|r| r.tensor == tensor && r.time == ReadTime::Other)
+        });
+        if let Some(iterative) = t.iterative.filter(|_| in_place) {
+            projection.dims.remove(self.cascade.batch.len() + iterative);
+        }
+        footprint(space, &extents(space, loops), &projection)
+    }
+}
+
+/// Coordinates of each base rank that are left below some loops.
+fn extents(space: &Space, loops: &[NamedLoop]) -> Vec<u64> {
+    let mut extents = space.sizes.clone();
+    for l in loops {
+        let extent = &mut extents[l.cut.rank];
+        *extent = (*extent).min(l.cut.step);
+    }
+    extents
+}
