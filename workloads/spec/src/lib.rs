@@ -6,6 +6,7 @@
 //! [`Fields`], collecting every mistake in a [`Problems`] list; only a RON syntax error ends a list
 //! early.
 
+mod edit;
 pub mod expr;
 mod fields;
 mod library;
@@ -17,6 +18,7 @@ mod reader;
 mod source;
 mod sources;
 
+pub use edit::{Edit, edited, find};
 pub use fields::Fields;
 pub use library::{Library, Origin};
 pub use names::{did_you_mean, nearest};
