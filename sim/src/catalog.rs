@@ -8,7 +8,7 @@ use std::{
 
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{mappings, spec::MappingSpec};
-use einflow_spec::{Origin, Problems};
+use einflow_spec::{Edit, Origin, Problem, Problems, edited};
 use einflow_workloads::{
     cascade::Cascade,
     cascades,
@@ -17,7 +17,16 @@ use einflow_workloads::{
 
 use crate::report::Report;
 
-type Cache<T> = Mutex<HashMap<(String, Option<PathBuf>), Arc<T>>>;
+/// A file: its name, the folder to look in first, and what to change in it.
+type Key = (String, Option<PathBuf>, Vec<Edit>);
+type Cache<T> = Mutex<HashMap<Key, Arc<T>>>;
+/// The accelerator that numbers were changed in (kept, so that its address stays its own), and the result.
+type Overridden = (Arc<Accelerator>, Arc<Accelerator>);
+/// The accelerator's address, and the numbers by path, as bits.
+type Overrides = (usize, Vec<(String, u64)>);
+
+/// A cache of changed files is emptied at so many, so that a sweep's memory does not grow with its points.
+const MOST_CHANGED: usize = 4096;
 
 /// Cascades, models, accelerators and mappings, by library name or path. Shared by threads.
 #[derive(Default)]
@@ -26,6 +35,7 @@ pub struct Catalog {
     models: Cache<Model>,
     accelerators: Cache<Accelerator>,
     mappings: Cache<MappingSpec>,
+    overridden: Mutex<HashMap<Overrides, Overridden>>,
     reports: Mutex<HashMap<String, Arc<Report>>>,
 }
 
@@ -33,14 +43,22 @@ fn cached<T>(
     cache: &Cache<T>,
     name: &str,
     beside: Option<&Path>,
+    edits: &[Edit],
     load: impl FnOnce() -> Result<T, Problems>,
 ) -> Result<Arc<T>, Problems> {
-    let key = (name.to_string(), beside.map(Path::to_path_buf));
+    let key = (
+        name.to_string(),
+        beside.map(Path::to_path_buf),
+        edits.to_vec(),
+    );
     if let Some(found) = cache.lock().ok().and_then(|c| c.get(&key).cloned()) {
         return Ok(found);
     }
     let value = Arc::new(load()?);
     if let Ok(mut cache) = cache.lock() {
+        if cache.len() >= MOST_CHANGED {
+            cache.retain(|(_, _, edits), _| edits.is_empty());
+        }
         cache.insert(key, Arc::clone(&value));
     }
     Ok(value)
@@ -71,13 +89,18 @@ impl Catalog {
         Self::default()
     }
 
-    /// A cascade; `beside` is the folder of the file that names it.
+    /// A cascade; `beside` is the folder of the file that names it, `edits` change values in the file.
     ///
     /// # Errors
     /// No such file, or every mistake in it.
-    pub fn cascade(&self, name: &str, beside: Option<&Path>) -> Result<Arc<Cascade>, Problems> {
-        cached(&self.cascades, name, beside, || {
-            Cascade::parse(&cascades().find(name, beside)?.0)
+    pub fn cascade(
+        &self,
+        name: &str,
+        beside: Option<&Path>,
+        edits: &[Edit],
+    ) -> Result<Arc<Cascade>, Problems> {
+        cached(&self.cascades, name, beside, edits, || {
+            Cascade::parse(&edited(&cascades().find(name, beside)?.0, edits)?)
         })
     }
 
@@ -85,9 +108,14 @@ impl Catalog {
     ///
     /// # Errors
     /// No such file, or every mistake in it.
-    pub fn model(&self, name: &str, beside: Option<&Path>) -> Result<Arc<Model>, Problems> {
-        cached(&self.models, name, beside, || {
-            Model::parse(&models().find(name, beside)?.0)
+    pub fn model(
+        &self,
+        name: &str,
+        beside: Option<&Path>,
+        edits: &[Edit],
+    ) -> Result<Arc<Model>, Problems> {
+        cached(&self.models, name, beside, edits, || {
+            Model::parse(&edited(&models().find(name, beside)?.0, edits)?)
         })
     }
 
@@ -99,24 +127,59 @@ impl Catalog {
         &self,
         name: &str,
         beside: Option<&Path>,
+        edits: &[Edit],
     ) -> Result<Arc<Accelerator>, Problems> {
-        cached(&self.accelerators, name, beside, || {
-            Accelerator::parse(&accelerators().find(name, beside)?.0)
+        cached(&self.accelerators, name, beside, edits, || {
+            Accelerator::parse(&edited(&accelerators().find(name, beside)?.0, edits)?)
         })
+    }
+
+    /// An accelerator with some of its numbers changed.
+    ///
+    /// # Errors
+    /// As [`Accelerator::with_override`].
+    pub fn overridden(
+        &self,
+        accelerator: &Arc<Accelerator>,
+        overrides: &[(String, f64)],
+    ) -> Result<Arc<Accelerator>, Problem> {
+        let bits = overrides.iter().map(|(p, v)| (p.clone(), v.to_bits()));
+        let key = (Arc::as_ptr(accelerator) as usize, bits.collect());
+        let found = self.overridden.lock().ok();
+        if let Some((_, found)) = found.and_then(|c| c.get(&key).cloned()) {
+            return Ok(found);
+        }
+        let mut changed = (**accelerator).clone();
+        for (path, value) in overrides {
+            changed = changed.with_override(path, *value)?;
+        }
+        let changed = Arc::new(changed);
+        if let Ok(mut cache) = self.overridden.lock() {
+            if cache.len() >= MOST_CHANGED {
+                cache.clear();
+            }
+            cache.insert(key, (Arc::clone(accelerator), Arc::clone(&changed)));
+        }
+        Ok(changed)
     }
 
     /// A mapping; files that it names are looked for beside it first.
     ///
     /// # Errors
     /// No such file, or every mistake in it.
-    pub fn mapping(&self, name: &str, beside: Option<&Path>) -> Result<Arc<MappingSpec>, Problems> {
-        cached(&self.mappings, name, beside, || {
+    pub fn mapping(
+        &self,
+        name: &str,
+        beside: Option<&Path>,
+        edits: &[Edit],
+    ) -> Result<Arc<MappingSpec>, Problems> {
+        cached(&self.mappings, name, beside, edits, || {
             let (source, origin) = mappings().find(name, beside)?;
             let folder = match &origin {
                 Origin::Folder(folder) => Some(folder.as_path()),
                 Origin::Embedded => None,
             };
-            MappingSpec::parse(&source, folder)
+            MappingSpec::parse(&edited(&source, edits)?, folder)
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
-use einflow_spec::{Problem, Problems, Source, Span, did_you_mean};
+use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
 use einflow_workloads::cascade::Cascade;
 
 use crate::{
@@ -70,6 +70,8 @@ pub struct Request {
     pub mapping: String,
     /// Fields of the accelerator to replace: path, value.
     pub overrides: Vec<(String, f64)>,
+    /// Values to change in the files.
+    pub edits: Edits,
     /// The engine.
     pub engine: Engine,
     /// Whose accounting.
@@ -80,6 +82,19 @@ pub struct Request {
     pub beside: Option<PathBuf>,
     /// Where that file says so.
     pub places: Places,
+}
+
+/// Values to change in the files of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// In the accelerator's.
+    pub accelerator: Vec<Edit>,
+    /// In the mapping's.
+    pub mapping: Vec<Edit>,
+    /// In the model's.
+    pub model: Vec<Edit>,
+    /// In the cascade's.
+    pub workload: Vec<Edit>,
 }
 
 /// Where the fields of a [`Request`] stand in a file: what a message about one of them points to.
@@ -139,27 +154,36 @@ impl Request {
     fn bind_mapping(&self, catalog: &Catalog, mapping: &str) -> Result<MappedCascade, Problems> {
         let beside = self.beside.as_deref();
         let mut problems = Problems::new();
+        // The layers around attention keep their own mappings and cascades.
+        let own = mapping == self.mapping;
+        let edits = if own { &self.edits.mapping[..] } else { &[] };
+        let workload_edits = if own { &self.edits.workload[..] } else { &[] };
         let at = |field: &'static str| move |problems| self.places.place(problems, field);
-        let spec = problems.absorb(catalog.mapping(mapping, beside).map_err(at("mapping")));
+        let spec = problems.absorb(
+            catalog
+                .mapping(mapping, beside, edits)
+                .map_err(at("mapping")),
+        );
         let given = problems.absorb(self.given(catalog).map_err(at("model")));
         let accelerator = match (&spec, &self.accelerator) {
             (Some(spec), _) => {
                 problems.absorb(self.accelerator(catalog, spec).map_err(at("accelerator")))
             }
             (None, Some(name)) => {
-                problems.absorb(catalog.accelerator(name, beside).map_err(at("accelerator")))
+                let loaded = catalog.accelerator(name, beside, &self.edits.accelerator);
+                problems.absorb(loaded.map_err(at("accelerator")))
             }
             (None, None) => None,
         };
         let cascade = match (&spec, &self.workload) {
-            // The layers around attention bring their own cascades.
-            (_, Some(name)) if mapping == self.mapping => {
-                problems.absorb(catalog.cascade(name, beside).map_err(at("workload")))
+            (_, Some(name)) if own => {
+                let loaded = catalog.cascade(name, beside, workload_edits);
+                problems.absorb(loaded.map_err(at("workload")))
             }
             (Some(spec), _) => problems.absorb(named_in(
                 spec,
                 catalog,
-                &|c, n, b| c.cascade(n, b),
+                &|c, n, b| c.cascade(n, b, workload_edits),
                 &spec.workload,
             )),
             (None, _) => None,
@@ -169,7 +193,7 @@ impl Request {
         else {
             return Err(problems);
         };
-        if mapping == self.mapping {
+        if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
         }
         bind(&cascade, &accelerator, &spec, &given).map_err(at("run"))
@@ -201,7 +225,9 @@ impl Request {
     fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
         let mut given = match (&self.model, self.length) {
             (Some(model), Some(length)) => {
-                catalog.model(model, self.beside.as_deref())?.sizes(length)
+                let beside = self.beside.as_deref();
+                let model = catalog.model(model, beside, &self.edits.model)?;
+                model.sizes(length)
             }
             (Some(_), None) => {
                 return Err(Problem::nowhere("a model needs a length").help("give one such as 64K: --length on the command line, `length` or `lengths` in a run file").into());
@@ -221,8 +247,9 @@ impl Request {
         spec: &MappingSpec,
     ) -> Result<Arc<Accelerator>, Problems> {
         let beside = self.beside.as_deref();
+        let edits = &self.edits.accelerator[..];
         let found = match (&self.accelerator, self.accounting) {
-            (Some(name), _) => catalog.accelerator(name, beside)?,
+            (Some(name), _) => catalog.accelerator(name, beside, edits)?,
             (None, accounting) => {
                 let name = match accounting {
                     Accounting::Published => spec.published.as_ref(),
@@ -240,19 +267,15 @@ impl Request {
                             .into(),
                     );
                 };
-                named_in(spec, catalog, &|c, n, b| c.accelerator(n, b), name)?
+                named_in(spec, catalog, &|c, n, b| c.accelerator(n, b, edits), name)?
             }
         };
         if self.overrides.is_empty() {
             return Ok(found);
         }
-        let mut changed = (*found).clone();
-        for (path, value) in &self.overrides {
-            changed = changed
-                .with_override(path, *value)
-                .map_err(|p| self.places.place(p.into(), "set"))?;
-        }
-        Ok(Arc::new(changed))
+        catalog
+            .overridden(&found, &self.overrides)
+            .map_err(|p| self.places.place(p.into(), "set"))
     }
 
     /// Runs it.

@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             allow_nan,
             format,
         } => {
-            let found = Catalog::new().cascade(cascade, None)?;
+            let found = Catalog::new().cascade(cascade, None, &[])?;
             let report = eval(&EvalRequest {
                 cascade: &found,
                 input: input.clone(),
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             print_eval(&found.name, &report, *format)
         }
         Command::Passes { cascade, format } => {
-            let found = Catalog::new().cascade(cascade, None)?;
+            let found = Catalog::new().cascade(cascade, None, &[])?;
             describe::print_passes(&found, &passes(&found), *format)?;
             Ok(0)
         }

@@ -23,13 +23,13 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
     let stem = name.strip_suffix(".ron").unwrap_or(name);
     let is_file = std::path::Path::new(name).is_file();
     if cascades().get(stem).is_some() && !is_file {
-        return cascade(&*catalog.cascade(name, None)?, &catalog, shape, format);
+        return cascade(&*catalog.cascade(name, None, &[])?, &catalog, shape, format);
     }
     if accelerators().get(stem).is_some() && !is_file {
-        return accelerator(&*catalog.accelerator(name, None)?, format);
+        return accelerator(&*catalog.accelerator(name, None, &[])?, format);
     }
     if mappings().get(stem).is_some() && !is_file {
-        return mapping(&*catalog.mapping(name, None)?, format);
+        return mapping(&*catalog.mapping(name, None, &[])?, format);
     }
     if is_file {
         // A file of the user's: what it is shows in its fields.
@@ -40,12 +40,12 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
                 .is_ok_and(|r| r.iter().any(|(k, _, _)| k == field))
         };
         if has("einsums") {
-            return cascade(&*catalog.cascade(name, None)?, &catalog, shape, format);
+            return cascade(&*catalog.cascade(name, None, &[])?, &catalog, shape, format);
         }
         if has("blocks") {
-            return mapping(&*catalog.mapping(name, None)?, format);
+            return mapping(&*catalog.mapping(name, None, &[])?, format);
         }
-        return accelerator(&*catalog.accelerator(name, None)?, format);
+        return accelerator(&*catalog.accelerator(name, None, &[])?, format);
     }
     let known: Vec<&str> = cascades()
         .names()
@@ -91,7 +91,7 @@ fn cascade(
         return output::print(&dot(c));
     }
     c.check_size_names(shape.sizes.keys().map(String::as_str))?;
-    let mut given = catalog.model(shape.model, None)?.sizes(shape.length);
+    let mut given = catalog.model(shape.model, None, &[])?.sizes(shape.length);
     given.extend(shape.sizes.iter().map(|(k, v)| (k.clone(), *v)));
     let report = passes(c);
     let sizes = c.sizes(&given);

@@ -1,4 +1,3 @@
-use einflow_mappings::count::Count;
 use serde_json::{Map, Value, json};
 
 use super::Report;
@@ -67,12 +66,6 @@ impl Report {
         for (name, size) in &self.inputs.sizes {
             inputs.insert(name.clone(), json!(size));
         }
-        let memory = self
-            .blocks
-            .iter()
-            .filter_map(|b| b.memory.values().copied().max())
-            .fold(Count::default(), |sum, t| sum.plus(t).unwrap_or(sum));
-        let compute: u128 = self.blocks.iter().map(|b| b.compute).sum();
         json!({
             "cycles": whole(self.cycles()),
             "seconds": self.seconds(),
@@ -89,8 +82,8 @@ impl Report {
             "traffic": traffic,
             "occupancy_bytes": occupancy,
             "bottleneck": self.bottleneck(),
-            "compute_seconds": compute as f64 / self.clock,
-            "memory_seconds": memory.as_f64() / self.clock,
+            "compute_seconds": self.compute_seconds(),
+            "memory_seconds": self.memory_seconds(),
             "lower_bound": {
                 "compute_seconds": self.lower_bound.compute_seconds,
                 "dram_bytes": whole(self.lower_bound.dram_bytes),

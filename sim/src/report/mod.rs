@@ -2,9 +2,11 @@
 
 mod combine;
 mod json;
+mod metrics;
 
 pub use combine::combine;
 pub use json::whole;
+pub use metrics::Metric;
 
 use std::collections::BTreeMap;
 
@@ -241,6 +243,21 @@ impl Report {
             }
         }
         best.map_or_else(String::new, |(name, _)| name.to_string())
+    }
+
+    /// Seconds that the units need, memory aside.
+    pub fn compute_seconds(&self) -> f64 {
+        let cycles: u128 = self.blocks.iter().map(|b| b.compute).sum();
+        cycles as f64 / self.clock
+    }
+
+    /// Seconds that the slowest memory of each block needs.
+    pub fn memory_seconds(&self) -> f64 {
+        let slowest = self.blocks.iter();
+        let cycles = slowest
+            .filter_map(|b| b.memory.values().copied().max())
+            .fold(Count::default(), |sum, t| sum.plus(t).unwrap_or(sum));
+        cycles.as_f64() / self.clock
     }
 
     /// How many times longer the run takes than the longer of its two lower bounds.

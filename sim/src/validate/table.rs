@@ -300,7 +300,7 @@ fn run_row(
 ) -> Result<Report, Problems> {
     let sizes = match &row.model {
         Some(model) => catalog
-            .model(model, experiment.beside.as_deref())?
+            .model(model, experiment.beside.as_deref(), &[])?
             .sizes(row.length),
         None => BTreeMap::new(),
     };

@@ -17,6 +17,9 @@ pub struct Edit {
 /// # Errors
 /// A RON syntax error, or a path that leads nowhere (the nearest known name is suggested).
 pub fn edited(source: &Source, edits: &[Edit]) -> Result<Source, Problems> {
+    if edits.is_empty() {
+        return Ok(source.clone());
+    }
     let root = Node::parse(source)?;
     let mut places = Vec::new();
     for edit in edits {
