@@ -10,7 +10,7 @@ static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
         let name = file.path().to_str()?.strip_suffix(".ron")?;
         Some((name.to_string(), file.contents_utf8()?))
     });
-    Library::new("accelerator", "ron", files)
+    Library::new("accelerator", "ron", files).marked("clock")
 });
 
 /// The accelerators that travel inside the binary.

@@ -18,7 +18,7 @@ fn files(extension: &'static str) -> impl Iterator<Item = (String, &'static str)
 /// The mapping files that travel in the binary.
 pub fn mappings() -> &'static Library {
     static LIBRARY: LazyLock<Library> =
-        LazyLock::new(|| Library::new("mapping", "ron", files("ron")));
+        LazyLock::new(|| Library::new("mapping", "ron", files("ron")).marked("blocks"));
     &LIBRARY
 }
 

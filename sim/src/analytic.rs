@@ -204,6 +204,7 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
             accelerator: accelerator.name.clone(),
             mapping: mapped.spec.name.clone(),
             engine: "analytic",
+            set: Vec::new(),
             sizes: mapped.sizes.clone(),
         },
         time: total,

@@ -92,8 +92,13 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
     let file = request.input.display().to_string();
     let mut problems = Problems::new();
     problems.absorb(check_names(cascade, &file, &stored));
+    let all_there = problems.is_empty();
     if !request.allow_nan {
         problems.absorb(check_numbers(&file, &stored));
+    }
+    // Without an array, sizes would be missing that it fixes.
+    if !all_there {
+        return Err(problems);
     }
     let sizes = problems.absorb(sizes_of(cascade, &stored, &request.sizes));
     let sizes = problems.into_result(sizes)?;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use einflow_spec::{Problem, Problems};
 use einflow_workloads::interpret::{Array, MAX_ELEMENTS};
-use half::f16;
+use half::{bf16, f16};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -27,6 +27,8 @@ const MAX_AXES: usize = 64;
 /// The type of the stored elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
+    /// bfloat16, which numpy knows as two raw bytes (`V2`).
+    V2,
     /// IEEE 754 binary16.
     F2,
     /// IEEE 754 binary32.
@@ -39,6 +41,7 @@ impl Element {
     /// The name that numpy's headers use, without the byte order.
     pub fn name(self) -> &'static str {
         match self {
+            Element::V2 => "V2",
             Element::F2 => "f2",
             Element::F4 => "f4",
             Element::F8 => "f8",
@@ -47,7 +50,7 @@ impl Element {
 
     fn bytes(self) -> usize {
         match self {
-            Element::F2 => 2,
+            Element::V2 | Element::F2 => 2,
             Element::F4 => 4,
             Element::F8 => 8,
         }
@@ -198,6 +201,10 @@ fn decode(bytes: &[u8], element: Element, big_endian: bool) -> Vec<f64> {
     let eight = |c: &[u8]| u64::from_be_bytes(c.try_into().unwrap_or([0; 8]));
     let chunks = bytes.chunks_exact(element.bytes());
     match (element, big_endian) {
+        (Element::V2, true) => chunks.map(|c| bf16::from_bits(two(c)).to_f64()).collect(),
+        (Element::V2, false) => chunks
+            .map(|c| bf16::from_bits(two(c).swap_bytes()).to_f64())
+            .collect(),
         (Element::F2, true) => chunks.map(|c| f16::from_bits(two(c)).to_f64()).collect(),
         (Element::F2, false) => chunks
             .map(|c| f16::from_bits(two(c).swap_bytes()).to_f64())
@@ -275,6 +282,8 @@ impl Header {
             return Err("its header lacks one of `descr`, `fortran_order`, `shape`".into());
         };
         let element = match descr.get(1..) {
+            // The only raw elements that are floats: ml_dtypes writes them so.
+            Some("V2") => Some(Element::V2),
             Some("f2") => Some(Element::F2),
             Some("f4") => Some(Element::F4),
             Some("f8") => Some(Element::F8),
@@ -284,6 +293,7 @@ impl Header {
             Some("<") => Some(false),
             Some(">") => Some(true),
             Some("=") => Some(cfg!(target_endian = "big")),
+            Some("|") if element == Some(Element::V2) => Some(false),
             _ => None,
         };
         let (Some(element), Some(big_endian)) = (element, big_endian) else {
@@ -297,11 +307,11 @@ impl Header {
                 Some('c') => " (complex numbers)",
                 Some('O') => " (Python objects)",
                 Some('S' | 'U' | 'a') => " (text)",
-                Some('V') => " (raw bytes, as which numpy stores bfloat16)",
+                Some('V') => " (raw bytes)",
                 _ => "",
             };
             return Err(format!(
-                "its elements are of type `{}`{what}; f2, f4 and f8 are accepted",
+                "its elements are of type `{}`{what}; f2, f4, f8 and V2 (bfloat16) are accepted",
                 descr.escape_debug()
             ));
         };
@@ -439,6 +449,7 @@ fn npy(array: &Array, element: Element) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     for x in &array.data {
         match element {
+            Element::V2 => bytes.extend(bf16::from_f64(*x).to_le_bytes()),
             Element::F2 => bytes.extend(f16::from_f64(*x).to_le_bytes()),
             Element::F4 => bytes.extend((*x as f32).to_le_bytes()),
             Element::F8 => bytes.extend(x.to_le_bytes()),

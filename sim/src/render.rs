@@ -213,9 +213,9 @@ pub fn compare(reports: &[Report]) -> String {
         header.extend(["traffic", "energy", "bound by", "x bound"]);
         let mut t = table(&header);
         let first = list.first().map_or(1.0, |r| r.seconds());
-        for r in list {
+        for (r, name) in list.iter().zip(run_names(list)) {
             let mut row = vec![
-                short_name(&r.inputs.mapping),
+                name,
                 tight(r.seconds(), "s"),
                 format!("{:.2}x", first / r.seconds()),
             ];
@@ -308,7 +308,7 @@ fn by_run(
             }
         }
     }
-    let heads: Vec<String> = list.iter().map(|r| short_name(&r.inputs.mapping)).collect();
+    let heads = run_names(list);
     let mut header = vec![what];
     header.extend(heads.iter().map(String::as_str));
     let mut t = table(&header);
@@ -322,6 +322,27 @@ fn by_run(
         t.add_row(row);
     }
     finish(t, 1)
+}
+
+/// Names that tell runs apart: by mapping, and where several share one also by accelerator, or else by number.
+fn run_names(list: &[&Report]) -> Vec<String> {
+    let by_mapping = |r: &Report| short_name(&r.inputs.mapping);
+    let with_chip = |r: &Report| format!("{} {}", by_mapping(r), r.inputs.accelerator);
+    let only = |name: &str, of: &dyn Fn(&Report) -> String| {
+        list.iter().filter(|r| of(r) == name).count() == 1
+    };
+    let name = |(i, r): (usize, &&Report)| {
+        let mapping = by_mapping(r);
+        let chip = with_chip(r);
+        if only(&mapping, &by_mapping) {
+            mapping
+        } else if only(&chip, &with_chip) {
+            chip
+        } else {
+            format!("{mapping} #{}", i + 1)
+        }
+    };
+    list.iter().enumerate().map(name).collect()
 }
 
 /// `fusemax-binding` as `+binding`.

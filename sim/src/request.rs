@@ -285,6 +285,14 @@ impl Request {
     pub fn run(&self, catalog: &Catalog) -> Result<Report, Problems> {
         let mut reports = vec![self.evaluate(&self.bind(catalog)?)?];
         if self.end_to_end {
+            if LINEAR_MAPPINGS.contains(&self.mapping.as_str()) {
+                let problem = Problem::nowhere(format!(
+                    "{} is one of the layers that end to end adds",
+                    self.mapping
+                ))
+                .help("run it alone, or name the mapping of an attention");
+                return Err(self.places.place(problem.into(), "mapping"));
+            }
             for mapping in LINEAR_MAPPINGS {
                 reports.push(self.evaluate(&self.bind_mapping(catalog, mapping)?)?);
             }
@@ -300,6 +308,8 @@ impl Request {
         };
         report.inputs.model.clone_from(&self.model);
         report.inputs.length = self.length;
+        let numbers = self.overrides.iter().map(|(p, v)| (p, v.to_string()));
+        report.inputs.set = numbers.map(|(p, v)| (p.clone(), v)).collect();
         Ok(report)
     }
 }

@@ -19,7 +19,7 @@ pub fn runs() -> &'static Library {
             let name = f.path().file_stem()?.to_str()?.to_string();
             Some((name, f.contents_utf8()?))
         });
-        Library::new("run", "ron", files)
+        Library::new("run", "ron", files).marked("runs")
     });
     &LIBRARY
 }
@@ -66,8 +66,16 @@ impl RunFile {
             .unwrap_or_default();
         let accounting = f.get("accounting", accounting).unwrap_or_default();
         let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-        let models = f.get_all("models", |n| each(n, |n| Ok((text(n)?, n.span))));
-        let lengths = f.get_all("lengths", |n| each(n, length));
+        let models = f.get_all("models", |n| {
+            some(
+                n,
+                each(n, |n| Ok((text(n)?, n.span)))?,
+                "models: [\"bert\"]",
+            )
+        });
+        let lengths = f.get_all("lengths", |n| {
+            some(n, each(n, length)?, "lengths: [\"1K\"]")
+        });
         let runs = f.need_all("runs", |n| {
             let mut problems = Problems::new();
             let list: Vec<Request> = n
@@ -132,6 +140,19 @@ pub(crate) fn each<T>(
         .filter_map(|n| problems.absorb(read(n).map_err(Problems::from)))
         .collect();
     problems.into_result(Some(items))
+}
+
+/// A list that says what to run is not empty.
+fn some<T>(node: &Node, list: Vec<T>, such_as: &str) -> Result<Vec<T>, Problems> {
+    if list.is_empty() {
+        return Err(node
+            .problem("an empty list leaves nothing to run")
+            .help(format!(
+                "leave the field out, or give some, such as {such_as}"
+            ))
+            .into());
+    }
+    Ok(list)
 }
 
 fn placed(node: &Node, problem: Problem) -> Problem {

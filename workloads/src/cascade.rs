@@ -182,6 +182,17 @@ pub enum Map {
     Apply(Function, Vec<Map>),
 }
 
+impl Map {
+    /// Whether it reads a tensor; what does not is the same at every point but for its coordinates.
+    pub fn reads(&self) -> bool {
+        match self {
+            Map::Read(_) => true,
+            Map::Constant(_) | Map::Coordinate(_) => false,
+            Map::Apply(_, operands) => operands.iter().any(Map::reads),
+        }
+    }
+}
+
 /// The element functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]

@@ -11,7 +11,7 @@ use crate::cascade::Cascade;
 static CASCADES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/cascades");
 
 static CASCADE_LIBRARY: LazyLock<Library> =
-    LazyLock::new(|| Library::new("cascade", "ron", files(&CASCADES)));
+    LazyLock::new(|| Library::new("cascade", "ron", files(&CASCADES)).marked("einsums"));
 
 /// Every cascade file: `attention/one-pass`, `transformer/ffn`, ...
 pub fn cascades() -> &'static Library {

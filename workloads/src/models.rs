@@ -10,7 +10,7 @@ use include_dir::{Dir, include_dir};
 static MODELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models");
 
 static LIBRARY: LazyLock<Library> =
-    LazyLock::new(|| Library::new("model", "ron", crate::library::files(&MODELS)));
+    LazyLock::new(|| Library::new("model", "ron", crate::library::files(&MODELS)).marked("heads"));
 
 /// Every model file: `bert`, `trxl`, `t5`, `xlm`.
 pub fn models() -> &'static Library {

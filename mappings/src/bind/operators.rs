@@ -35,6 +35,10 @@ pub(crate) fn operators_of(
         let Map::Apply(function, _) = map else {
             return 0;
         };
+        // What reads no tensor (1 / sqrt(E)) is a constant, known before the first point.
+        if !map.reads() {
+            return 0;
+        }
         let length = chain.len();
         if length > 1 && !chained && chain_at(map, &chain) {
             chained = true;

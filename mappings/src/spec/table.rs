@@ -207,7 +207,12 @@ impl Table {
 type Cells = (Vec<String>, Vec<Vec<String>>);
 
 fn load(file: &str, beside: Option<&Path>) -> Result<Cells, Problem> {
-    let (source, _origin): (Source, Origin) = library::tables().find(file, beside)?;
+    // A copy of a shipped mapping still finds the table that ships with it.
+    let (source, _origin): (Source, Origin) =
+        library::tables().find(file, beside).or_else(|problem| {
+            let shipped = library::tables().get(file.strip_suffix(".csv").unwrap_or(file));
+            shipped.map(|s| (s, Origin::Embedded)).ok_or(problem)
+        })?;
     let mut reader = csv::Reader::from_reader(source.text().as_bytes());
     let bad = |e: csv::Error| {
         let line = e

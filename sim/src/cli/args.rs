@@ -86,7 +86,7 @@ pub enum Command {
         #[arg(long, default_value = "bert")]
         model: String,
         /// The sequence length
-        #[arg(long, default_value = "1K")]
+        #[arg(long, default_value = "1K", allow_hyphen_values = true)]
         length: String,
         /// A size of a cascade besides the model's, such as K=1024
         #[arg(long, value_name = "NAME=SIZE")]
@@ -131,7 +131,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub model: Option<String>,
     /// The sequence length: 1K (1024) to 16M, or any whole number up to 2^24
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub length: Option<String>,
     /// The accelerator; the mapping's where none is given
     #[arg(long)]

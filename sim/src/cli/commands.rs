@@ -195,6 +195,16 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
         }
         None => {
             let mut problems = Problems::new();
+            if let (Some(name), args::Accounting::Published) =
+                (&arguments.accelerator, arguments.accounting)
+            {
+                problems.push(
+                    Problem::nowhere(format!(
+                        "the accelerator {name} and published accounting were both given"
+                    ))
+                    .help("published accounting is that of the accelerator which the mapping names for it: leave out one of them"),
+                );
+            }
             let mapping = arguments.mapping.clone();
             if mapping.is_none() {
                 let names: Vec<&str> = mappings().names().collect();
@@ -251,11 +261,16 @@ fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
         });
         match parsed {
             Some((name, size)) => {
-                out.insert(name, size);
+                if let Some(other) = out.insert(name.clone(), size) {
+                    problems.push(
+                        Problem::nowhere(format!("{name} is given as {other} and as {size}"))
+                            .help("give each size once"),
+                    );
+                }
             }
             None => problems.push(
                 Problem::nowhere(format!("{argument:?} is not a size"))
-                    .help("a size is written NAME=SIZE, such as M0=16"),
+                    .help("a size is written NAME=SIZE with a whole number of at least 1: M0=16"),
             ),
         }
     }

@@ -49,6 +49,26 @@ fn by_npyz<T: npyz::Serialize>(
     bytes
 }
 
+/// ml_dtypes writes bfloat16 as two raw bytes.
+#[test]
+fn bfloat16_is_read() {
+    let header =
+        |descr: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}\n");
+    for (descr, data) in [
+        ("<V2", [0x80, 0x3f, 0x20, 0xc0]),
+        ("|V2", [0x80, 0x3f, 0x20, 0xc0]),
+        (">V2", [0x3f, 0x80, 0xc0, 0x20]),
+    ] {
+        let files = npz_of(
+            &[("Q.npy", &npy_of(&header(descr), &data))],
+            CompressionMethod::Stored,
+        );
+        let arrays = parse("in.npz", &files).unwrap();
+        assert_eq!(arrays["Q"].array.data, [1.0, -2.5]);
+    }
+    assert!(say(&header("|V4"), &[0; 8]).contains("raw bytes"));
+}
+
 #[test]
 fn what_npyz_writes_is_read() {
     let values: Vec<f64> = (0..24).map(|i| f64::from(i) / 8.0 - 1.0).collect();
@@ -155,22 +175,22 @@ fn wrong_headers_say_what_is_wrong() {
     check(
         &typed("'<i8'"),
         8,
-        "its elements are of type `<i8` (integers); f2, f4 and f8 are accepted",
+        "its elements are of type `<i8` (integers); f2, f4, f8 and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'|O'"),
         8,
-        "its elements are of type `|O` (Python objects); f2, f4 and f8 are accepted",
+        "its elements are of type `|O` (Python objects); f2, f4, f8 and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'<f16'"),
         16,
-        "its elements are of type `<f16`; f2, f4 and f8 are accepted",
+        "its elements are of type `<f16`; f2, f4, f8 and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'é'"),
         16,
-        "its elements are of type `é`; f2, f4 and f8 are accepted",
+        "its elements are of type `é`; f2, f4, f8 and V2 (bfloat16) are accepted",
     );
     check(
         &typed("[('a', '<f4')]"),

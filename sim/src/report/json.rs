@@ -63,6 +63,15 @@ impl Report {
         inputs.insert("accelerator".into(), json!(self.inputs.accelerator));
         inputs.insert("mapping".into(), json!(self.inputs.mapping));
         inputs.insert("engine".into(), json!(self.inputs.engine));
+        if !self.inputs.set.is_empty() {
+            let set: Map<String, Value> = self
+                .inputs
+                .set
+                .iter()
+                .map(|(path, value)| (path.clone(), json!(value)))
+                .collect();
+            inputs.insert("set".into(), Value::Object(set));
+        }
         for (name, size) in &self.inputs.sizes {
             inputs.insert(name.clone(), json!(size));
         }

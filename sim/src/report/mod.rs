@@ -59,6 +59,8 @@ pub struct Inputs {
     pub mapping: String,
     /// The engine.
     pub engine: &'static str,
+    /// What was changed in the files: path, value as text.
+    pub set: Vec<(String, String)>,
     /// Sizes of all ranks and parts.
     pub sizes: BTreeMap<String, u64>,
 }

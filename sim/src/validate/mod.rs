@@ -31,7 +31,7 @@ pub fn experiments() -> &'static Library {
                 let name = f.path().file_stem()?.to_str()?.to_string();
                 Some((name, f.contents_utf8()?))
             });
-        Library::new("experiment", "ron", files)
+        Library::new("experiment", "ron", files).marked("kind")
     });
     &LIBRARY
 }

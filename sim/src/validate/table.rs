@@ -224,6 +224,20 @@ fn read(experiment: &Experiment, source: &Source, table: &Table) -> Result<Vec<R
             .and_then(|t| t.lines().next())
             .unwrap_or_default();
         let whole = Span::new(start, start + line.len());
+        if record.len() > header.len() {
+            problems.push(
+                Problem::at(
+                    source,
+                    whole,
+                    format!(
+                        "this row has {} cells under {} columns",
+                        record.len(),
+                        header.len()
+                    ),
+                )
+                .help("quote a cell that holds a comma"),
+            );
+        }
         let mut cells = BTreeMap::new();
         for (name, text) in header.iter().zip(record.iter()) {
             // Between quotes, cells and text differ in length.
@@ -287,6 +301,16 @@ fn read(experiment: &Experiment, source: &Source, table: &Table) -> Result<Vec<R
             length,
             cells,
         });
+    }
+    if rows.is_empty() && problems.is_empty() {
+        problems.push(
+            Problem::at(
+                &experiment.source,
+                table.reference.span,
+                format!("{} has no rows to compare", source.name()),
+            )
+            .help("a row for each run follows the header"),
+        );
     }
     problems.into_result(Some(rows))
 }

@@ -35,6 +35,45 @@ fn fits(what: &str, text: &str) {
     assert!(text.ends_with('\n'), "{what}: no line end");
 }
 
+/// A shipped mapping and a shipped accelerator share the name `flat`: beside one of a kind, the other is still the library's.
+#[test]
+fn files_of_another_kind_hide_nothing() {
+    let all: Vec<(String, String)> = ["unfused", "flat", "fusemax-cascade"]
+        .iter()
+        .map(|name| (format!("{name}.ron"), edited(mappings(), name, &[])))
+        .collect();
+    let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../mappings/flat-choices.csv");
+    let table = fs::read_to_string(table).unwrap();
+    let mut files: Vec<(&str, String)> = all
+        .iter()
+        .map(|(file, text)| (file.as_str(), text.clone()))
+        .collect();
+    files.push(("flat-choices.csv", table));
+    let copies = folder(&files);
+    let run = |folder: &std::path::Path, mapping: &str| {
+        let line = format!("run --model bert --length 1K --mapping {mapping} --format json");
+        einflow_in(folder, &line.split(' ').collect::<Vec<_>>()).json()
+    };
+    for (file, _) in &all {
+        let name = file.trim_end_matches(".ron");
+        assert_eq!(
+            run(copies.path(), file)["cycles"],
+            run(copies.path(), name)["cycles"]
+        );
+    }
+    // An accelerator `flat` of the user's beside a run file: it is the accelerator, and the mapping the library's.
+    let slower = edited(
+        accelerators(),
+        "flat",
+        &[("clock: \"940 MHz\"", "clock: \"470 MHz\"")],
+    );
+    let request = "(name: \"r\", source: \"s\", runs: [(mapping: \"flat\", accelerator: \"flat\", model: \"bert\", length: \"1K\")])";
+    let own = folder(&[("flat.ron", slower), ("r.ron", request.into())]);
+    let slow = einflow_in(own.path(), &["run", "r.ron", "--format", "json"]).json();
+    let library = run(own.path(), "flat");
+    assert!(slow["seconds"].as_f64() > library["seconds"].as_f64());
+}
+
 #[test]
 fn tables_fit_80_columns() {
     let mut commands: Vec<String> = [

@@ -278,6 +278,36 @@ fn command_cases() -> Vec<Case> {
             "validate attn-bindin",
             &["did you mean `attn-binding`?"],
         ),
+        case(
+            "library-name-with-extension",
+            "run --model bert --length 1K --mapping fusemax-binding.ron",
+            &["no file", "named `fusemax-binding`"],
+        ),
+        case(
+            "size-twice",
+            "run --model bert --length 1K --mapping fusemax-binding --size B=1 --size B=2",
+            &["B is given as 1 and as 2"],
+        ),
+        case(
+            "size-zero",
+            "eval attention/one-pass --input in.npz --size M0=0",
+            &["at least 1"],
+        ),
+        case(
+            "length-negative",
+            "run --model bert --length -5 --mapping fusemax-binding",
+            &["-5", "16777216"],
+        ),
+        case(
+            "published-on-another",
+            "run --model bert --length 1K --mapping flat --accelerator fusemax --accounting published",
+            &["both given"],
+        ),
+        case(
+            "layers-twice",
+            "run --model bert --length 1K --mapping ffn --end-to-end",
+            &["ffn", "end to end"],
+        ),
         case("command-unknown", "comapre", &["compare"]),
         case("option-unknown", "compare --foramt json", &["--format"]),
         case("list-unknown", "list mapings", &["mappings"]),
@@ -371,6 +401,8 @@ fn run_file_cases() -> Vec<Case> {
                 "(mapping: \"fusemax-binding\", set: {\"memories.bufer.capacity\": 1048576})",
             )]),
         ),
+        case("run-file-no-models", "compare mine.ron", &["mine.ron:1:", "nothing to run"])
+            .with("mine.ron", "(name: \"m\", source: \"s\", models: [], lengths: [\"1K\"], runs: [(mapping: \"flat\")])"),
         case("run-file-empty", "compare mine.ron", &["mine.ron:"])
             .with("mine.ron", "(name: \"empty\", runs: [])"),
         case("run-file-is-a-mapping", "compare mine.ron", &["mine.ron:"])
@@ -449,6 +481,26 @@ fn experiment_cases() -> Vec<Case> {
                 "mapping: \"fusemax-bindin\"",
             )]),
         ),
+        case(
+            "csv-no-rows",
+            "validate mine.ron",
+            &["mine.ron:6:", "no rows"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("data/fusemax/attn-binding.csv", "mine.csv")]),
+        )
+        .with("mine.csv", small.lines().next().unwrap_or_default()),
+        case(
+            "csv-cells",
+            "validate mine.ron",
+            &["mine.csv:2:", "columns"],
+        )
+        .with(
+            "mine.ron",
+            attn(&[("data/fusemax/attn-binding.csv", "mine.csv")]),
+        )
+        .with("mine.csv", small.replace("lots", "1,2")),
         case("experiment-kind", "validate mine.ron", &["mine.ron:5:"])
             .with("mine.ron", attn(&[("kind: table", "kind: tabel")])),
         case("out-of-bounds", "validate mine.ron", &[])

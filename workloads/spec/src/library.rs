@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 
-use crate::{Problem, Source, did_you_mean, nearest};
+use crate::{Node, Problem, Source, did_you_mean, nearest};
 
 /// Files that travel inside the binary: names without the extension, sorted, and their texts.
 #[derive(Clone, Debug)]
 pub struct Library {
     what: &'static str,
     extension: &'static str,
+    marker: Option<&'static str>,
     files: Vec<(String, &'static str)>,
 }
 
@@ -31,7 +32,29 @@ impl Library {
         Self {
             what,
             extension,
+            marker: None,
             files,
+        }
+    }
+
+    /// The same library, of files that all have the field `marker` and no other kind has: a file of another kind
+    /// beside the one that names it does not hide an embedded one of that name.
+    #[must_use]
+    pub fn marked(mut self, marker: &'static str) -> Self {
+        self.marker = Some(marker);
+        self
+    }
+
+    /// Whether a text may be of this kind; one that cannot be read may.
+    fn may_be(&self, source: &Source) -> bool {
+        let Some(marker) = self.marker else {
+            return true;
+        };
+        match Node::parse(source) {
+            Ok(node) => node
+                .record()
+                .is_ok_and(|entries| entries.iter().any(|(key, _, _)| key == marker)),
+            Err(_) => true,
         }
     }
 
@@ -65,26 +88,32 @@ impl Library {
         if let Some(folder) = beside {
             candidates.push(folder.join(name));
             candidates.push(folder.join(&with_extension));
-        } else if looks_like_path {
+        } else if looks_like_path || Path::new(name).extension().is_some() {
             candidates.push(PathBuf::from(name));
         }
+        let embedded = self.get(name);
         for path in candidates {
             if path.is_file() {
                 let text = std::fs::read_to_string(&path).map_err(|e| {
                     Problem::nowhere(format!("cannot read {}: {e}", path.display()))
                 })?;
+                let source = Source::new(path.display().to_string(), text);
+                if embedded.is_some() && !self.may_be(&source) {
+                    continue;
+                }
                 let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-                return Ok((
-                    Source::new(path.display().to_string(), text),
-                    Origin::Folder(folder),
-                ));
+                return Ok((source, Origin::Folder(folder)));
             }
+        }
+        if let Some(source) = embedded {
+            return Ok((source, Origin::Embedded));
         }
         let stem = name
             .strip_suffix(&format!(".{}", self.extension))
             .unwrap_or(name);
-        if let Some(source) = self.get(stem) {
-            return Ok((source, Origin::Embedded));
+        if let (true, Some(_)) = (looks_like_path, self.get(stem)) {
+            return Err(Problem::nowhere(format!("there is no file {name}"))
+                .help(format!("the library's {} is named `{stem}`", self.what)));
         }
         let short: Vec<&str> = self.names().collect();
         // A name given without its folder is a likely slip.
