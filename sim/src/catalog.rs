@@ -26,7 +26,7 @@ type Overridden = (Arc<Accelerator>, Arc<Accelerator>);
 type Overrides = (usize, Vec<(String, u64)>);
 
 /// A cache of changed files is emptied at so many, so that a sweep's memory does not grow with its points.
-const MOST_CHANGED: usize = 4096;
+const MOST_CHANGED: usize = 64;
 
 /// Cascades, models, accelerators and mappings, by library name or path. Shared by threads.
 #[derive(Default)]
@@ -137,7 +137,7 @@ impl Catalog {
     /// An accelerator with some of its numbers changed.
     ///
     /// # Errors
-    /// As [`Accelerator::with_override`].
+    /// As [`Accelerator::with_overrides`].
     pub fn overridden(
         &self,
         accelerator: &Arc<Accelerator>,
@@ -149,11 +149,8 @@ impl Catalog {
         if let Some((_, found)) = found.and_then(|c| c.get(&key).cloned()) {
             return Ok(found);
         }
-        let mut changed = (**accelerator).clone();
-        for (path, value) in overrides {
-            changed = changed.with_override(path, *value)?;
-        }
-        let changed = Arc::new(changed);
+        let numbers: Vec<(&str, f64)> = overrides.iter().map(|(p, v)| (p.as_str(), *v)).collect();
+        let changed = Arc::new(accelerator.with_overrides(&numbers)?);
         if let Ok(mut cache) = self.overridden.lock() {
             if cache.len() >= MOST_CHANGED {
                 cache.clear();

@@ -9,5 +9,6 @@ pub mod render;
 pub mod report;
 pub mod request;
 pub mod runs;
+pub mod sweep;
 pub mod units;
 pub mod validate;

@@ -352,6 +352,47 @@ fn short_name(mapping: &str) -> String {
         .map_or_else(|| mapping.to_string(), |rest| format!("+{rest}"))
 }
 
+/// Rows of a sweep: some of their columns, numbers to four digits.
+pub fn sweep_rows(
+    header: &csv::StringRecord,
+    rows: &[csv::StringRecord],
+    columns: &[&str],
+) -> String {
+    let shown: Vec<usize> = (0..header.len())
+        .filter(|i| columns.contains(&&header[*i]))
+        .collect();
+    // The last step of a path says enough, where it says it alone.
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_string();
+    let only = |name: &str| {
+        shown
+            .iter()
+            .filter(|i| last(&header[**i]) == last(name))
+            .count()
+            == 1
+    };
+    let head: Vec<String> = shown
+        .iter()
+        .map(|i| {
+            let name = &header[*i];
+            if only(name) {
+                last(name)
+            } else {
+                name.to_string()
+            }
+        })
+        .collect();
+    let mut t = table(&head.iter().map(String::as_str).collect::<Vec<_>>());
+    let cell = |text: &str| match text.parse::<f64>() {
+        Ok(value) if value.fract() == 0.0 && value.abs() < 1e6 => text.to_string(),
+        Ok(value) => tight(value, ""),
+        Err(_) => short_name(text),
+    };
+    for row in rows {
+        t.add_row(shown.iter().map(|i| cell(row.get(*i).unwrap_or_default())));
+    }
+    finish(t, 0)
+}
+
 /// Runs as CSV: one row a run, the scalar results.
 pub fn csv(reports: &[Report]) -> String {
     let units: Vec<String> = reports

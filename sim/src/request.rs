@@ -10,7 +10,7 @@ use std::{
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
 use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
-use einflow_workloads::cascade::Cascade;
+use einflow_workloads::{cascade::Cascade, models::models};
 
 use crate::{
     analytic,
@@ -82,6 +82,19 @@ pub struct Request {
     pub beside: Option<PathBuf>,
     /// Where that file says so.
     pub places: Places,
+}
+
+/// A file of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// The accelerator's.
+    Accelerator,
+    /// The mapping's.
+    Mapping,
+    /// The model's.
+    Model,
+    /// The cascade's.
+    Workload,
 }
 
 /// Values to change in the files of a run.
@@ -222,7 +235,11 @@ impl Request {
         problems.into_result(Some(()))
     }
 
-    fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
+    /// The sizes that the model, the length and `sizes` give.
+    ///
+    /// # Errors
+    /// No such model, or a model without a length.
+    pub(crate) fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
         let mut given = match (&self.model, self.length) {
             (Some(model), Some(length)) => {
                 let beside = self.beside.as_deref();
@@ -276,6 +293,42 @@ impl Request {
         catalog
             .overridden(&found, &self.overrides)
             .map_err(|p| self.places.place(p.into(), "set"))
+    }
+
+    /// The text of one of the run's files, unchanged.
+    ///
+    /// # Errors
+    /// No such file, or every mistake in it; a run without a model.
+    pub(crate) fn source(&self, catalog: &Catalog, file: File) -> Result<Source, Problems> {
+        let beside = self.beside.as_deref();
+        let spec = || catalog.mapping(&self.mapping, beside, &[]);
+        match file {
+            File::Mapping => Ok(spec()?.source.clone()),
+            File::Accelerator => Ok(self.chip(catalog)?.source.clone()),
+            File::Model => match &self.model {
+                Some(model) => Ok(models().find(model, beside)?.0),
+                None => Err(Problem::nowhere("the run has no model").into()),
+            },
+            File::Workload => match &self.workload {
+                Some(name) => Ok(catalog.cascade(name, beside, &[])?.source.clone()),
+                None => {
+                    let spec = spec()?;
+                    let load: Load<'_, Cascade> = &|c, n, b| c.cascade(n, b, &[]);
+                    Ok(named_in(&spec, catalog, load, &spec.workload)?
+                        .source
+                        .clone())
+                }
+            },
+        }
+    }
+
+    /// The accelerator of the run, unchanged.
+    ///
+    /// # Errors
+    /// No such file, or every mistake in it.
+    pub(crate) fn chip(&self, catalog: &Catalog) -> Result<Arc<Accelerator>, Problems> {
+        let spec = catalog.mapping(&self.mapping, self.beside.as_deref(), &[])?;
+        self.accelerator(catalog, &spec)
     }
 
     /// Runs it.

@@ -133,13 +133,7 @@ pub(crate) fn each<T>(
     node: &Node,
     read: impl Fn(&Node) -> Result<T, Problem>,
 ) -> Result<Vec<T>, Problems> {
-    let mut problems = Problems::new();
-    let items = node
-        .list()?
-        .iter()
-        .filter_map(|n| problems.absorb(read(n).map_err(Problems::from)))
-        .collect();
-    problems.into_result(Some(items))
+    each_all(node, |n| read(n).map_err(Problems::from))
 }
 
 /// A list that says what to run is not empty.
@@ -153,6 +147,20 @@ fn some<T>(node: &Node, list: Vec<T>, such_as: &str) -> Result<Vec<T>, Problems>
             .into());
     }
     Ok(list)
+}
+
+/// Reads every element of a list with a reader that finds several problems at once.
+pub(crate) fn each_all<T>(
+    node: &Node,
+    read: impl Fn(&Node) -> Result<T, Problems>,
+) -> Result<Vec<T>, Problems> {
+    let mut problems = Problems::new();
+    let items = node
+        .list()?
+        .iter()
+        .filter_map(|n| problems.absorb(read(n)))
+        .collect();
+    problems.into_result(Some(items))
 }
 
 fn placed(node: &Node, problem: Problem) -> Problem {

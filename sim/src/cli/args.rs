@@ -109,16 +109,46 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Run over a grid of values
+    ///
+    /// Points are written as they are computed: points.csv and points.jsonl hold every row, front.csv those that no other
+    /// of the same work beats.
+    #[command(
+        after_help = "Examples:\n  einflow sweep figure12\n  einflow sweep lengths --format csv\n  einflow sweep mine.ron --out results"
+    )]
+    Sweep {
+        /// A sweep file or its name
+        sweep: String,
+        /// A folder for the rows; it is made if needed
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// How to print the result: the front as a table, or every row as CSV or JSON lines
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// List what there is by name
+    #[command(after_help = "Examples:\n  einflow list\n  einflow list mappings")]
     List {
         /// Of which kind; all kinds where none is given
         #[arg(value_enum)]
         what: Option<Listing>,
     },
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  einflow completions bash > einflow.bash\n  einflow completions fish | source"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write one for each command
+    #[command(
+        after_help = "Examples:\n  einflow man | man -l -\n  einflow man --out share/man/man1"
+    )]
+    Man {
+        /// A folder for einflow.1, einflow-run.1 and so on
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -202,5 +232,6 @@ pub enum Listing {
     Accelerators,
     Mappings,
     Runs,
+    Sweeps,
     Experiments,
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use clap::CommandFactory;
 use einflow_arch::accelerators;
@@ -20,6 +20,7 @@ use crate::{
     report::Report,
     request::{Accounting, Engine, Request},
     runs::{RunFile, runs},
+    sweep::sweeps,
     units::{LENGTHS, parse_length},
     validate,
 };
@@ -95,6 +96,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             })?;
             Ok(if outcome.passed() { 0 } else { OUT_OF_BOUNDS })
         }
+        Command::Sweep { sweep, out, format } => {
+            super::sweep::sweep(sweep, out.as_deref(), *format)
+        }
+        Command::Man { out } => man(out.as_deref()),
         Command::List { what } => {
             list(*what)?;
             Ok(0)
@@ -376,8 +381,37 @@ fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, 
     Ok(0)
 }
 
+/// Manual pages: the whole on standard output, or one file a command.
+fn man(out: Option<&Path>) -> Result<u8, Problems> {
+    let mut command = Arguments::command();
+    command.build();
+    let page = |command: clap::Command| {
+        let mut text = Vec::new();
+        let rendered = clap_mangen::Man::new(command).render(&mut text);
+        rendered.map_err(|e| Problem::nowhere(format!("cannot write a manual page: {e}")))?;
+        Ok::<_, Problem>(text)
+    };
+    let Some(folder) = out else {
+        output::print(&String::from_utf8_lossy(&page(command)?))?;
+        return Ok(0);
+    };
+    let failed = |e: std::io::Error| {
+        Problem::nowhere(format!("cannot write {}: {e}", folder.display()))
+            .help("name a folder that can be written with --out")
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let own = command.get_subcommands().map(|c| {
+        let name = format!("einflow-{}", c.get_name());
+        (name, c.clone())
+    });
+    for (name, command) in own.chain([("einflow".to_string(), command.clone())]) {
+        std::fs::write(folder.join(format!("{name}.1")), page(command)?).map_err(failed)?;
+    }
+    Ok(0)
+}
+
 fn list(what: Option<Listing>) -> Result<(), Problems> {
-    let kinds: [(&str, Listing, Vec<String>); 6] = [
+    let kinds: [(&str, Listing, Vec<String>); 7] = [
         (
             "workloads",
             Listing::Workloads,
@@ -402,6 +436,11 @@ fn list(what: Option<Listing>) -> Result<(), Problems> {
             "runs",
             Listing::Runs,
             runs().names().map(String::from).collect(),
+        ),
+        (
+            "sweeps",
+            Listing::Sweeps,
+            sweeps().names().map(String::from).collect(),
         ),
         (
             "experiments",

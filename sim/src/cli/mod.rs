@@ -5,6 +5,7 @@ mod commands;
 mod describe;
 mod error;
 mod output;
+mod sweep;
 
 use std::process::ExitCode;
 

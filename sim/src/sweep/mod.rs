@@ -1,0 +1,386 @@
+//! Sweeps: one run over a grid of values, written as it goes.
+//!
+//! A sweep file names a run, the axes that vary and what to keep ([`SweepFile`]). [`run`] evaluates the points on all
+//! cores in a fixed order, so that the files hold the same bytes whatever the number of threads, and holds no more of
+//! them in memory than a few and the Pareto front.
+
+mod axes;
+mod front;
+mod point;
+mod write;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use einflow_spec::{Fields, Library, Node, Origin, Problem, Problems, Source, expr::Expr};
+use include_dir::{Dir, include_dir};
+use rayon::prelude::*;
+
+use crate::{catalog::Catalog, request::Request, runs};
+use axes::{Dimension, Values, dimension, expression};
+use front::Front;
+use point::{Columns, Evaluator, Verdict};
+use write::Writer;
+pub use write::{FRONT, POINTS_CSV, POINTS_JSON};
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/sweeps");
+
+/// Points evaluated between two writes.
+const CHUNK: u64 = 256;
+
+/// The sweep files that travel in the binary.
+pub fn sweeps() -> &'static Library {
+    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+        let files = FILES.files().filter_map(|f| {
+            let name = f.path().file_stem()?.to_str()?.to_string();
+            Some((name, f.contents_utf8()?))
+        });
+        Library::new("sweep", "ron", files).marked("axes")
+    });
+    &LIBRARY
+}
+
+/// A result to make small or large.
+#[derive(Clone, Debug)]
+pub struct Objective {
+    /// The result's or axis's name.
+    pub name: einflow_mappings::spec::Name,
+    /// 1 where less is better, -1 where more is.
+    pub sign: f64,
+}
+
+/// A sweep file.
+#[derive(Clone, Debug)]
+pub struct SweepFile {
+    /// The file.
+    pub source: Source,
+    /// Its name.
+    pub name: String,
+    /// One or two sentences.
+    pub description: String,
+    /// The run that the axes change.
+    base: Request,
+    /// What varies, the first slowest.
+    dimensions: Vec<Dimension>,
+    /// Points where one of these is 0 are left out.
+    constraints: Vec<Expr>,
+    /// What the front is about.
+    objectives: Option<Vec<Objective>>,
+    /// The results to write.
+    columns: Option<Vec<einflow_mappings::spec::Name>>,
+}
+
+fn name(node: &Node) -> Result<einflow_mappings::spec::Name, Problem> {
+    Ok(einflow_mappings::spec::Name {
+        text: node.text()?.to_string(),
+        span: node.span,
+    })
+}
+
+impl SweepFile {
+    /// Finds a sweep file by name or path.
+    ///
+    /// # Errors
+    /// No such file, or every mistake in it.
+    pub fn load(name: &str) -> Result<Self, Problems> {
+        let (source, origin) = sweeps().find(name, None)?;
+        let beside = match origin {
+            Origin::Folder(folder) => Some(folder),
+            Origin::Embedded => None,
+        };
+        Self::parse(&source, beside)
+    }
+
+    /// Reads a sweep file; names in it are looked for in `beside` first.
+    ///
+    /// # Errors
+    /// Every mistake in the file's form.
+    pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
+        let node = Node::parse(source)?;
+        let mut f = Fields::new(&node, "a sweep");
+        let text = |n: &Node| Ok(n.text()?.to_string());
+        let own_name = f.need("name", text);
+        f.get("source", text);
+        let description = f.get("description", text).unwrap_or_default();
+        let base = f.need_all("base", runs::run);
+        let dimensions = f.need_all("axes", |n| {
+            let list = runs::each_all(n, dimension)?;
+            if list.is_empty() {
+                return Err(n
+                    .problem("a sweep without axes is a single run")
+                    .help("give at least one: (path: \"length\", values: [\"1K\", \"4K\"])")
+                    .into());
+            }
+            Ok(list)
+        });
+        let constraints = f
+            .get_all("where", |n| runs::each(n, expression))
+            .unwrap_or_default();
+        let columns = f.get_all("columns", |n| runs::each(n, name));
+        let objectives = f.get_all("front", |n| {
+            let mut f = Fields::new(n, "a front");
+            let mut all = Vec::new();
+            for (field, sign) in [("minimize", 1.0), ("maximize", -1.0)] {
+                let names = f
+                    .get_all(field, |n| runs::each(n, name))
+                    .unwrap_or_default();
+                all.extend(names.into_iter().map(|name| Objective { name, sign }));
+            }
+            if all.is_empty() {
+                f.push(
+                    n.problem("a front of nothing")
+                        .help("such as front: (minimize: [\"seconds\", \"area_mm2\"])"),
+                );
+            }
+            f.finish(Some(all))
+        });
+        let value = own_name
+            .zip(base)
+            .zip(dimensions)
+            .map(|((name, mut base), dimensions)| {
+                base.beside = beside;
+                SweepFile {
+                    source: source.clone(),
+                    name,
+                    description,
+                    base,
+                    dimensions,
+                    constraints,
+                    objectives,
+                    columns,
+                }
+            });
+        let sweep = f.finish(value)?;
+        sweep.check()?;
+        Ok(sweep)
+    }
+
+    /// Refuses axes of one name, more than one that ends by a condition, and a grid beyond 2^63 points.
+    fn check(&self) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        let axes: Vec<_> = self.axes().collect();
+        for (i, axis) in axes.iter().enumerate() {
+            if axes[..i]
+                .iter()
+                .any(|a| a.name == axis.name || a.target == axis.target)
+            {
+                problems.push(
+                    Problem::at(
+                        &self.source,
+                        axis.span,
+                        format!("{} varies twice", axis.path),
+                    )
+                    .help("each axis has a path and a name of its own"),
+                );
+            }
+        }
+        let open = axes.iter().filter(|a| matches!(a.values, Values::Until(_)));
+        if let Some(second) = open.clone().nth(1) {
+            problems.push(
+                Problem::at(
+                    &self.source,
+                    second.span,
+                    format!(
+                        "{} is the second axis that ends by a condition",
+                        second.name
+                    ),
+                )
+                .help("one may"),
+            );
+        }
+        let total = self
+            .dimensions
+            .iter()
+            .try_fold(1u64, |n, d| n.checked_mul(d.count))
+            .filter(|n| *n < 1 << 63);
+        if let (None, Some(axis)) = (total, axes.first()) {
+            problems.push(
+                Problem::at(
+                    &self.source,
+                    axis.span,
+                    "the axes span more than 2^63 points",
+                )
+                .help("take fewer values"),
+            );
+        }
+        problems.into_result(Some(()))
+    }
+
+    fn axes(&self) -> impl Iterator<Item = &axes::Axis> + Clone {
+        self.dimensions.iter().flat_map(|d| &d.axes)
+    }
+
+    /// Results for a narrow table: those that the file names, or what the front is about and what bounds it.
+    pub fn headlines(&self) -> Vec<String> {
+        match &self.columns {
+            Some(list) => list.iter().map(|n| n.text.clone()).collect(),
+            None => {
+                let ranked = self.front().into_iter().map(|(name, _)| name);
+                ranked.chain(["bottleneck".to_string()]).collect()
+            }
+        }
+    }
+
+    /// Names of the axes with more than one value, but those that follow from others.
+    pub fn varying(&self) -> Vec<&str> {
+        let varies = |axis: &&axes::Axis| match &axis.values {
+            Values::List(list) => list.len() > 1,
+            Values::Until(_) => true,
+            Values::Follows(_) => false,
+        };
+        self.axes()
+            .filter(varies)
+            .map(|a| a.name.as_str())
+            .collect()
+    }
+
+    /// What the front is about.
+    pub fn front(&self) -> Vec<(String, f64)> {
+        match &self.objectives {
+            None => point::DEFAULT_OBJECTIVES
+                .map(|n| (n.to_string(), 1.0))
+                .to_vec(),
+            Some(list) => list.iter().map(|o| (o.name.text.clone(), o.sign)).collect(),
+        }
+    }
+
+    /// Points of the grid.
+    pub fn points(&self) -> u64 {
+        self.dimensions.iter().map(|d| d.count).product()
+    }
+}
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Points of the grid.
+    pub points: u64,
+    /// Points that were evaluated before the end, or the stop.
+    pub done: u64,
+    /// Rows with results.
+    pub ok: u64,
+    /// Rows of illegal points, with the reason.
+    pub illegal: u64,
+    /// Rows whose condition did not hold before the end of its axis.
+    pub unmet: u64,
+    /// Points that a constraint left out.
+    pub excluded: u64,
+    /// Rows on the front.
+    pub front: u64,
+}
+
+/// Who watches a sweep.
+pub trait Watch: Sync {
+    /// So many points are done.
+    fn done(&self, points: u64);
+    /// Whether to stop here.
+    fn stop(&self) -> bool;
+}
+
+/// Evaluates every point and writes [`POINTS_CSV`], [`POINTS_JSON`] and [`FRONT`] into `folder`, which is made if needed.
+///
+/// # Errors
+/// Names that are not known, files that cannot be written, a sweep that leaves no point: what was computed is in the
+/// files nevertheless.
+pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summary, Problems> {
+    let catalog = Catalog::new();
+    let evaluator = Evaluator::new(sweep, &catalog)?;
+    let columns = evaluator.columns()?;
+    let mut writer = Writer::create(folder, sweep, &columns)?;
+    let mut front = Front::default();
+    let total = sweep.points();
+    let mut summary = Summary {
+        points: total,
+        ..Summary::default()
+    };
+    let mut failure = None;
+    while summary.done < total && !watch.stop() && failure.is_none() {
+        let end = total.min(summary.done + CHUNK);
+        let verdicts: Vec<Result<Verdict, Problems>> = (summary.done..end)
+            .into_par_iter()
+            .map(|point| evaluator.evaluate(point, &columns))
+            .collect();
+        for verdict in verdicts {
+            match verdict {
+                Ok(Verdict::Excluded) => summary.excluded += 1,
+                Ok(Verdict::Row(row)) => {
+                    match row.status {
+                        point::Status::Ok => {
+                            summary.ok += 1;
+                            front.offer(&row.work, writer.rows(), &row.objectives);
+                        }
+                        point::Status::Illegal => summary.illegal += 1,
+                        point::Status::Unmet => summary.unmet += 1,
+                    }
+                    writer.write(&row)?;
+                }
+                Err(problems) => {
+                    failure = Some(problems);
+                    break;
+                }
+            }
+        }
+        summary.done = end;
+        watch.done(end);
+    }
+    let stopped = summary.done < total;
+    let on_front = front.rows();
+    summary.front = on_front.len() as u64;
+    writer.finish(&on_front)?;
+    match failure {
+        Some(problems) => Err(problems),
+        None if stopped => Ok(summary),
+        None => leaves_something(sweep, &summary, &columns).map(|()| summary),
+    }
+}
+
+/// Refuses a sweep of which nothing is left.
+fn leaves_something(
+    sweep: &SweepFile,
+    summary: &Summary,
+    columns: &Columns,
+) -> Result<(), Problems> {
+    let points = if summary.points == 1 {
+        "the only point"
+    } else {
+        "every point"
+    };
+    if summary.excluded == summary.points {
+        let Some(first) = sweep.constraints.first() else {
+            return Ok(());
+        };
+        let span = first.span();
+        let found = columns
+            .nearest_miss
+            .as_ref()
+            .map(|m| format!("the first has {m}; "))
+            .unwrap_or_default();
+        let problem = Problem::at(
+            &sweep.source,
+            span,
+            format!("`where` leaves out {points}, all {}", summary.points),
+        );
+        return Err(problem
+            .help(format!("{found}loosen a condition, or widen an axis"))
+            .into());
+    }
+    let until = sweep.axes().find_map(|a| match &a.values {
+        Values::Until(until) => Some((a, until)),
+        _ => None,
+    });
+    if let Some((axis, until)) = until
+        && summary.unmet > 0
+        && summary.ok == 0
+    {
+        return Err(Problem::at(
+            &sweep.source,
+            until.condition.span(),
+            format!("`{}` never holds, with {} up to {}", until.condition, axis.name, until.to),
+        )
+        .help("the rows hold the last value of each; give `to` a larger bound or change the condition")
+        .into());
+    }
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! One point of a sweep: its request, its result, its row.
+
+use std::fmt::Write as _;
+
+use einflow_spec::{Edit, Node, Problem, Problems, did_you_mean, expr::Expr, find};
+
+use super::{
+    SweepFile,
+    axes::{Axis, Target, Until, Value, Values},
+};
+use crate::{
+    catalog::Catalog,
+    report::{Metric, Report},
+    request::{Accounting, File, Request},
+    units::{LENGTHS, parse_length},
+};
+
+/// So many illegal points at the start are passed over to learn what a legal one has.
+const MOST_TRIED: u64 = 1000;
+
+/// Results that are written where the file names none; the utilization of each array joins them.
+const DEFAULT_COLUMNS: [&str; 6] = [
+    "cycles",
+    "seconds",
+    "dram_bytes",
+    "energy_pj",
+    "area_mm2",
+    "bottleneck",
+];
+
+/// What the front is about where the file does not say.
+pub(super) const DEFAULT_OBJECTIVES: [&str; 3] = ["seconds", "energy_pj", "area_mm2"];
+
+/// What is written of each point.
+pub struct Columns {
+    /// The results' names.
+    pub names: Vec<String>,
+    /// Names of what the front is about, with their signs.
+    pub objectives: Vec<(String, f64)>,
+    /// What the first legal point has in the first constraint.
+    pub nearest_miss: Option<String>,
+}
+
+/// What became of a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has results.
+    Ok,
+    /// The mapping does not fit, or a file is wrong with these values.
+    Illegal,
+    /// Its condition did not hold before the axis ended.
+    Unmet,
+}
+
+impl Status {
+    fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Illegal => "illegal",
+            Status::Unmet => "unmet",
+        }
+    }
+}
+
+/// A row.
+pub struct Row {
+    /// What became of the point.
+    pub status: Status,
+    /// By column: as CSV and as JSON; empty where there is nothing.
+    pub cells: Vec<(String, String)>,
+    /// Tells amounts of work apart.
+    pub work: String,
+    /// Less is better.
+    pub objectives: Vec<f64>,
+}
+
+/// A row, or why there is none.
+pub enum Verdict {
+    /// A row.
+    Row(Row),
+    /// A constraint leaves the point out.
+    Excluded,
+}
+
+/// Evaluates points.
+pub struct Evaluator<'a> {
+    sweep: &'a SweepFile,
+    catalog: &'a Catalog,
+    axes: Vec<&'a Axis>,
+    /// By axis: a number of the accelerator that changes without reading the file again.
+    direct: Vec<bool>,
+    until: Option<(usize, &'a Until)>,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Checks the paths against the files of the first point.
+    pub fn new(sweep: &'a SweepFile, catalog: &'a Catalog) -> Result<Self, Problems> {
+        let axes: Vec<&Axis> = sweep.axes().collect();
+        let until = axes.iter().enumerate().find_map(|(i, a)| match &a.values {
+            Values::Until(until) => Some((i, until)),
+            _ => None,
+        });
+        let mut new = Self {
+            sweep,
+            catalog,
+            direct: vec![false; axes.len()],
+            axes,
+            until,
+        };
+        let values = new.values(0, None)?;
+        let mut plain = new.request(&values, |axis| !matches!(axis.target, Target::Field(..)))?;
+        plain.edits = Default::default();
+        let mut problems = Problems::new();
+        for (i, axis) in new.axes.iter().enumerate() {
+            let Target::Field(file, path) = &axis.target else {
+                continue;
+            };
+            let at = |p: Problem| Problem::at(&sweep.source, axis.span, p.message);
+            let chip = match file {
+                File::Accelerator => Some(plain.chip(catalog)?),
+                _ => None,
+            };
+            if chip.as_ref().is_some_and(|c| c.has_number(path))
+                && !matches!(&axis.values, Values::List(list) if list.iter().any(|v| v.number().is_none()))
+            {
+                new.direct[i] = true;
+                continue;
+            }
+            let source = plain.source(catalog, *file)?;
+            if let Err(problem) = find(&Node::parse(&source)?, path) {
+                let numbers = chip.map(|c| c.override_paths()).unwrap_or_default();
+                let near = einflow_spec::nearest(path, numbers.iter().map(String::as_str));
+                let help = match (near, &problem.help) {
+                    (Some(near), _) => format!("did you mean `{near}`?"),
+                    (None, help) => help.clone().unwrap_or_default(),
+                };
+                problems.push(at(problem).help(help));
+            }
+        }
+        problems.into_result(Some(new))
+    }
+
+    /// What to write, by the first legal point; names that it does not have are refused.
+    pub fn columns(&self) -> Result<Columns, Problems> {
+        let named = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+        let chosen = self.sweep.columns.as_ref();
+        let chosen = chosen.map(|list| list.iter().map(|n| n.text.clone()).collect::<Vec<_>>());
+        let mut columns = Columns {
+            names: chosen.clone().unwrap_or_else(|| named(&DEFAULT_COLUMNS)),
+            objectives: self.sweep.front(),
+            nearest_miss: None,
+        };
+        let mut legal = None;
+        for point in 0..self.sweep.points().min(MOST_TRIED) {
+            let values = self.values(point, None)?;
+            if let Ok(report) = self.request(&values, |_| true)?.run(self.catalog) {
+                legal = Some((values, report));
+                break;
+            }
+        }
+        let Some((values, report)) = legal else {
+            return Ok(columns);
+        };
+        if chosen.is_none() {
+            let units = report.units.keys().map(|u| format!("utilization.{u}"));
+            columns.names.extend(units);
+        }
+        let mut problems = Problems::new();
+        let chosen = self.sweep.columns.iter().flatten();
+        let ranked = self.sweep.objectives.iter().flatten().map(|o| &o.name);
+        for (name, ranks) in chosen.map(|n| (n, false)).chain(ranked.map(|n| (n, true))) {
+            let found = report.metric(&name.text);
+            let axis = self.number(&values, &name.text).is_some();
+            if found.is_none() && !(ranks && axis) {
+                problems.push(self.unknown(&report, name.span, &name.text));
+            } else if ranks && !axis && found.and_then(|m| m.number()).is_none() {
+                problems.push(
+                    Problem::at(
+                        &self.sweep.source,
+                        name.span,
+                        format!("`{}` is no number", name.text),
+                    )
+                    .help("a front ranks numbers"),
+                );
+            }
+        }
+        let until = self.until.map(|(_, u)| &u.condition);
+        for condition in self.sweep.constraints.iter().chain(until) {
+            problems.absorb(
+                self.real(condition, &values, &report)
+                    .map_err(Problems::from),
+            );
+        }
+        if let Some(first) = self.sweep.constraints.first() {
+            let mut text = String::new();
+            first.walk(&mut |part| {
+                if let (Expr::Name { name, .. }, true) = (part, text.is_empty())
+                    && let Some(value) = self.lookup(&values, &report, name.as_str())
+                {
+                    let _ = write!(text, "{name} = {value}");
+                }
+            });
+            columns.nearest_miss = (!text.is_empty()).then_some(text);
+        }
+        problems.into_result(Some(columns))
+    }
+
+    fn unknown(&self, report: &Report, span: einflow_spec::Span, name: &str) -> Problem {
+        let names = report.metric_names();
+        Problem::at(
+            &self.sweep.source,
+            span,
+            format!("there is no result `{name}`"),
+        )
+        .help(did_you_mean(name, names.iter().map(String::as_str)))
+    }
+
+    /// The values of a point, by axis; `until` is that of the axis that ends by a condition.
+    fn values(&self, point: u64, until: Option<f64>) -> Result<Vec<Value>, Problems> {
+        let mut places = Vec::with_capacity(self.sweep.dimensions.len());
+        let mut rest = point;
+        for dimension in self.sweep.dimensions.iter().rev() {
+            places.push((rest % dimension.count) as usize);
+            rest /= dimension.count;
+        }
+        places.reverse();
+        let mut values = Vec::with_capacity(self.axes.len());
+        for (dimension, place) in self.sweep.dimensions.iter().zip(places) {
+            for axis in &dimension.axes {
+                let value = match &axis.values {
+                    Values::List(list) => list.get(place).cloned().unwrap_or(Value::Bool(false)),
+                    Values::Follows(expr) => Value::Number(self.follows(expr, &values)?),
+                    Values::Until(open) => Value::Number(match until {
+                        Some(value) => value,
+                        None => self.follows(&open.from, &values)?,
+                    }),
+                };
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
+    /// An expression over the axes before it and the sizes that the run is given.
+    fn follows(&self, expr: &Expr, before: &[Value]) -> Result<f64, Problems> {
+        let mut sizes = None;
+        let mut needs_sizes = false;
+        expr.walk(&mut |part| {
+            if let Expr::Name { name, .. } = part {
+                needs_sizes |= self.number(before, name).is_none();
+            }
+        });
+        if needs_sizes {
+            let is_file = |axis: &Axis| matches!(axis.target, Target::Field(..));
+            let request = self.request(before, |axis| !is_file(axis))?;
+            sizes = request.given(self.catalog).ok();
+        }
+        let size = |name: &str| sizes.as_ref()?.get(name).map(|v| *v as f64);
+        let known = || {
+            let axes = self.axes[..before.len()].iter().map(|a| a.name.as_str());
+            let sizes = sizes.iter().flat_map(|s| s.keys().map(String::as_str));
+            axes.chain(sizes).collect()
+        };
+        let lookup = |name: &str| self.number(before, name).or_else(|| size(name));
+        Ok(expr.real(&self.sweep.source, &lookup, &known)?)
+    }
+
+    /// The number of an axis by its name or path.
+    fn number(&self, values: &[Value], name: &str) -> Option<f64> {
+        let mut axes = self.axes.iter().zip(values);
+        let (_, value) = axes.find(|(a, _)| a.name == name || a.path == name)?;
+        value.number()
+    }
+
+    fn lookup(&self, values: &[Value], report: &Report, name: &str) -> Option<f64> {
+        self.number(values, name)
+            .or_else(|| report.metric(name)?.number())
+    }
+
+    /// A condition's value at a point.
+    fn real(&self, expr: &Expr, values: &[Value], report: &Report) -> Result<f64, Problem> {
+        let names = std::cell::OnceCell::new();
+        expr.real(
+            &self.sweep.source,
+            &|name| self.lookup(values, report, name),
+            &|| {
+                let names: &Vec<String> = names.get_or_init(|| {
+                    let axes = self.axes.iter().map(|a| a.name.clone());
+                    axes.chain(report.metric_names()).collect()
+                });
+                names.iter().map(String::as_str).collect()
+            },
+        )
+    }
+
+    /// The run of a point, changed by those axes that `takes` names.
+    fn request(
+        &self,
+        values: &[Value],
+        takes: impl Fn(&Axis) -> bool,
+    ) -> Result<Request, Problems> {
+        let mut request = self.sweep.base.clone();
+        for (i, (axis, value)) in self.axes.iter().zip(values).enumerate() {
+            if !takes(axis) {
+                continue;
+            }
+            let wrong = |what: &str| {
+                Problem::at(
+                    &self.sweep.source,
+                    axis.span,
+                    format!("{} cannot be {value}", axis.path),
+                )
+                .help(format!("{what} would do"))
+            };
+            let text = || match value {
+                Value::Text(text) => Ok(text.clone()),
+                _ => Err(wrong("a name")),
+            };
+            match &axis.target {
+                Target::Model => request.model = Some(text()?),
+                Target::Mapping => request.mapping = text()?,
+                Target::Accelerator => request.accelerator = Some(text()?),
+                Target::Workload => request.workload = Some(text()?),
+                Target::Length => {
+                    let length = parse_length(&value.to_string());
+                    request.length = Some(length.map_err(|message| {
+                        Problem::at(&self.sweep.source, axis.span, message).help(LENGTHS)
+                    })?);
+                }
+                Target::Accounting => {
+                    request.accounting = match text()?.as_str() {
+                        "correct" => Accounting::Correct,
+                        "published" => Accounting::Published,
+                        _ => return Err(wrong("correct or published").into()),
+                    }
+                }
+                Target::EndToEnd => match value {
+                    Value::Bool(yes) => request.end_to_end = *yes,
+                    _ => return Err(wrong("true or false").into()),
+                },
+                Target::Size(name) => {
+                    let size = value
+                        .number()
+                        .filter(|v| *v >= 1.0 && v.fract() == 0.0 && *v < 2f64.powi(53))
+                        .ok_or_else(|| wrong("a whole number of at least 1"))?;
+                    request.sizes.insert(name.clone(), size as u64);
+                }
+                Target::Field(file, path) => {
+                    if let (true, Some(number)) = (self.direct[i], value.number()) {
+                        request.overrides.push((path.clone(), number));
+                        continue;
+                    }
+                    let edits = match file {
+                        File::Accelerator => &mut request.edits.accelerator,
+                        File::Mapping => &mut request.edits.mapping,
+                        File::Model => &mut request.edits.model,
+                        File::Workload => &mut request.edits.workload,
+                    };
+                    edits.push(Edit {
+                        path: path.clone(),
+                        value: value.ron(),
+                    });
+                }
+            }
+        }
+        Ok(request)
+    }
+
+    /// Evaluates a point.
+    ///
+    /// # Errors
+    /// What is wrong with the sweep itself; a point that cannot be run is a row.
+    pub fn evaluate(&self, point: u64, columns: &Columns) -> Result<Verdict, Problems> {
+        let mut open = None;
+        loop {
+            let values = self.values(point, open)?;
+            let report = match self.request(&values, |_| true)?.run(self.catalog) {
+                Ok(report) => report,
+                Err(problems) => {
+                    let reason = one_line(&problems);
+                    return Ok(self.row(Status::Illegal, &values, None, &reason, columns));
+                }
+            };
+            if let Some((axis, until)) = self.until
+                && self.real(&until.condition, &values, &report)? == 0.0
+            {
+                let now = values[axis].number().unwrap_or_default();
+                let next = until.step.next(now);
+                if next <= until.to && next > now {
+                    open = Some(next);
+                    continue;
+                }
+                let name = &self.axes[axis].name;
+                let reason = format!("`{}` does not hold up to {name} = {now}", until.condition);
+                return Ok(self.row(Status::Unmet, &values, Some(&report), &reason, columns));
+            }
+            for constraint in &self.sweep.constraints {
+                if self.real(constraint, &values, &report)? == 0.0 {
+                    return Ok(Verdict::Excluded);
+                }
+            }
+            return Ok(self.row(Status::Ok, &values, Some(&report), "", columns));
+        }
+    }
+
+    fn row(
+        &self,
+        status: Status,
+        values: &[Value],
+        report: Option<&Report>,
+        reason: &str,
+        columns: &Columns,
+    ) -> Verdict {
+        let text = |text: &str| {
+            let json = serde_json::Value::from(text).to_string();
+            (text.to_string(), json)
+        };
+        let mut cells: Vec<(String, String)> =
+            values.iter().map(|v| (v.to_string(), v.json())).collect();
+        cells.push(text(status.name()));
+        for name in &columns.names {
+            let metric = report.and_then(|r| r.metric(name));
+            cells.push(match metric {
+                Some(Metric::Whole(value)) => (value.to_string(), value.to_string()),
+                Some(Metric::Real(value)) => (
+                    value.to_string(),
+                    serde_json::Value::from(value).to_string(),
+                ),
+                Some(Metric::Text(value)) => text(&value),
+                None => Default::default(),
+            });
+        }
+        cells.push(if reason.is_empty() {
+            Default::default()
+        } else {
+            text(reason)
+        });
+        let objectives = report.map_or_else(Vec::new, |report| {
+            let value = |(name, sign): &(String, f64)| {
+                let number = self.lookup(values, report, name);
+                number.map_or(f64::INFINITY, |n| n * sign)
+            };
+            columns.objectives.iter().map(value).collect()
+        });
+        let mut work = String::new();
+        for (axis, value) in self.axes.iter().zip(values) {
+            if axis.target.is_work() {
+                let _ = write!(work, "{value}\n");
+            }
+        }
+        Verdict::Row(Row {
+            status,
+            cells,
+            work,
+            objectives,
+        })
+    }
+}
+
+/// Every problem on one line.
+fn one_line(problems: &Problems) -> String {
+    let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    all.join("; ").replace('\n', " ")
+}

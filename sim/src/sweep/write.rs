@@ -1,0 +1,148 @@
+//! A sweep's files: rows as they come, the front's marks at the end.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use einflow_spec::{Problem, Problems};
+
+use super::{
+    SweepFile,
+    point::{Columns, Row},
+};
+
+/// The rows as CSV.
+pub const POINTS_CSV: &str = "points.csv";
+/// The rows as JSON lines.
+pub const POINTS_JSON: &str = "points.jsonl";
+/// The rows on the front as CSV.
+pub const FRONT: &str = "front.csv";
+
+/// Writes rows, each with one call so that a killed sweep leaves whole ones.
+pub struct Writer {
+    folder: PathBuf,
+    csv: File,
+    json: File,
+    keys: Vec<String>,
+    rows: u64,
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Problem {
+    move |e| {
+        Problem::nowhere(format!("cannot write {}: {e}", path.display()))
+            .help("name a folder that can be written with --out")
+    }
+}
+
+/// A line of CSV, with its end.
+fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    // Writing to memory cannot fail.
+    let _ = writer.write_record(cells);
+    writer.into_inner().unwrap_or_default()
+}
+
+impl Writer {
+    /// Makes the files and writes the header.
+    pub fn create(folder: &Path, sweep: &SweepFile, columns: &Columns) -> Result<Self, Problems> {
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        let create = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path).map_err(failed(&path))
+        };
+        let (mut csv, json) = (create(POINTS_CSV)?, create(POINTS_JSON)?);
+        let names: Vec<String> = sweep
+            .axes()
+            .map(|a| a.name.clone())
+            .chain(["status".to_string()])
+            .chain(columns.names.iter().cloned())
+            .chain(["reason".to_string()])
+            .collect();
+        let header = line(names.iter().map(String::as_str).chain(["front"]));
+        csv.write_all(&header).map_err(failed(folder))?;
+        let key = |name: &String| serde_json::Value::from(name.as_str()).to_string();
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            csv,
+            json,
+            keys: names.iter().map(key).collect(),
+            rows: 0,
+        })
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes a row.
+    pub fn write(&mut self, row: &Row) -> Result<(), Problems> {
+        let cells = row.cells.iter().map(|(csv, _)| csv.as_str()).chain([""]);
+        self.csv
+            .write_all(&line(cells))
+            .map_err(failed(&self.folder))?;
+        let mut text = String::with_capacity(256);
+        for (key, (_, json)) in self.keys.iter().zip(&row.cells) {
+            if !json.is_empty() {
+                text.push(if text.is_empty() { '{' } else { ',' });
+                text.push_str(key);
+                text.push(':');
+                text.push_str(json);
+            }
+        }
+        text.push_str("}\n");
+        self.json
+            .write_all(text.as_bytes())
+            .map_err(failed(&self.folder))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Marks the rows on the front in both files, and writes them to a file of their own.
+    pub fn finish(self, front: &BTreeSet<u64>) -> Result<(), Problems> {
+        drop((self.csv, self.json));
+        let in_folder = |name: &str| self.folder.join(name);
+        let marked = in_folder("points.csv.part");
+        let failed = failed(&self.folder);
+        let read = |e: csv::Error| failed(std::io::Error::other(e));
+        let mut rows = csv::Reader::from_path(in_folder(POINTS_CSV)).map_err(read)?;
+        let mut all = csv::Writer::from_path(&marked).map_err(read)?;
+        let mut own = csv::Writer::from_path(in_folder(FRONT)).map_err(read)?;
+        let header = rows.headers().map_err(read)?.clone();
+        all.write_record(&header).map_err(read)?;
+        own.write_record(header.iter().take(header.len() - 1))
+            .map_err(read)?;
+        let mut record = csv::StringRecord::new();
+        let mut row = 0u64;
+        while rows.read_record(&mut record).map_err(read)? {
+            let cells = record.len() - 1;
+            let mark = if front.contains(&row) { "yes" } else { "no" };
+            all.write_record(record.iter().take(cells).chain([mark]))
+                .map_err(read)?;
+            if front.contains(&row) {
+                own.write_record(record.iter().take(cells)).map_err(read)?;
+            }
+            row += 1;
+        }
+        all.flush().and_then(|()| own.flush()).map_err(&failed)?;
+        drop((all, own, rows));
+        fs::rename(&marked, in_folder(POINTS_CSV)).map_err(&failed)?;
+
+        let marked = in_folder("points.jsonl.part");
+        let lines = BufReader::new(File::open(in_folder(POINTS_JSON)).map_err(&failed)?).lines();
+        let mut all = BufWriter::new(File::create(&marked).map_err(&failed)?);
+        for (row, text) in lines.enumerate() {
+            let text = text.map_err(&failed)?;
+            let open = text.strip_suffix('}').unwrap_or(&text);
+            let mark = front.contains(&(row as u64));
+            writeln!(all, "{open},\"front\":{mark}}}").map_err(&failed)?;
+        }
+        all.flush().map_err(&failed)?;
+        drop(all);
+        fs::rename(&marked, in_folder(POINTS_JSON)).map_err(&failed)?;
+        Ok(())
+    }
+}
