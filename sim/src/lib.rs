@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod cli;
 pub mod eval;
 pub mod npz;
+pub mod plot;
 pub mod render;
 pub mod report;
 pub mod request;

@@ -38,7 +38,7 @@ fn finish(mut table: Table, left: usize) -> String {
         .collect()
 }
 
-fn title(report: &Report) -> String {
+pub(crate) fn title(report: &Report) -> String {
     let i = &report.inputs;
     let model = i
         .model
@@ -346,7 +346,7 @@ fn run_names(list: &[&Report]) -> Vec<String> {
 }
 
 /// `fusemax-binding` as `+binding`.
-fn short_name(mapping: &str) -> String {
+pub(crate) fn short_name(mapping: &str) -> String {
     mapping
         .strip_prefix("fusemax-")
         .map_or_else(|| mapping.to_string(), |rest| format!("+{rest}"))

@@ -17,7 +17,7 @@ pub enum Command {
     ///
     /// With nothing named: the five published attention configurations on BERT, 1K to 64K tokens, every action charged.
     #[command(
-        after_help = "Examples:\n  einflow compare\n  einflow compare all --format csv\n  einflow compare --accounting published\n  einflow compare mine.ron"
+        after_help = "Examples:\n  einflow compare\n  einflow compare all --format csv\n  einflow compare --accounting published --plot plots\n  einflow compare mine.ron"
     )]
     Compare {
         /// A file or name of a comparison; `all`: all models and lengths
@@ -28,6 +28,9 @@ pub enum Command {
         /// What computes the result
         #[arg(long, default_value = "analytic")]
         engine: String,
+        /// A folder for plots, each as SVG and PNG; it is made if needed
+        #[arg(long, value_name = "DIR")]
+        plot: Option<PathBuf>,
         /// How to print it
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -122,6 +125,9 @@ pub enum Command {
         /// A folder for the rows; it is made if needed
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// A folder for plots, each as SVG and PNG; it is made if needed
+        #[arg(long, value_name = "DIR")]
+        plot: Option<PathBuf>,
         /// How to print the result: the front as a table, or every row as CSV or JSON lines
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -184,6 +190,9 @@ pub struct RunArguments {
     /// Add the linear layers around attention
     #[arg(long)]
     pub end_to_end: bool,
+    /// A folder for plots, each as SVG and PNG; it is made if needed
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     eval::{EvalReport, EvalRequest, eval},
+    plot::{self, Figure},
     render,
     report::Report,
     request::{Accounting, Engine, Request},
@@ -32,8 +33,12 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             run,
             accounting,
             engine,
+            plot,
             format,
-        } => compare(run.as_deref(), (*accounting).into(), engine, *format),
+        } => {
+            let plot = plot.as_deref();
+            compare(run.as_deref(), (*accounting).into(), engine, plot, *format)
+        }
         Command::Run(run) => one(run),
         Command::Eval {
             cascade,
@@ -96,9 +101,12 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             })?;
             Ok(if outcome.passed() { 0 } else { OUT_OF_BOUNDS })
         }
-        Command::Sweep { sweep, out, format } => {
-            super::sweep::sweep(sweep, out.as_deref(), *format)
-        }
+        Command::Sweep {
+            sweep,
+            out,
+            plot,
+            format,
+        } => super::sweep::sweep(sweep, out.as_deref(), plot.as_deref(), *format),
         Command::Man { out } => man(out.as_deref()),
         Command::List { what } => {
             list(*what)?;
@@ -126,6 +134,7 @@ fn compare(
     name: Option<&str>,
     accounting: Accounting,
     engine: &str,
+    plot: Option<&Path>,
     format: Format,
 ) -> Result<u8, Problems> {
     let engine = Engine::named(engine)?;
@@ -156,7 +165,23 @@ fn compare(
             Format::Table => render::compare(&reports),
         })?;
     }
+    if let (Some(folder), false) = (plot, reports.is_empty()) {
+        problems.absorb(draw(&plot::compared(&reports), folder));
+    }
     problems.into_result(Some(0))
+}
+
+/// Draws figures into a folder.
+pub(super) fn draw(figures: &[Figure], folder: &Path) -> Result<(), Problems> {
+    let mut problems = Problems::new();
+    for drawn in figures
+        .par_iter()
+        .map(|figure| plot::save(figure, folder))
+        .collect::<Vec<_>>()
+    {
+        problems.absorb_new(drawn.map_err(Problems::from));
+    }
+    problems.into_result(Some(()))
 }
 
 fn one(arguments: &RunArguments) -> Result<u8, Problems> {
@@ -241,9 +266,12 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
     let report = request.run(&catalog)?;
     output::print(&match arguments.format {
         Format::Json => pretty(&report.to_json()),
-        Format::Csv => render::csv(&[report]),
+        Format::Csv => render::csv(std::slice::from_ref(&report)),
         Format::Table => render::run(&report),
     })?;
+    if let Some(folder) = &arguments.plot {
+        draw(&plot::one(&report), folder)?;
+    }
     Ok(0)
 }
 

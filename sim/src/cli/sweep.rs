@@ -37,7 +37,12 @@ impl Watch for Bar {
 }
 
 /// Runs a sweep; the value is the exit code.
-pub fn sweep(name: &str, out: Option<&Path>, format: Format) -> Result<u8, Problems> {
+pub fn sweep(
+    name: &str,
+    out: Option<&Path>,
+    plot: Option<&Path>,
+    format: Format,
+) -> Result<u8, Problems> {
     let file = SweepFile::load(name)?;
     let own;
     let folder = match out {
@@ -72,6 +77,9 @@ pub fn sweep(name: &str, out: Option<&Path>, format: Format) -> Result<u8, Probl
     match format {
         Format::Table => output::print(&table(&file, &summary, folder, out)?)?,
         _ => copy(&folder.join(points(format)))?,
+    }
+    if let Some(plots) = plot {
+        super::commands::draw(&crate::plot::swept(&file, folder)?, plots)?;
     }
     if summary.done < summary.points {
         eprintln!(

@@ -1,0 +1,259 @@
+//! What runs show.
+
+use indexmap::IndexMap;
+
+use super::{Bar, Content, Figure, Group, Panel, Series};
+use crate::{render::short_name, report::Report, units::length};
+
+/// Runs of one model: its name, and by length the runs.
+type Grouped<'a> = IndexMap<String, IndexMap<String, Vec<&'a Report>>>;
+
+fn grouped(reports: &[Report]) -> Grouped<'_> {
+    let mut out: Grouped<'_> = IndexMap::new();
+    for report in reports {
+        let model = report.inputs.model.clone().unwrap_or_default();
+        let tokens = report.inputs.length.map(length).unwrap_or_default();
+        let lengths = out.entry(model).or_default();
+        lengths.entry(tokens).or_default().push(report);
+    }
+    out
+}
+
+/// A panel for each model, a group for each length; `bars` makes those of a group.
+fn panels(reports: &[Report], y: &str, bars: &dyn Fn(&[&Report]) -> Vec<Bar>) -> Vec<Panel> {
+    grouped(reports)
+        .into_iter()
+        .map(|(model, lengths)| Panel {
+            title: model.to_uppercase(),
+            y: y.into(),
+            x: "tokens".into(),
+            content: Content::Bars(
+                lengths
+                    .into_iter()
+                    .map(|(label, runs)| Group {
+                        label,
+                        bars: bars(&runs),
+                    })
+                    .collect(),
+            ),
+        })
+        .collect()
+}
+
+fn name(report: &Report) -> String {
+    short_name(&report.inputs.mapping)
+}
+
+/// A bar for each run, coloured by its mapping.
+fn plain(runs: &[&Report], value: &dyn Fn(&Report) -> f64) -> Vec<Bar> {
+    runs.iter()
+        .map(|r| Bar {
+            label: String::new(),
+            parts: vec![(name(r), value(r))],
+        })
+        .collect()
+}
+
+/// The arrays of all runs.
+fn units(reports: &[Report]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for unit in reports.iter().flat_map(|r| r.units.keys()) {
+        if !names.contains(unit) {
+            names.push(unit.clone());
+        }
+    }
+    names
+}
+
+fn first(runs: &[&Report], of: &dyn Fn(&Report) -> f64) -> f64 {
+    runs.first().map_or(1.0, |r| of(r))
+}
+
+/// Runs side by side: utilization of each array and its split, speed and energy over the first, energy by component,
+/// area against latency.
+pub fn compared(reports: &[Report]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let baseline = reports.first().map(name).unwrap_or_default();
+    let mut add = |file: String, title: String, panels: Vec<Panel>, note: &str| {
+        figures.push(Figure {
+            name: file,
+            title,
+            panels,
+            note: note.into(),
+        });
+    };
+    for unit in units(reports) {
+        let note = "useful work over the PE-cycles that the run takes";
+        add(
+            format!("utilization-{unit}"),
+            format!("Utilization of {unit}"),
+            panels(reports, "utilization, %", &|runs| {
+                plain(runs, &|r| 100.0 * r.utilization(&unit))
+            }),
+            note,
+        );
+        add(
+            format!("utilization-{unit}-by-einsum"),
+            format!("Utilization of {unit}, split by Einsum"),
+            panels(reports, "utilization, %", &|runs| {
+                runs.iter()
+                    .map(|r| Bar {
+                        label: initials(&name(r)),
+                        parts: r
+                            .utilization_by_einsum(&unit)
+                            .into_iter()
+                            .map(|(einsum, share)| (einsum, 100.0 * share))
+                            .collect(),
+                    })
+                    .collect()
+            }),
+            &legend_of_initials(reports),
+        );
+    }
+    let seconds = |r: &Report| r.seconds();
+    add(
+        "speed".into(),
+        format!("Speed over {baseline}"),
+        panels(reports, "times as fast", &|runs| {
+            let base = first(runs, &seconds);
+            plain(runs, &|r| base / r.seconds())
+        }),
+        "",
+    );
+    let energy = |r: &Report| r.energy_pj();
+    add(
+        "energy".into(),
+        format!("Energy over {baseline}"),
+        panels(reports, "share of its energy, %", &|runs| {
+            let base = first(runs, &energy);
+            plain(runs, &|r| 100.0 * r.energy_pj() / base)
+        }),
+        "",
+    );
+    add(
+        "energy-by-component".into(),
+        format!("Energy by component, over the whole of {baseline}"),
+        panels(reports, "share of its energy, %", &|runs| {
+            let base = first(runs, &energy);
+            runs.iter()
+                .map(|r| Bar {
+                    label: initials(&name(r)),
+                    parts: r
+                        .energy_by_component()
+                        .into_iter()
+                        .map(|(component, pj)| (component, 100.0 * pj / base))
+                        .filter(|(_, share)| *share > 0.05)
+                        .collect(),
+                })
+                .collect()
+        }),
+        &format!(
+            "{}; parts below 0.05 % left out",
+            legend_of_initials(reports)
+        ),
+    );
+    let last = grouped(reports).into_iter().filter_map(|(model, lengths)| {
+        let (tokens, runs) = lengths.into_iter().next_back()?;
+        let series = runs.iter().map(|r| Series {
+            name: name(r),
+            points: vec![(r.area_um2() * 1e-6, r.seconds())],
+            joined: false,
+            pale: false,
+        });
+        Some(Panel {
+            title: format!("{}, {tokens} tokens", model.to_uppercase()),
+            y: "latency, s".into(),
+            x: "area, mm²".into(),
+            content: Content::Points {
+                series: series.collect(),
+                log: (false, true),
+            },
+        })
+    });
+    add(
+        "area-latency".into(),
+        "Area against latency".into(),
+        last.collect(),
+        "nearer the lower left is better",
+    );
+    figures
+}
+
+/// `+binding` as `+b`, to stand above a bar.
+fn initials(name: &str) -> String {
+    name.chars()
+        .take(if name.starts_with('+') { 2 } else { 1 })
+        .collect()
+}
+
+fn legend_of_initials(reports: &[Report]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for report in reports {
+        let name = name(report);
+        let entry = format!("{} {name}", initials(&name));
+        if !all.contains(&entry) {
+            all.push(entry);
+        }
+    }
+    all.join(", ")
+}
+
+/// One run: utilization by Einsum, energy by component, traffic by tensor.
+pub fn one(report: &Report) -> Vec<Figure> {
+    let bar = |label: &str, parts: Vec<(String, f64)>| Group {
+        label: label.to_string(),
+        bars: vec![Bar {
+            label: String::new(),
+            parts,
+        }],
+    };
+    let figure = |name: &str, what: &str, y: &str, groups: Vec<Group>| Figure {
+        name: name.into(),
+        title: format!("{what}: {}", crate::render::title(report)),
+        panels: vec![Panel {
+            title: String::new(),
+            y: y.into(),
+            x: String::new(),
+            content: Content::Bars(groups),
+        }],
+        note: String::new(),
+    };
+    let utilization = report.units.keys().map(|unit| {
+        let parts = report.utilization_by_einsum(unit).into_iter();
+        bar(unit, parts.map(|(e, share)| (e, 100.0 * share)).collect())
+    });
+    let energy = report
+        .energy_by_component()
+        .into_iter()
+        .map(|(component, pj)| bar(&component.clone(), vec![(component, pj * 1e-12)]));
+    let memories = report.traffic.iter().filter(|(memory, _)| {
+        *memory == &report.outermost || report.occupancy.contains_key(*memory)
+    });
+    let traffic = memories.map(|(memory, tensors)| {
+        let parts = tensors.iter().map(|(tensor, access)| {
+            let words = access.total().unwrap_or_default().as_f64();
+            (tensor.clone(), words * report.word_bytes as f64)
+        });
+        bar(memory, parts.collect())
+    });
+    vec![
+        figure(
+            "utilization",
+            "Utilization by Einsum",
+            "utilization, %",
+            utilization.collect(),
+        ),
+        figure(
+            "energy",
+            "Energy by component",
+            "energy, J",
+            energy.collect(),
+        ),
+        figure(
+            "traffic",
+            "Bytes read and written, by tensor",
+            "bytes",
+            traffic.collect(),
+        ),
+    ]
+}
