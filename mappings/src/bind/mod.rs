@@ -1,12 +1,14 @@
 //! Binding: a mapping file meets a cascade, an accelerator and sizes, and either becomes a
 //! [`MappedCascade`] or is refused with every reason.
 
+mod alive;
 mod build;
 mod capacity;
 mod carried;
 mod conditions;
 mod context;
 mod einsum;
+mod homes;
 mod keeps;
 mod linear;
 mod names;
