@@ -11,6 +11,7 @@ mod einsum;
 mod homes;
 mod keeps;
 mod linear;
+mod links;
 mod names;
 mod operators;
 mod order;
@@ -139,6 +140,7 @@ fn finish(
     problems.absorb(carried::check_carried(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
     problems.absorb(registers::check_registers(context, index, &block));
+    problems.absorb(links::check_links(context, index, &block));
     block.transfers = problems
         .absorb(transfers::transfers(context, index, &block))
         .unwrap_or_default();
