@@ -119,10 +119,19 @@ pub(crate) fn check_links(
     problems.into_result(Some(()))
 }
 
-/// Whether a tensor's word is another one at every step; what stays for some steps is loaded or leaves beside them.
+/// Whether a tensor's word is another one at every step. What stays for the steps of a tile is loaded, or leaves, beside them.
 fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
-    let innermost = einsum.loops.iter().rev().find(|l| l.count > 1);
-    innermost.is_some_and(|l| any(dims, l))
+    let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
+    let real = |loops: &[NamedLoop]| loops.iter().rev().find(|l| l.count > 1).cloned();
+    match (real(own), own.last()) {
+        (Some(l), _) => any(dims, &l),
+        // A short rank leaves its loop one step, and what that loop does not change stays as it does in a long one.
+        (None, Some(l)) => dims
+            .iter()
+            .flat_map(|d| &d.terms)
+            .any(|t| t.rank == l.cut.rank),
+        (None, None) => real(&einsum.loops).is_some_and(|l| any(dims, &l)),
+    }
 }
 
 /// The lane of a dimension, where different PEs along it have different words of a tensor.

@@ -41,7 +41,7 @@ use ranks::{Ranks, Scope};
 ///
 /// # Errors
 /// Everything that makes the mapping illegal: unknown names, ranks that are not walked, a part larger
-/// than the array, an operator that the unit lacks, a read before its write, a tile that does not fit, a shape
+/// than the array, an operator that the unit lacks, a read before its write, a tile that does not fit, words that no link carries, a shape
 /// for which the mapping's table has no row.
 pub fn bind(
     cascade: &Arc<Cascade>,
@@ -109,6 +109,9 @@ pub fn bind(
         {
             blocks.push(block);
         }
+    }
+    if blocks.len() == found.len() {
+        problems.absorb(capacity::check_outermost(&context, &blocks));
     }
     let mut all: BTreeMap<String, u64> = ranks.sizes.0.clone();
     for block in blocks.iter().rev() {

@@ -22,7 +22,11 @@ const OPERATORS: [(&str, u64); 10] = [
 fn links(others: &str) -> String {
     let neighbours: Vec<String> = ["right", "left", "down", "up"]
         .iter()
-        .map(|way| format!("{way:?}: (direction: {way}, multicast: true, reduce: true, words_per_cycle: 65536)"))
+        .map(|way| {
+            format!(
+                "{way:?}: (direction: {way}, multicast: true, reduce: true, words_per_cycle: 65536)"
+            )
+        })
         .collect();
     format!(
         r#"{}, "in": (from: "buffer", direction: down, words_per_cycle: 65536),
