@@ -169,6 +169,12 @@ impl Check<'_, '_> {
         name.is_some_and(|name| memories[memory..].iter().any(|m| m.name == *name))
     }
 
+    /// The memory at the arrays, through which all words pass.
+    fn innermost(&self) -> &str {
+        let memories = &self.homes.context.accelerator.memories;
+        memories.last().map_or("", |m| m.name.as_str())
+    }
+
     fn operand(
         &self,
         nest: usize,
@@ -219,7 +225,7 @@ impl Check<'_, '_> {
                     return Err(fault.unwrap_or_else(|| {
                         (
                             format!("{} on {} reads {tensor} from `{memory_name}`, and no link of {} comes from there", einsum.name, array.name, array.name),
-                            format!("give {} a link with `from: {memory_name:?}`", array.name),
+                            format!("give {} a link with `from: {:?}`", array.name, self.innermost()),
                         )
                     }));
                 }
@@ -464,7 +470,7 @@ impl Check<'_, '_> {
                     format!(
                         "{tensor} leaves {array} for `{memory}`, and no link of {array} goes there"
                     ),
-                    format!("give {array} a link with `to: {memory:?}`"),
+                    format!("give {array} a link with `to: {:?}`", self.innermost()),
                 )
             }));
         }

@@ -616,6 +616,7 @@ fn every_mistake() {
     let none = |cases: Vec<Case>| cases.into_iter().map(|c| (c, None)).collect::<Vec<_>>();
     let mut cases = none(cascade_cases());
     cases.extend(none(mapping_cases()));
+    cases.extend(none(home_cases()));
     cases.extend(none(command_cases()));
     cases.extend(none(run_file_cases()));
     cases.extend(none(experiment_cases()));
