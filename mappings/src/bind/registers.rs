@@ -52,9 +52,7 @@ fn needs<'a>(homes: &Homes<'a>) -> Option<Vec<Vec<Need<'a>>>> {
                 continue;
             };
             let wait = waiting(homes, writer, reader, tensor, time)?;
-            let (unit, words) = if writer.unit == reader.unit {
-                (writer.unit, wait.writer)
-            } else if wait.writer < wait.reader {
+            let (unit, words) = if writer.unit == reader.unit || wait.writer < wait.reader {
                 (writer.unit, wait.writer)
             } else {
                 (reader.unit, wait.reader)
