@@ -1,6 +1,7 @@
 //! Room: bytes in every memory and words in every PE at the worst moment.
 
 use einflow_spec::{Problem, Problems};
+use einflow_workloads::cascade::{TensorId, TensorKind};
 
 use super::{context::Context, keeps::Tiles};
 use crate::mapped::{Block, Keep, Place};
@@ -155,4 +156,103 @@ pub(crate) fn check_capacity(
         );
     }
     problems.into_result(Some(()))
+}
+
+/// Refuses a mapping whose tensors do not fit the outermost memory, where that one has an end.
+///
+/// Whole tensors live there: inputs and outputs all the time, what one block leaves for another from the one to the other. A block's
+/// own tiles add to them, and what does not fit further in.
+pub(crate) fn check_outermost(context: &Context<'_>, blocks: &[Block]) -> Result<(), Problems> {
+    let Some(memory) = context.accelerator.memories.first() else {
+        return Ok(());
+    };
+    let Some(capacity) = memory.capacity else {
+        return Ok(());
+    };
+    let spec = context.spec;
+    let word = context.accelerator.word.bytes().0;
+    for (index, block) in blocks.iter().enumerate() {
+        let mut list: Vec<(&str, u128)> = Vec::new();
+        for tensor in (0..context.cascade.tensors.len()).map(TensorId) {
+            let words = if lives_outside(context, blocks, index, tensor) {
+                context.tile_words(index, tensor, &block.space, &[], &[])
+            } else {
+                let keeps = block
+                    .keeps
+                    .iter()
+                    .chain(block.nests.iter().flat_map(|n| &n.keeps));
+                keeps
+                    .filter(|k| k.tensor == tensor)
+                    .map(outside_words)
+                    .fold(0, u128::saturating_add)
+            };
+            if words > 0 {
+                let name = &context.cascade.tensor(tensor).name;
+                list.push((name, words.saturating_mul(word)));
+            }
+        }
+        let needed = list
+            .iter()
+            .fold(0u128, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if needed <= capacity.0 {
+            continue;
+        }
+        list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        let list: Vec<String> = list
+            .iter()
+            .map(|(name, bytes)| format!("{name} {bytes}"))
+            .collect();
+        let message = format!(
+            "the tensors of {} need {needed} bytes of `{}` while block {:?} runs, which has {}",
+            context.cascade.name, memory.name, block.name, capacity.0
+        );
+        let help = format!(
+            "bytes by tensor: {}; a shorter length or a smaller batch would fit, or a larger `{}`",
+            list.join(", "),
+            memory.name
+        );
+        return Err(Problem::at(&spec.source, spec.blocks[index].span, message)
+            .help(help)
+            .into());
+    }
+    Ok(())
+}
+
+/// Whether all of a tensor is in the outermost memory while a block runs.
+fn lives_outside(context: &Context<'_>, blocks: &[Block], index: usize, tensor: TensorId) -> bool {
+    match context.cascade.tensor(tensor).kind {
+        TensorKind::View => return false,
+        TensorKind::Intermediate => {}
+        TensorKind::Input | TensorKind::Output => return true,
+    }
+    let Some(made) = context.made_in(tensor) else {
+        return false;
+    };
+    let reads = |block: usize| {
+        let seen = context
+            .einsums_of(block)
+            .flat_map(|e| context.projections.reads(e));
+        seen.flatten().any(|(read, _)| *read == tensor)
+    };
+    let last = (made..blocks.len()).rev().find(|b| reads(*b));
+    // What blocks hand on is outside unless they keep it whole further in.
+    let whole = |block: &Block| {
+        let inside = |k: &Keep| matches!(k.place, Place::Memory(m) if m > 0) && k.depth == 0;
+        block.keeps.iter().any(|k| k.tensor == tensor && inside(k))
+    };
+    let handed_on = last.is_some_and(|last| last > made);
+    handed_on && (made..=last.unwrap_or(made)).contains(&index) && !whole(&blocks[made])
+}
+
+/// Words of a tile that are in the outermost memory: it is kept there, or in part in the next one, and the rest spilled.
+fn outside_words(keep: &Keep) -> u128 {
+    let words = keep.words.saturating_mul(u128::from(keep.generations));
+    let (share, whole) = keep.share;
+    match keep.place {
+        Place::Memory(0) => words,
+        Place::Memory(1) if keep.in_place_of.is_none() => words
+            .saturating_mul(u128::from(whole - share.min(whole)))
+            .div_ceil(u128::from(whole.max(1))),
+        _ => 0,
+    }
 }

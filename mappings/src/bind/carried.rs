@@ -3,7 +3,12 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::TensorKind;
 
-use super::{context::Context, einsum::touches};
+use super::{
+    alive,
+    context::Context,
+    einsum::touches,
+    homes::{Homes, Operand, Origin},
+};
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place},
     nest::{Dim, Term},
@@ -16,12 +21,20 @@ pub(crate) fn check_carried(
     block: &Block,
 ) -> Result<(), Problems> {
     let mut problems = Problems::new();
+    let homes = Homes {
+        context,
+        index,
+        block,
+    };
     for (n, nest) in block.nests.iter().enumerate() {
         let shared: Vec<&NamedLoop> = block.loops.iter().chain(&nest.loops).collect();
         for (e, einsum) in nest.einsums.iter().enumerate() {
             let at = &context.spec.blocks[index].nests[n].einsums[e].0;
             if let Some(message) = twice(context, einsum) {
                 let help = "put that loop outside, or give it to the Einsums that walk it";
+                problems.push(context.at(at, message).help(help));
+            }
+            for (message, help) in left(&homes, n, e, &shared) {
                 problems.push(context.at(at, message).help(help));
             }
             let keeps = block.keeps.iter().chain(&nest.keeps);
@@ -83,16 +96,16 @@ fn lost<'k>(
     keeps: impl Iterator<Item = &'k Keep>,
 ) -> Option<(String, String)> {
     let tensor = context.cascade.einsum(einsum.einsum).output;
+    // A tensor that no memory keeps is at home in the registers of its own array.
     let home = keeps
         .filter(|k| k.tensor == tensor)
-        .filter_map(|k| match k.place {
-            Place::Memory(memory) => Some((memory, k.depth)),
-            Place::Registers(_) => None,
-        })
+        .filter(|k| matches!(k.place, Place::Memory(_)) || k.place == Place::Registers(einsum.unit))
+        .map(|k| (k.place, k.depth))
         .min()?;
-    let (memory, depth) = home;
+    let (place, depth) = home;
     let intermediate = context.cascade.tensor(tensor).kind == TensorKind::Intermediate;
-    if memory == 0 || depth == 0 || (context.crosses(index, tensor) || !intermediate) {
+    if place == Place::Memory(0) || depth == 0 || (context.crosses(index, tensor) || !intermediate)
+    {
         return None;
     }
     let (own, carried) = dims(context, einsum);
@@ -106,11 +119,64 @@ fn lost<'k>(
     Some((
         format!(
             "{name} is carried from one iteration of `{}` to the next, but its tile in `{}` is left at every `{}`",
-            inside[outer].name, context.accelerator.memories[memory].name, leaves.name
+            inside[outer].name,
+            place_name(context, place),
+            leaves.name
         ),
         format!(
             "keep {name} below a loop outside `{}`, or in a memory further out as well",
             inside[outer].name
         ),
     ))
+}
+
+/// What an Einsum at a loop's exit reads must not have left its place inside that loop.
+fn left(
+    homes: &Homes<'_>,
+    nest: usize,
+    position: usize,
+    shared: &[&NamedLoop],
+) -> Vec<(String, String)> {
+    let reader = &homes.block.nests[nest].einsums[position];
+    let exit = reader.at_exit_of.as_ref();
+    let Some(exit) = exit.and_then(|exit| shared.iter().position(|l| l.name == *exit)) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for Operand { tensor, origin, .. } in homes.operands(nest, position) {
+        let place = match origin {
+            Origin::Memory(memory) => Place::Memory(memory),
+            Origin::Kept(writer) => Place::Registers(writer.unit),
+            Origin::Made(_) => continue,
+        };
+        let (_, standing) = alive::dims(homes, tensor);
+        let tile = homes
+            .keeps(nest, tensor)
+            .filter(|(k, _)| k.place == place && homes.producer(tensor).is_some());
+        let Some(depth) = tile.map(|(k, _)| k.depth).max() else {
+            continue;
+        };
+        let inside = shared
+            .get(exit..depth.min(shared.len()))
+            .unwrap_or_default();
+        if let Some(l) = inside.iter().find(|l| any_touch(&standing, l)) {
+            let name = homes.name(tensor);
+            let exit = &shared[exit].name;
+            found.push((
+                format!(
+                    "{} reads {name} at the exit of `{exit}`, but its tile in `{}` is left at every `{}`",
+                    reader.name, place_name(homes.context, place), l.name
+                ),
+                format!("keep {name} below a loop outside `{exit}`"),
+            ));
+        }
+    }
+    found
+}
+
+fn place_name<'a>(context: &Context<'a>, place: Place) -> &'a str {
+    match place {
+        Place::Memory(memory) => &context.accelerator.memories[memory].name,
+        Place::Registers(unit) => &context.accelerator.arrays[unit].name,
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use einflow_spec::{Problems, did_you_mean};
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-use super::{context::Context, ranks::Parts};
+use super::{context::Context, einsum::touches, ranks::Parts};
 use crate::{
     mapped::{Keep, NamedLoop},
     nest::{Projection, Space, footprint},
@@ -110,7 +110,7 @@ impl Context<'_> {
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
                     continue;
                 };
-                let words = self.tile_words(index, tensor, space, &loops[..depth]);
+                let words = self.tile_words(index, tensor, space, &loops[..depth], &[]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p
@@ -185,21 +185,22 @@ impl Context<'_> {
         }
     }
 
-    /// Words of the largest tile of a tensor below some loops. An iterative rank occupies one
-    /// coordinate: the running value is updated in place.
-    fn tile_words(
+    /// Words of the largest tile of a tensor below some loops, in one PE where it is laid across `lanes`. An iterative
+    /// rank occupies one coordinate: the running value is updated in place.
+    pub fn tile_words(
         &self,
         index: usize,
         tensor: TensorId,
         space: &Space,
         loops: &[NamedLoop],
+        lanes: &[&NamedLoop],
     ) -> u128 {
         let made_here = self.made_in(tensor) == Some(index);
         if !made_here
             && !loops.is_empty()
             && let Ok(projection) = self.tile_projection(index, tensor)
         {
-            return footprint(space, &extents(space, loops), projection);
+            return footprint(space, &extents(space, loops, lanes, projection), projection);
         }
         let mut projection = self.projections.own(tensor).clone();
         let t = self.cascade.tensor(tensor);
@@ -211,16 +212,39 @@ impl Context<'_> {
         if let Some(iterative) = t.iterative.filter(|_| in_place) {
             projection.dims.remove(self.cascade.batch.len() + iterative);
         }
-        footprint(space, &extents(space, loops), &projection)
+        footprint(
+            space,
+            &extents(space, loops, lanes, &projection),
+            &projection,
+        )
     }
 }
 
-/// Coordinates of each base rank that are left below some loops.
-fn extents(space: &Space, loops: &[NamedLoop]) -> Vec<u64> {
+/// Coordinates of each base rank that are left below some loops, and in one PE.
+fn extents(
+    space: &Space,
+    loops: &[NamedLoop],
+    lanes: &[&NamedLoop],
+    projection: &Projection,
+) -> Vec<u64> {
     let mut extents = space.sizes.clone();
     for l in loops {
         let extent = &mut extents[l.cut.rank];
         *extent = (*extent).min(l.cut.step);
+    }
+    for lane in lanes {
+        // Only an index that is one rank divides among PEs: neighbours share words of p + r.
+        let mut touched = projection
+            .dims
+            .iter()
+            .filter(|d| d.terms.iter().any(|t| touches(t, lane)))
+            .peekable();
+        if touched.peek().is_some() && touched.all(|d| d.terms.len() == 1) {
+            let extent = &mut extents[lane.cut.rank];
+            let step = lane.cut.step.max(1);
+            let rounds = extent.div_ceil(step.saturating_mul(lane.count).max(1));
+            *extent = (*extent).min(rounds.saturating_mul(step));
+        }
     }
     extents
 }

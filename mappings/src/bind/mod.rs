@@ -1,14 +1,17 @@
 //! Binding: a mapping file meets a cascade, an accelerator and sizes, and either becomes a
 //! [`MappedCascade`] or is refused with every reason.
 
+mod alive;
 mod build;
 mod capacity;
 mod carried;
 mod conditions;
 mod context;
 mod einsum;
+mod homes;
 mod keeps;
 mod linear;
+mod links;
 mod names;
 mod operators;
 mod order;
@@ -38,7 +41,7 @@ use ranks::{Ranks, Scope};
 ///
 /// # Errors
 /// Everything that makes the mapping illegal: unknown names, ranks that are not walked, a part larger
-/// than the array, an operator that the unit lacks, a read before its write, a tile that does not fit, a shape
+/// than the array, an operator that the unit lacks, a read before its write, a tile that does not fit, words that no link carries, a shape
 /// for which the mapping's table has no row.
 pub fn bind(
     cascade: &Arc<Cascade>,
@@ -107,6 +110,9 @@ pub fn bind(
             blocks.push(block);
         }
     }
+    if blocks.len() == found.len() {
+        problems.absorb(capacity::check_outermost(&context, &blocks));
+    }
     let mut all: BTreeMap<String, u64> = ranks.sizes.0.clone();
     for block in blocks.iter().rev() {
         all.extend(block.parts.iter().map(|(k, v)| (k.clone(), *v)));
@@ -137,6 +143,7 @@ fn finish(
     problems.absorb(carried::check_carried(context, index, &block));
     problems.absorb(capacity::check_capacity(context, index, &block));
     problems.absorb(registers::check_registers(context, index, &block));
+    problems.absorb(links::check_links(context, index, &block));
     block.transfers = problems
         .absorb(transfers::transfers(context, index, &block))
         .unwrap_or_default();

@@ -503,3 +503,24 @@ fn eval_computes_the_users_tensors() {
         &einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).good(),
     );
 }
+
+/// Where few tiles stand between two updates, a running value waits in registers.
+#[test]
+fn a_running_value_may_wait_in_registers() {
+    let line = "      \"RD\": [(memory: \"buffer\", below: \"p2\")],\n";
+    let text = edited(mappings(), "fusemax-binding", &[(line, "")]);
+    let folder = folder(&[("mine.ron", text)]);
+    let run = |length: &str| {
+        let arguments = [
+            "run",
+            "--model",
+            "bert",
+            "--length",
+            length,
+            "--mapping",
+            "mine.ron",
+        ];
+        einflow_in(folder.path(), &arguments).code
+    };
+    assert_eq!([run("1K"), run("64K")], [0, 2]);
+}

@@ -123,6 +123,53 @@ fn cascade_cases() -> Vec<Case> {
     ]
 }
 
+/// FuseMax's chip with a text replaced everywhere.
+fn chip(from: &str, to: &str) -> String {
+    let text = accelerators().get("fusemax").unwrap().text().to_string();
+    assert!(text.contains(from), "{from}");
+    text.replace(from, to)
+}
+
+/// Values that are stored nowhere, and words that no link carries.
+fn home_cases() -> Vec<Case> {
+    const LONG: &str = "run --model bert --length 64K --mapping mine.ron";
+    const ON_MINE: &str =
+        "run --model bert --length 1K --mapping fusemax-binding --accelerator mine.ron";
+    const RUNNING: &str = "      \"RNV\": [(memory: \"buffer\", below: \"p2\")],\n";
+    const DENOMINATOR: &str = "      \"RD\": [(memory: \"buffer\", below: \"p2\")],\n";
+    vec![
+        case("running-value-nowhere", LONG, &["mine.ron:", "RNV 16384", "`array1d`, which has 32", "keep RNV in a memory"])
+            .with("mine.ron", binding(&[(RUNNING, "")])),
+        case("running-value-nowhere-2", LONG, &["mine.ron:", "RD 128", "keep RD in a memory"])
+            .with("mine.ron", binding(&[(DENOMINATOR, "")])),
+        case("running-value-left", LONG, &["mine.ron:", "RNV is carried", "`array1d` is left at every `p1`"])
+            .with("mine.ron", binding(&[(RUNNING, "      \"RNV\": [(memory: \"array1d\", below: \"p1\")],\n")])),
+        case("input-in-registers", LONG, &["mine.ron:20:7", "Q 12582912", "which has 12"])
+            .with("mine.ron", binding(&[("\"Q\": [(memory: \"buffer\", below: \"p2\")]", "\"Q\": [(memory: \"array2d\")]")])),
+        case("waits-for-a-sum", "run --model bert --length 1M --mapping mine.ron", &["mine.ron:", "SN 4096", "which has 16"])
+            .with("mine.ron", edited(mappings(), "unfused", &[("        \"SN\": [(memory: \"buffer\", below: \"p0\", in_place_of: \"QK\")],\n", "")])),
+        case("from-registers-after-a-sum", LONG, &["mine.ron:", "SN 256", "which has 16"])
+            .with("mine.ron", edited(mappings(), "unfused", &[(
+                "\"A\": (unit: \"array1d\", columns: \"m0\", loops: [\"m1\"])",
+                "\"A\": (unit: \"array1d\", columns: \"m0\", loops: [\"m1\"], from: {\"SN\": \"array1d\"})",
+            )])),
+        case("laid-otherwise", RUN, &["mine.ron:29:7", "LM takes BQK from the registers of array2d"])
+            .with("mine.ron", binding(&[("\"LM\": (unit: \"array2d\", rows: \"m0\", columns: \"p0\")", "\"LM\": (unit: \"array2d\", rows: \"p0\", columns: \"m0\")")])),
+        case("link-does-not-reduce", ON_MINE, &["fusemax-binding.ron:", "SLNV reduces over `m0`", "direction: down, reduce: true"])
+            .with("mine.ron", chip(", reduce: true", "")),
+        case("link-does-not-multicast", ON_MINE, &["BQK lays `m0` across the rows", "direction: right, multicast: true"])
+            .with("mine.ron", chip(", multicast: true", "")),
+        case("link-to-memory-missing", ON_MINE, &["no link of array1d goes there", "to: \"buffer\""])
+            .with("mine.ron", chip("\"out\": (to: \"buffer\", direction: down),", "")),
+        case("link-from-memory-missing", ON_MINE, &["no link of array1d comes from there"])
+            .with("mine.ron", chip("\"in\": (from: \"buffer\", direction: up),", "")),
+        case("link-crowded", RUN, &["mine.ron:", "SLN puts 256 words", "in a step of 7 cycles, which takes 7"])
+            .with("mine.ron", binding(&[("      \"RD\": [(memory: \"buffer\"", "      \"BQK\": [(memory: \"buffer\", below: \"m1\")],\n      \"RD\": [(memory: \"buffer\"")])),
+        case("overflows-outermost", ON_MINE, &["402653184 bytes of `dram`", "which has 1048576", "Q 100663296"])
+            .with("mine.ron", chip("capacity: unbounded", "capacity: \"1 MiB\"")),
+    ]
+}
+
 fn mapping_cases() -> Vec<Case> {
     vec![
         case("negative-size", RUN, &["mine.ron:11:11", "-256"])
@@ -621,6 +668,7 @@ fn every_mistake() {
     let none = |cases: Vec<Case>| cases.into_iter().map(|c| (c, None)).collect::<Vec<_>>();
     let mut cases = none(cascade_cases());
     cases.extend(none(mapping_cases()));
+    cases.extend(none(home_cases()));
     cases.extend(none(command_cases()));
     cases.extend(none(run_file_cases()));
     cases.extend(none(experiment_cases()));

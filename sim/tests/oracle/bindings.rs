@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use einflow_workloads::cascade::{Einsum, TensorId, TensorKind};
 
-use crate::cases::{Maker, Shared};
+use crate::cases::{Lanes, Maker, Shared};
 
 impl Maker<'_, '_> {
     pub fn place(&mut self, memory: &str, loops: &[String], depth: usize, partly: bool) -> String {
@@ -90,6 +90,7 @@ impl Maker<'_, '_> {
                     depth + self.draws.below(loops.len() + 1 - depth)
                 };
                 registers = Some(array);
+                self.in_registers.insert(TensorId(i), (array, None));
                 places.push(self.place(array, loops, deep, false));
             }
             if registers.is_some() && made {
@@ -154,6 +155,21 @@ impl Maker<'_, '_> {
         tensor
     }
 
+    /// Whether two Einsums have the same words of a tensor in the same PEs.
+    fn alike(&self, tensor: TensorId, a: &Lanes, b: &Lanes) -> bool {
+        let ranks = &self.cascade.tensor(tensor).ranks;
+        let own = |lane: &Option<String>| {
+            let cut = self
+                .cuts
+                .iter()
+                .find(|c| lane.as_ref().is_some_and(|l| c.parts.contains(l)))?;
+            (ranks.contains(&cut.rank) || self.cascade.batch.contains(&cut.rank))
+                .then(|| lane.clone())
+                .flatten()
+        };
+        a.iter().zip(b).all(|(a, b)| own(a) == own(b))
+    }
+
     pub fn binding(
         &mut self,
         einsum: &Einsum,
@@ -205,19 +221,45 @@ impl Maker<'_, '_> {
                 rest.retain(|l| !l.is_empty());
             }
         }
-        let loops = self.interleaved(rest);
-        let mut out = format!(
-            "(unit: {:?}, loops: {loops:?}",
-            ["array2d", "array1d"][unit]
-        );
-        let mut dimensions = if unit == 1 {
-            vec!["columns"]
-        } else {
-            vec!["rows", "columns"]
-        };
-        for lane in &lanes {
+        let mut dimensions = if unit == 1 { vec![1] } else { vec![0, 1] };
+        let mut laid: Lanes = [None, None];
+        for lane in lanes {
             let dimension = dimensions.remove(self.draws.below(dimensions.len()));
-            let _ = write!(out, ", {dimension}: {lane:?}");
+            laid[dimension] = Some(lane);
+        }
+        let array = ["array2d", "array1d"][unit];
+        let touched: Vec<TensorId> = std::iter::once(einsum.output)
+            .chain(einsum.reads.iter().map(|r| self.viewed(r.tensor)))
+            .collect();
+        // Where registers keep what it uses for an Einsum that is laid otherwise, one PE works.
+        let elsewhere = touched.iter().any(|t| {
+            let kept = self.in_registers.get(t).filter(|(at, _)| *at == array);
+            let first = kept.and_then(|(_, first)| first.as_ref());
+            first.is_some_and(|first| !self.alike(*t, first, &laid))
+        });
+        if elsewhere {
+            for lane in laid.iter_mut().filter_map(Option::take) {
+                let coarser = self.cuts.iter().find(|c| c.parts.contains(&lane));
+                let coarser = coarser.map(|c| c.parts.clone()).unwrap_or_default();
+                match rest.iter_mut().find(|l| coarser.contains(&l[0])) {
+                    Some(list) => list.push(lane),
+                    None => rest.push(vec![lane]),
+                }
+            }
+        }
+        for tensor in touched {
+            if let Some((at, first @ None)) = self.in_registers.get_mut(&tensor)
+                && *at == array
+            {
+                *first = Some(laid.clone());
+            }
+        }
+        let loops = self.interleaved(rest);
+        let mut out = format!("(unit: {array:?}, loops: {loops:?}");
+        for (dimension, lane) in ["rows", "columns"].iter().zip(&laid) {
+            if let Some(lane) = lane {
+                let _ = write!(out, ", {dimension}: {lane:?}");
+            }
         }
         if let Some(exit) = at_exit {
             let _ = write!(out, ", at_exit_of: {exit:?}");
@@ -231,7 +273,16 @@ impl Maker<'_, '_> {
         for read in &einsum.reads {
             let id = self.viewed(read.tensor);
             let tensor = self.cascade.tensor(id);
+            // A link to the other array joins equal columns.
+            let alike = |at: &String| {
+                let mut other = self.laid[&id].clone();
+                if at != array {
+                    other[0].clone_from(&laid[0]);
+                }
+                self.alike(id, &other, &laid)
+            };
             let forwarded = self.units.get(&id).filter(|_| tensor.iterative.is_none());
+            let forwarded = forwarded.filter(|at| alike(at));
             let place = match (forwarded, kept.get(&id)) {
                 (Some(unit), _) if self.draws.one_in(8) => unit,
                 (None, Some(kept)) if kept.len() > 1 && self.draws.one_in(4) => &kept[0],
@@ -245,8 +296,8 @@ impl Maker<'_, '_> {
         if !from.is_empty() {
             let _ = write!(out, ", from: {{ {from} }}");
         }
-        self.units
-            .insert(einsum.output, ["array2d", "array1d"][unit].to_string());
+        self.units.insert(einsum.output, array.to_string());
+        self.laid.insert(einsum.output, laid);
         out.push(')');
         out
     }

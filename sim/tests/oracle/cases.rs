@@ -132,7 +132,14 @@ pub struct Maker<'a, 'd> {
     pub cuts: Vec<Cut>,
     /// Where the results of the nest's Einsums are made.
     pub units: BTreeMap<TensorId, String>,
+    /// What lies across the rows and columns there.
+    pub laid: BTreeMap<TensorId, Lanes>,
+    /// What an array's registers keep, and how the first Einsum that uses it there is laid.
+    pub in_registers: BTreeMap<TensorId, (&'static str, Option<Lanes>)>,
 }
+
+/// Rank parts across rows and columns.
+pub type Lanes = [Option<String>; 2];
 
 /// A random case of one of the cascades.
 pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
@@ -179,6 +186,8 @@ pub fn case(draws: &mut Draws<'_>) -> Option<Case> {
         memories,
         cuts: Vec::new(),
         units: BTreeMap::new(),
+        laid: BTreeMap::new(),
+        in_registers: BTreeMap::new(),
     };
     let mut part_sizes = String::new();
     let mut splits = String::new();
@@ -356,6 +365,7 @@ impl Maker<'_, '_> {
         }
         let mut nest_texts = String::new();
         let mut phase_texts = Vec::new();
+        self.in_registers.clear();
         let mut block_keeps = self.keeps(einsums, &block, looping);
         for nest in &nests {
             self.units.clear();

@@ -18,6 +18,23 @@ const OPERATORS: [(&str, u64); 10] = [
     ("sub+exp", 5),
 ];
 
+/// Links every way, of any width: to neighbours, from and to the memory by the arrays.
+fn links(others: &str) -> String {
+    let neighbours: Vec<String> = ["right", "left", "down", "up"]
+        .iter()
+        .map(|way| {
+            format!(
+                "{way:?}: (direction: {way}, multicast: true, reduce: true, words_per_cycle: 65536)"
+            )
+        })
+        .collect();
+    format!(
+        r#"{}, "in": (from: "buffer", direction: down, words_per_cycle: 65536),
+            "out": (to: "buffer", direction: down, words_per_cycle: 65536), {others}"#,
+        neighbours.join(", ")
+    )
+}
+
 fn array(rows: u64, links: &str) -> String {
     let operators: Vec<String> = OPERATORS
         .iter()
@@ -59,9 +76,12 @@ pub fn chip(memories: usize, timeloop: bool) -> Arc<Accelerator> {
             .join(", "),
         array(
             64,
-            r#""below": (to: "array1d", direction: down), "back": (from: "array1d", direction: up)"#
+            &links(
+                r#""below": (to: "array1d", direction: down, words_per_cycle: 65536),
+                    "back": (from: "array1d", direction: up, words_per_cycle: 65536)"#
+            )
         ),
-        array(1, ""),
+        array(1, &links("")),
     );
     let parsed = Accelerator::parse(&Source::new("chip.ron", text.clone()));
     Arc::new(parsed.unwrap_or_else(|e| panic!("{e:?}\n{text}")))

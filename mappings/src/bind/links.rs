@@ -1,0 +1,593 @@
+//! Links: how operands reach the PEs that use them, how sums form across PEs, and how results leave.
+
+use einflow_arch::{Array, Direction, Link};
+use einflow_spec::Problems;
+
+use super::{
+    alive::any,
+    context::Context,
+    homes::{Homes, Operand, Origin},
+};
+use crate::{
+    mapped::{Block, BoundEinsum, NamedLoop},
+    nest::Dim,
+};
+
+/// Choices of ways that are tried for the words of one step.
+const MOST_CHOICES: usize = 4096;
+
+/// A dimension of an array: words move along its rows' index going down or up, along its columns' going right or left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dimension {
+    Rows,
+    Columns,
+}
+
+impl Dimension {
+    fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Down | Direction::Up => Self::Rows,
+            Direction::Right | Direction::Left => Self::Columns,
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Rows => Self::Columns,
+            Self::Columns => Self::Rows,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Columns => "columns",
+        }
+    }
+
+    /// A direction in which words move along it.
+    fn way(self) -> &'static str {
+        match self {
+            Self::Rows => "down",
+            Self::Columns => "right",
+        }
+    }
+
+    fn lane(self, einsum: &BoundEinsum) -> Option<&NamedLoop> {
+        let lane = match self {
+            Self::Rows => &einsum.rows,
+            Self::Columns => &einsum.columns,
+        };
+        lane.as_ref().filter(|l| l.count > 1)
+    }
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Right => Direction::Left,
+        Direction::Left => Direction::Right,
+        Direction::Down => Direction::Up,
+        Direction::Up => Direction::Down,
+    }
+}
+
+/// Words that one value of a tensor for each PE puts on single links: array, link, words.
+type Way = Vec<(usize, usize, u64)>;
+
+/// A refusal: what is missing, and what would do.
+type Fault = (String, String);
+
+/// Refuses a block whose words have no links to move on, or more of them in a step than a link takes.
+pub(crate) fn check_links(
+    context: &Context<'_>,
+    index: usize,
+    block: &Block,
+) -> Result<(), Problems> {
+    let homes = Homes {
+        context,
+        index,
+        block,
+    };
+    let check = Check { homes: &homes };
+    let mut problems = Problems::new();
+    for (nest, position, einsum) in homes.einsums() {
+        let at = homes.binding(nest, position).0;
+        // One step's words: each in one of several ways.
+        let mut moved: Vec<Vec<Way>> = Vec::new();
+        let mut needed = |found: Result<Vec<Way>, Fault>, streams: bool| match found {
+            Ok(ways) if streams => moved.push(ways),
+            Ok(_) => {}
+            Err((message, help)) => problems.push(context.at(at, message).help(help)),
+        };
+        for operand in homes.operands(nest, position) {
+            let streams = changes(einsum, operand.dims);
+            needed(check.operand(nest, einsum, &operand), streams);
+        }
+        let output = homes.output(einsum);
+        let dims = &context.projections.own(output).dims;
+        let streams = changes(einsum, dims);
+        for dimension in [Dimension::Rows, Dimension::Columns] {
+            needed(check.sum(einsum, dims, dimension), streams);
+        }
+        if let Some(memory) = homes.memory(nest, output) {
+            needed(check.leave(einsum, dims, memory), streams);
+        }
+        if let Some((message, help)) = check.crowded(einsum, &moved) {
+            problems.push(context.at(at, message).help(help));
+        }
+    }
+    problems.into_result(Some(()))
+}
+
+/// Whether a tensor's word is another one at every step. What stays for the steps of a tile is loaded, or leaves, beside them.
+fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
+    let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
+    let real = |loops: &[NamedLoop]| loops.iter().rev().find(|l| l.count > 1).cloned();
+    match (real(own), own.last()) {
+        (Some(l), _) => any(dims, &l),
+        // A short rank leaves its loop one step, and what that loop does not change stays as it does in a long one.
+        (None, Some(l)) => dims
+            .iter()
+            .flat_map(|d| &d.terms)
+            .any(|t| t.rank == l.cut.rank),
+        (None, None) => real(&einsum.loops).is_some_and(|l| any(dims, &l)),
+    }
+}
+
+/// The lane of a dimension, where different PEs along it have different words of a tensor.
+fn divided<'e>(
+    einsum: &'e BoundEinsum,
+    dims: &[Dim],
+    dimension: Dimension,
+) -> Option<&'e NamedLoop> {
+    dimension.lane(einsum).filter(|l| any(dims, l))
+}
+
+struct Check<'a, 'h> {
+    homes: &'h Homes<'a>,
+}
+
+impl Check<'_, '_> {
+    fn array(&self, unit: usize) -> &Array {
+        &self.homes.context.accelerator.arrays[unit]
+    }
+
+    fn links(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
+        self.array(unit).links.iter().enumerate()
+    }
+
+    /// Links between neighbours.
+    fn neighbours(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
+        self.links(unit)
+            .filter(|(_, l)| l.from.is_none() && l.to.is_none())
+    }
+
+    /// Whether a name is that of a memory through which the words of another one pass on their way to the arrays: itself, or
+    /// one further in.
+    fn passes(&self, name: Option<&String>, memory: usize) -> bool {
+        let memories = &self.homes.context.accelerator.memories;
+        name.is_some_and(|name| memories[memory..].iter().any(|m| m.name == *name))
+    }
+
+    /// The memory at the arrays, through which all words pass.
+    fn innermost(&self) -> &str {
+        let memories = &self.homes.context.accelerator.memories;
+        memories.last().map_or("", |m| m.name.as_str())
+    }
+
+    fn operand(
+        &self,
+        nest: usize,
+        einsum: &BoundEinsum,
+        operand: &Operand<'_>,
+    ) -> Result<Vec<Way>, Fault> {
+        let tensor = self.homes.name(operand.tensor);
+        let unit = einsum.unit;
+        // What registers keep is where the first Einsum that uses it there has it.
+        if let Some((keep, _)) = self.homes.registers(nest, operand.tensor, unit) {
+            let first = self.homes.einsums().find(|(n, p, e)| {
+                let same = self.homes.registers(*n, operand.tensor, unit);
+                let reads = || self.homes.operands(*n, *p);
+                e.unit == unit
+                    && same.is_some_and(|(k, _)| std::ptr::eq(k, keep))
+                    && (self.homes.output(e) == operand.tensor
+                        || reads().iter().any(|o| o.tensor == operand.tensor))
+            });
+            if let Some((_, _, first)) = first.filter(|(_, _, f)| f.einsum != einsum.einsum) {
+                self.handed_over(first, einsum, operand)?;
+            }
+        }
+        match operand.origin {
+            Origin::Kept(writer) | Origin::Made(writer) if writer.unit == unit => {
+                self.handed_over(writer, einsum, operand)?;
+                Ok(vec![Vec::new()])
+            }
+            Origin::Kept(_) => Ok(vec![Vec::new()]),
+            Origin::Made(writer) => self.forwarded(writer, einsum, operand),
+            Origin::Memory(memory) => {
+                let memory_name = &self.homes.context.accelerator.memories[memory].name;
+                let array = self.array(unit);
+                let feeders = self
+                    .links(unit)
+                    .filter(|(_, l)| self.passes(l.from.as_ref(), memory));
+                let mut ways = Vec::new();
+                let mut fault = None;
+                for (index, link) in feeders {
+                    match self.arrive(einsum, operand.dims, link, tensor) {
+                        Ok((words, mut way)) => {
+                            way.push((unit, index, words));
+                            ways.push(way);
+                        }
+                        Err(why) => fault = fault.or(Some(why)),
+                    }
+                }
+                if ways.is_empty() {
+                    return Err(fault.unwrap_or_else(|| {
+                        (
+                            format!("{} on {} reads {tensor} from `{memory_name}`, and no link of {} comes from there", einsum.name, array.name, array.name),
+                            format!("give {} a link with `from: {:?}`", array.name, self.innermost()),
+                        )
+                    }));
+                }
+                Ok(ways)
+            }
+        }
+    }
+
+    /// What words need that enter an array over `link`: to be passed on to all PEs of their lanes. With the words on each single link of the family.
+    fn arrive(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        link: &Link,
+        tensor: &str,
+    ) -> Result<(u64, Way), Fault> {
+        let unit = einsum.unit;
+        let array = &self.array(unit).name;
+        let (along, across) = (
+            Dimension::of(link.direction),
+            Dimension::of(link.direction).other(),
+        );
+        let mut way = Way::new();
+        let mut words = 1;
+        if let Some(lane) = along.lane(einsum) {
+            let own = any(dims, lane);
+            let on = self
+                .neighbours(unit)
+                .find(|(_, l)| l.direction == link.direction && (own || l.multicast));
+            match on {
+                Some((index, _)) if own => way.push((unit, index, lane.count - 1)),
+                Some((index, _)) => way.push((unit, index, 1)),
+                None if link.multicast => {}
+                None => {
+                    let what = if own { "a link" } else { "a multicast link" };
+                    return Err((
+                        format!(
+                            "{} lays `{}` across the {} of {array}, and {what} is missing that takes {tensor} from `{}` to each of them",
+                            einsum.name,
+                            lane.name,
+                            along.name(),
+                            link.name
+                        ),
+                        format!(
+                            "give {array} a link with `direction: {}{}`",
+                            link.direction.name(),
+                            if own { "" } else { ", multicast: true" }
+                        ),
+                    ));
+                }
+            }
+            if own {
+                words = lane.count;
+            }
+        }
+        if let Some(lane) = across.lane(einsum).filter(|l| !any(dims, l)) {
+            let on = self
+                .neighbours(unit)
+                .find(|(_, l)| Dimension::of(l.direction) == across && l.multicast);
+            match on {
+                Some((index, _)) => way.push((unit, index, 1)),
+                None => {
+                    return Err((
+                        format!(
+                            "{} lays `{}` across the {} of {array}, and no multicast link takes the same word of {tensor} to all of them",
+                            einsum.name,
+                            lane.name,
+                            across.name()
+                        ),
+                        format!(
+                            "give {array} a link with `direction: {}, multicast: true`",
+                            across.way()
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok((words, way))
+    }
+
+    /// An operand over a link from the array that makes it.
+    fn forwarded(
+        &self,
+        writer: &BoundEinsum,
+        reader: &BoundEinsum,
+        operand: &Operand<'_>,
+    ) -> Result<Vec<Way>, Fault> {
+        let (from, to) = (&self.array(writer.unit).name, &self.array(reader.unit).name);
+        let made = &self.homes.context.projections.own(operand.tensor).dims;
+        let tensor = self.homes.name(operand.tensor);
+        let out = self
+            .links(writer.unit)
+            .filter(|(_, l)| l.to.as_ref() == Some(to))
+            .map(|(i, l)| (writer.unit, i, l));
+        let into = self
+            .links(reader.unit)
+            .filter(|(_, l)| l.from.as_ref() == Some(from))
+            .map(|(i, l)| (reader.unit, i, l));
+        let (mut ways, mut fault) = (Vec::new(), None);
+        for (owner, index, link) in out.chain(into) {
+            // It joins equal columns, or equal rows.
+            let across = Dimension::of(link.direction).other();
+            let (left, right) = (
+                divided(writer, made, across),
+                divided(reader, operand.dims, across),
+            );
+            let found = if left != right {
+                Err((
+                    format!(
+                        "{} takes {tensor} from {from} over `{}`, which joins equal {}, but {} has {} there and {} has {}",
+                        reader.name,
+                        link.name,
+                        across.name(),
+                        writer.name,
+                        laid(left),
+                        reader.name,
+                        laid(right)
+                    ),
+                    format!("lay both alike, or keep {tensor} in a memory and take it from there"),
+                ))
+            } else {
+                self.reach_edge(writer, made, link, tensor)
+                    .and_then(|(_, passed)| {
+                        // In the reader's step only what it takes in that step passes.
+                        let (entering, mut way) =
+                            self.arrive(reader, operand.dims, link, tensor)?;
+                        way.extend(passed.into_iter().map(|(unit, on, _)| (unit, on, entering)));
+                        way.push((owner, index, entering));
+                        Ok(way)
+                    })
+            };
+            match found {
+                Ok(way) => ways.push(way),
+                Err(why) => fault = fault.or(Some(why)),
+            }
+        }
+        match fault {
+            Some(fault) if ways.is_empty() => Err(fault),
+            // That no link joins the arrays is reported with the movements.
+            _ if ways.is_empty() => Ok(vec![Vec::new()]),
+            _ => Ok(ways),
+        }
+    }
+
+    /// What results need that leave an array over `link`: to be passed on to its edge.
+    fn reach_edge(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        link: &Link,
+        tensor: &str,
+    ) -> Result<(u64, Way), Fault> {
+        let along = Dimension::of(link.direction);
+        let Some(lane) = along.lane(einsum) else {
+            return Ok((1, Way::new()));
+        };
+        let unit = einsum.unit;
+        let Some((index, _)) = self
+            .neighbours(unit)
+            .find(|(_, l)| l.direction == link.direction)
+        else {
+            let array = &self.array(unit).name;
+            return Err((
+                format!(
+                    "{} lays `{}` across the {} of {array}, and no link takes {tensor} from each of them to `{}`",
+                    einsum.name,
+                    lane.name,
+                    along.name(),
+                    link.name
+                ),
+                format!(
+                    "give {array} a link with `direction: {}`",
+                    link.direction.name()
+                ),
+            ));
+        };
+        Ok(if any(dims, lane) {
+            (lane.count, vec![(unit, index, lane.count - 1)])
+        } else {
+            // The sum passes over the link on which it forms.
+            (1, Way::new())
+        })
+    }
+
+    /// A result that lanes share forms along them.
+    fn sum(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        dimension: Dimension,
+    ) -> Result<Vec<Way>, Fault> {
+        let Some(lane) = dimension.lane(einsum).filter(|l| !any(dims, l)) else {
+            return Ok(vec![Vec::new()]);
+        };
+        let unit = einsum.unit;
+        let ways: Vec<Way> = self
+            .neighbours(unit)
+            .filter(|(_, l)| l.reduce && Dimension::of(l.direction) == dimension)
+            .map(|(index, _)| vec![(unit, index, 1)])
+            .collect();
+        if ways.is_empty() {
+            let array = &self.array(unit).name;
+            return Err((
+                format!(
+                    "{} reduces over `{}` across the {} of {array}, and no link adds along them",
+                    einsum.name,
+                    lane.name,
+                    dimension.name()
+                ),
+                format!(
+                    "give {array} a link with `direction: {}, reduce: true`, or walk `{}` in a loop",
+                    dimension.way(),
+                    lane.name
+                ),
+            ));
+        }
+        Ok(ways)
+    }
+
+    /// Results on their way to a memory.
+    fn leave(&self, einsum: &BoundEinsum, dims: &[Dim], memory: usize) -> Result<Vec<Way>, Fault> {
+        let unit = einsum.unit;
+        let tensor = self.homes.name(self.homes.output(einsum));
+        let (mut ways, mut fault) = (Vec::new(), None);
+        for (index, link) in self
+            .links(unit)
+            .filter(|(_, l)| self.passes(l.to.as_ref(), memory))
+        {
+            match self.reach_edge(einsum, dims, link, tensor) {
+                Ok((words, mut way)) => {
+                    way.push((unit, index, words));
+                    ways.push(way);
+                }
+                Err(why) => fault = fault.or(Some(why)),
+            }
+        }
+        if ways.is_empty() {
+            return Err(fault.unwrap_or_else(|| {
+                let array = &self.array(unit).name;
+                let memory = &self.homes.context.accelerator.memories[memory].name;
+                (
+                    format!(
+                        "{tensor} leaves {array} for `{memory}`, and no link of {array} goes there"
+                    ),
+                    format!("give {array} a link with `to: {:?}`", self.innermost()),
+                )
+            }));
+        }
+        Ok(ways)
+    }
+
+    /// A word that stays in an array must be where its reader looks for it.
+    fn handed_over(
+        &self,
+        writer: &BoundEinsum,
+        reader: &BoundEinsum,
+        operand: &Operand<'_>,
+    ) -> Result<(), Fault> {
+        let unit = writer.unit;
+        let array = &self.array(unit).name;
+        let tensor = self.homes.name(operand.tensor);
+        let makes = self.homes.output(writer) == operand.tensor;
+        let made = &self.homes.context.projections.own(operand.tensor).dims;
+        for dimension in [Dimension::Rows, Dimension::Columns] {
+            let (left, right) = (
+                divided(writer, made, dimension),
+                divided(reader, operand.dims, dimension),
+            );
+            let neighbour = |good: &dyn Fn(&Link) -> bool| {
+                self.neighbours(unit)
+                    .any(|(_, l)| Dimension::of(l.direction) == dimension && good(l))
+            };
+            let passed = match (left, right) {
+                (Some(a), Some(b)) => a == b,
+                // It comes to the one row or column that works, in turn.
+                (Some(_), None) => dimension.lane(reader).is_none() && neighbour(&|_| true),
+                (None, Some(_)) => false,
+                (None, None) => match (dimension.lane(writer), dimension.lane(reader)) {
+                    (_, None) => true,
+                    // A sum ends where its link does, and comes back the other way.
+                    (Some(_), Some(_)) if makes => self.neighbours(unit).any(|(_, sum)| {
+                        sum.reduce
+                            && neighbour(&|back| {
+                                back.multicast && back.direction == opposite(sum.direction)
+                            })
+                    }),
+                    (Some(_), Some(_)) => true,
+                    (None, Some(_)) => neighbour(&|l| l.multicast),
+                },
+            };
+            if !passed {
+                let has = |e: &BoundEinsum, divided: Option<&NamedLoop>| match dimension.lane(e) {
+                    Some(lane) if divided.is_none() => {
+                        format!("`{}`, of which it has one word", lane.name)
+                    }
+                    lane => laid(lane),
+                };
+                return Err((
+                    format!(
+                        "{} takes {tensor} from the registers of {array}, where {} has {} across the {} and {} has {}",
+                        reader.name,
+                        writer.name,
+                        has(writer, left),
+                        dimension.name(),
+                        reader.name,
+                        has(reader, right)
+                    ),
+                    format!("lay both alike, or keep {tensor} in a memory and take it from there"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// More words in a step than its cycles take over a link, however they go.
+    fn crowded(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> Option<Fault> {
+        let room = |(unit, link): (usize, usize)| {
+            self.array(unit).links[link]
+                .words_per_cycle
+                .saturating_mul(einsum.cycles)
+        };
+        // Each choice of a way for each word is a number in a mixed base.
+        let choices = moved
+            .iter()
+            .map(Vec::len)
+            .fold(1usize, usize::saturating_mul)
+            .min(MOST_CHOICES);
+        let mut least: Option<((usize, usize), u64)> = None;
+        for choice in 0..choices {
+            let mut on: Vec<((usize, usize), u64)> = Vec::new();
+            let mut rest = choice;
+            for ways in moved {
+                for (unit, link, words) in &ways[rest % ways.len()] {
+                    match on.iter_mut().find(|(at, _)| *at == (*unit, *link)) {
+                        Some((_, sum)) => *sum = sum.saturating_add(*words),
+                        None => on.push(((*unit, *link), *words)),
+                    }
+                }
+                rest /= ways.len();
+            }
+            let over = on
+                .into_iter()
+                .filter(|(at, words)| *words > room(*at))
+                .max_by_key(|(_, words)| *words)?;
+            if least.is_none_or(|(_, words)| over.1 < words) {
+                least = Some(over);
+            }
+        }
+        let ((unit, link), words) = least?;
+        let (array, cycles) = (self.array(unit), einsum.cycles);
+        let link = &array.links[link];
+        Some((
+            format!(
+                "{} puts {words} words on each link `{}` of {} in a step of {cycles} {}, which takes {}",
+                einsum.name, link.name, array.name, if cycles == 1 { "cycle" } else { "cycles" },
+                link.words_per_cycle.saturating_mul(cycles)
+            ),
+            "lay another rank across the array, put a loop that does not change these words innermost, or give the link more `words_per_cycle`".into(),
+        ))
+    }
+}
+
+fn laid(lane: Option<&NamedLoop>) -> String {
+    lane.map_or_else(|| "one".into(), |l| format!("`{}`", l.name))
+}
