@@ -4,7 +4,9 @@ use einflow_arch::Counting;
 
 use crate::{
     mapped::{Block, BoundEinsum, Place, TransferKind},
-    nest::{CountError, iterations, iterations_within, moved_within},
+    nest::{
+        CountError, Dim, Projection, iterations, iterations_within, moved_within, points, touched,
+    },
 };
 
 /// A count, exact: whole unless a tensor is kept in part, then a fraction that is rounded once, at the report.
@@ -331,6 +333,33 @@ pub struct BlockCycles {
     pub drain: u128,
     /// Tiles: iterations of the loops that all of the block's Einsums share.
     pub tiles: u128,
+}
+
+/// Points at which an Einsum works, each counted once: where its own conditions hold; without any, in a block that
+/// skips empty tiles, all points of the tiles that are not skipped.
+///
+/// # Errors
+/// Overflow of 128 bits, or conditions that cannot be counted.
+pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
+    let space = &block.space;
+    if !space.skips() || !einsum.points.conditions.is_empty() {
+        return points(&einsum.points);
+    }
+    let mut tied = vec![false; space.sizes.len()];
+    for rank in space.conditions.iter().flat_map(|c| c.ranks()) {
+        tied[rank] = true;
+    }
+    let loops: Vec<_> = einsum.shared_loops().iter().map(|l| l.cut).collect();
+    let terms = einsum.coordinates.iter().filter(|t| tied[t.rank]);
+    let dims = terms.map(|t| Dim { terms: vec![*t] }).collect();
+    let sizes = einsum.points.sizes.iter().zip(&tied);
+    let free = sizes.filter(|(_, tied)| !**tied).map(|(size, _)| *size);
+    free.map(u128::from)
+        .try_fold(
+            touched(space, &loops, &Projection { dims })?,
+            u128::checked_mul,
+        )
+        .ok_or(CountError::Overflow)
 }
 
 /// Counts the cycles of a block. Partial tiles take a full tile's spatial time.

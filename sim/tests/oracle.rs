@@ -31,9 +31,13 @@ use cases::{Draws, case};
 use einflow::analytic::{Counts, count};
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{bind, count::Count, mapped::MappedCascade, mappings, spec::MappingSpec};
-use einflow_workloads::{cascade::Cascade, cascades};
+use einflow_workloads::{
+    cascade::{Cascade, TensorId, TensorKind},
+    cascades,
+};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use walk::{Exact, Walk, Walked};
+use work::needed;
 
 fn same(counted: Count, walked: Exact) -> bool {
     Count::ratio(walked.numer().unsigned_abs(), walked.denom().unsigned_abs()) == Some(counted)
@@ -42,6 +46,17 @@ fn same(counted: Count, walked: Exact) -> bool {
 /// Everything in which the two differ.
 fn differences(mapped: &MappedCascade, counts: &Counts) -> Vec<String> {
     let mut out = Vec::new();
+    for (t, tensor) in mapped.cascade.tensors.iter().enumerate() {
+        if matches!(tensor.kind, TensorKind::Input | TensorKind::Output) {
+            let (counted, walked) = (mapped.needed(TensorId(t)), needed(mapped, TensorId(t)));
+            if counted != walked {
+                out.push(format!(
+                    "{}: {counted} words needed, {walked} walked",
+                    tensor.name
+                ));
+            }
+        }
+    }
     for (b, block) in mapped.blocks.iter().enumerate() {
         let walked: Walked = Walk::block(mapped, b);
         for (m, memory) in mapped.accelerator.memories.iter().enumerate() {
@@ -70,6 +85,10 @@ fn differences(mapped: &MappedCascade, counts: &Counts) -> Vec<String> {
                         "{} cycles: {} counted, {cycles} walked",
                         einsum.name, counts.cycles[b].einsums[n][e]
                     ));
+                }
+                let lanes = mapped.accelerator.arrays[einsum.unit].pes();
+                if counts.points[b][n][e] > walked.steps[n][e] * lanes {
+                    out.push(format!("{} works more than its array can", einsum.name));
                 }
                 if walked.points[n][e] != counts.points[b][n][e] {
                     let (counted, walked) = (counts.points[b][n][e], walked.points[n][e]);

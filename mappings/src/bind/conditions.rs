@@ -6,14 +6,14 @@ use einflow_spec::{
     Problem, Problems,
     expr::{BinaryOp, Expr},
 };
-use einflow_workloads::cascade::Einsum;
+use einflow_workloads::cascade::{Einsum, EinsumId, TensorId, TensorKind};
 
 use super::{
     context::Context,
     linear::{Linear, linear},
 };
 use crate::{
-    mapped::Block,
+    mapped::{Block, Use},
     nest::{Condition, Space, Term},
 };
 
@@ -263,6 +263,39 @@ pub(crate) fn of_block(
     Ok(shared
         .map(|(_, list)| list.into_iter().map(|k| k.condition).collect())
         .unwrap_or_default())
+}
+
+impl Context<'_> {
+    /// By tensor: how inputs are read and outputs written.
+    pub fn uses(&self) -> Vec<Vec<Use>> {
+        let mut uses = vec![Vec::new(); self.cascade.tensors.len()];
+        let kind = |t: TensorId| self.cascade.tensor(t).kind;
+        for id in (0..self.cascade.einsums.len()).map(EinsumId) {
+            let einsum = self.cascade.einsum(id);
+            if einsum.view {
+                continue;
+            }
+            let reads = self.projections.reads(id).iter().flatten();
+            let reads = reads.filter(|(tensor, _)| kind(*tensor) == TensorKind::Input);
+            let written = (einsum.output, self.projections.own(einsum.output));
+            let written = Some(written).filter(|_| kind(einsum.output) == TensorKind::Output);
+            let touched: Vec<_> = reads.map(|(t, p)| (*t, p)).chain(written).collect();
+            if touched.is_empty() {
+                continue;
+            }
+            let mut points = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
+            let known = conditions(self, einsum).into_iter();
+            points.conditions = known.map(|k| k.condition).collect();
+            points.skip_empty = true;
+            for (tensor, projection) in touched {
+                uses[tensor.0].push(Use {
+                    points: points.clone(),
+                    projection: projection.clone(),
+                });
+            }
+        }
+        uses
+    }
 }
 
 /// Adds an Einsum's conditions to the space of its points. Conditions are on base coordinates, so

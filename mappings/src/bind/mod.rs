@@ -112,6 +112,7 @@ pub fn bind(
         all.extend(block.parts.iter().map(|(k, v)| (k.clone(), *v)));
     }
     let base = ranks.base.clone();
+    let uses = context.uses();
     let mapped = MappedCascade {
         cascade: Arc::clone(cascade),
         accelerator: Arc::clone(accelerator),
@@ -120,6 +121,7 @@ pub fn bind(
         base,
         blocks,
         projections: projections.into_own(),
+        uses,
     };
     problems.into_result(Some(mapped))
 }
