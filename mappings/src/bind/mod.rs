@@ -32,6 +32,7 @@ use crate::{
 use context::Context;
 use projections::Projections;
 use ranks::{Ranks, Scope};
+use sizes::Found;
 
 /// Lays a cascade on an accelerator as a mapping says, at the sizes `given` (ranks and parameters by
 /// name; more may be given than the cascade uses).
@@ -102,8 +103,7 @@ pub fn bind(
     let found = sizes::resolve(&context)?;
     let mut blocks = Vec::new();
     for (index, choice) in found.iter().enumerate() {
-        if let Some(block) = problems.absorb(finish(&context, index, &choice.sizes, &choice.order))
-        {
+        if let Some(block) = problems.absorb(finish(&context, index, choice)) {
             blocks.push(block);
         }
     }
@@ -126,14 +126,9 @@ pub fn bind(
     problems.into_result(Some(mapped))
 }
 
-/// Builds a block at final sizes and checks that it is legal.
-fn finish(
-    context: &Context<'_>,
-    index: usize,
-    sizes: &BTreeMap<String, u64>,
-    order: &[usize],
-) -> Result<Block, Problems> {
-    let mut block = context.build(index, sizes, order)?;
+/// Builds a block as it was found and checks that it is legal.
+fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, Problems> {
+    let mut block = context.build(index, &found.sizes, &found.order, &found.without)?;
     let mut problems = Problems::new();
     problems.absorb(order::check_order(context, index, &block));
     problems.absorb(carried::check_carried(context, index, &block));

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems, expr::Expr};
+use einflow_spec::{Problem, Problems, Span, expr::Expr};
 
 use super::{capacity::occupancy_of, context::Context, search};
 use crate::spec::{Choice, Name, Room, SizeRule};
 
-/// Sizes and order of the searched loops of one block.
+/// Sizes and order of the searched loops of one block, and the optional places that it does without.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub sizes: BTreeMap<String, u64>,
     pub order: Vec<usize>,
+    pub without: Vec<Span>,
 }
 
 /// A size to find: its name, its rule, and whether it belongs to one block only.
@@ -31,13 +32,17 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    // The mapping's sizes must suit all blocks at once, a block's own at their least.
+    // The mapping's sizes must suit all blocks at once, a block's own at their least and nothing optional kept.
     let everywhere: Vec<usize> = (0..context.spec.blocks.len()).collect();
     let least = |index: usize, sizes: &BTreeMap<String, u64>| {
         let mut sizes = sizes.clone();
         sizes.extend(own[index].iter().map(|(name, _)| (name.text.clone(), 1)));
         sizes
     };
+    let optional: Vec<Vec<Span>> = everywhere
+        .iter()
+        .map(|i| search::optional(context, *i))
+        .collect();
     let mut sizes = BTreeMap::new();
     for (name, _) in &shared {
         sizes.insert(name.text.clone(), 1);
@@ -60,7 +65,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
         }
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
             everywhere.iter().try_fold(true, |ok, i| {
-                Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?)
+                Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), &optional[*i], room)?)
             })
         };
         // What follows from a wrong size says nothing new.
@@ -110,7 +115,7 @@ fn rules<'a>(
 }
 
 /// The names that a size is computed from.
-fn reads(rule: &SizeRule) -> Vec<&str> {
+pub(crate) fn reads(rule: &SizeRule) -> Vec<&str> {
     let mut names = Vec::new();
     if let SizeRule::Expr(expr) = rule {
         expr.walk(&mut |part| {
@@ -305,6 +310,7 @@ pub(crate) fn fits(
     context: &Context<'_>,
     index: usize,
     sizes: &BTreeMap<String, u64>,
+    without: &[Span],
     room: &Room,
 ) -> Result<bool, Problems> {
     let limit = room
@@ -317,7 +323,7 @@ pub(crate) fn fits(
         .as_ref()
         .map(|m| context.memory(m))
         .transpose()?;
-    let Some(needed) = occupancy_of(context, &context.room(index, sizes)?) else {
+    let Some(needed) = occupancy_of(context, &context.room(index, sizes, without)?) else {
         return Ok(false);
     };
     Ok(context
