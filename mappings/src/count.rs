@@ -3,9 +3,10 @@
 use einflow_arch::Counting;
 
 use crate::{
-    mapped::{Block, BoundEinsum, Place, TransferKind},
+    mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
     nest::{
-        CountError, Dim, Projection, iterations, iterations_within, moved_within, points, touched,
+        CountError, Dim, Projection, Space, iterations, iterations_within, moved_within, points,
+        touched,
     },
 };
 
@@ -240,10 +241,21 @@ pub fn traffic(
     memories: usize,
     tensors: usize,
 ) -> Result<Traffic, CountError> {
+    traffic_of(&block.space, &block.transfers, counting, memories, tensors)
+}
+
+/// [`traffic`] of some transfers.
+pub(crate) fn traffic_of(
+    space: &Space,
+    transfers: &[Transfer],
+    counting: Counting,
+    memories: usize,
+    tensors: usize,
+) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
-    for transfer in &block.transfers {
+    for transfer in transfers {
         let words = moved_within(
-            &block.space,
+            space,
             &transfer.loops,
             transfer.tile_depth,
             &transfer.projection,
@@ -254,7 +266,7 @@ pub fn traffic(
                 // A word's partial results are one word: all but the first come back.
                 let mut own = transfer.projection.clone();
                 own.dims.truncate(own.dims.len().saturating_sub(steps));
-                moved_within(&block.space, &transfer.loops, transfer.tile_depth, &own)?.distinct
+                moved_within(space, &transfer.loops, transfer.tile_depth, &own)?.distinct
             }
         };
         let returned = words.words.saturating_sub(distinct);

@@ -12,6 +12,7 @@ mod linear;
 mod names;
 mod operators;
 mod order;
+mod outermost;
 mod projections;
 mod ranks;
 mod registers;

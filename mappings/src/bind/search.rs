@@ -11,6 +11,7 @@ use einflow_workloads::cascade::{TensorId, TensorKind};
 
 use super::{
     context::Context,
+    outermost::{Outermost, placed_by_loop},
     ranks::Parts,
     sizes::{Found, Rule, cut_count, fits, reads, settle},
     transfers::transfers,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     count::{Count, cycles, traffic},
     mapped::Block,
-    spec::{BlockSpec, Choice, Name, Room, SizeRule},
+    spec::{Name, Room, SizeRule},
 };
 
 /// Loops of which every order is tried.
@@ -87,6 +88,10 @@ pub(crate) fn block(
     'all: for without in &kept {
         for values in &trials.values {
             let trial = trials.sizes(&start, values);
+            // Sizes that are yet to be fitted are at their least: where those do not fit, none do.
+            if !fits(context, index, &trial, without, &Room::default()).unwrap_or(true) {
+                continue;
+            }
             // What fits does not depend on the order of the loops around the tiles.
             let fitting = complete(context, index, trial, rules, without).map(|s| {
                 Some(s)
@@ -100,9 +105,28 @@ pub(crate) fn block(
                     continue;
                 }
             };
+            let mut outermost = None;
             for order in &distinct(context, index, &sizes, &orders) {
+                // No order of the tiles is built that must move more than the best.
+                if let Some((best, _)) = &best {
+                    let known = outermost.get_or_insert_with(|| {
+                        let first = build(context, index, &sizes, order, without).ok()?;
+                        Outermost::new(context, index, first, order)
+                    });
+                    let moved = known.as_mut().and_then(|o| o.moved(order));
+                    if moved.is_some_and(|moved| moved > best.0) {
+                        continue;
+                    }
+                }
                 match try_one(context, index, &sizes, order, without) {
                     Ok((score, least)) => {
+                        debug_assert!(
+                            outermost
+                                .as_mut()
+                                .and_then(|o: &mut Option<Outermost<'_>>| o.as_mut()?.moved(order))
+                                .is_none_or(|moved| moved == score.0),
+                            "reordering a block's transfers moves what building it anew does"
+                        );
                         if best.as_ref().is_none_or(|(b, _)| score < *b) {
                             best = Some((
                                 score,
@@ -284,23 +308,21 @@ fn counts(context: &Context<'_>, index: usize, sizes: &BTreeMap<String, u64>) ->
         .collect()
 }
 
-/// Whether a searched loop is named where its place among the others tells: then no two orders are the same.
-fn placed_by_loop(spec: &BlockSpec) -> bool {
-    let keeps = spec.keep.iter();
-    let keeps = keeps.chain(spec.nests.iter().flat_map(|n| &n.keep));
-    let places = keeps.flat_map(|k| match &k.places {
-        Choice::Fixed(places) => places.iter().collect::<Vec<_>>(),
-        Choice::By { cases, .. } => cases.iter().flat_map(|(_, places)| places).collect(),
-    });
-    let searched = |name: &Name| spec.searched_loops.iter().any(|l| l.text == name.text);
-    spec.pipeline.is_some()
-        || places
-            .into_iter()
-            .any(|p| p.below.as_ref().is_some_and(searched))
-}
-
 /// Traffic to the outermost memory, cycles, other accesses.
 type Score = (Count, Count, Count);
+
+/// A block with its transfers.
+fn build(
+    context: &Context<'_>,
+    index: usize,
+    sizes: &BTreeMap<String, u64>,
+    order: &[usize],
+    without: &[Span],
+) -> Result<Block, Problems> {
+    let mut block = context.build(index, sizes, order, without)?;
+    block.transfers = transfers(context, index, &block)?;
+    Ok(block)
+}
 
 /// Scores one combination; true where it moves no more than it must.
 fn try_one(
@@ -310,8 +332,7 @@ fn try_one(
     order: &[usize],
     without: &[Span],
 ) -> Result<(Score, bool), Problems> {
-    let mut block = context.build(index, sizes, order, without)?;
-    block.transfers = transfers(context, index, &block)?;
+    let block = build(context, index, sizes, order, without)?;
     let (score, compulsory) = score(context, &block).ok_or_else(|| {
         let spec = &context.spec.blocks[index];
         Problems::from(Problem::at(
