@@ -105,6 +105,27 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
             }));
         }
     }
+    if let Expr::Call {
+        name, arguments, ..
+    } = left.as_ref()
+        && let (BinaryOp::Less | BinaryOp::LessEqual, "abs", [inner]) =
+            (op, name.as_str(), arguments.as_slice())
+    {
+        let (inner, bound) = (side(inner)?, side(right)?);
+        let most = bound
+            .constant
+            .checked_sub(i128::from(*op == BinaryOp::Less))?;
+        if !bound.terms.is_empty() || most < 0 {
+            return None;
+        }
+        let always = range(context, &inner).is_some_and(|(l, g)| -most <= l && g <= most);
+        if always {
+            return Some(Recognised::Always);
+        }
+        let low = most.checked_neg()?.checked_sub(inner.constant)?;
+        let high = most.checked_sub(inner.constant)?;
+        return bounded(&inner, Some(low), Some(high)).map(Recognised::Is);
+    }
     let difference = side(left)?.minus(side(right)?)?;
     if let Some((least, greatest)) = range(context, &difference) {
         let always = match op {
@@ -146,19 +167,24 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         BinaryOp::Equal => (Some(k.checked_neg()?), Some(k.checked_neg()?)),
         _ => return None,
     };
-    if let Some((a, b)) = pair(&difference) {
-        return Some(Recognised::Is(Condition::Band { a, b, low, high }));
+    bounded(&difference, low, high).map(Recognised::Is)
+}
+
+/// A sum, its constant aside, between two bounds.
+fn bounded(sum: &Linear, low: Option<i128>, high: Option<i128>) -> Option<Condition> {
+    if let Some((a, b)) = pair(sum) {
+        return Some(Condition::Band { a, b, low, high });
     }
-    let terms = difference
+    let terms = sum
         .terms
         .iter()
         .map(|(term, factor)| Some((i64::try_from(*factor).ok()?, *term)));
-    Some(Recognised::Is(Condition::Affine {
+    Some(Condition::Affine {
         terms: terms.collect::<Option<_>>()?,
         low,
         high,
         residue: None,
-    }))
+    })
 }
 
 /// The ranks of a difference of two plain coordinates.
