@@ -61,7 +61,7 @@ pub(crate) fn block(
     let mut start = shared.clone();
     start.extend(rules.iter().map(|(name, _)| (name.text.clone(), 1)));
     if searched.is_empty() && orders.len() == 1 && optional.is_empty() {
-        let sizes = complete(context, index, start, rules, &[])?;
+        let sizes = complete(context, index, start, rules, &[], &mut BTreeMap::new())?;
         return Ok(Found {
             sizes,
             order: orders[0].clone(),
@@ -85,6 +85,7 @@ pub(crate) fn block(
     };
     let mut best: Option<(Score, Found)> = None;
     let mut last_refusal = None;
+    let mut last = BTreeMap::new();
     'all: for without in &kept {
         for values in &trials.values {
             let trial = trials.sizes(&start, values);
@@ -93,7 +94,7 @@ pub(crate) fn block(
                 continue;
             }
             // What fits does not depend on the order of the loops around the tiles.
-            let fitting = complete(context, index, trial, rules, without).map(|s| {
+            let fitting = complete(context, index, trial, rules, without, &mut last).map(|s| {
                 Some(s)
                     .filter(|s| fits(context, index, s, without, &Room::default()).unwrap_or(false))
             });
@@ -262,11 +263,14 @@ fn settle_known(
     for (position, (name, rule)) in rules.iter().enumerate() {
         match rule {
             SizeRule::Searched => {}
-            SizeRule::Expr(_) if !reads(rule).iter().any(|r| unknown.contains(r)) => {
-                settle(context, &[index], &rules[position..], sizes, &|_, _| {
-                    Ok(true)
-                })?
-            }
+            SizeRule::Expr(_) if !reads(rule).iter().any(|r| unknown.contains(r)) => settle(
+                context,
+                &[index],
+                &rules[position..],
+                sizes,
+                None,
+                &|_, _| Ok(true),
+            )?,
             _ => unknown.push(&name.text),
         }
     }
@@ -372,22 +376,27 @@ fn score(context: &Context<'_>, block: &Block) -> Option<(Score, u128)> {
     Some(((outermost, Count::whole(time.compute), inner), compulsory))
 }
 
-/// Settles the sizes that are not searched, in order.
+/// Settles the sizes that are not searched, in order. What fits now is near what fitted `last`.
 fn complete(
     context: &Context<'_>,
     index: usize,
     mut sizes: BTreeMap<String, u64>,
     rules: &[Rule<'_>],
     without: &[Span],
+    last: &mut BTreeMap<String, u64>,
 ) -> Result<BTreeMap<String, u64>, Problems> {
-    for position in 0..rules.len() {
+    for (position, (name, rule)) in rules.iter().enumerate() {
         settle(
             context,
             &[index],
             &rules[position..],
             &mut sizes,
+            last.get(&name.text).copied(),
             &|s, room| fits(context, index, s, without, room),
         )?;
+        if let (SizeRule::LargestThatFits(_), Some(size)) = (rule, sizes.get(&name.text)) {
+            last.insert(name.text.clone(), *size);
+        }
     }
     Ok(sizes)
 }

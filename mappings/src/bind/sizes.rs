@@ -77,6 +77,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
                     &everywhere,
                     &shared[position..],
                     &mut sizes,
+                    None,
                     &fits,
                 ))
                 .is_none()
@@ -131,12 +132,13 @@ pub(crate) fn reads(rule: &SizeRule) -> Vec<&str> {
 pub(crate) type Fits<'a> = &'a dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>;
 
 /// Gives the first of `rules` its value. The sizes of all of them are in `sizes` at their least, but no expression
-/// may read them yet.
+/// may read them yet. The largest that fits is sought from `near` on.
 pub(crate) fn settle(
     context: &Context<'_>,
     blocks: &[usize],
     rules: &[Rule<'_>],
     sizes: &mut BTreeMap<String, u64>,
+    near: Option<u64>,
     fits: Fits<'_>,
 ) -> Result<(), Problems> {
     let Some((name, rule)) = rules.first() else {
@@ -165,7 +167,7 @@ pub(crate) fn settle(
         }
         SizeRule::LargestThatFits(room) => {
             let whole = cut_count(context, blocks, name, sizes)?;
-            largest_upto(whole, name, sizes, &|s| fits(s, room))?
+            largest_upto(whole, name, sizes, near, &|s| fits(s, room))?
         }
     };
     sizes.insert(name.text.clone(), value);
@@ -283,6 +285,7 @@ fn largest_upto(
     whole: u64,
     name: &Name,
     sizes: &BTreeMap<String, u64>,
+    near: Option<u64>,
     fits: Test<'_>,
 ) -> Result<u64, Problems> {
     let mut trial = sizes.clone();
@@ -294,6 +297,31 @@ fn largest_upto(
         return Ok(whole.max(1));
     }
     let (mut low, mut high) = (1, whole.max(2));
+    // In growing strides from what is likely; it is found all the same where it is not.
+    if let Some(near) = near.filter(|near| (1..high).contains(near)) {
+        let mut stride = 1;
+        if near == 1 || test(near)? {
+            low = near;
+            while stride < high - low {
+                if !test(low + stride)? {
+                    high = low + stride;
+                    break;
+                }
+                low += stride;
+                stride *= 2;
+            }
+        } else {
+            high = near;
+            while stride < high - low {
+                if test(high - stride)? {
+                    low = high - stride;
+                    break;
+                }
+                high -= stride;
+                stride *= 2;
+            }
+        }
+    }
     while high - low > 1 {
         let middle = low.midpoint(high);
         if test(middle)? {

@@ -238,8 +238,13 @@ fn no_array_does_more_than_it_can() {
     {
         for model in ["bert", "xlm"] {
             for length in ["1K", "5000", "1M", "16M"] {
-                // FLAT's table ends at 1M.
-                if mapping == "flat" && ["5000", "16M"].contains(&length) {
+                // FLAT's table ends at 1M, and no row of unfused scores fits the buffer at 16M.
+                let fits = match mapping {
+                    "flat" => ["1K", "1M"].contains(&length),
+                    "unfused" => length != "16M",
+                    _ => true,
+                };
+                if !fits {
                     continue;
                 }
                 let line = format!("--model {model} --length {length} --mapping {mapping}");
