@@ -3,8 +3,11 @@
 use einflow_arch::Counting;
 
 use crate::{
-    mapped::{Block, BoundEinsum, Place, TransferKind},
-    nest::{CountError, iterations, iterations_within, moved_within},
+    mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
+    nest::{
+        CountError, Dim, Projection, Space, iterations, iterations_within, moved_within, points,
+        touched,
+    },
 };
 
 /// A count, exact: whole unless a tensor is kept in part, then a fraction that is rounded once, at the report.
@@ -238,10 +241,21 @@ pub fn traffic(
     memories: usize,
     tensors: usize,
 ) -> Result<Traffic, CountError> {
+    traffic_of(&block.space, &block.transfers, counting, memories, tensors)
+}
+
+/// [`traffic`] of some transfers.
+pub(crate) fn traffic_of(
+    space: &Space,
+    transfers: &[Transfer],
+    counting: Counting,
+    memories: usize,
+    tensors: usize,
+) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
-    for transfer in &block.transfers {
+    for transfer in transfers {
         let words = moved_within(
-            &block.space,
+            space,
             &transfer.loops,
             transfer.tile_depth,
             &transfer.projection,
@@ -252,7 +266,7 @@ pub fn traffic(
                 // A word's partial results are one word: all but the first come back.
                 let mut own = transfer.projection.clone();
                 own.dims.truncate(own.dims.len().saturating_sub(steps));
-                moved_within(&block.space, &transfer.loops, transfer.tile_depth, &own)?.distinct
+                moved_within(space, &transfer.loops, transfer.tile_depth, &own)?.distinct
             }
         };
         let returned = words.words.saturating_sub(distinct);
@@ -331,6 +345,33 @@ pub struct BlockCycles {
     pub drain: u128,
     /// Tiles: iterations of the loops that all of the block's Einsums share.
     pub tiles: u128,
+}
+
+/// Points at which an Einsum works, each counted once: where its own conditions hold; without any, in a block that
+/// skips empty tiles, all points of the tiles that are not skipped.
+///
+/// # Errors
+/// Overflow of 128 bits, or conditions that cannot be counted.
+pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
+    let space = &block.space;
+    if !space.skips() || !einsum.points.conditions.is_empty() {
+        return points(&einsum.points);
+    }
+    let mut tied = vec![false; space.sizes.len()];
+    for rank in space.conditions.iter().flat_map(|c| c.ranks()) {
+        tied[rank] = true;
+    }
+    let loops: Vec<_> = einsum.shared_loops().iter().map(|l| l.cut).collect();
+    let terms = einsum.coordinates.iter().filter(|t| tied[t.rank]);
+    let dims = terms.map(|t| Dim { terms: vec![*t] }).collect();
+    let sizes = einsum.points.sizes.iter().zip(&tied);
+    let free = sizes.filter(|(_, tied)| !**tied).map(|(size, _)| *size);
+    free.map(u128::from)
+        .try_fold(
+            touched(space, &loops, &Projection { dims })?,
+            u128::checked_mul,
+        )
+        .ok_or(CountError::Overflow)
 }
 
 /// Counts the cycles of a block. Partial tiles take a full tile's spatial time.

@@ -6,7 +6,7 @@ use einflow_arch::Accelerator;
 use einflow_workloads::cascade::{Cascade, EinsumId, RankId, TensorId};
 
 use crate::{
-    nest::{Condition, Loop, Projection, Space},
+    nest::{Condition, Loop, Projection, Space, Term, footprint, used},
     spec::MappingSpec,
 };
 
@@ -27,6 +27,17 @@ pub struct MappedCascade {
     pub blocks: Vec<Block>,
     /// By tensor: which of its words a point of the base ranks touches.
     pub(crate) projections: Vec<Projection>,
+    /// By tensor: how its Einsums read it where it is an input, or write it where it is an output.
+    pub(crate) uses: Vec<Vec<Use>>,
+}
+
+/// One Einsum's use of a tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Use {
+    /// The Einsum's points, over [`MappedCascade::base`].
+    pub points: Space,
+    /// Which word each of them touches.
+    pub projection: Projection,
 }
 
 /// A rank that is not a part of another.
@@ -132,6 +143,15 @@ pub struct BoundEinsum {
     pub offset: u64,
     /// Its points: sizes of its ranks and its conditions.
     pub points: Space,
+    /// The coordinates that tell its points apart, as functions of the base ranks.
+    pub coordinates: Vec<Term>,
+}
+
+impl BoundEinsum {
+    /// The loops that step from tile to tile.
+    pub fn shared_loops(&self) -> &[NamedLoop] {
+        &self.loops[..self.loops.len() - self.own_loops]
+    }
 }
 
 /// A tile of a tensor that stays in a place.
@@ -218,6 +238,16 @@ impl MappedCascade {
     /// Which word of a tensor a point of the base ranks touches, every rank variable being its own index.
     pub fn own_projection(&self, tensor: TensorId) -> &Projection {
         &self.projections[tensor.0]
+    }
+
+    /// Words of an input or output that some point reads or writes which no condition masks. Where they cannot be
+    /// counted, all of the tensor's. Of several readers, the one that needs most: no fewer are needed by all together.
+    pub fn needed(&self, tensor: TensorId) -> u128 {
+        let space = Space::new(self.base.iter().map(|b| b.size).collect::<Vec<_>>());
+        let all = footprint(&space, &space.sizes, self.own_projection(tensor));
+        let words = |u: &Use| used(&u.points, &u.projection).unwrap_or(all);
+        let most = self.uses[tensor.0].iter().map(words).max();
+        most.map_or(all, |words| words.min(all))
     }
 
     /// Bytes of one word.

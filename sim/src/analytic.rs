@@ -5,9 +5,9 @@
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{
-    count::{Access, BlockCycles, Count, Traffic, cycles, traffic},
+    count::{Access, BlockCycles, Count, Traffic, cycles, traffic, work},
     mapped::{Block, MappedCascade},
-    nest::{CountError, Space, footprint, points},
+    nest::CountError,
 };
 use einflow_workloads::cascade::{TensorId, TensorKind};
 use indexmap::IndexMap;
@@ -39,7 +39,7 @@ pub struct Counts {
     pub block_traffic: Vec<Traffic>,
     /// By block: cycles.
     pub cycles: Vec<BlockCycles>,
-    /// By block, nest and Einsum: points of its iteration space.
+    /// By block, nest and Einsum: points at which it works.
     pub points: Vec<Vec<Vec<u128>>>,
     /// By block: duration in cycles, exact.
     pub times: Vec<Count>,
@@ -71,7 +71,7 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
             worked.push(
                 nest.einsums
                     .iter()
-                    .map(|e| points(&e.points))
+                    .map(|e| work(block, e))
                     .collect::<Result<Vec<_>, _>>()
                     .map_err(fault)?,
             );
@@ -464,11 +464,11 @@ fn lower_bound(mapped: &MappedCascade, counts: &Counts) -> Option<LowerBound> {
         }
     }
     let mut words = 0u128;
-    let space = Space::new(mapped.base.iter().map(|b| b.size).collect::<Vec<_>>());
     for (i, tensor) in mapped.cascade.tensors.iter().enumerate() {
         if matches!(tensor.kind, TensorKind::Input | TensorKind::Output) {
-            let whole = mapped.own_projection(TensorId(i));
-            words = words.checked_add(footprint(&space, &space.sizes, whole))?;
+            // Skipping may leave out results of which every input is masked.
+            let moved = counts.traffic.get(0, i).total()?.ceiling();
+            words = words.checked_add(mapped.needed(TensorId(i)).min(moved))?;
         }
     }
     let dram_bytes = words.checked_mul(mapped.word_bytes())?;

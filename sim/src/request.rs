@@ -8,12 +8,12 @@ use std::{
 };
 
 use einflow_arch::Accelerator;
-use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
+use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
 use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
 use einflow_workloads::{cascade::Cascade, models::models};
 
 use crate::{
-    analytic,
+    analytic::{self, AnalyticError},
     catalog::Catalog,
     report::{Report, combine},
 };
@@ -347,23 +347,55 @@ impl Request {
                 return Err(self.places.place(problem.into(), "mapping"));
             }
             for mapping in LINEAR_MAPPINGS {
-                reports.push(self.evaluate(&self.bind_mapping(catalog, mapping)?)?);
+                let report = || self.evaluate(&self.bind_mapping(catalog, mapping)?);
+                // The layers are the same around every attention: a comparison searches them once.
+                let plain = self.overrides.is_empty() && self.edits == Edits::default();
+                reports.push(match plain {
+                    true => (*catalog.report(self.layers(mapping), report)?).clone(),
+                    false => report()?,
+                });
             }
         }
         combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
     }
 
+    /// All that the result of layers around attention follows from.
+    fn layers(&self, mapping: &str) -> String {
+        let of = (mapping, &self.beside, &self.accelerator, self.accounting);
+        let sizes = (&self.model, self.length, &self.sizes);
+        format!("layers {of:?} {sizes:?} {:?}", self.engine)
+    }
+
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
         let mut report = match self.engine {
-            Engine::Analytic => {
-                analytic::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?
-            }
+            Engine::Analytic => analytic::evaluate(mapped).map_err(|e| uncounted(mapped, &e))?,
         };
         report.inputs.model.clone_from(&self.model);
         report.inputs.length = self.length;
         let numbers = self.overrides.iter().map(|(p, v)| (p, v.to_string()));
         report.inputs.set = numbers.map(|(p, v)| (p.clone(), v)).collect();
         Ok(report)
+    }
+}
+
+/// A block that cannot be counted, at its place in the mapping.
+fn uncounted(mapped: &MappedCascade, error: &AnalyticError) -> Problem {
+    let AnalyticError::Count { block, source } = error else {
+        return Problem::nowhere(error.to_string());
+    };
+    let spec = mapped.spec.blocks.iter().find(|b| b.name == *block);
+    let problem = spec.map_or_else(
+        || Problem::nowhere(error.to_string()),
+        |spec| Problem::at(&mapped.spec.source, spec.span, error.to_string()),
+    );
+    match source {
+        CountError::TooLarge { .. } if spec.is_some_and(|b| b.skip_empty) => problem.help(
+            "leave `skip_empty` out, so that every tile runs, or take a shorter length or coarser tiles",
+        ),
+        CountError::TooLarge { .. } => {
+            problem.help("take a shorter length, or a condition on the difference of two ranks")
+        }
+        _ => problem,
     }
 }
 

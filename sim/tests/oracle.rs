@@ -31,9 +31,14 @@ use cases::{Draws, case};
 use einflow::analytic::{Counts, count};
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{bind, count::Count, mapped::MappedCascade, mappings, spec::MappingSpec};
-use einflow_workloads::{cascade::Cascade, cascades};
+use einflow_spec::Source;
+use einflow_workloads::{
+    cascade::{Cascade, TensorId, TensorKind},
+    cascades,
+};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use walk::{Exact, Walk, Walked};
+use work::needed;
 
 fn same(counted: Count, walked: Exact) -> bool {
     Count::ratio(walked.numer().unsigned_abs(), walked.denom().unsigned_abs()) == Some(counted)
@@ -42,6 +47,17 @@ fn same(counted: Count, walked: Exact) -> bool {
 /// Everything in which the two differ.
 fn differences(mapped: &MappedCascade, counts: &Counts) -> Vec<String> {
     let mut out = Vec::new();
+    for (t, tensor) in mapped.cascade.tensors.iter().enumerate() {
+        if matches!(tensor.kind, TensorKind::Input | TensorKind::Output) {
+            let (counted, walked) = (mapped.needed(TensorId(t)), needed(mapped, TensorId(t)));
+            if counted != walked {
+                out.push(format!(
+                    "{}: {counted} words needed, {walked} walked",
+                    tensor.name
+                ));
+            }
+        }
+    }
     for (b, block) in mapped.blocks.iter().enumerate() {
         let walked: Walked = Walk::block(mapped, b);
         for (m, memory) in mapped.accelerator.memories.iter().enumerate() {
@@ -70,6 +86,10 @@ fn differences(mapped: &MappedCascade, counts: &Counts) -> Vec<String> {
                         "{} cycles: {} counted, {cycles} walked",
                         einsum.name, counts.cycles[b].einsums[n][e]
                     ));
+                }
+                let lanes = mapped.accelerator.arrays[einsum.unit].pes();
+                if counts.points[b][n][e] > walked.steps[n][e] * lanes {
+                    out.push(format!("{} works more than its array can", einsum.name));
                 }
                 if walked.points[n][e] != counts.points[b][n][e] {
                     let (counted, walked) = (counts.points[b][n][e], walked.points[n][e]);
@@ -267,4 +287,33 @@ fn flat_in_miniature() {
             miniature("flat", Some(folder.path()), 65536.0, sizes);
         }
     }
+}
+
+/// A grid's neighbourhoods: conditions on rows and columns of a rank, skipped by tiles and counted by intervals.
+#[test]
+fn neighbourhoods_of_a_grid() {
+    const CASCADE: &str = r##"(name: "grid", source: "assumed", description: "for tests", inputs: ["Q[e, p]", "K[e, m]"], outputs: ["S[m, p]"],
+        parameters: { "WIDTH": 4, "RADIUS": 1 },
+        einsums: r#"S[m, p] = Q[e, p] * K[e, m]
+            where abs(p / WIDTH - m / WIDTH) <= RADIUS, abs(p % WIDTH - m % WIDTH) < RADIUS + 1"#)"##;
+    const MAPPING: &str = r#"(name: "grid", source: "assumed", workload: "grid", sizes: { "P0": 4, "M0": 4 },
+        splits: { "P": ["P1", "P0"], "M": ["M1", "M0"] },
+        blocks: [(name: "all", skip_empty: true, loops: ["p1", "m1"],
+            keep: { "K": [(memory: "buffer", below: "m1")] },
+            einsums: { "S": (unit: "array2d", rows: "m0", columns: "p0", loops: ["e"]) })])"#;
+    let cascade = Arc::new(Cascade::parse(&Source::new("grid-cascade.ron", CASCADE)).unwrap());
+    let spec = Arc::new(MappingSpec::parse(&Source::new("grid.ron", MAPPING), None).unwrap());
+    let found = accelerators().find("fusemax", None).unwrap().0;
+    let accelerator = Arc::new(Accelerator::parse(&found).unwrap());
+    let of = |length: u64, width: u64| {
+        let sizes = [("E", 2), ("P", length), ("M", length), ("WIDTH", width)];
+        let sizes = sizes.map(|(n, s)| (n.to_string(), s)).into();
+        count(&bind(&cascade, &accelerator, &spec, &sizes).unwrap()).unwrap()
+    };
+    // Of 4 x 4 rows and columns, 10 pairs each are neighbours; a row of the grid is a tile.
+    let counts = of(16, 4);
+    assert_eq!(counts.points[0][0][0], 2 * 10 * 10);
+    assert_eq!(counts.cycles[0].tiles, 10);
+    // 32 rows of 32: 3 * 32 - 2 pairs each.
+    assert_eq!(of(1024, 32).points[0][0][0], 2 * 94 * 94);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_spec::{Problem, Problems, Span, did_you_mean};
 
 use super::{context::Context, ranks::Parts};
 use crate::{
@@ -12,12 +12,13 @@ use crate::{
 };
 
 impl Context<'_> {
-    /// Builds a block with its rank parts at `sizes` and its searched loops in `order`.
+    /// Builds a block with its rank parts at `sizes`, its searched loops in `order`, and not the places `without`.
     pub fn build(
         &self,
         index: usize,
         sizes: &BTreeMap<String, u64>,
         order: &[usize],
+        without: &[Span],
     ) -> Result<Block, Problems> {
         let spec = &self.spec.blocks[index];
         let source = &self.spec.source;
@@ -53,12 +54,12 @@ impl Context<'_> {
         let mut space = Space::new(base_sizes);
         space.skip_empty = spec.skip_empty;
         let keeps = problems
-            .absorb(self.keeps(&spec.keep, &loops, spec, &space, &all, index))
+            .absorb(self.keeps(&spec.keep, &loops, without, &space, &all, index))
             .unwrap_or_default();
         for (nest, nest_spec) in nests.iter_mut().zip(&spec.nests) {
             let around: Vec<NamedLoop> = loops.iter().chain(&nest.loops).cloned().collect();
             nest.keeps = problems
-                .absorb(self.keeps(&nest_spec.keep, &around, spec, &space, &all, index))
+                .absorb(self.keeps(&nest_spec.keep, &around, without, &space, &all, index))
                 .unwrap_or_default();
             for (name, binding) in &nest_spec.einsums {
                 if let Some(bound) =

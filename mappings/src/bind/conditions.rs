@@ -6,14 +6,14 @@ use einflow_spec::{
     Problem, Problems,
     expr::{BinaryOp, Expr},
 };
-use einflow_workloads::cascade::Einsum;
+use einflow_workloads::cascade::{Einsum, EinsumId, TensorId, TensorKind};
 
 use super::{
     context::Context,
     linear::{Linear, linear},
 };
 use crate::{
-    mapped::Block,
+    mapped::{Block, Use},
     nest::{Condition, Space, Term},
 };
 
@@ -105,6 +105,27 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
             }));
         }
     }
+    if let Expr::Call {
+        name, arguments, ..
+    } = left.as_ref()
+        && let (BinaryOp::Less | BinaryOp::LessEqual, "abs", [inner]) =
+            (op, name.as_str(), arguments.as_slice())
+    {
+        let (inner, bound) = (side(inner)?, side(right)?);
+        let most = bound
+            .constant
+            .checked_sub(i128::from(*op == BinaryOp::Less))?;
+        if !bound.terms.is_empty() || most < 0 {
+            return None;
+        }
+        let always = range(context, &inner).is_some_and(|(l, g)| -most <= l && g <= most);
+        if always {
+            return Some(Recognised::Always);
+        }
+        let low = most.checked_neg()?.checked_sub(inner.constant)?;
+        let high = most.checked_sub(inner.constant)?;
+        return bounded(&inner, Some(low), Some(high)).map(Recognised::Is);
+    }
     let difference = side(left)?.minus(side(right)?)?;
     if let Some((least, greatest)) = range(context, &difference) {
         let always = match op {
@@ -146,19 +167,24 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         BinaryOp::Equal => (Some(k.checked_neg()?), Some(k.checked_neg()?)),
         _ => return None,
     };
-    if let Some((a, b)) = pair(&difference) {
-        return Some(Recognised::Is(Condition::Band { a, b, low, high }));
+    bounded(&difference, low, high).map(Recognised::Is)
+}
+
+/// A sum, its constant aside, between two bounds.
+fn bounded(sum: &Linear, low: Option<i128>, high: Option<i128>) -> Option<Condition> {
+    if let Some((a, b)) = pair(sum) {
+        return Some(Condition::Band { a, b, low, high });
     }
-    let terms = difference
+    let terms = sum
         .terms
         .iter()
         .map(|(term, factor)| Some((i64::try_from(*factor).ok()?, *term)));
-    Some(Recognised::Is(Condition::Affine {
+    Some(Condition::Affine {
         terms: terms.collect::<Option<_>>()?,
         low,
         high,
         residue: None,
-    }))
+    })
 }
 
 /// The ranks of a difference of two plain coordinates.
@@ -263,6 +289,39 @@ pub(crate) fn of_block(
     Ok(shared
         .map(|(_, list)| list.into_iter().map(|k| k.condition).collect())
         .unwrap_or_default())
+}
+
+impl Context<'_> {
+    /// By tensor: how inputs are read and outputs written.
+    pub fn uses(&self) -> Vec<Vec<Use>> {
+        let mut uses = vec![Vec::new(); self.cascade.tensors.len()];
+        let kind = |t: TensorId| self.cascade.tensor(t).kind;
+        for id in (0..self.cascade.einsums.len()).map(EinsumId) {
+            let einsum = self.cascade.einsum(id);
+            if einsum.view {
+                continue;
+            }
+            let reads = self.projections.reads(id).iter().flatten();
+            let reads = reads.filter(|(tensor, _)| kind(*tensor) == TensorKind::Input);
+            let written = (einsum.output, self.projections.own(einsum.output));
+            let written = Some(written).filter(|_| kind(einsum.output) == TensorKind::Output);
+            let touched: Vec<_> = reads.map(|(t, p)| (*t, p)).chain(written).collect();
+            if touched.is_empty() {
+                continue;
+            }
+            let mut points = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
+            let known = conditions(self, einsum).into_iter();
+            points.conditions = known.map(|k| k.condition).collect();
+            points.skip_empty = true;
+            for (tensor, projection) in touched {
+                uses[tensor.0].push(Use {
+                    points: points.clone(),
+                    projection: projection.clone(),
+                });
+            }
+        }
+        uses
+    }
 }
 
 /// Adds an Einsum's conditions to the space of its points. Conditions are on base coordinates, so

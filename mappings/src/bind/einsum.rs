@@ -73,18 +73,9 @@ impl Context<'_> {
             .map(|r| self.ranks.digit(*r))
             .collect();
         let relevant = |l: &NamedLoop| {
-            digits.iter().any(|d| {
-                d.base == l.cut.rank
-                    && touches(
-                        &Term {
-                            rank: d.base,
-                            unit: d.unit,
-                            modulus: d.modulus,
-                            coefficient: 1,
-                        },
-                        l,
-                    )
-            })
+            digits
+                .iter()
+                .any(|d| d.base == l.cut.rank && touches(&d.term(), l))
         };
         for (l, n) in own.iter().chain(rows.iter()).chain(columns.iter()) {
             if !relevant(l) && l.count > 1 {
@@ -212,6 +203,15 @@ impl Context<'_> {
             ))
         });
         let points = self.points(einsum);
+        // Digits of a base rank whose own coordinate is there too say nothing more.
+        let whole = |base: usize| {
+            let of_base = || digits.iter().filter(move |d| d.base == base);
+            of_base().find(|d| d.modulus.is_none() && of_base().all(|o| o.unit >= d.unit))
+        };
+        let telling = digits
+            .iter()
+            .filter(|d| whole(d.base).is_none_or(|w| w.unit == d.unit));
+        let coordinates = telling.map(|d| d.term()).collect();
         let offset = block
             .pipeline
             .as_ref()
@@ -232,6 +232,7 @@ impl Context<'_> {
                 cycles,
                 offset,
                 points,
+                coordinates,
             });
         problems.into_result(value)
     }

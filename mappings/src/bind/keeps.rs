@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problems, did_you_mean};
+use einflow_spec::{Problems, Span, did_you_mean};
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
 use super::{context::Context, einsum::touches, ranks::Parts};
 use crate::{
     mapped::{Keep, NamedLoop},
     nest::{Projection, Space, footprint},
-    spec::{BlockSpec, KeepSpec, Name},
+    spec::{KeepSpec, Name},
 };
 
 /// What a block keeps, and what each of its nests does.
@@ -20,7 +20,12 @@ pub(crate) struct Tiles {
 
 impl Context<'_> {
     /// The tiles that a block keeps, without its Einsums: all that a size has to fit.
-    pub fn room(&self, index: usize, sizes: &BTreeMap<String, u64>) -> Result<Tiles, Problems> {
+    pub fn room(
+        &self,
+        index: usize,
+        sizes: &BTreeMap<String, u64>,
+        without: &[Span],
+    ) -> Result<Tiles, Problems> {
         let spec = &self.spec.blocks[index];
         let source = &self.spec.source;
         let parts = Parts::new(self.cascade, self.ranks, &self.splits(spec), sizes, source)?;
@@ -33,25 +38,27 @@ impl Context<'_> {
         let mut loops = find(&spec.loops)?;
         loops.extend(find(&spec.searched_loops)?);
         let space = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
-        let block = self.keeps(&spec.keep, &loops, spec, &space, sizes, index)?;
+        let block = self.keeps(&spec.keep, &loops, without, &space, sizes, index)?;
         let mut nests = Vec::with_capacity(spec.nests.len());
         for nest in &spec.nests {
             let mut around = loops.clone();
             around.extend(find(&nest.loops)?);
-            nests.push(self.keeps(&nest.keep, &around, spec, &space, sizes, index)?);
+            nests.push(self.keeps(&nest.keep, &around, without, &space, sizes, index)?);
         }
         Ok(Tiles { block, nests })
     }
 
+    /// The tiles that `specs` keep below `loops`, but for the places `without`.
     pub fn keeps(
         &self,
         specs: &[KeepSpec],
         loops: &[NamedLoop],
-        block: &BlockSpec,
+        without: &[Span],
         space: &Space,
         sizes: &BTreeMap<String, u64>,
         index: usize,
     ) -> Result<Vec<Keep>, Problems> {
+        let block = &self.spec.blocks[index];
         let mut problems = Problems::new();
         let mut keeps = Vec::new();
         for spec in specs {
@@ -67,6 +74,9 @@ impl Context<'_> {
                 continue;
             };
             for place in places {
+                if without.contains(&place.memory.span) {
+                    continue;
+                }
                 let found = self.place(&place.memory);
                 let depth = match &place.below {
                     None => Ok(0),

@@ -15,6 +15,7 @@ mod links;
 mod names;
 mod operators;
 mod order;
+mod outermost;
 mod projections;
 mod ranks;
 mod registers;
@@ -35,6 +36,7 @@ use crate::{
 use context::Context;
 use projections::Projections;
 use ranks::{Ranks, Scope};
+use sizes::Found;
 
 /// Lays a cascade on an accelerator as a mapping says, at the sizes `given` (ranks and parameters by
 /// name; more may be given than the cascade uses).
@@ -105,8 +107,7 @@ pub fn bind(
     let found = sizes::resolve(&context)?;
     let mut blocks = Vec::new();
     for (index, choice) in found.iter().enumerate() {
-        if let Some(block) = problems.absorb(finish(&context, index, &choice.sizes, &choice.order))
-        {
+        if let Some(block) = problems.absorb(finish(&context, index, choice)) {
             blocks.push(block);
         }
     }
@@ -118,6 +119,7 @@ pub fn bind(
         all.extend(block.parts.iter().map(|(k, v)| (k.clone(), *v)));
     }
     let base = ranks.base.clone();
+    let uses = context.uses();
     let mapped = MappedCascade {
         cascade: Arc::clone(cascade),
         accelerator: Arc::clone(accelerator),
@@ -126,18 +128,14 @@ pub fn bind(
         base,
         blocks,
         projections: projections.into_own(),
+        uses,
     };
     problems.into_result(Some(mapped))
 }
 
-/// Builds a block at final sizes and checks that it is legal.
-fn finish(
-    context: &Context<'_>,
-    index: usize,
-    sizes: &BTreeMap<String, u64>,
-    order: &[usize],
-) -> Result<Block, Problems> {
-    let mut block = context.build(index, sizes, order)?;
+/// Builds a block as it was found and checks that it is legal.
+fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, Problems> {
+    let mut block = context.build(index, &found.sizes, &found.order, &found.without)?;
     let mut problems = Problems::new();
     problems.absorb(order::check_order(context, index, &block));
     problems.absorb(carried::check_carried(context, index, &block));

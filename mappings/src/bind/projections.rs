@@ -90,14 +90,8 @@ fn own_projection(cascade: &Cascade, ranks: &Ranks, tensor: TensorId) -> Project
 }
 
 fn plain_dim(ranks: &Ranks, rank: RankId) -> Dim {
-    let digit = ranks.digit(rank);
     Dim {
-        terms: vec![Term {
-            rank: digit.base,
-            unit: digit.unit,
-            modulus: digit.modulus,
-            coefficient: 1,
-        }],
+        terms: vec![ranks.digit(rank).term()],
     }
 }
 

@@ -8,7 +8,7 @@ use einflow_workloads::cascade::{Cascade, RankId, Sizes};
 
 use crate::{
     mapped::{BaseRank, NamedLoop},
-    nest::Loop,
+    nest::{Loop, Term},
     spec::{Name, Row},
 };
 
@@ -21,6 +21,18 @@ pub(crate) struct Digit {
     pub modulus: Option<u64>,
     /// The rank's size.
     pub size: u64,
+}
+
+impl Digit {
+    /// Its value at a coordinate of the base rank.
+    pub fn term(&self) -> Term {
+        Term {
+            rank: self.base,
+            unit: self.unit,
+            modulus: self.modulus,
+            coefficient: 1,
+        }
+    }
 }
 
 /// The cascade's ranks at given sizes.

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems, expr::Expr};
+use einflow_spec::{Problem, Problems, Span, expr::Expr};
 
 use super::{capacity::occupancy_of, context::Context, search};
 use crate::spec::{Choice, Name, Room, SizeRule};
 
-/// Sizes and order of the searched loops of one block.
+/// Sizes and order of the searched loops of one block, and the optional places that it does without.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub sizes: BTreeMap<String, u64>,
     pub order: Vec<usize>,
+    pub without: Vec<Span>,
 }
 
 /// A size to find: its name, its rule, and whether it belongs to one block only.
@@ -31,13 +32,17 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    // The mapping's sizes must suit all blocks at once, a block's own at their least.
+    // The mapping's sizes must suit all blocks at once, a block's own at their least and nothing optional kept.
     let everywhere: Vec<usize> = (0..context.spec.blocks.len()).collect();
     let least = |index: usize, sizes: &BTreeMap<String, u64>| {
         let mut sizes = sizes.clone();
         sizes.extend(own[index].iter().map(|(name, _)| (name.text.clone(), 1)));
         sizes
     };
+    let optional: Vec<Vec<Span>> = everywhere
+        .iter()
+        .map(|i| search::optional(context, *i))
+        .collect();
     let mut sizes = BTreeMap::new();
     for (name, _) in &shared {
         sizes.insert(name.text.clone(), 1);
@@ -60,7 +65,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
         }
         let fits = |sizes: &BTreeMap<String, u64>, room: &Room| {
             everywhere.iter().try_fold(true, |ok, i| {
-                Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), room)?)
+                Ok::<_, Problems>(ok && fits(context, *i, &least(*i, sizes), &optional[*i], room)?)
             })
         };
         // What follows from a wrong size says nothing new.
@@ -72,6 +77,7 @@ pub(crate) fn resolve(context: &Context<'_>) -> Result<Vec<Found>, Problems> {
                     &everywhere,
                     &shared[position..],
                     &mut sizes,
+                    None,
                     &fits,
                 ))
                 .is_none()
@@ -110,7 +116,7 @@ fn rules<'a>(
 }
 
 /// The names that a size is computed from.
-fn reads(rule: &SizeRule) -> Vec<&str> {
+pub(crate) fn reads(rule: &SizeRule) -> Vec<&str> {
     let mut names = Vec::new();
     if let SizeRule::Expr(expr) = rule {
         expr.walk(&mut |part| {
@@ -126,12 +132,13 @@ fn reads(rule: &SizeRule) -> Vec<&str> {
 pub(crate) type Fits<'a> = &'a dyn Fn(&BTreeMap<String, u64>, &Room) -> Result<bool, Problems>;
 
 /// Gives the first of `rules` its value. The sizes of all of them are in `sizes` at their least, but no expression
-/// may read them yet.
+/// may read them yet. The largest that fits is sought from `near` on.
 pub(crate) fn settle(
     context: &Context<'_>,
     blocks: &[usize],
     rules: &[Rule<'_>],
     sizes: &mut BTreeMap<String, u64>,
+    near: Option<u64>,
     fits: Fits<'_>,
 ) -> Result<(), Problems> {
     let Some((name, rule)) = rules.first() else {
@@ -160,7 +167,7 @@ pub(crate) fn settle(
         }
         SizeRule::LargestThatFits(room) => {
             let whole = cut_count(context, blocks, name, sizes)?;
-            largest_upto(whole, name, sizes, &|s| fits(s, room))?
+            largest_upto(whole, name, sizes, near, &|s| fits(s, room))?
         }
     };
     sizes.insert(name.text.clone(), value);
@@ -278,6 +285,7 @@ fn largest_upto(
     whole: u64,
     name: &Name,
     sizes: &BTreeMap<String, u64>,
+    near: Option<u64>,
     fits: Test<'_>,
 ) -> Result<u64, Problems> {
     let mut trial = sizes.clone();
@@ -289,6 +297,31 @@ fn largest_upto(
         return Ok(whole.max(1));
     }
     let (mut low, mut high) = (1, whole.max(2));
+    // In growing strides from what is likely; it is found all the same where it is not.
+    if let Some(near) = near.filter(|near| (1..high).contains(near)) {
+        let mut stride = 1;
+        if near == 1 || test(near)? {
+            low = near;
+            while stride < high - low {
+                if !test(low + stride)? {
+                    high = low + stride;
+                    break;
+                }
+                low += stride;
+                stride *= 2;
+            }
+        } else {
+            high = near;
+            while stride < high - low {
+                if test(high - stride)? {
+                    low = high - stride;
+                    break;
+                }
+                high -= stride;
+                stride *= 2;
+            }
+        }
+    }
     while high - low > 1 {
         let middle = low.midpoint(high);
         if test(middle)? {
@@ -305,6 +338,7 @@ pub(crate) fn fits(
     context: &Context<'_>,
     index: usize,
     sizes: &BTreeMap<String, u64>,
+    without: &[Span],
     room: &Room,
 ) -> Result<bool, Problems> {
     let limit = room
@@ -317,7 +351,7 @@ pub(crate) fn fits(
         .as_ref()
         .map(|m| context.memory(m))
         .transpose()?;
-    let Some(needed) = occupancy_of(context, &context.room(index, sizes)?) else {
+    let Some(needed) = occupancy_of(context, &context.room(index, sizes, without)?) else {
         return Ok(false);
     };
     Ok(context

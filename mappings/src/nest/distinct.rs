@@ -83,6 +83,37 @@ pub(super) fn touched(
     mul(free, words)
 }
 
+/// Number of words that the points touch at which all conditions hold.
+pub(super) fn used(space: &Space, view: &View, region: &Region) -> Result<u128, CountError> {
+    let extents = space.extents()?;
+    let tied: Vec<&FlatTerm> = (0..view.dims())
+        .flat_map(|d| view.dim(d))
+        .filter(|term| region.part_of[term.rank as usize] != NONE)
+        .collect();
+    // Where words and points of the tied ranks are the same thing, the points are counted.
+    let plain = |d: usize| matches!(view.dim(d), [t] if t.unit == 1 && t.modulus == u64::MAX);
+    let alone = tied.iter().all(|term| plain(term.dim as usize));
+    let complete = |part: &Part| {
+        let ranks = part.ranks();
+        !ranks.is_empty() && ranks.iter().all(|&r| view.term_of(r).is_some())
+    };
+    if alone && region.parts.iter().all(complete) {
+        let free = (0..view.dims())
+            .filter(|&d| !tied.iter().any(|term| term.dim as usize == d))
+            .try_fold(1, |words, d| mul(words, view.sum(d, &extents).size()?))?;
+        let (whole, budget) = (moved::whole(&extents), Budget::new());
+        return region.parts.iter().try_fold(free, |words, part| {
+            mul(words, part.points(&whole, &budget)?)
+        });
+    }
+    let loops: Vec<Loop> = tied
+        .iter()
+        .map(|term| Loop::new(term.rank as usize, term.unit))
+        .collect();
+    let cuts = Cuts::new(space, &loops, loops.len(), view)?;
+    touched(space, &cuts, view, region)
+}
+
 /// The words where the tensor has one rank only of each tied pair: the tiles of that rank which
 /// meet the coordinates that some coordinate of the other rank allows. None in any other case.
 fn apart(

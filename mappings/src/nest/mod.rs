@@ -27,6 +27,7 @@ pub use levels::{
 };
 pub use moved::{
     Moved, enumerated, footprint, iterations, iterations_within, moved, moved_within, points,
+    touched, used,
 };
 pub use projection::{Dim, MAX_DIMS, Projection, Term};
 pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space};

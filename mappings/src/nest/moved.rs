@@ -131,6 +131,36 @@ pub(super) fn whole(extents: &[u64; MAX_RANKS]) -> Box {
     extents.map(|len| Interval { start: 0, len })
 }
 
+/// Words that the tiles of these loops touch at all, those left out that the space skips: without
+/// regard to how often they move.
+///
+/// # Errors
+/// As [`moved`].
+pub fn touched(space: &Space, loops: &[Loop], projection: &Projection) -> Result<u128, CountError> {
+    let extents = space.extents()?;
+    let view = View::new(space, projection)?;
+    if space.sizes.contains(&0) {
+        return Ok(0);
+    }
+    if space.skips() {
+        let cuts = Cuts::new(space, loops, loops.len(), &view)?;
+        return distinct::touched(space, &cuts, &view, &Region::new(space)?);
+    }
+    view.words(&extents)
+}
+
+/// Words that the points touch at which all conditions hold: what has to be read whatever the loops.
+///
+/// # Errors
+/// As [`moved`].
+pub fn used(space: &Space, projection: &Projection) -> Result<u128, CountError> {
+    let view = View::new(space, projection)?;
+    if space.sizes.contains(&0) {
+        return Ok(0);
+    }
+    distinct::used(space, &view, &Region::new(space)?)
+}
+
 /// Points of the space at which all conditions hold.
 ///
 /// # Errors

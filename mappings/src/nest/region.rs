@@ -170,7 +170,16 @@ impl Part {
         }
     }
 
-    fn points(&self, within: &Box, budget: &Budget) -> Result<u128, CountError> {
+    /// The ranks that it ties together.
+    pub fn ranks(&self) -> Vec<usize> {
+        match self {
+            Self::Pair(pair) => vec![pair.a, pair.b],
+            Self::Any { ranks, .. } => ranks.clone(),
+        }
+    }
+
+    /// Points of the box, in its own ranks, at which all conditions hold.
+    pub fn points(&self, within: &Box, budget: &Budget) -> Result<u128, CountError> {
         match self {
             Self::Pair(pair) => pair.points(within[pair.a], within[pair.b]),
             Self::Any { ranks, conditions } => search(ranks, conditions, within, budget, false),
@@ -227,7 +236,7 @@ fn search(
 
 impl Condition {
     /// The ranks that it reads.
-    pub(super) fn ranks(&self) -> Vec<usize> {
+    pub(crate) fn ranks(&self) -> Vec<usize> {
         match *self {
             Self::Band { a, b, .. }
             | Self::Congruent { a, b, .. }

@@ -45,7 +45,7 @@ impl Space {
     }
 
     /// True where conditions decide which iterations run.
-    pub(super) fn skips(&self) -> bool {
+    pub(crate) fn skips(&self) -> bool {
         self.skip_empty && !self.conditions.is_empty()
     }
 

@@ -301,6 +301,7 @@ fn place(node: &Node) -> Result<PlaceSpec, Problems> {
         _ => Err(n.expected("around or through")),
     });
     let in_place_of = f.get("in_place_of", name);
+    let optional = f.get("optional", Node::bool);
     let value = memory.map(|memory| PlaceSpec {
         memory,
         below,
@@ -309,6 +310,7 @@ fn place(node: &Node) -> Result<PlaceSpec, Problems> {
         share,
         spills_through: spills_through.unwrap_or(false),
         in_place_of,
+        optional: optional.unwrap_or(false),
     });
     f.finish(value)
 }

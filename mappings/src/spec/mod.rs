@@ -155,6 +155,8 @@ pub struct PlaceSpec {
     pub spills_through: bool,
     /// A tensor whose room it takes over.
     pub in_place_of: Option<Name>,
+    /// Whether the search may leave the place out.
+    pub optional: bool,
 }
 
 /// One phase of a tile.

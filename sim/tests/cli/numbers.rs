@@ -222,3 +222,71 @@ fn accounting_changes_energy_alone() {
         assert!(energy(c) > energy(p), "{}", c["inputs"]["mapping"]);
     }
 }
+
+#[test]
+fn no_array_does_more_than_it_can() {
+    let mappings = [
+        "unfused",
+        "flat",
+        "fusemax-cascade",
+        "fusemax-architecture",
+        "fusemax-binding",
+    ];
+    for mapping in mappings
+        .into_iter()
+        .chain(["fusemax-causal", "ffn", "projections"])
+    {
+        for model in ["bert", "xlm"] {
+            for length in ["1K", "5000", "1M", "16M"] {
+                // FLAT's table ends at 1M, and no row of unfused scores fits the buffer at 16M.
+                let fits = match mapping {
+                    "flat" => ["1K", "1M"].contains(&length),
+                    "unfused" => length != "16M",
+                    _ => true,
+                };
+                if !fits {
+                    continue;
+                }
+                let line = format!("--model {model} --length {length} --mapping {mapping}");
+                let report = run(&line);
+                for busy in report["utilization"].as_object().unwrap().values() {
+                    assert!(busy.as_f64().unwrap() <= 1.0, "{line}: {busy}");
+                }
+                let bound = report["lower_bound"]["compute_seconds"].as_f64().unwrap();
+                assert!(
+                    report["seconds"].as_f64().unwrap() >= bound,
+                    "{line}: {bound}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bound_counts_what_is_not_masked() {
+    // 300 queries see 300 keys: Q, K, V and AV of 300 x 64 words each.
+    let report = run("--model bert --length 1K --mapping fusemax-causal --size P=300");
+    let bound = whole(&report["lower_bound"]["dram_bytes"]);
+    assert_eq!(bound, 4 * BERT * 300 * 64 * 2);
+    assert_eq!(whole(&report["dram_bytes"]["total"]), 159_645_696);
+}
+
+#[test]
+fn searched_layers() {
+    let of = |line: &str| run(&format!("{line} --mapping ffn"));
+    let trxl = of("--model trxl --length 64K");
+    let sizes = ["S0", "S1", "S2"].map(|s| whole(&trxl["inputs"][s]));
+    assert_eq!(sizes, [256, 16, 1]);
+    // FFN2's sums wait in the buffer where ACT and W2 cannot both stay.
+    for (line, bytes) in [
+        ("--model xlm --length 1K", 3_992_977_408),
+        ("--model xlm --length 64K", 244_846_690_304),
+        (
+            "--model xlm --length 64K --accelerator flat",
+            208_339_468_288,
+        ),
+        ("--model trxl --length 64K", 85_916_123_136),
+    ] {
+        assert_eq!(whole(&of(line)["dram_bytes"]["total"]), bytes, "{line}");
+    }
+}

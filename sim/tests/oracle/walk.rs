@@ -22,7 +22,7 @@ pub struct Walked {
     pub accesses: BTreeMap<(usize, usize), (Exact, Exact)>,
     /// By nest and position: steps, each of one point in every PE.
     pub steps: Vec<Vec<u128>>,
-    /// By nest and position: points at which the Einsum's conditions hold.
+    /// By nest and position: points at which the Einsum works.
     pub points: Vec<Vec<u128>>,
     /// Iterations of the loops that all Einsums share.
     pub tiles: u128,
@@ -236,6 +236,8 @@ impl<'a> Walk<'a> {
         let (nest, own) = (self.works[work].at.0, self.works[work].own);
         let area = self.area(nest, &prefix);
         self.works[work].ran = Some(prefix);
+        let worked = self.works[work].variables.words(&area);
+        self.works[work].worked.extend(worked.iter());
         self.steps(work, own, &area, at, &mut Vec::new());
     }
 

@@ -36,6 +36,8 @@ pub struct Work<'a> {
     pub ran: Option<Vec<u64>>,
     pub own: &'a [NamedLoop],
     pub steps: u128,
+    /// Its points in the tiles in which it ran.
+    pub worked: BTreeSet<u64>,
     /// Boxes that were laid across the array before.
     pub checked: BTreeSet<Area>,
 }
@@ -123,13 +125,17 @@ pub fn work<'a>(
         ran: None,
         own,
         steps: 0,
+        worked: BTreeSet::new(),
         checked: BTreeSet::new(),
     }
 }
 
-/// Points of an Einsum at which its conditions hold, each counted once.
+/// Points at which an Einsum works, each counted once: where its conditions hold, or where it ran.
 pub fn points(mapped: &MappedCascade, names: &Names<'_>, work: &Work<'_>) -> u128 {
     let e = mapped.cascade.einsum(work.einsum.einsum);
+    if e.support.is_empty() {
+        return work.worked.len() as u128;
+    }
     let conditions: Vec<Formula> = e.support.iter().map(|c| names.formula(&c.0, &[])).collect();
     let area: Area = mapped.base.iter().map(|b| (0, b.size)).collect();
     let mut seen = BTreeSet::new();
@@ -148,4 +154,32 @@ pub fn points(mapped: &MappedCascade, names: &Names<'_>, work: &Work<'_>) -> u12
         }
     });
     seen.len() as u128
+}
+
+/// Words of an input or output that points touch at which no condition fails: of the Einsum that needs most.
+pub fn needed(mapped: &MappedCascade, tensor: TensorId) -> u128 {
+    let names = Names::new(mapped);
+    let area: Area = mapped.base.iter().map(|b| (0, b.size)).collect();
+    let mut most = 0;
+    for e in mapped.cascade.einsums.iter().filter(|e| !e.view) {
+        let reads = e.reads.iter().map(|r| names.read(r.tensor, &r.indices));
+        let written = (e.output, names.written(e));
+        for (_, formulas) in reads.chain([written]).filter(|(t, _)| *t == tensor) {
+            let conditions: Vec<Formula> =
+                e.support.iter().map(|c| names.formula(&c.0, &[])).collect();
+            let mut bases = Vec::new();
+            let all = formulas.iter().chain(&conditions);
+            all.for_each(|f| f.bases(&mut bases));
+            bases.sort_unstable();
+            bases.dedup();
+            let mut seen = BTreeSet::new();
+            each_point(&bases, &area, &mut vec![0; area.len()], &mut |point| {
+                if conditions.iter().all(|c| c.at(point) != 0) {
+                    seen.insert(formulas.iter().map(|f| f.at(point)).collect::<Vec<_>>());
+                }
+            });
+            most = most.max(seen.len() as u128);
+        }
+    }
+    most
 }
