@@ -87,7 +87,7 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
         };
         let mut shown: Vec<Series> = all.into_iter().map(|s| series(s, true)).collect();
         shown.extend(best.into_iter().map(|s| series(s, false)));
-        let ranked: Vec<String> = front.iter().map(|(name, _)| axis_title(name)).collect();
+        let ranked: Vec<String> = front.iter().map(|(name, _)| plain_title(name)).collect();
         let thinned = if thin > 1 {
             format!("; one point in {thin} drawn of those off the front")
         } else {
@@ -98,8 +98,8 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
             title: format!(
                 "{}: {} against {}",
                 sweep.name,
-                axis_title(first),
-                axis_title(second)
+                plain_title(first),
+                plain_title(second)
             ),
             panels: vec![Panel {
                 title: String::new(),
@@ -144,7 +144,12 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
         });
         figures.push(Figure {
             name: format!("by-{}", axis.replace(|c: char| !c.is_alphanumeric(), "-")),
-            title: format!("{}: {} by {axis}", sweep.name, axis_title(first)),
+            title: format!(
+                "{}: {} by {}",
+                sweep.name,
+                plain_title(first),
+                plain_title(axis)
+            ),
             panels: vec![Panel {
                 title: String::new(),
                 y: axis_title(first),
@@ -158,6 +163,12 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
         });
     }
     Ok(figures)
+}
+
+/// A result's name without its unit.
+fn plain_title(name: &str) -> String {
+    let title = axis_title(name);
+    title.split(", ").next().unwrap_or_default().to_string()
 }
 
 /// A result's name with its unit apart: `area_mm2` as `area, mm²`.
