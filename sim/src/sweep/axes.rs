@@ -219,8 +219,7 @@ pub struct Dimension {
 
 /// Reads an entry of `axes`: one axis, or several that are linked.
 pub fn dimension(node: &Node) -> Result<Dimension, Problems> {
-    let entries = node.record().unwrap_or_default();
-    let axes = if entries.iter().any(|(key, _, _)| key == "linked") {
+    let axes = if given(node, "linked") {
         let mut f = Fields::new(node, "linked axes");
         let axes = f.need_all("linked", |n| {
             let mut problems = Problems::new();
@@ -326,7 +325,20 @@ fn axis(node: &Node) -> Result<Axis, Problems> {
         ))
     });
     let until = f.get("until", expression);
+    let understood = |key: &str| match key {
+        "values" => list.is_some(),
+        "as" => follows.is_some(),
+        "from" => from.is_some(),
+        "to" => to.is_some(),
+        "step" => plus.is_some(),
+        "times" => times.is_some(),
+        _ => until.is_some(),
+    };
+    let wrong = ["values", "as", "from", "to", "step", "times", "until"]
+        .into_iter()
+        .any(|key| given(node, key) && !understood(key));
     let step = plus.or(times);
+    let ranged = from.is_some() && step.is_some() && to.is_some();
     let ways = [list.is_some(), follows.is_some(), from.is_some()];
     let values = if ways.iter().filter(|w| **w).count() != 1 || (plus.is_some() && times.is_some())
     {
@@ -344,16 +356,15 @@ fn axis(node: &Node) -> Result<Axis, Problems> {
                 condition,
             })),
             (Some((from, span)), Some(step), Some(to), None) => {
-                f_range(&node.source, &from, span, step, to)
-                    .map_err(|p| f.push(p))
-                    .ok()
-                    .map(Values::List)
+                let values = range(&node.source, &from, span, step, to);
+                values.map_err(|p| f.push(p)).ok().map(Values::List)
             }
             _ => None,
         }
     };
     let read = path.is_some() && target.is_some();
-    if values.is_none() && read {
+    // What is there and wrong has been said.
+    if values.is_none() && read && !wrong && !ranged {
         f.push(node.problem("it is not clear which values this axis takes").help(
             "give one of values: [...]; from, to and step or times; from, step or times and until; as: \"expression\"",
         ));
@@ -369,6 +380,11 @@ fn axis(node: &Node) -> Result<Axis, Problems> {
             values,
         });
     f.finish(axis)
+}
+
+fn given(node: &Node, key: &str) -> bool {
+    let entries = node.record().unwrap_or_default();
+    entries.iter().any(|(known, _, _)| known == key)
 }
 
 /// A value; a length may be written `64K`.
@@ -400,7 +416,7 @@ fn expression_or_number(node: &Node, is_length: bool) -> Result<Expr, Problem> {
     }
 }
 
-fn f_range(
+fn range(
     source: &Source,
     from: &Expr,
     span: Span,

@@ -445,7 +445,7 @@ impl<'a> Evaluator<'a> {
         let mut work = String::new();
         for (axis, value) in self.axes.iter().zip(values) {
             if axis.target.is_work() {
-                let _ = write!(work, "{value}\n");
+                let _ = writeln!(work, "{value}");
             }
         }
         Verdict::Row(Row {

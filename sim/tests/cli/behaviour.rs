@@ -99,6 +99,8 @@ fn tables_fit_80_columns() {
         "validate",
         "list",
         "completions",
+        "sweep",
+        "man",
     ];
     commands.extend(subcommands.map(|c| format!("{c} --help")));
     commands.extend(subcommands.map(|c| format!("{c} -h")));
@@ -126,12 +128,13 @@ fn messages_fit_80_columns_where_the_input_does() {
 
 #[test]
 fn lists_print_one_name_a_line() {
-    let kinds: [(&str, &Library); 6] = [
+    let kinds: [(&str, &Library); 7] = [
         ("workloads", cascades()),
         ("models", models()),
         ("accelerators", accelerators()),
         ("mappings", mappings()),
         ("runs", runs()),
+        ("sweeps", einflow::sweep::sweeps()),
         ("experiments", experiments()),
     ];
     let mut all = Vec::new();
@@ -149,7 +152,7 @@ fn lists_print_one_name_a_line() {
         all.extend(names);
     }
     assert_eq!(einflow("list").good().lines().collect::<Vec<_>>(), all);
-    // The words of the issue.
+    // Names that the pages promise.
     for name in ["bert", "trxl", "t5", "xlm"] {
         assert!(models().get(name).is_some(), "{name}");
     }

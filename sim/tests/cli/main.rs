@@ -9,3 +9,4 @@ mod numbers;
 mod pages;
 mod sources;
 mod support;
+mod sweep;
