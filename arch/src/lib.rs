@@ -20,4 +20,5 @@ pub use area::{AreaEntry, AreaLedger};
 pub use library::accelerators;
 pub use link::{Direction, Link};
 pub use memory::{Latency, Memory};
+pub use paths::bears_on_mappings;
 pub use pe_array::{Array, Component, Operator, Registers};

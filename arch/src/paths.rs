@@ -49,6 +49,11 @@ impl Number<'_> {
 
 /// Whether a path is these steps with dots between; `memories` and `arrays` may be left out, and columns be `cols`.
 fn leads_to(path: &str, steps: &[&str]) -> bool {
+    // Most differ in their last step, and a sweep asks often.
+    let last = steps.last().copied().unwrap_or_default();
+    if !path.ends_with(last) && !path.ends_with("cols") {
+        return false;
+    }
     let is = |steps: &[&str]| {
         let mut rest = path;
         for (i, step) in steps.iter().enumerate() {
@@ -66,6 +71,16 @@ fn leads_to(path: &str, steps: &[&str]) -> bool {
         rest.is_empty()
     };
     is(steps) || (matches!(steps, ["memories" | "arrays", ..]) && is(&steps[1..]))
+}
+
+/// Whether a number that [`Accelerator::with_override`] knows can change which mappings are legal, or what they count:
+/// not a clock, a bandwidth, a latency, an energy or an area.
+pub fn bears_on_mappings(path: &str) -> bool {
+    let field = path.rsplit('.').next().unwrap_or(path);
+    !matches!(
+        field,
+        "clock" | "bandwidth" | "latency" | "outstanding" | "energy" | "area" | "area_per_bit"
+    ) && !field.ends_with("_energy")
 }
 
 impl Accelerator {

@@ -22,13 +22,13 @@ pub struct MappedCascade {
     /// Sizes of all ranks, parameters and rank parts (a part that differs from block to block has its size in the first).
     pub sizes: BTreeMap<String, u64>,
     /// The ranks that loops cut, in the order in which [`Loop::rank`] counts them.
-    pub base: Vec<BaseRank>,
+    pub base: Arc<[BaseRank]>,
     /// Blocks, one after another.
-    pub blocks: Vec<Block>,
+    pub blocks: Arc<[Block]>,
     /// By tensor: which of its words a point of the base ranks touches.
-    pub(crate) projections: Vec<Projection>,
+    pub(crate) projections: Arc<[Projection]>,
     /// By tensor: how its Einsums read it where it is an input, or write it where it is an output.
-    pub(crate) uses: Vec<Vec<Use>>,
+    pub(crate) uses: Arc<[Vec<Use>]>,
 }
 
 /// One Einsum's use of a tensor.
@@ -230,6 +230,16 @@ pub enum TransferKind {
 }
 
 impl MappedCascade {
+    /// The same on an accelerator that differs only in what does not bear on legality or counts: clock, bandwidths,
+    /// latencies, energies, areas.
+    #[must_use]
+    pub fn on(&self, accelerator: &Arc<Accelerator>) -> Self {
+        Self {
+            accelerator: Arc::clone(accelerator),
+            ..self.clone()
+        }
+    }
+
     /// The conditions on a block's tiles.
     pub fn conditions(&self, block: usize) -> &[Condition] {
         &self.blocks[block].space.conditions

@@ -59,7 +59,7 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
         points: Vec::with_capacity(mapped.blocks.len()),
         times: Vec::with_capacity(mapped.blocks.len()),
     };
-    for block in &mapped.blocks {
+    for block in mapped.blocks.iter() {
         let fault = |source| AnalyticError::Count {
             block: block.name.clone(),
             source,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use einflow_arch::{Accelerator, accelerators};
-use einflow_mappings::{mappings, spec::MappingSpec};
+use einflow_mappings::{mapped::MappedCascade, mappings, spec::MappingSpec};
 use einflow_spec::{Edit, Origin, Problem, Problems, edited};
 use einflow_workloads::{
     cascade::Cascade,
@@ -36,6 +36,7 @@ pub struct Catalog {
     accelerators: Cache<Accelerator>,
     mappings: Cache<MappingSpec>,
     overridden: Mutex<HashMap<Overrides, Overridden>>,
+    bound: Mutex<HashMap<String, Arc<MappedCascade>>>,
     reports: Mutex<HashMap<String, Arc<Report>>>,
 }
 
@@ -82,6 +83,34 @@ impl Catalog {
             reports.insert(key, Arc::clone(&report));
         }
         Ok(report)
+    }
+
+    /// A mapped cascade that was bound before on this accelerator, or one that differs from it in nothing that bears
+    /// on mappings; or binds it. `key` tells all else apart.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub fn bound(
+        &self,
+        key: String,
+        accelerator: &Arc<Accelerator>,
+        bind: impl FnOnce() -> Result<MappedCascade, Problems>,
+    ) -> Result<MappedCascade, Problems> {
+        let found = self.bound.lock().ok().and_then(|c| c.get(&key).cloned());
+        let mapped = match found {
+            Some(found) => found,
+            None => {
+                let mapped = Arc::new(bind()?);
+                if let Ok(mut cache) = self.bound.lock() {
+                    if cache.len() >= MOST_CHANGED {
+                        cache.clear();
+                    }
+                    cache.insert(key, Arc::clone(&mapped));
+                }
+                mapped
+            }
+        };
+        Ok(mapped.on(accelerator))
     }
 
     /// An empty catalog.

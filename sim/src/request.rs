@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use einflow_arch::Accelerator;
+use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
 use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
 use einflow_workloads::{cascade::Cascade, models::models};
@@ -209,7 +209,13 @@ impl Request {
         if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
         }
-        bind(&cascade, &accelerator, &spec, &given).map_err(at("run"))
+        let mut alike = self.clone();
+        alike.overrides.retain(|(path, _)| bears_on_mappings(path));
+        catalog
+            .bound(format!("{mapping} {alike:?}"), &accelerator, || {
+                bind(&cascade, &accelerator, &spec, &given)
+            })
+            .map_err(at("run"))
     }
 
     /// Refuses sizes that would change nothing: those that the cascade does not have, or the mapping sets itself.

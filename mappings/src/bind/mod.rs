@@ -125,10 +125,10 @@ pub fn bind(
         accelerator: Arc::clone(accelerator),
         spec: Arc::clone(spec),
         sizes: all,
-        base,
-        blocks,
-        projections: projections.into_own(),
-        uses,
+        base: base.into(),
+        blocks: blocks.into(),
+        projections: projections.into_own().into(),
+        uses: uses.into(),
     };
     problems.into_result(Some(mapped))
 }

@@ -288,7 +288,7 @@ pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summar
     let catalog = Catalog::new();
     let evaluator = Evaluator::new(sweep, &catalog)?;
     let columns = evaluator.columns()?;
-    let mut writer = Writer::create(folder, sweep, &columns)?;
+    let mut writer = Writer::create(folder, &columns)?;
     let mut front = Front::default();
     let total = sweep.points();
     let mut summary = Summary {

@@ -7,6 +7,7 @@ use einflow_spec::{Edit, Node, Problem, Problems, did_you_mean, expr::Expr, find
 use super::{
     SweepFile,
     axes::{Axis, Target, Until, Value, Values},
+    write::line,
 };
 use crate::{
     catalog::Catalog,
@@ -35,6 +36,8 @@ pub(super) const DEFAULT_OBJECTIVES: [&str; 3] = ["seconds", "energy_pj", "area_
 pub struct Columns {
     /// The results' names.
     pub names: Vec<String>,
+    /// Axes, status, results, reason.
+    pub header: Vec<String>,
     /// Names of what the front is about, with their signs.
     pub objectives: Vec<(String, f64)>,
     /// What the first legal point has in the first constraint.
@@ -66,8 +69,10 @@ impl Status {
 pub struct Row {
     /// What became of the point.
     pub status: Status,
-    /// By column: as CSV and as JSON; empty where there is nothing.
-    pub cells: Vec<(String, String)>,
+    /// Its line of CSV; the last cell is empty until the front is known.
+    pub csv: Vec<u8>,
+    /// Its line of JSON.
+    pub json: String,
     /// Tells amounts of work apart.
     pub work: String,
     /// Less is better.
@@ -142,11 +147,23 @@ impl<'a> Evaluator<'a> {
 
     /// What to write, by the first legal point; names that it does not have are refused.
     pub fn columns(&self) -> Result<Columns, Problems> {
+        let mut columns = self.results()?;
+        let axes = self.axes.iter().map(|a| a.name.clone());
+        columns.header = axes
+            .chain(["status".to_string()])
+            .chain(columns.names.iter().cloned())
+            .chain(["reason".to_string()])
+            .collect();
+        Ok(columns)
+    }
+
+    fn results(&self) -> Result<Columns, Problems> {
         let named = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
         let chosen = self.sweep.columns.as_ref();
         let chosen = chosen.map(|list| list.iter().map(|n| n.text.clone()).collect::<Vec<_>>());
         let mut columns = Columns {
             names: chosen.clone().unwrap_or_else(|| named(&DEFAULT_COLUMNS)),
+            header: Vec::new(),
             objectives: self.sweep.front(),
             nearest_miss: None,
         };
@@ -448,9 +465,19 @@ impl<'a> Evaluator<'a> {
                 let _ = writeln!(work, "{value}");
             }
         }
+        let csv = line(cells.iter().map(|(csv, _)| csv.as_str()).chain([""]));
+        let mut object = String::with_capacity(512);
+        for (name, (_, json)) in columns.header.iter().zip(&cells) {
+            if !json.is_empty() {
+                object.push(if object.is_empty() { '{' } else { ',' });
+                let _ = write!(object, "{}:{json}", serde_json::Value::from(name.as_str()));
+            }
+        }
+        object.push_str("}\n");
         Verdict::Row(Row {
             status,
-            cells,
+            csv,
+            json: object,
             work,
             objectives,
         })

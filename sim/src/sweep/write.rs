@@ -9,10 +9,7 @@ use std::{
 
 use einflow_spec::{Problem, Problems};
 
-use super::{
-    SweepFile,
-    point::{Columns, Row},
-};
+use super::point::{Columns, Row};
 
 /// The rows as CSV.
 pub const POINTS_CSV: &str = "points.csv";
@@ -26,7 +23,6 @@ pub struct Writer {
     folder: PathBuf,
     csv: File,
     json: File,
-    keys: Vec<String>,
     rows: u64,
 }
 
@@ -38,7 +34,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Problem {
 }
 
 /// A line of CSV, with its end.
-fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+pub(super) fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     // Writing to memory cannot fail.
     let _ = writer.write_record(cells);
@@ -47,28 +43,19 @@ fn line<'a>(cells: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
 
 impl Writer {
     /// Makes the files and writes the header.
-    pub fn create(folder: &Path, sweep: &SweepFile, columns: &Columns) -> Result<Self, Problems> {
+    pub fn create(folder: &Path, columns: &Columns) -> Result<Self, Problems> {
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map_err(failed(&path))
         };
         let (mut csv, json) = (create(POINTS_CSV)?, create(POINTS_JSON)?);
-        let names: Vec<String> = sweep
-            .axes()
-            .map(|a| a.name.clone())
-            .chain(["status".to_string()])
-            .chain(columns.names.iter().cloned())
-            .chain(["reason".to_string()])
-            .collect();
-        let header = line(names.iter().map(String::as_str).chain(["front"]));
+        let header = line(columns.header.iter().map(String::as_str).chain(["front"]));
         csv.write_all(&header).map_err(failed(folder))?;
-        let key = |name: &String| serde_json::Value::from(name.as_str()).to_string();
         Ok(Self {
             folder: folder.to_path_buf(),
             csv,
             json,
-            keys: names.iter().map(key).collect(),
             rows: 0,
         })
     }
@@ -80,22 +67,9 @@ impl Writer {
 
     /// Writes a row.
     pub fn write(&mut self, row: &Row) -> Result<(), Problems> {
-        let cells = row.cells.iter().map(|(csv, _)| csv.as_str()).chain([""]);
-        self.csv
-            .write_all(&line(cells))
-            .map_err(failed(&self.folder))?;
-        let mut text = String::with_capacity(256);
-        for (key, (_, json)) in self.keys.iter().zip(&row.cells) {
-            if !json.is_empty() {
-                text.push(if text.is_empty() { '{' } else { ',' });
-                text.push_str(key);
-                text.push(':');
-                text.push_str(json);
-            }
-        }
-        text.push_str("}\n");
+        self.csv.write_all(&row.csv).map_err(failed(&self.folder))?;
         self.json
-            .write_all(text.as_bytes())
+            .write_all(row.json.as_bytes())
             .map_err(failed(&self.folder))?;
         self.rows += 1;
         Ok(())
