@@ -39,12 +39,6 @@ fn benches(c: &mut Criterion) {
     c.bench_function("count causal, 1M", |b| {
         b.iter(|| analytic::count(black_box(&causal)))
     });
-    let (source, _) = einflow_mappings::mappings()
-        .find("fusemax-binding", None)
-        .expect("it is embedded");
-    c.bench_function("parse +Binding's mapping", |b| {
-        b.iter(|| einflow_mappings::spec::MappingSpec::parse(black_box(&source), None));
-    });
     c.bench_function("validate, fast set", |b| {
         b.iter(|| einflow::validate::run(&[], false))
     });

@@ -8,7 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Commands of the `sh` blocks that run the binary, without their prompt, pipes, redirections and comments.
+/// Commands of the `sh` blocks that run the binary, without their prompt, pipes, redirections and comments, and those
+/// that edit a file, whole.
 ///
 /// Other commands (`cargo test`, `git clone`) are left out.
 fn commands(page: &str) -> Vec<String> {
@@ -40,16 +41,25 @@ fn commands(page: &str) -> Vec<String> {
                 .unwrap_or(text.len())
         };
         found.extend(arguments.map(|a| a[..end(a)].trim().to_string()));
+        if command.starts_with("sed ") {
+            found.push(command);
+        }
     }
     found
 }
 
 #[test]
 fn commands_are_found() {
-    let page = "Text `einflow no`.\n```sh\ncargo run --release -- compare   # five accelerators\ncargo test\n$ einflow eval x \\\n    --size M0=16\neinflow list | head -1\n```\n```ron\neinflow no\n```\n```sh\neinflow completions bash > file\n```\n";
+    let page = "Text `einflow no`.\n```sh\ncargo run --release -- compare   # five accelerators\ncargo test\n$ einflow eval x \\\n    --size M0=16\neinflow list | head -1\n```\n```ron\neinflow no\n```\n```sh\neinflow completions bash > file\nsed s/a/b/ x > y\n```\n";
     assert_eq!(
         commands(page),
-        ["compare", "eval x --size M0=16", "list", "completions bash"]
+        [
+            "compare",
+            "eval x --size M0=16",
+            "list",
+            "completions bash",
+            "sed s/a/b/ x > y"
+        ]
     );
 }
 
@@ -84,7 +94,18 @@ fn every_command_succeeds() {
     let page = fs::read_to_string(&path).unwrap_or_default();
     let folder = tempfile::TempDir::new().unwrap();
     fs::write(folder.path().join("in.npz"), tensors()).unwrap();
+    // Commands that change a file name it from the top of the repository.
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(path.with_file_name("arch"), folder.path().join("arch")).unwrap();
     for line in commands(&page) {
+        if line.starts_with("sed ") {
+            let shell = Command::new("sh")
+                .current_dir(folder.path())
+                .args(["-c", &line])
+                .status();
+            assert!(shell.unwrap().success(), "{line}");
+            continue;
+        }
         let output = Command::new(env!("CARGO_BIN_EXE_einflow"))
             .current_dir(folder.path())
             .args(line.split_whitespace())

@@ -111,7 +111,7 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
                 },
             }],
             note: format!(
-                "full: no other point of the same work is better in {}{thinned}",
+                "front: no other point of the same work is better in all of {}{thinned}",
                 ranked.join(", ")
             ),
         });

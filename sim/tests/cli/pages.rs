@@ -43,6 +43,16 @@ fn examples_run() {
                 let one = einflow_in(folder.path(), &["run", "mine.ron", "--format", "json"]);
                 assert_eq!(one.code, if counts.ends_with(&[1]) { 0 } else { 2 });
             }
+            Some(("ron", "sweep")) => {
+                fs::write(folder.path().join("mine.ron"), text).unwrap();
+                let rows =
+                    einflow_in(folder.path(), &["sweep", "mine.ron", "--format", "csv"]).good();
+                assert!(
+                    rows.lines().skip(1).all(|row| row.contains(",ok,")),
+                    "{rows}"
+                );
+                assert!(rows.lines().count() > 10, "{rows}");
+            }
             Some(("ron", "experiment")) => {
                 fs::write(folder.path().join("mine.ron"), text).unwrap();
                 let outcome =
@@ -60,6 +70,8 @@ fn fields_are_explained() {
     let sources = [
         include_str!("../../src/runs.rs"),
         include_str!("../../src/validate/experiment.rs"),
+        include_str!("../../src/sweep/mod.rs"),
+        include_str!("../../src/sweep/axes.rs"),
     ];
     let words = words();
     let mut found = 0;
