@@ -1,6 +1,6 @@
 //! How long a block takes, and what would have to change.
 
-use einflow_mappings::count::Count;
+use einflow_mappings::{count::Count, mapped::Phase};
 
 use super::{
     Page,
@@ -12,6 +12,10 @@ use crate::{
     units::percent,
 };
 
+/// What sets the pace while an array drains.
+const DRAIN: &str = "the drain";
+
+/// A part of a time as a percentage.
 fn share(part: Count, whole: Count) -> String {
     percent(if whole.is_zero() {
         0.0
@@ -152,7 +156,6 @@ impl Page<'_> {
     fn bound_by_arrays(&self, index: usize, memory: Option<(&str, Count)>) -> String {
         let block = self.block(index);
         let counts = &self.counts.cycles[index];
-        let chip = &self.mapped.accelerator;
         let time = self.counts.times[index];
         let mut paced: Vec<(u128, String)> = Vec::new();
         let mut add = |cycles: u128, name: &str| {
@@ -163,10 +166,7 @@ impl Page<'_> {
             };
         };
         for phase in &block.phases {
-            let mut by_unit = vec![0u128; chip.arrays.len()];
-            for (n, e) in &phase.einsums {
-                by_unit[block.nests[*n].einsums[*e].unit] += counts.einsums[*n][*e];
-            }
+            let by_unit = self.by_unit(index, phase);
             if let Some((cycles, name)) = self.slowest(&by_unit, &counts.units) {
                 add(cycles, name);
             }
@@ -176,44 +176,115 @@ impl Page<'_> {
         {
             add(cycles, name);
         }
-        add(counts.drain, "the drain");
+        add(counts.drain, DRAIN);
         paced.sort_by_key(|(cycles, _)| std::cmp::Reverse(*cycles));
-        let next = chip
-            .arrays
-            .iter()
-            .zip(&counts.units)
-            .map(|(a, c)| (a.name.as_str(), Count::whole(*c)))
-            .chain(memory)
-            .filter(|(name, _)| paced.first().is_none_or(|(_, first)| first != name))
-            .max_by_key(|(_, cycles)| *cycles);
+        let Some((_, first)) = paced.first() else {
+            return "bound by nothing: there is no work".into();
+        };
+        let (still, next) = self.without(index, first, memory);
+        let left = match (&next, still.is_zero()) {
+            (_, true) => "nothing else takes time".to_string(),
+            (next, false) => {
+                let after = next
+                    .as_ref()
+                    .map_or(String::new(), |n| format!(", for {n}"));
+                let part = share(still, time);
+                let with = match first.as_str() {
+                    DRAIN => "without the drain".to_string(),
+                    _ => format!("were {first} free,"),
+                };
+                format!("{with} the block would still take {part} of the time{after}")
+            }
+        };
         match paced.as_slice() {
+            [(_, only)] if block.phases.is_empty() => format!("bound by {only}: {left}"),
             [(_, only)] => {
-                let limit = match next {
-                    Some((name, cycles)) if !cycles.is_zero() => format!(
-                        " until {name}, which needs {} of the time, is the bound",
-                        share(cycles, time)
-                    ),
-                    _ => String::new(),
+                let ties = self.ties(index, only);
+                let ties = match ties.as_slice() {
+                    [] => String::new(),
+                    ties => format!(" ({})", ties.join("; ")),
                 };
-                let how = if block.phases.is_empty() {
-                    "less work on it, or a faster one, shortens the block"
-                } else {
-                    "it is the slowest in every phase; less work on it, or a faster one, shortens them"
-                };
-                format!("bound by {only}: {how}{limit}")
+                format!("bound by {only}: no array is slower in any phase{ties}; {left}")
             }
             paced => {
                 let parts: Vec<String> = paced
                     .iter()
-                    .map(|(cycles, name)| format!("{name} {}", share(Count::whole(*cycles), time)))
+                    .map(|(cycles, name)| {
+                        format!("{name} for {}", share(Count::whole(*cycles), time))
+                    })
                     .collect();
-                let most = counts.units.iter().copied().max().unwrap_or(0);
                 format!(
-                    "bound by the phases in turn: {} of the time; with all of them overlapped the arrays would need {most} cycles ({})",
-                    list(&parts),
-                    share(Count::whole(most), time)
+                    "bound by the phases in turn, paced by {} of the time: {left}",
+                    list(&parts)
                 )
             }
+        }
+    }
+
+    /// Arrays that take as long as the given one in some phases.
+    fn ties(&self, index: usize, pacer: &str) -> Vec<String> {
+        let arrays = &self.mapped.accelerator.arrays;
+        let mut out = Vec::new();
+        for (unit, array) in arrays.iter().enumerate() {
+            let mut phases = Vec::new();
+            for phase in &self.block(index).phases {
+                let by_unit = self.by_unit(index, phase);
+                let most = by_unit.iter().copied().max().unwrap_or(0);
+                if array.name != pacer && by_unit[unit] == most && most > 0 {
+                    phases.push(phase.name.as_str());
+                }
+            }
+            if !phases.is_empty() {
+                out.push(format!("{} is as slow in {}", array.name, list(&phases)));
+            }
+        }
+        out
+    }
+
+    /// Cycles of a phase by array.
+    fn by_unit(&self, index: usize, phase: &Phase) -> Vec<u128> {
+        let counts = &self.counts.cycles[index];
+        let mut out = vec![0u128; self.mapped.accelerator.arrays.len()];
+        for (n, e) in &phase.einsums {
+            out[self.block(index).nests[*n].einsums[*e].unit] += counts.einsums[*n][*e];
+        }
+        out
+    }
+
+    /// What a block would take were one array's work, or the drain, free; and what then sets the pace, where it is one.
+    fn without(
+        &self,
+        index: usize,
+        free: &str,
+        memory: Option<(&str, Count)>,
+    ) -> (Count, Option<String>) {
+        let counts = &self.counts.cycles[index];
+        let arrays = &self.mapped.accelerator.arrays;
+        let (mut sum, mut pacers) = (0u128, Vec::new());
+        let mut add = |by_unit: &[u128]| {
+            let others = by_unit.iter().zip(arrays).filter(|(_, a)| a.name != free);
+            if let Some((cycles, array)) = others.max_by_key(|(cycles, _)| **cycles)
+                && *cycles > 0
+            {
+                sum += cycles;
+                if !pacers.contains(&array.name) {
+                    pacers.push(array.name.clone());
+                }
+            }
+        };
+        for phase in &self.block(index).phases {
+            add(&self.by_unit(index, phase));
+        }
+        if self.block(index).phases.is_empty() {
+            add(&counts.units);
+        }
+        if free != DRAIN && counts.drain > 0 {
+            sum += counts.drain;
+            pacers.push(DRAIN.into());
+        }
+        match memory {
+            Some((name, needs)) if needs > Count::whole(sum) => (needs, Some(name.to_string())),
+            _ => (Count::whole(sum), Some(list(&pacers))),
         }
     }
 
@@ -224,8 +295,9 @@ impl Page<'_> {
             .iter()
             .zip(total)
             .zip(arrays)
-            .max_by_key(|(work, _)| *work)
-            .map(|((cycles, _), array)| (*cycles, array.name.as_str()))
+            .enumerate()
+            .max_by_key(|(unit, (work, _))| (*work, std::cmp::Reverse(*unit)))
+            .map(|(_, ((cycles, _), array))| (*cycles, array.name.as_str()))
     }
 
     /// Cycles of a tile, phase by phase.
@@ -246,10 +318,7 @@ impl Page<'_> {
             each.map_or_else(String::new, number)
         };
         for phase in &block.phases {
-            let mut by_unit = vec![0u128; chip.arrays.len()];
-            for (n, e) in &phase.einsums {
-                by_unit[block.nests[*n].einsums[*e].unit] += counts.einsums[*n][*e];
-            }
+            let by_unit = self.by_unit(index, phase);
             let slowest = by_unit.iter().copied().max().unwrap_or(0);
             let takes = slowest + counts.tiles * u128::from(phase.drain);
             let mut row = vec![phase.name.clone()];

@@ -32,6 +32,17 @@ impl<'a> Page<'a> {
     pub(super) fn nests(&mut self, index: usize) -> Result<(), AnalyticError> {
         let block = self.block(index);
         self.line(0, &format!("BLOCK {}", block.name));
+        if block.space.skip_empty && !block.space.conditions.is_empty() {
+            let all: u128 = self
+                .tile_loops(block)
+                .map(|l| u128::from(l.count))
+                .product();
+            let run = self.counts.cycles[index].tiles;
+            self.line(
+                2,
+                &format!("tiles in which the cascade's conditions leave no point are skipped: {run} of {all} run"),
+            );
+        }
         let mut scope = Scope {
             index,
             block,
@@ -44,6 +55,15 @@ impl<'a> Page<'a> {
             scope.nest = Some(0);
         }
         self.inside(&scope, 0, 2)
+    }
+
+    /// The loops an iteration of which is a tile.
+    fn tile_loops(&self, block: &'a Block) -> impl Iterator<Item = &'a NamedLoop> {
+        let own = match block.nests.as_slice() {
+            [only] => only.loops.as_slice(),
+            _ => &[],
+        };
+        block.loops.iter().chain(own)
     }
 
     fn inside(
@@ -215,21 +235,19 @@ impl<'a> Page<'a> {
         let word = self.mapped.word_bytes();
         let name = self.tensor(keep.tensor);
         let size = super::words::bytes(keep.words.saturating_mul(word));
+        let words = if keep.words == 1 { "word" } else { "words" };
         let what = match keep.depth {
-            0 => format!("all {} words", keep.words),
-            _ => format!("a tile of {} words", keep.words),
+            0 => format!("all of it, {} {words}", keep.words),
+            _ => format!("a tile of {} {words}", keep.words),
         };
-        let place = match keep.place {
-            Place::Memory(memory) => format!("the {}", self.memory(memory)),
-            Place::Registers(_) => self.place(keep.place),
-        };
+        let place = self.place(keep.place);
         let mut text = format!("{name} stays in {place}: {what} ({size})");
         let loaded = own.iter().any(|i| {
             let kind = self.moves[*i].transfer.kind;
             matches!(kind, TransferKind::Fill | TransferKind::Operand)
         });
-        let whole = keep.depth == 0;
-        text.push_str(&match (keep.generations, loaded && !whole) {
+        let in_turn = loaded && keep.depth > 0 && matches!(keep.place, Place::Memory(_));
+        text.push_str(&match (keep.generations, in_turn) {
             (1, true) => ", single-buffered".into(),
             (1, false) => String::new(),
             (2, true) => ", double-buffered".to_string(),
@@ -282,7 +300,7 @@ impl<'a> Page<'a> {
             Some(words) if m.words == words * m.changes && m.transfer.share == (1, 1) => {
                 let amount = self.bytes(Count::whole(words))?;
                 match m.changes {
-                    1 => String::new(),
+                    1 => "once, ".into(),
                     times => format!("{amount} each time, {times} times: "),
                 }
             }
@@ -434,8 +452,23 @@ impl<'a> Page<'a> {
             self.tell(*at)?;
         }
         if writes.is_empty() {
-            let unit = self.array(einsum.unit);
-            let text = format!("its results never leave the arrays: {unit}'s registers hold them");
+            let readers: Vec<&str> = scope
+                .block
+                .nests
+                .iter()
+                .flat_map(|nest| &nest.einsums)
+                .filter(|r| {
+                    self.reads(r)
+                        .iter()
+                        .any(|x| self.behind(x.tensor) == output)
+                })
+                .map(|r| r.name.as_str())
+                .collect();
+            let text = format!(
+                "no memory keeps {}: it waits in registers for {}",
+                einsum.name,
+                list(&readers)
+            );
             self.line(indent + 4, &text);
         }
         // What no tile claims is told where it is counted.
@@ -522,9 +555,14 @@ impl<'a> Page<'a> {
         if let Some(tile) = Count::ratio(cycles, tiles) {
             let tile = number(tile);
             let end = plural(&tile);
+            let average = if cycles % tiles == 0 {
+                ""
+            } else {
+                " on average"
+            };
             text.push_str(&match tiles {
                 1 => format!(": {tile} cycle{end}"),
-                tiles => format!(": {tile} cycle{end} a tile, {tiles} tiles"),
+                tiles => format!(": {tile} cycle{end} a tile{average}, {tiles} tiles"),
             });
         }
         Ok(text)
@@ -567,7 +605,12 @@ fn einsums_at(scope: &Scope<'_>, depth: usize) -> (Vec<usize>, Vec<usize>) {
         return (Vec::new(), Vec::new());
     };
     let einsums = &scope.block.nests[n].einsums;
-    let at = |e: &BoundEinsum| e.shared_loops().len().max(scope.from);
+    // Loops that run once may stand around it or inside: inside, it is beside the tiles that it works on.
+    let at = |e: &BoundEinsum| {
+        let own = e.shared_loops().len().max(scope.from);
+        let once = scope.loops.iter().skip(own).take_while(|l| l.count == 1);
+        own + once.count()
+    };
     let inside = |e: &BoundEinsum| e.at_exit_of.is_none();
     let deeper = einsums.iter().position(|e| inside(e) && at(e) > depth);
     let here = einsums.iter().enumerate();

@@ -1,6 +1,9 @@
 //! Who waits for whom.
 
-use einflow_mappings::mapped::{Block, BoundEinsum};
+use einflow_mappings::{
+    mapped::{Block, BoundEinsum, Keep, TransferKind},
+    nest::iterations,
+};
 use einflow_workloads::cascade::ReadTime;
 use indexmap::IndexMap;
 
@@ -16,14 +19,24 @@ impl<'a> Page<'a> {
         if let Some(before) = index.checked_sub(1).map(|i| self.block(i)) {
             lines.push(format!("starts when block {} is done", before.name));
         }
-        lines.push(self.phases(block));
+        lines.extend(self.phases(block));
         for group in &self.mapped.spec.blocks[index].interleave {
             let names: Vec<&str> = group.iter().map(|n| n.text.as_str()).collect();
+            let phase = |name: &str| {
+                let of = |(n, e): &(usize, usize)| block.nests[*n].einsums[*e].name == name;
+                block.phases.iter().position(|p| p.einsums.iter().any(of))
+            };
+            let apart = names.iter().any(|n| phase(n) != phase(names[0]));
+            let counted = match apart {
+                true => "; the cycles of each are counted in its own phase",
+                false => "",
+            };
             lines.push(format!(
-                "{} alternate cycle by cycle on their array",
+                "{} alternate cycle by cycle on one array{counted}",
                 list(&names)
             ));
         }
+        lines.extend(self.single(block));
         lines.extend(self.pipeline(block));
         lines.extend(self.running(block));
         lines.extend(self.complete(block));
@@ -32,32 +45,73 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn phases(&self, block: &Block) -> String {
+    fn phases(&self, block: &Block) -> Option<String> {
+        let einsums: usize = block.nests.iter().map(|n| n.einsums.len()).sum();
+        if einsums == 1 {
+            return None;
+        }
         if block.phases.is_empty() {
             let steps = match block.nests.len() {
                 1 => "a tile's Einsums follow one another in the order above",
                 _ => "a tile's steps follow one another in the order above",
             };
-            return format!(
+            return Some(format!(
                 "{steps}; the mapping states no phases, so the analytic engine lets the arrays overlap on different tiles and takes the slowest"
-            );
+            ));
         }
-        let names: Vec<String> = block
+        let what = match block.pipeline {
+            Some(_) => "each step of the pipeline",
+            None => "each tile",
+        };
+        let phases: Vec<String> = block
             .phases
             .iter()
-            .map(|p| match p.drain {
-                0 => p.name.clone(),
-                cycles => format!(
-                    "{} (after {cycles} cycles in which the array drains)",
-                    p.name
-                ),
+            .enumerate()
+            .map(|(i, p)| {
+                let of = |(n, e): &(usize, usize)| block.nests[*n].einsums[*e].name.as_str();
+                let names: Vec<&str> = p.einsums.iter().map(of).collect();
+                let drain = match p.drain {
+                    0 => String::new(),
+                    cycles => format!(" after {cycles} cycles in which the array drains"),
+                };
+                format!("({}) {}{drain}: {}", i + 1, p.name, list(&names))
             })
             .collect();
-        format!(
-            "each tile takes {} phases, one after another: {}; within a phase the arrays work side by side, the Einsums of one array in turn",
-            names.len(),
-            list(&names)
-        )
+        Some(format!(
+            "{what} takes {} phases, one after another: {}. Within a phase the arrays work side by side, the Einsums of one array in turn",
+            phases.len(),
+            phases.join("; ")
+        ))
+    }
+
+    /// Tiles that cannot be loaded before the one in their room is done with.
+    fn single(&self, block: &Block) -> Option<String> {
+        let reloaded = |k: &&Keep| {
+            let load = |m: &super::Move<'_>| {
+                m.transfer.kind == TransferKind::Fill
+                    && m.transfer.tensor == k.tensor
+                    && m.transfer.inner == k.place
+                    && m.changes > 1
+            };
+            k.generations == 1 && !k.freed_by_row && self.moves.iter().any(load)
+        };
+        let keeps = block.keeps.iter();
+        let mut names: Vec<&str> = Vec::new();
+        for keep in keeps
+            .chain(block.nests.iter().flat_map(|n| &n.keeps))
+            .filter(reloaded)
+        {
+            let name = self.tensor(keep.tensor);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        (!names.is_empty()).then(|| {
+            format!(
+                "single-buffered, the next tile of {} is loaded when the one before is done with; the analytic engine's cycles leave that wait out",
+                list(&names)
+            )
+        })
     }
 
     /// The Einsums that run in every tile, by how many tiles they are ahead.
@@ -73,17 +127,17 @@ impl<'a> Page<'a> {
                 None => ahead.push((e.offset, vec![&e.name])),
             }
         }
-        ahead.sort_by_key(|(offset, _)| std::cmp::Reverse(*offset));
+        ahead.sort_by_key(|(offset, _)| *offset);
         let groups: Vec<String> = ahead
             .iter()
             .map(|(offset, names)| match offset {
-                0 => format!("{} on the oldest tile", list(names)),
+                0 => format!("{} on the oldest", list(names)),
                 1 => format!("{} 1 tile ahead of it", list(names)),
                 n => format!("{} {n} tiles ahead", list(names)),
             })
             .collect();
         let mut lines = vec![format!(
-            "a software pipeline keeps {} tiles in flight: {}",
+            "a software pipeline has {} tiles in flight, and at any time these work: {}",
             pipeline.depth + 1,
             groups.join("; ")
         )];
@@ -92,7 +146,7 @@ impl<'a> Page<'a> {
             for (maker, time) in self.sources(block, reader) {
                 let lag = maker.offset.saturating_sub(reader.offset);
                 if lag > 0 && time != ReadTime::Previous {
-                    let pair = format!("{} on its {}", reader.name, maker.name);
+                    let pair = format!("{} for {}", maker.name, reader.name);
                     let pairs = lags.entry(lag).or_default();
                     if !pairs.contains(&pair) {
                         pairs.push(pair);
@@ -104,16 +158,20 @@ impl<'a> Page<'a> {
         for (lag, pairs) in &lags {
             let plural = if *lag == 1 { "" } else { "s" };
             lines.push(format!(
-                "works on a tile {lag} step{plural} after it was made: {}",
+                "made {lag} step{plural} before it is read: {}",
                 list(pairs)
             ));
         }
         lines.push(match pipeline.drains_at.and_then(|d| block.loops.get(d).map(|l| (d, l))) {
             Some((at, l)) => {
-                let times: u128 = block.loops[..=at].iter().map(|l| u128::from(l.count)).product();
+                let outer: Vec<_> = block.loops[..=at].iter().map(|l| l.cut).collect();
+                let times = iterations(&block.space, &outer)
+                    .map_or_else(|_| String::new(), |times| format!(" ({times} times)"));
                 format!(
-                    "the pipeline empties at the end of each {} ({times} times) and fills again; the up to {} steps that this adds each time are not in the analytic engine's cycles",
-                    l.name, pipeline.depth
+                    "the pipeline empties at the end of each {}{times} and fills again; the up to {} step{} that this adds each time are not in the analytic engine's cycles",
+                    l.name,
+                    pipeline.depth,
+                    if pipeline.depth == 1 { "" } else { "s" }
                 )
             }
             None => "the pipeline runs on from one tile to the next to the end of the block".into(),
@@ -161,13 +219,17 @@ impl<'a> Page<'a> {
                 list(names)
             );
             if let Some(at) = block.loops.iter().position(|l| l.name == *variable) {
+                let skips = block.space.skip_empty && !block.space.conditions.is_empty();
+                let most = if skips { "at most " } else { "" };
                 let between: u128 = block.loops[at + 1..]
                     .iter()
                     .map(|l| u128::from(l.count))
                     .product();
                 text.push_str(&match between {
                     1 => ", and each tile waits for those of the tile before".to_string(),
-                    n => format!(", and {n} tiles run from one update of a value to its next"),
+                    n => {
+                        format!(", and {most}{n} tiles run from one update of a value to its next")
+                    }
                 });
             }
             lines.push(text);
