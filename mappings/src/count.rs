@@ -244,8 +244,11 @@ pub fn traffic(
     traffic_of(&block.space, &block.transfers, counting, memories, tensors)
 }
 
-/// [`traffic`] of some transfers.
-pub(crate) fn traffic_of(
+/// [`traffic`] of some transfers of a block with this iteration space.
+///
+/// # Errors
+/// As [`traffic`].
+pub fn traffic_of(
     space: &Space,
     transfers: &[Transfer],
     counting: Counting,

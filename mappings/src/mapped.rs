@@ -193,6 +193,8 @@ pub struct Phase {
 pub struct Transfer {
     /// The tensor (never a view).
     pub tensor: TensorId,
+    /// The Einsum for which the words move, by nest and position: of several readers of a tile, the first.
+    pub einsum: (usize, usize),
     /// What kind of movement.
     pub kind: TransferKind,
     /// Loops at each iteration of which the moved tile may change.

@@ -94,7 +94,7 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
 }
 
 /// Cycles in which a memory moves a block's words; inner `None` for a memory without a bandwidth of its own.
-fn memory_time(
+pub(crate) fn memory_time(
     accelerator: &Accelerator,
     memory: usize,
     traffic: &Traffic,

@@ -4,6 +4,7 @@ pub mod analytic;
 pub mod catalog;
 pub mod cli;
 pub mod eval;
+pub mod explain;
 pub mod npz;
 pub mod plot;
 pub mod render;

@@ -12,7 +12,7 @@ use crate::{
 /// Columns of a terminal that every table fits.
 pub const WIDTH: u16 = 80;
 
-fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -26,7 +26,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Right-aligns every column but the first `left`, and gives the text.
-fn finish(mut table: Table, left: usize) -> String {
+pub(crate) fn finish(mut table: Table, left: usize) -> String {
     for (i, column) in table.column_iter_mut().enumerate() {
         if i >= left {
             column.set_cell_alignment(CellAlignment::Right);

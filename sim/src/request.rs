@@ -164,6 +164,20 @@ impl Request {
         self.bind_mapping(catalog, &self.mapping)
     }
 
+    /// What [`Request::run`] evaluates one after another: the mapping, and end to end the layers around it.
+    ///
+    /// # Errors
+    /// As [`Request::bind`].
+    pub fn bind_all(&self, catalog: &Catalog) -> Result<Vec<MappedCascade>, Problems> {
+        let mut all = vec![self.bind(catalog)?];
+        if self.end_to_end {
+            for mapping in LINEAR_MAPPINGS {
+                all.push(self.bind_mapping(catalog, mapping)?);
+            }
+        }
+        Ok(all)
+    }
+
     fn bind_mapping(&self, catalog: &Catalog, mapping: &str) -> Result<MappedCascade, Problems> {
         let beside = self.beside.as_deref();
         let mut problems = Problems::new();

@@ -33,11 +33,13 @@ pub(crate) fn transfers(
         out: Vec::new(),
         problems: Problems::new(),
         filled: Vec::new(),
+        at: (0, 0),
     };
     for (n, nest) in block.nests.iter().enumerate() {
         for (e, einsum) in nest.einsums.iter().enumerate() {
             let (name, binding) = &context.spec.blocks[index].nests[n].einsums[e];
             debug_assert_eq!(name.text, einsum.name);
+            finder.at = (n, e);
             finder.reads(n, einsum, binding, name);
             finder.writes(n, einsum, binding, name);
         }
@@ -53,6 +55,8 @@ struct Finder<'a> {
     problems: Problems,
     /// Tiles whose loading is already accounted for: tensor, place, nest.
     filled: Vec<(TensorId, Place, Option<usize>)>,
+    /// The Einsum at hand, by nest and position.
+    at: (usize, usize),
 }
 
 impl Finder<'_> {
@@ -296,6 +300,7 @@ impl Finder<'_> {
             }
             self.out.push(Transfer {
                 tensor,
+                einsum: self.at,
                 kind: TransferKind::Operand,
                 tile_depth: loops.len(),
                 loops,
@@ -313,6 +318,7 @@ impl Finder<'_> {
         let tile_depth = einsum.loops.len() - einsum.own_loops;
         self.out.push(Transfer {
             tensor,
+            einsum: self.at,
             kind: TransferKind::Operand,
             loops,
             tile_depth,
@@ -370,6 +376,7 @@ impl Finder<'_> {
             };
             self.out.push(Transfer {
                 tensor,
+                einsum: self.at,
                 kind: TransferKind::Fill,
                 tile_depth: loops.len(),
                 loops,
@@ -526,6 +533,7 @@ impl Finder<'_> {
         let steps = projection.dims.len() - words;
         self.out.push(Transfer {
             tensor,
+            einsum: self.at,
             kind: TransferKind::Update,
             loops,
             tile_depth,
@@ -545,6 +553,7 @@ impl Finder<'_> {
             let loops = self.around(nest, level.depth, einsum);
             self.out.push(Transfer {
                 tensor,
+                einsum: self.at,
                 kind: TransferKind::Drain,
                 tile_depth: loops.len(),
                 loops,

@@ -98,6 +98,29 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: DescribeFormat,
     },
+    /// Explain a mapping in words: what stays where, what moves when, who waits for whom, what bounds it
+    #[command(
+        after_help = "Examples:\n  einflow explain fusemax-binding\n  einflow explain flat --model xlm --length 64K\n  einflow explain unfused --size B=1\n  einflow explain mine.ron --accelerator fusemax"
+    )]
+    Explain {
+        /// A mapping or a run file with one run: a name or a file; a mapping where both have the name
+        name: String,
+        /// The model that gives the sizes; bert where none is given
+        #[arg(long)]
+        model: Option<String>,
+        /// The sequence length; 1K where none is given
+        #[arg(long, allow_hyphen_values = true)]
+        length: Option<String>,
+        /// A size besides the model's, such as B=1
+        #[arg(long, value_name = "NAME=SIZE")]
+        size: Vec<String>,
+        /// The accelerator; the mapping's where none is given
+        #[arg(long)]
+        accelerator: Option<String>,
+        /// What counts cycles and traffic
+        #[arg(long, default_value = "analytic")]
+        engine: String,
+    },
     /// Check results against published and measured ones
     #[command(
         after_help = "Examples:\n  einflow validate\n  einflow validate attn-binding --format json\n  einflow validate --all"

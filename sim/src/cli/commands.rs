@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     OUT_OF_BOUNDS,
     args::{self, Arguments, Command, Format, Listing, RunArguments},
-    describe, output,
+    describe, explain, output,
 };
 use crate::{
     catalog::Catalog,
@@ -83,6 +83,31 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
                 sizes: &sizes(size)?,
             };
             describe::describe(name, &shape, *format)?;
+            Ok(0)
+        }
+        Command::Explain {
+            name,
+            model,
+            length,
+            size,
+            accelerator,
+            engine,
+        } => {
+            let mut problems = Problems::new();
+            let length = length.as_deref().map(length_of).transpose();
+            let length = problems.absorb(length).flatten();
+            let sizes = problems.absorb(sizes(size)).unwrap_or_default();
+            let engine = problems
+                .absorb(Engine::named(engine).map_err(Problems::from))
+                .unwrap_or_default();
+            let options = problems.into_result(Some(explain::Options {
+                model: model.clone(),
+                length,
+                sizes,
+                accelerator: accelerator.clone(),
+                engine,
+            }))?;
+            explain::print(name, options)?;
             Ok(0)
         }
         Command::Validate {

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod describe;
 mod error;
+mod explain;
 mod output;
 mod sweep;
 

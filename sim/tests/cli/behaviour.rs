@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Every line fits a terminal of 80 columns, and a pipe carries no escape codes.
-fn fits(what: &str, text: &str) {
+pub fn fits(what: &str, text: &str) {
     assert!(!text.is_empty(), "{what}");
     for line in text.lines() {
         assert!(
@@ -96,6 +96,7 @@ fn tables_fit_80_columns() {
         "eval",
         "passes",
         "describe",
+        "explain",
         "validate",
         "list",
         "completions",

@@ -250,6 +250,39 @@ fn mapping_cases() -> Vec<Case> {
 fn command_cases() -> Vec<Case> {
     vec![
         case(
+            "explain-unknown",
+            "explain fusemax-bindng",
+            &["mapping or run", "did you mean `fusemax-binding`?"],
+        ),
+        case(
+            "explain-unknown-run",
+            "explain pipeline-end",
+            &["mapping or run", "did you mean `pipeline-ends`?"],
+        ),
+        case(
+            "explain-several-runs",
+            "explain pipeline-ends",
+            &[
+                "pipeline-ends holds 9 runs",
+                "einflow explain fusemax-binding",
+            ],
+        ),
+        case(
+            "explain-run-and-options",
+            "explain attention --model bert",
+            &["leave out --model"],
+        ),
+        case(
+            "explain-several-mistakes",
+            "explain flat --length 0 --size M --engine analitic",
+            &["length of 0", "not a size", "`analytic`"],
+        ),
+        case(
+            "explain-no-choice",
+            "explain flat --length 3K",
+            &["flat-choices.csv"],
+        ),
+        case(
             "length-0",
             "run --model bert --length 0 --mapping fusemax-binding",
             &["0", "16777216"],

@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod errors;
+mod explain;
 mod json;
 mod numbers;
 mod pages;
