@@ -15,6 +15,7 @@ use std::{
 use einflow::{
     analytic,
     runs::{RunFile, runs},
+    sweep::{SweepFile, Watch, run, sweeps},
     validate::{experiments, parse_experiment},
 };
 use einflow_arch::{Accelerator, accelerators};
@@ -199,7 +200,19 @@ enum Kind {
     Mapping,
     Accelerator,
     Run,
+    Sweep,
     Experiment,
+}
+
+/// Stops a sweep before its first chunk.
+struct Nobody;
+
+impl Watch for Nobody {
+    fn done(&self, _: u64) {}
+
+    fn stop(&self) -> bool {
+        true
+    }
 }
 
 struct Inputs {
@@ -211,10 +224,11 @@ struct Inputs {
 impl Inputs {
     fn new() -> Self {
         let mut files = Vec::new();
-        let libraries: [(Kind, &Library); 4] = [
+        let libraries: [(Kind, &Library); 5] = [
             (Kind::Mapping, mappings()),
             (Kind::Accelerator, accelerators()),
             (Kind::Run, runs()),
+            (Kind::Sweep, sweeps()),
             (Kind::Experiment, experiments()),
         ];
         for (kind, library) in libraries {
@@ -257,6 +271,15 @@ impl Inputs {
                 }
             }),
             Kind::Run => RunFile::parse(&source, None).map(|_| ()),
+            Kind::Sweep => SweepFile::parse(&source, None).and_then(|sweep| {
+                let _ = (sweep.points(), sweep.front(), sweep.varying().len());
+                if number.is_multiple_of(64) {
+                    // Up to the first point: names and paths.
+                    let folder = tempfile::tempdir().unwrap();
+                    run(&sweep, folder.path(), &Nobody)?;
+                }
+                Ok(())
+            }),
             Kind::Experiment => parse_experiment(&source),
         };
         match good {
@@ -375,6 +398,7 @@ fn damaged_files_never_panic() {
         Kind::Mapping,
         Kind::Accelerator,
         Kind::Run,
+        Kind::Sweep,
         Kind::Experiment,
     ] {
         let (all, good) = results
