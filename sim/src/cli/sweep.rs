@@ -57,9 +57,15 @@ pub fn sweep(
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     let bar = ProgressBar::new(file.points());
     if let Ok(style) =
-        ProgressStyle::with_template("{pos}/{len} points {wide_bar} {per_sec}, {eta} left")
+        ProgressStyle::with_template("{pos}/{len} points {wide_bar} {rate}, {eta} left")
     {
-        bar.set_style(style);
+        bar.set_style(style.with_key(
+            "rate",
+            |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                // A bar that cannot be written is no loss.
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            },
+        ));
     }
     let bar = Bar(bar);
     let outcome = run(&file, folder, &bar);
