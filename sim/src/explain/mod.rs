@@ -4,6 +4,8 @@
 //! loop or the Einsum to which it belongs, so that what the text states sums to the report.
 
 mod bounds;
+mod einsums;
+mod keeps;
 mod nest;
 mod sizes;
 mod waits;

@@ -82,7 +82,7 @@ mod tests {
     fn amounts_and_lists() {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(16 << 20), "16 MiB");
-        assert_eq!(bytes((16 << 20) - 1024), "15.99 MiB");
+        assert_eq!(bytes((16 << 20) - (1 << 14)), "15.98 MiB");
         assert_eq!(number(Count::ratio(1, 4).unwrap()), "0.25");
         assert_eq!(number(Count::ratio(1, 1000).unwrap()), "under 0.01");
         assert_eq!(number(Count::whole(3)), "3");
