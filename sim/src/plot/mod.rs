@@ -1,7 +1,7 @@
 //! Plots: figures as data, drawn as SVG and PNG.
 //!
 //! [`compared`], [`one`] and [`swept`] say what to show of runs and sweeps; [`save`] draws a [`Figure`]. A series has the
-//! same colour in every figure ([`colours`]), and the text is drawn with the font that travels in the binary, so that a
+//! same colour in every figure (`colours.rs`), and the text is drawn with the font that travels in the binary, so that a
 //! figure looks the same everywhere.
 
 mod colours;
