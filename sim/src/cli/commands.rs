@@ -198,6 +198,11 @@ fn compare(
 
 /// Draws figures into a folder.
 pub(super) fn draw(figures: &[Figure], folder: &Path) -> Result<(), Problems> {
+    // A folder that cannot be made is one mistake, however many figures.
+    std::fs::create_dir_all(folder).map_err(|e| {
+        Problem::nowhere(format!("cannot draw into {}: {e}", folder.display()))
+            .help("name a folder that can be written with --plot")
+    })?;
     let mut problems = Problems::new();
     for drawn in figures
         .par_iter()

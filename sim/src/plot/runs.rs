@@ -218,10 +218,21 @@ pub fn one(report: &Report) -> Vec<Figure> {
         }],
         note: String::new(),
     };
-    let utilization = report.units.keys().map(|unit| {
-        let parts = report.utilization_by_einsum(unit).into_iter();
-        bar(unit, parts.map(|(e, share)| (e, 100.0 * share)).collect())
-    });
+    // One figure an array: more Einsums than there are colours would share a legend.
+    let mut figures: Vec<Figure> = report
+        .units
+        .keys()
+        .map(|unit| {
+            let parts = report.utilization_by_einsum(unit).into_iter();
+            let parts = parts.map(|(e, share)| (e, 100.0 * share)).collect();
+            figure(
+                &format!("utilization-{unit}"),
+                &format!("Utilization of {unit} by Einsum"),
+                "utilization, %",
+                vec![bar(unit, parts)],
+            )
+        })
+        .collect();
     let energy = report
         .energy_by_component()
         .into_iter()
@@ -236,13 +247,7 @@ pub fn one(report: &Report) -> Vec<Figure> {
         });
         bar(memory, parts.collect())
     });
-    vec![
-        figure(
-            "utilization",
-            "Utilization by Einsum",
-            "utilization, %",
-            utilization.collect(),
-        ),
+    figures.extend([
         figure(
             "energy",
             "Energy by component",
@@ -255,5 +260,6 @@ pub fn one(report: &Report) -> Vec<Figure> {
             "bytes",
             traffic.collect(),
         ),
-    ]
+    ]);
+    figures
 }

@@ -428,7 +428,7 @@ fn plots_of_every_command() {
     assert!(found == drawn, "EINFLOW_BLESS=1 draws {name} anew");
     assert_eq!(
         figures("run --model bert --length 1K --mapping flat"),
-        "energy traffic utilization"
+        "energy traffic utilization-array1d utilization-array2d"
     );
     assert_eq!(figures("sweep figure12"), "by-buffer-bytes by-pe front");
 }
