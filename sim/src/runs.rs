@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use einflow_spec::{Fields, Kind, Library, Node, Origin, Problem, Problems, Source, Span};
+use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span};
 use include_dir::{Dir, include_dir};
 
 use crate::{
@@ -42,11 +42,7 @@ impl RunFile {
     /// No such file, or every mistake in it.
     pub fn load(name: &str) -> Result<Self, Problems> {
         let (source, origin) = runs().find(name, None)?;
-        let beside = match origin {
-            Origin::Folder(folder) => Some(folder),
-            Origin::Embedded => None,
-        };
-        Self::parse(&source, beside)
+        Self::parse(&source, origin.folder())
     }
 
     /// Reads a run file; names in it are looked for in `beside` first.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place},
-    nest::{Dim, Term},
+    nest::Dim,
 };
 
 /// Refuses a block in which a running value or a partial result is lost, or updated twice.
@@ -56,12 +56,7 @@ fn dims(context: &Context<'_>, einsum: &BoundEinsum) -> (Vec<Dim>, Vec<Dim>) {
     }
     for rank in &e.reduced {
         let d = context.ranks.digit(*rank);
-        let term = Term {
-            rank: d.base,
-            unit: d.unit,
-            modulus: d.modulus,
-            coefficient: 1,
-        };
+        let term = d.term();
         carried.push(Dim { terms: vec![term] });
     }
     (own, carried)

@@ -92,12 +92,7 @@ pub(crate) fn linear(cascade: &Cascade, ranks: &Ranks, expr: &Expr) -> Result<Li
         Expr::Name { name, span } => {
             if let Some(i) = cascade.ranks.iter().position(|r| r.variable == *name) {
                 let digit = ranks.digits[i];
-                let term = Term {
-                    rank: digit.base,
-                    unit: digit.unit,
-                    modulus: digit.modulus,
-                    coefficient: 1,
-                };
+                let term = digit.term();
                 return Ok(Linear {
                     terms: vec![(term, 1)],
                     constant: 0,

@@ -4,10 +4,7 @@ use einflow_spec::Problems;
 use einflow_workloads::cascade::{ReadTime, TensorKind};
 
 use super::{context::Context, einsum::touches};
-use crate::{
-    mapped::{Block, BoundEinsum, NamedLoop},
-    nest::Term,
-};
+use crate::mapped::{Block, BoundEinsum, NamedLoop};
 
 /// Where an Einsum stands in a tile's schedule: phase and position, or only the position.
 fn order_of(block: &Block, nest: usize, position: usize) -> (usize, usize) {
@@ -112,17 +109,7 @@ impl Pair<'_> {
                 .reduced
                 .iter()
                 .map(|r| self.context.ranks.digit(*r))
-                .any(|d| {
-                    touches(
-                        &Term {
-                            rank: d.base,
-                            unit: d.unit,
-                            modulus: d.modulus,
-                            coefficient: 1,
-                        },
-                        l,
-                    )
-                });
+                .any(|d| touches(&d.term(), l));
             let kept = own
                 .dims
                 .iter()
@@ -145,19 +132,7 @@ impl Pair<'_> {
         let iterative = tensor
             .iterative
             .map(|i| self.context.ranks.digit(tensor.ranks[i]));
-        let iterates = |l: &&&NamedLoop| {
-            iterative.is_some_and(|d| {
-                touches(
-                    &Term {
-                        rank: d.base,
-                        unit: d.unit,
-                        modulus: d.modulus,
-                        coefficient: 1,
-                    },
-                    l,
-                )
-            })
-        };
+        let iterates = |l: &&&NamedLoop| iterative.is_some_and(|d| touches(&d.term(), l));
         if matches!(time, ReadTime::Last | ReadTime::Other)
             && let Some(l) = shared.iter().find(iterates)
             && self.reader.at_exit_of.as_deref() != Some(l.name.as_str())

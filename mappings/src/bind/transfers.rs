@@ -585,20 +585,9 @@ impl Finder<'_> {
             .iter()
             .map(|r| self.context.ranks.digit(*r))
             .collect();
-        shared.iter().any(|l| {
-            !touched(l)
-                && reduced.iter().any(|d| {
-                    touches(
-                        &Term {
-                            rank: d.base,
-                            unit: d.unit,
-                            modulus: d.modulus,
-                            coefficient: 1,
-                        },
-                        l,
-                    )
-                })
-        })
+        shared
+            .iter()
+            .any(|l| !touched(l) && reduced.iter().any(|d| touches(&d.term(), l)))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     sync::LazyLock,
 };
 
-use einflow_spec::{Fields, Library, Node, Origin, Problem, Problems, Source, expr::Expr};
+use einflow_spec::{Fields, Library, Node, Problem, Problems, Source, expr::Expr};
 use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
@@ -86,11 +86,7 @@ impl SweepFile {
     /// No such file, or every mistake in it.
     pub fn load(name: &str) -> Result<Self, Problems> {
         let (source, origin) = sweeps().find(name, None)?;
-        let beside = match origin {
-            Origin::Folder(folder) => Some(folder),
-            Origin::Embedded => None,
-        };
-        Self::parse(&source, beside)
+        Self::parse(&source, origin.folder())
     }
 
     /// Reads a sweep file; names in it are looked for in `beside` first.

@@ -147,15 +147,19 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// The coordinates of an index. Where a gather lands is not known: each point that it reads from is a word of its own.
+    fn index(&self, index: &Index, by: &[(String, Formula)]) -> Vec<Formula> {
+        match index {
+            Index::Expr(expr) => vec![self.formula(expr, by)],
+            Index::Gather(_, inner) => inner.iter().flat_map(|i| self.index(i, by)).collect(),
+        }
+    }
+
     /// What a read touches, views followed to the tensor that is really there.
     pub fn read(&self, tensor: TensorId, indices: &[Index]) -> (TensorId, Vec<Formula>) {
-        let plain = |index: &Index, by: &[(String, Formula)]| match index {
-            Index::Expr(expr) => self.formula(expr, by),
-            Index::Gather(..) => unimplemented!("gathers stand in no case here"),
-        };
         let cascade = &self.mapped.cascade;
         let mut tensor = tensor;
-        let mut found: Vec<Formula> = indices.iter().map(|i| plain(i, &[])).collect();
+        let mut found: Vec<Formula> = indices.iter().flat_map(|i| self.index(i, &[])).collect();
         while let Some(view) = cascade
             .tensor(tensor)
             .producer
@@ -169,7 +173,11 @@ impl<'a> Names<'a> {
                 .map(|r| cascade.rank(*r).variable.clone());
             let by: Vec<_> = names.zip(found).collect();
             let read = &view.reads[0];
-            found = read.indices.iter().map(|i| plain(i, &by)).collect();
+            found = read
+                .indices
+                .iter()
+                .flat_map(|i| self.index(i, &by))
+                .collect();
             tensor = read.tensor;
         }
         (tensor, self.batched(found))

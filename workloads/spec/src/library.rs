@@ -20,6 +20,16 @@ pub enum Origin {
     Folder(PathBuf),
 }
 
+impl Origin {
+    /// The user's folder.
+    pub fn folder(self) -> Option<PathBuf> {
+        match self {
+            Origin::Folder(folder) => Some(folder),
+            Origin::Embedded => None,
+        }
+    }
+}
+
 impl Library {
     /// A library of `what` ("cascade") whose files end in `extension` ("ron").
     pub fn new(
