@@ -19,6 +19,7 @@ mod outermost;
 mod projections;
 mod ranks;
 mod registers;
+mod results;
 mod search;
 mod sizes;
 mod transfers;

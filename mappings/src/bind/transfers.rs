@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// A tensor's places as one Einsum sees them: memories from its home inward.
-struct Level {
-    memory: usize,
-    depth: usize,
-    share: (u64, u64),
-    through: bool,
+pub(super) struct Level {
+    pub(super) memory: usize,
+    pub(super) depth: usize,
+    pub(super) share: (u64, u64),
+    pub(super) through: bool,
     /// `None`: the block's own level; `Some`: kept only while this nest runs.
-    nest: Option<usize>,
+    pub(super) nest: Option<usize>,
 }
 
 /// Finds every movement of words in a block.
@@ -47,20 +47,24 @@ pub(crate) fn transfers(
     finder.problems.into_result(Some(finder.out))
 }
 
-struct Finder<'a> {
-    context: &'a Context<'a>,
-    index: usize,
-    block: &'a Block,
-    out: Vec<Transfer>,
-    problems: Problems,
+pub(super) struct Finder<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) index: usize,
+    pub(super) block: &'a Block,
+    pub(super) out: Vec<Transfer>,
+    pub(super) problems: Problems,
     /// Tiles whose loading is already accounted for: tensor, place, nest.
-    filled: Vec<(TensorId, Place, Option<usize>)>,
+    pub(super) filled: Vec<(TensorId, Place, Option<usize>)>,
     /// The Einsum at hand, by nest and position.
-    at: (usize, usize),
+    pub(super) at: (usize, usize),
 }
 
 impl Finder<'_> {
-    fn keeps(&self, nest: usize, tensor: TensorId) -> impl Iterator<Item = (&Keep, Option<usize>)> {
+    pub(super) fn keeps(
+        &self,
+        nest: usize,
+        tensor: TensorId,
+    ) -> impl Iterator<Item = (&Keep, Option<usize>)> {
         let own = self.block.keeps.iter().map(|k| (k, None));
         own.chain(
             self.block.nests[nest]
@@ -72,7 +76,7 @@ impl Finder<'_> {
     }
 
     /// Memories that hold a tensor while a nest runs, outermost first.
-    fn levels(&self, nest: usize, tensor: TensorId) -> Vec<Level> {
+    pub(super) fn levels(&self, nest: usize, tensor: TensorId) -> Vec<Level> {
         let mut levels: Vec<Level> = self
             .keeps(nest, tensor)
             .filter_map(|(k, nest)| match k.place {
@@ -107,7 +111,7 @@ impl Finder<'_> {
         levels
     }
 
-    fn spill(&self, levels: &[Level], at: usize) -> Option<Place> {
+    pub(super) fn spill(&self, levels: &[Level], at: usize) -> Option<Place> {
         if levels[at].share == (1, 1) {
             return None;
         }
@@ -120,7 +124,7 @@ impl Finder<'_> {
     }
 
     /// The outer loops in which an Einsum's tiles change; not the one at whose exit it runs.
-    fn around(&self, nest: usize, depth: usize, einsum: &BoundEinsum) -> Vec<Loop> {
+    pub(super) fn around(&self, nest: usize, depth: usize, einsum: &BoundEinsum) -> Vec<Loop> {
         let shared = self
             .block
             .loops
@@ -206,7 +210,7 @@ impl Finder<'_> {
         }
     }
 
-    fn reads_tensor(&self, einsum: &BoundEinsum, tensor: TensorId) -> bool {
+    pub(super) fn reads_tensor(&self, einsum: &BoundEinsum, tensor: TensorId) -> bool {
         let context = self.context;
         let mut seen = context.projections.reads(einsum.einsum).iter().flatten();
         seen.any(|(t, _)| *t == tensor)
@@ -391,7 +395,7 @@ impl Finder<'_> {
         }
     }
 
-    fn partly_kept_outside(&mut self, tensor: TensorId) {
+    pub(super) fn partly_kept_outside(&mut self, tensor: TensorId) {
         let spec = &self.context.spec.blocks[self.index];
         let keeps = spec
             .keep
@@ -462,137 +466,10 @@ impl Finder<'_> {
             );
         }
     }
-
-    fn writes(
-        &mut self,
-        nest: usize,
-        einsum: &BoundEinsum,
-        binding: &BindingSpec,
-        name: &crate::spec::Name,
-    ) {
-        let context = self.context;
-        let tensor = context.cascade.einsum(einsum.einsum).output;
-        let levels = self.levels(nest, tensor);
-        let own = context.projections.own(tensor);
-        let partials = match binding.partials.as_ref().map(|n| (n, context.memory(n))) {
-            None => false,
-            Some((_, Err(problem))) => return self.problems.push(problem),
-            Some((n, Ok(memory))) => {
-                if levels.last().is_none_or(|l| l.memory != memory) {
-                    let own_name = &context.cascade.tensor(tensor).name;
-                    return self.problems.push(
-                        context
-                            .at(n, format!("partial results of {own_name} are to live in `{}`, which does not keep it", n.text))
-                            .help(format!("keep {own_name} there, or leave `partials` out")),
-                    );
-                }
-                true
-            }
-        };
-        let Some(last) = levels.len().checked_sub(1) else {
-            if self.is_spatially_incomplete(einsum, own) {
-                let own_name = &context.cascade.tensor(tensor).name;
-                self.problems.push(
-                    context
-                        .at(name, format!("partial results of {own_name} are carried over shared loops, and no memory keeps it"))
-                        .help(format!("keep {own_name} in a memory of the block")),
-                );
-            }
-            return;
-        };
-        let registers = self
-            .keeps(nest, tensor)
-            .find(|(k, _)| k.place == Place::Registers(einsum.unit))
-            .map(|(k, _)| k.depth);
-        if let (true, Some(n), Some(_)) = (partials, &binding.partials, registers) {
-            let own_name = &context.cascade.tensor(tensor).name;
-            return self.problems.push(
-                context
-                    .at(n, format!("partial results of {own_name} are to live in `{}`, and registers keep it", n.text))
-                    .help("leave `partials` out, or do not keep it in the array's registers"),
-            );
-        }
-        let mut projection = own.clone();
-        let words = projection.dims.len();
-        let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
-            Some(depth) => {
-                let loops = self.around(nest, depth, einsum);
-                let depth = loops.len();
-                (loops, depth)
-            }
-            None => (
-                einsum.loops.iter().map(|l| l.cut).collect(),
-                einsum.loops.len() - einsum.own_loops,
-            ),
-        };
-        if partials {
-            // Every step sends its results: the steps of all loops count as coordinates.
-            let steps = steps(&einsum.loops, &projection);
-            projection.dims.extend(steps);
-        }
-        let steps = projection.dims.len() - words;
-        self.out.push(Transfer {
-            tensor,
-            einsum: self.at,
-            kind: TransferKind::Update,
-            loops,
-            tile_depth,
-            projection: projection.clone(),
-            steps,
-            outer: None,
-            inner: Place::Memory(levels[last].memory),
-            share: levels[last].share,
-            spill: self.spill(&levels, last),
-            through: levels[last].through,
-        });
-        for at in (1..levels.len()).rev() {
-            let level = &levels[at];
-            if levels[at - 1].share != (1, 1) {
-                self.partly_kept_outside(tensor);
-            }
-            let loops = self.around(nest, level.depth, einsum);
-            self.out.push(Transfer {
-                tensor,
-                einsum: self.at,
-                kind: TransferKind::Drain,
-                tile_depth: loops.len(),
-                loops,
-                projection: context.projections.own(tensor).clone(),
-                steps: 0,
-                outer: Some(Place::Memory(levels[at - 1].memory)),
-                inner: Place::Memory(level.memory),
-                share: level.share,
-                spill: None,
-                through: level.through,
-            });
-        }
-    }
-
-    /// True where results would have to be carried from one iteration of a shared loop to the next.
-    fn is_spatially_incomplete(&self, einsum: &BoundEinsum, own: &Projection) -> bool {
-        let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
-        let touched = |l: &NamedLoop| {
-            own.dims
-                .iter()
-                .flat_map(|d| &d.terms)
-                .any(|t| touches(t, l))
-        };
-        let reduced: Vec<_> = self
-            .context
-            .cascade
-            .einsum(einsum.einsum)
-            .reduced
-            .iter()
-            .map(|r| self.context.ranks.digit(*r))
-            .collect();
-        shared
-            .iter()
-            .any(|l| !touched(l) && reduced.iter().any(|d| touches(&d.term(), l)))
-    }
 }
 
 /// Iterations of loops that do not touch a tensor, as coordinates of their own: each a digit of its rank.
-fn steps(loops: &[NamedLoop], projection: &Projection) -> Vec<Dim> {
+pub(super) fn steps(loops: &[NamedLoop], projection: &Projection) -> Vec<Dim> {
     let touched = |l: &NamedLoop| {
         projection
             .dims
