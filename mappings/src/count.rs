@@ -59,6 +59,16 @@ impl Count {
         })
     }
 
+    /// Above the line, in lowest terms.
+    pub fn numerator(self) -> u128 {
+        self.numerator
+    }
+
+    /// Below the line, in lowest terms.
+    pub fn denominator(self) -> u128 {
+        self.denominator
+    }
+
     /// Sum; `None` on overflow.
     pub fn plus(self, other: Self) -> Option<Self> {
         if self.denominator == other.denominator {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
-use einflow_workloads::cascade::{Cascade, EinsumId, RankId, TensorId};
+use einflow_workloads::cascade::{Cascade, EinsumId, RankId, ReadTime, TensorId};
 
 use crate::{
     nest::{Condition, Loop, Projection, Space, Term, footprint, used},
@@ -94,6 +94,8 @@ pub struct Block {
     pub occupancy: Vec<u128>,
     /// The software pipeline, where there is one.
     pub pipeline: Option<Pipeline>,
+    /// Einsums that alternate cycle by cycle on one array, by nest and position.
+    pub interleave: Vec<Vec<(usize, usize)>>,
 }
 
 /// A software pipeline.
@@ -145,6 +147,36 @@ pub struct BoundEinsum {
     pub points: Space,
     /// The coordinates that tell its points apart, as functions of the base ranks.
     pub coordinates: Vec<Term>,
+    /// What it reads, in the cascade's order.
+    pub operands: Vec<BoundOperand>,
+    /// The tensor that it makes (never a view).
+    pub output: TensorId,
+    /// The innermost memory that holds its output while it runs; none: the output stays in registers or leaves over a link.
+    pub output_memory: Option<usize>,
+    /// The memory that takes partial results after every step.
+    pub partials: bool,
+}
+
+/// An operand of an Einsum, and where it comes from.
+#[derive(Clone, Debug)]
+pub struct BoundOperand {
+    /// The tensor (never a view).
+    pub tensor: TensorId,
+    /// How the read stands to the tensor's iterative rank.
+    pub time: ReadTime,
+    /// Which word each point of the base ranks reads.
+    pub projection: Projection,
+    /// Where it comes from.
+    pub origin: OperandOrigin,
+}
+
+/// Where an operand comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperandOrigin {
+    /// A memory.
+    Memory(usize),
+    /// The array whose Einsum (nest and position) makes it: over a link, or from the registers of the same PE.
+    Made(usize, usize),
 }
 
 impl BoundEinsum {

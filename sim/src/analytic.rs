@@ -3,7 +3,7 @@
 //! A block takes the sum over its phases of the slowest unit, at least its traffic over the bandwidth of each memory
 //! that states one; blocks add. No fill, no drain but a stated one, no prologue: those are the `cycle` engine's.
 
-use einflow_arch::Accelerator;
+use einflow_arch::{Accelerator, Memory};
 use einflow_mappings::{
     count::{Access, BlockCycles, Count, Traffic, cycles, traffic, work},
     mapped::{Block, MappedCascade},
@@ -99,21 +99,27 @@ pub(crate) fn memory_time(
     memory: usize,
     traffic: &Traffic,
 ) -> Option<Option<Count>> {
-    let Some(bandwidth) = accelerator.memories[memory].bandwidth else {
+    let memory_spec = &accelerator.memories[memory];
+    if memory_spec.bandwidth.is_none() {
         return Some(None);
-    };
+    }
     let words = traffic.of_memory(memory)?.total()?;
     let bytes = words.times(accelerator.word.bytes().0)?;
-    let (clock, clock_scale) = exact(accelerator.clock.0);
-    let (rate, rate_scale) = exact(bandwidth.0);
-    // bytes / (rate / rate_scale) seconds, times clock / clock_scale.
+    let each = cycles_per_byte(accelerator, memory_spec)?;
     Some(Some(
-        bytes
-            .times(clock)?
-            .times(rate_scale)?
-            .over(rate)?
-            .over(clock_scale)?,
+        bytes.times(each.numerator())?.over(each.denominator())?,
     ))
+}
+
+/// Cycles in which a memory moves a byte, exactly; none where it states no bandwidth (or the fraction overflows).
+pub(crate) fn cycles_per_byte(accelerator: &Accelerator, memory: &Memory) -> Option<Count> {
+    let (clock, clock_scale) = exact(accelerator.clock.0);
+    let (rate, rate_scale) = exact(memory.bandwidth?.0);
+    // 1 / (rate / rate_scale) seconds, times clock / clock_scale.
+    Count::whole(clock)
+        .times(rate_scale)?
+        .over(rate)?
+        .over(clock_scale)
 }
 
 /// A positive finite number as numerator and denominator (a power of two), exactly.

@@ -3,10 +3,13 @@
 pub mod analytic;
 pub mod catalog;
 pub mod cli;
+pub mod cycle;
 pub mod eval;
 pub mod explain;
+pub mod hardware;
 pub mod npz;
 pub mod plot;
+pub mod program;
 pub mod render;
 pub mod report;
 pub mod request;

@@ -100,6 +100,7 @@ impl Context<'_> {
                 })
             }
         };
+        let interleave = interleaved(spec, &nests);
         let block = Block {
             name: spec.name.clone(),
             loops,
@@ -111,6 +112,7 @@ impl Context<'_> {
             parts: all,
             occupancy: Vec::new(),
             pipeline,
+            interleave,
         };
         problems.into_result(Some(block))
     }
@@ -138,13 +140,7 @@ impl Context<'_> {
             let drain = problems.absorb(drain.map_err(Problems::from)).unwrap_or(0);
             let mut einsums = Vec::new();
             for name in &phase.einsums {
-                let found = nests.iter().enumerate().find_map(|(n, nest)| {
-                    nest.einsums
-                        .iter()
-                        .position(|e| e.name == name.text)
-                        .map(|e| (n, e))
-                });
-                einsums.extend(found);
+                einsums.extend(place_of(nests, name));
             }
             phases.push(Phase {
                 name: phase.name.clone(),
@@ -154,4 +150,17 @@ impl Context<'_> {
         }
         problems.into_result(Some(phases))
     }
+}
+
+/// Where an Einsum of that name stands: nest and position.
+fn place_of(nests: &[Nest], name: &Name) -> Option<(usize, usize)> {
+    nests.iter().enumerate().find_map(|(n, nest)| {
+        let position = nest.einsums.iter().position(|e| e.name == name.text);
+        position.map(|e| (n, e))
+    })
+}
+
+fn interleaved(spec: &BlockSpec, nests: &[Nest]) -> Vec<Vec<(usize, usize)>> {
+    let group = |names: &Vec<Name>| names.iter().filter_map(|n| place_of(nests, n)).collect();
+    spec.interleave.iter().map(group).collect()
 }

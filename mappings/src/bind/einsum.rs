@@ -233,6 +233,10 @@ impl Context<'_> {
                 offset,
                 points,
                 coordinates,
+                operands: Vec::new(),
+                output: einsum.output,
+                output_memory: None,
+                partials: spec.partials.is_some(),
             });
         problems.into_result(value)
     }

@@ -4,8 +4,8 @@ use einflow_workloads::cascade::{ReadTime, TensorId};
 
 use super::context::Context;
 use crate::{
-    mapped::{Block, BoundEinsum, Keep, Place},
-    nest::Dim,
+    mapped::{Block, BoundEinsum, BoundOperand, Keep, OperandOrigin, Place},
+    nest::{Dim, Projection},
     spec::{BindingSpec, Name},
 };
 
@@ -155,4 +155,43 @@ impl<'a> Homes<'a> {
             })
             .collect()
     }
+}
+
+/// Of each Einsum of a block: where it stands, its operands with their origins, the innermost memory of its output.
+type Origins = Vec<((usize, usize), Vec<BoundOperand>, Option<usize>)>;
+
+/// What the engines need to know of where words come from and go to.
+pub(crate) fn origins(context: &Context<'_>, index: usize, block: &Block) -> Origins {
+    let homes = Homes {
+        context,
+        index,
+        block,
+    };
+    let place_of = |writer: &BoundEinsum| {
+        let found = homes.einsums().find(|(_, _, e)| e.einsum == writer.einsum);
+        found.map(|(n, p, _)| OperandOrigin::Made(n, p))
+    };
+    let of = |(nest, position, einsum): (usize, usize, &BoundEinsum)| {
+        let operand = |o: Operand<'_>| {
+            let origin = match o.origin {
+                Origin::Memory(memory) => OperandOrigin::Memory(memory),
+                Origin::Made(writer) | Origin::Kept(writer) => place_of(writer)?,
+            };
+            Some(BoundOperand {
+                tensor: o.tensor,
+                time: o.time,
+                projection: Projection {
+                    dims: o.dims.to_vec(),
+                },
+                origin,
+            })
+        };
+        let operands = homes.operands(nest, position).into_iter();
+        (
+            (nest, position),
+            operands.filter_map(operand).collect(),
+            homes.memory(nest, homes.output(einsum)),
+        )
+    };
+    homes.einsums().map(of).collect()
 }

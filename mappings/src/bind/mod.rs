@@ -143,6 +143,12 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     problems.absorb(capacity::check_capacity(context, index, &block));
     problems.absorb(registers::check_registers(context, index, &block));
     problems.absorb(links::check_links(context, index, &block));
+    let origins = homes::origins(context, index, &block);
+    for (at, operands, memory) in origins {
+        let einsum = &mut block.nests[at.0].einsums[at.1];
+        einsum.operands = operands;
+        einsum.output_memory = memory;
+    }
     block.transfers = problems
         .absorb(transfers::transfers(context, index, &block))
         .unwrap_or_default();

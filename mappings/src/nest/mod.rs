@@ -30,4 +30,5 @@ pub use moved::{
     touched, used,
 };
 pub use projection::{Dim, MAX_DIMS, Projection, Term};
+pub use region::Occupied;
 pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space};

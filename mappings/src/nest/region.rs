@@ -330,3 +330,60 @@ fn digits(term: Term, interval: Interval) -> (u64, u64) {
         Some(modulus) => (0, modulus - 1),
     }
 }
+
+/// Whether tiles hold any point at which all conditions of a space hold.
+#[derive(Debug)]
+pub struct Occupied {
+    region: Region,
+    ranks: usize,
+}
+
+impl Occupied {
+    /// Of the points of this space.
+    ///
+    /// # Errors
+    /// Conditions on ranks that the space lacks, or too many ranks.
+    pub fn new(space: &Space) -> Result<Self, CountError> {
+        space.extents()?;
+        Ok(Self {
+            region: Region::new(space)?,
+            ranks: space.sizes.len(),
+        })
+    }
+
+    /// Whether a box, given as first coordinate and length of each rank, holds such a point.
+    ///
+    /// # Errors
+    /// [`CountError::TooLarge`] where conditions without a closed form leave too much to try.
+    pub fn holds(&self, tile: &[(u64, u64)]) -> Result<bool, CountError> {
+        let mut within: Box = [Interval { start: 0, len: 1 }; MAX_RANKS];
+        for (side, &(start, len)) in within.iter_mut().zip(tile).take(self.ranks) {
+            if len == 0 {
+                return Ok(false);
+            }
+            *side = Interval { start, len };
+        }
+        for part in &self.region.parts {
+            if !part.holds_somewhere(&within, &Budget::new())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a condition has a say along a rank.
+    pub fn depends_on(&self, rank: usize) -> bool {
+        self.region.part_of.get(rank).is_some_and(|part| *part != NONE)
+    }
+
+    /// Whether every point of a box is one: a tile inside it is like any other.
+    pub fn whole(&self, tile: &[(u64, u64)]) -> bool {
+        let mut within: Box = [Interval { start: 0, len: 1 }; MAX_RANKS];
+        for (side, &(start, len)) in within.iter_mut().zip(tile).take(self.ranks) {
+            *side = Interval { start, len };
+        }
+        let points = self.region.points(&within, self.ranks);
+        let all = tile.iter().try_fold(1u128, |p, s| p.checked_mul(s.1.into()));
+        points.is_ok_and(|p| Some(p) == all)
+    }
+}

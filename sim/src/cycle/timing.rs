@@ -1,0 +1,146 @@
+//! When each member of a group does each of its steps, relative to the group's start.
+
+/// The steps of one Einsum in a task: pieces of constant distance, because members that end earlier leave their turns to the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Steps {
+    /// First step, its time, and the distance from there on.
+    pieces: Vec<(u64, u64, u64)>,
+    /// Number of steps.
+    pub count: u64,
+    /// Cycles of one.
+    pub cycles: u64,
+}
+
+impl Steps {
+    /// The time of a step.
+    pub fn at(&self, step: u64) -> u64 {
+        let piece = self.pieces.iter().rev().find(|(first, _, _)| *first <= step);
+        piece.map_or(0, |(first, time, stride)| time + (step - first) * stride)
+    }
+
+    /// The time at which the last step has ended.
+    pub fn end(&self) -> u64 {
+        self.at(self.count.saturating_sub(1)) + self.cycles
+    }
+
+    /// Steps at which the distance changes, and the last: between them times are linear.
+    fn corners(&self) -> impl Iterator<Item = u64> + '_ {
+        let around = |(first, _, _): &(u64, u64, u64)| [first.saturating_sub(1), *first];
+        let last = self.count.saturating_sub(1);
+        self.pieces.iter().flat_map(around).chain([last])
+    }
+
+    /// The least start of `reader` after this one's at which each of its steps finds the word of the same step, `delay` cycles
+    /// after it was made: negative where the reader may start earlier.
+    pub fn lead_of(&self, reader: &Steps, delay: u64) -> i64 {
+        let steps = self.corners().chain(reader.corners());
+        let last = self.count.min(reader.count).saturating_sub(1);
+        steps
+            .filter(|k| *k <= last)
+            .map(|k| (self.at(k) + self.cycles + delay) as i64 - reader.at(k) as i64)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The distance of steps at the start: how long a word may wait before the next one comes.
+    pub fn stride(&self) -> u64 {
+        self.pieces.first().map_or(1, |(_, _, stride)| *stride)
+    }
+
+    /// Times of accesses that happen once in `every` steps, at the step's begin or (`ends`) when the last of them has ended:
+    /// pieces of first time, distance and number.
+    pub fn accesses(&self, every: u64, ends: bool) -> Vec<(u64, u64, u64)> {
+        let every = every.max(1);
+        let count = self.count.div_ceil(every);
+        let time = |i: u64| {
+            if ends {
+                self.at(((i + 1) * every).min(self.count) - 1) + self.cycles
+            } else {
+                self.at(i * every)
+            }
+        };
+        let mut out: Vec<(u64, u64, u64)> = Vec::new();
+        // Pieces start at multiples of their own; within one, accesses are as far apart as `every` steps.
+        let mut corners: Vec<u64> = self.pieces.iter().map(|(k, _, _)| k.div_ceil(every)).collect();
+        corners.retain(|i| *i < count);
+        corners.dedup();
+        for (n, first) in corners.iter().enumerate() {
+            let until = corners.get(n + 1).copied().unwrap_or(count);
+            let number = until - first;
+            // The last access of a piece may fall short; it is listed alone.
+            let distance = if number > 1 { time(first + 1) - time(*first) } else { 1 };
+            let regular = (1..number)
+                .take_while(|i| *i < 3 || *i + 1 == number)
+                .all(|i| time(first + i) == time(*first) + i * distance);
+            let even = number <= 1 || time(until - 1) == time(*first) + (number - 1) * distance;
+            if regular && even {
+                out.push((time(*first), distance.max(1), number));
+            } else {
+                out.push((time(*first), distance.max(1), number - 1));
+                out.push((time(until - 1), 1, 1));
+            }
+        }
+        out
+    }
+}
+
+/// The steps of members that take turns: (steps, cycles of a step) of each, in the order of a round.
+pub fn rounds(members: &[(u64, u64)]) -> Vec<Steps> {
+    let mut out: Vec<Steps> = members
+        .iter()
+        .map(|(count, cycles)| Steps {
+            pieces: Vec::new(),
+            count: *count,
+            cycles: *cycles,
+        })
+        .collect();
+    let mut ends: Vec<u64> = members.iter().map(|(count, _)| *count).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let (mut round, mut time) = (0u64, 0u64);
+    for end in ends {
+        let active: Vec<usize> = (0..members.len()).filter(|m| members[*m].0 > round).collect();
+        let stride: u64 = active.iter().map(|m| members[*m].1).sum();
+        let mut offset = time;
+        for m in active {
+            out[m].pieces.push((round, offset, stride));
+            offset += members[m].1;
+        }
+        time += stride * (end - round);
+        round = end;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_take_turns_until_they_end() {
+        let steps = rounds(&[(2, 1), (4, 1)]);
+        assert_eq!([0, 1].map(|k| steps[0].at(k)), [0, 2]);
+        assert_eq!([0, 1, 2, 3].map(|k| steps[1].at(k)), [1, 3, 4, 5]);
+        assert_eq!((steps[0].end(), steps[1].end()), (3, 6));
+        let alone = rounds(&[(1, 7)]);
+        assert_eq!(alone[0].end(), 7);
+    }
+
+    #[test]
+    fn a_reader_starts_so_that_every_word_is_there() {
+        let (maker, reader) = (&rounds(&[(4, 2)])[0], &rounds(&[(4, 1)])[0]);
+        // The last word decides: made at 8, read at start + 3.
+        assert_eq!(maker.lead_of(reader, 10), 8 + 10 - 3);
+        // A slow reader waits for the first.
+        assert_eq!(reader.lead_of(maker, 10), 1 + 10);
+    }
+
+    #[test]
+    fn accesses_follow_the_steps() {
+        let steps = &rounds(&[(6, 2)])[0];
+        assert_eq!(steps.accesses(1, false), [(0, 2, 6)]);
+        assert_eq!(steps.accesses(3, false), [(0, 6, 2)]);
+        assert_eq!(steps.accesses(3, true), [(6, 6, 2)]);
+        assert_eq!(steps.accesses(4, true), [(8, 4, 2)]);
+    }
+}

@@ -1,0 +1,7 @@
+//! DRAM channels and buffer ports: the one component that the event engines share.
+
+mod channel;
+mod ports;
+
+pub use channel::{Channel, Moved};
+pub use ports::PortTable;

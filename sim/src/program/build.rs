@@ -1,0 +1,682 @@
+//! From a mapped block to its program.
+
+use einflow_arch::Accelerator;
+use einflow_mappings::{
+    mapped::{
+        Block, BoundEinsum, BoundOperand, Keep, MappedCascade, NamedLoop, OperandOrigin, Place,
+        TransferKind,
+    },
+    nest::{CountError, Occupied, Projection},
+};
+use einflow_workloads::cascade::TensorId;
+
+use super::{
+    Group, KeepPlan, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, Way,
+    geometry::{between, depth, frames, inward, lanes, latency, outward, rows_of, touches},
+};
+
+/// Builds a block's program.
+///
+/// # Errors
+/// Conditions that cannot be tested tile by tile.
+pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError> {
+    let block = &mapped.blocks[index];
+    let nests: Vec<Vec<NamedLoop>> = block
+        .nests
+        .iter()
+        .map(|n| block.loops.iter().chain(&n.loops).cloned().collect())
+        .collect();
+    let scopes = match &block.pipeline {
+        _ if nests.len() > 1 => block.loops.len(),
+        Some(p) => p.drains_at.map_or(0, |at| at + 1),
+        None => 0,
+    };
+    let occupied = (block.space.skip_empty && !block.space.conditions.is_empty())
+        .then(|| Occupied::new(&block.space))
+        .transpose()?;
+    let mut builder = Builder {
+        mapped,
+        block,
+        accelerator: &mapped.accelerator,
+        nests: &nests,
+        ops: Vec::new(),
+        keeps: Vec::new(),
+        streams: Vec::new(),
+    };
+    builder.keeps();
+    builder.ops();
+    builder.makers();
+    let lockstep = builder.lockstep();
+    let (groups, segments) = builder.groups(&lockstep);
+    let Builder {
+        mut ops,
+        keeps,
+        streams,
+        ..
+    } = builder;
+    for (g, group) in groups.iter().enumerate() {
+        group.ops.iter().for_each(|op| ops[*op].group = g);
+    }
+    Ok(Program {
+        name: block.name.clone(),
+        whole: block.space.sizes.iter().map(|size| (0, *size)).collect(),
+        nests,
+        scopes,
+        ops,
+        groups,
+        segments,
+        drains: block.phases.iter().map(|p| p.drain).collect(),
+        keeps,
+        streams,
+        frames: frames(&mapped.accelerator),
+        occupied,
+        lockstep,
+    })
+}
+
+struct Builder<'a> {
+    mapped: &'a MappedCascade,
+    block: &'a Block,
+    accelerator: &'a Accelerator,
+    nests: &'a [Vec<NamedLoop>],
+    ops: Vec<Op>,
+    keeps: Vec<KeepPlan>,
+    streams: Vec<Stream>,
+}
+
+impl Builder<'_> {
+    fn einsums(&self) -> impl Iterator<Item = ((usize, usize), &BoundEinsum)> {
+        self.block.nests.iter().enumerate().flat_map(|(n, nest)| {
+            nest.einsums
+                .iter()
+                .enumerate()
+                .map(move |(e, einsum)| ((n, e), einsum))
+        })
+    }
+
+    /// Tiles in memories further in than the outermost, and what fills and drains them.
+    fn keeps(&mut self) {
+        let block = self.block;
+        let of_block = block.keeps.iter().map(|k| (k, None));
+        let of_nests = block
+            .nests
+            .iter()
+            .enumerate()
+            .flat_map(|(n, nest)| nest.keeps.iter().map(move |k| (k, Some(n))));
+        let all: Vec<(&Keep, Option<usize>)> = of_block.chain(of_nests).collect();
+        for (keep, scope) in &all {
+            let Place::Memory(memory) = keep.place else {
+                continue;
+            };
+            if memory == 0 {
+                continue;
+            }
+            let nest = scope.unwrap_or(0);
+            let id = self.keeps.len();
+            let moves = |kind: TransferKind| {
+                block.transfers.iter().position(|t| {
+                    t.kind == kind
+                        && t.tensor == keep.tensor
+                        && t.inner == keep.place
+                        && scope.is_none_or(|n| t.einsum.0 == n)
+                })
+            };
+            let (fill, drain) = (moves(TransferKind::Fill), moves(TransferKind::Drain));
+            let projection = match fill {
+                Some(t) => block.transfers[t].projection.clone(),
+                None => self.mapped.own_projection(keep.tensor).clone(),
+            };
+            let loops = &self.nests[nest][..keep.depth];
+            let depth = loops
+                .iter()
+                .rposition(|l| l.count > 1 && touches(&projection, l))
+                .map_or(0, |at| at + 1);
+            let mut stream = |transfer: Option<usize>, kind: StreamKind| {
+                let transfer = transfer?;
+                let moved = &block.transfers[transfer];
+                let Some(Place::Memory(outer)) = moved.outer else {
+                    return None;
+                };
+                self.streams.push(Stream {
+                    kind,
+                    transfer,
+                    tensor: keep.tensor,
+                    outer,
+                    inner: Some(memory),
+                    share: moved.share,
+                    nest,
+                    depth,
+                    projection: moved.projection.clone(),
+                });
+                Some(self.streams.len() - 1)
+            };
+            let fill = stream(fill, StreamKind::Fill(id));
+            let drain = stream(drain, StreamKind::Drain(id));
+            let room_of = |t: TensorId| {
+                t == keep.tensor
+                    || all.iter().any(|(k, _)| {
+                        k.tensor == t && k.place == keep.place && k.in_place_of == Some(keep.tensor)
+                    })
+            };
+            let mut users = Vec::new();
+            let mut maker = None;
+            for (at, (_, einsum)) in self.einsums().enumerate() {
+                let reads = einsum.operands.iter().any(|o| {
+                    room_of(o.tensor) && o.origin == OperandOrigin::Memory(memory)
+                });
+                let writes = room_of(einsum.output) && einsum.output_memory == Some(memory);
+                if reads || writes {
+                    users.push(at);
+                }
+                if einsum.output == keep.tensor && writes {
+                    maker = Some(at);
+                }
+            }
+            self.keeps.push(KeepPlan {
+                tensor: keep.tensor,
+                memory,
+                nest,
+                depth,
+                // What takes over another tensor's room waits for nothing.
+                generations: if keep.in_place_of.is_some() {
+                    usize::MAX
+                } else {
+                    usize::try_from(keep.generations).unwrap_or(usize::MAX)
+                },
+                by_row: keep.freed_by_row,
+                users,
+                fill,
+                drain,
+                maker,
+            });
+        }
+    }
+
+    fn ops(&mut self) {
+        let phase_of = |at: (usize, usize)| {
+            self.block
+                .phases
+                .iter()
+                .position(|p| p.einsums.contains(&at))
+        };
+        let all: Vec<((usize, usize), BoundEinsum)> =
+            self.einsums().map(|(at, e)| (at, e.clone())).collect();
+        for (id, (at, einsum)) in all.iter().enumerate() {
+            let loops = &self.nests[at.0];
+            let exit = einsum
+                .at_exit_of
+                .as_ref()
+                .and_then(|name| loops.iter().position(|l| l.name == *name));
+            let own = (0..loops.len())
+                .filter(|l| Some(*l) != exit)
+                .take(einsum.shared_loops().len())
+                .collect();
+            let (folds, steps) = self.folds(einsum);
+            let output = self.mapped.own_projection(einsum.output).clone();
+            let reads: Vec<Read> = einsum
+                .operands
+                .iter()
+                .enumerate()
+                .map(|(i, o)| self.read(id, *at, einsum, o, i, &steps))
+                .collect();
+            let update = self.block.transfers.iter().position(|t| {
+                t.kind == TransferKind::Update && t.einsum == *at && t.tensor == einsum.output
+            });
+            let result = update.and_then(|t| self.result(einsum, t, &output, &steps));
+            if let Some(transfer) = update {
+                self.result_stream(id, *at, transfer);
+            }
+            let (load, shift) = self.exclusive(einsum, &steps, &output, &reads, result.as_ref());
+            let writes = self
+                .keeps
+                .iter()
+                .position(|k| k.maker == Some(id) && k.fill.is_none());
+            self.ops.push(Op {
+                name: einsum.name.clone(),
+                at: *at,
+                unit: einsum.unit,
+                loops: own,
+                exit,
+                folds,
+                steps,
+                cycles: einsum.cycles,
+                offset: einsum.offset,
+                group: 0,
+                phase: phase_of(*at),
+                reads,
+                output: einsum.output,
+                result,
+                update,
+                load,
+                shift,
+                lanes: (einsum.rows.clone(), einsum.columns.clone()),
+                writes,
+                rows_apart: lanes(einsum, &output).0 > 1,
+            });
+        }
+    }
+
+    /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or an operand stays
+    /// in its PE. An Einsum of which nothing stays runs all its loops as one.
+    fn folds(&self, einsum: &BoundEinsum) -> (Vec<NamedLoop>, Vec<NamedLoop>) {
+        let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
+        let output = self.mapped.own_projection(einsum.output);
+        let stays = |from: usize| {
+            let still = |p: &Projection| !own[from..].iter().any(|l| l.count > 1 && touches(p, l));
+            still(output) || einsum.operands.iter().any(|o| still(&o.projection))
+        };
+        let inner = (0..=own.len()).find(|from| stays(*from));
+        let real = |from: usize| own[from..].iter().any(|l| l.count > 1);
+        match inner.filter(|from| real(*from)) {
+            Some(from) => (own[..from].to_vec(), own[from..].to_vec()),
+            None => (Vec::new(), own.to_vec()),
+        }
+    }
+
+    fn read(
+        &mut self,
+        op: usize,
+        at: (usize, usize),
+        einsum: &BoundEinsum,
+        operand: &BoundOperand,
+        position: usize,
+        steps: &[NamedLoop],
+    ) -> Read {
+        let block = self.block;
+        let transfer = block.transfers.iter().position(|t| {
+            t.kind == TransferKind::Operand
+                && t.einsum == at
+                && t.tensor == operand.tensor
+                && (t.projection == operand.projection || {
+                    // What registers keep is loaded as a tile of its own.
+                    einsum.operands.iter().filter(|o| o.tensor == t.tensor).count() == 1
+                })
+        });
+        let (mut way, mut stream) = (None, None);
+        if let Some(id) = transfer {
+            let moved = &block.transfers[id];
+            if let Place::Memory(memory) = moved.inner {
+                if memory > 0 && (moved.share.0 > 0 || moved.through) {
+                    way = Some(self.inward_way(einsum, memory, &operand.projection, steps));
+                }
+                let rest = (moved.share.1 - moved.share.0, moved.share.1);
+                let outside = match (memory, moved.spill) {
+                    (0, _) => Some((0, moved.share)),
+                    (_, Some(Place::Memory(outer))) if rest.0 > 0 => Some((outer, rest)),
+                    _ => None,
+                };
+                if let Some((outer, share)) = outside {
+                    stream = Some(self.streams.len());
+                    self.streams.push(Stream {
+                        kind: StreamKind::Operand(op, position),
+                        transfer: id,
+                        tensor: operand.tensor,
+                        outer,
+                        inner: None,
+                        share,
+                        nest: at.0,
+                        depth: 0,
+                        projection: operand.projection.clone(),
+                    });
+                }
+            }
+        }
+        let keep = match operand.origin {
+            OperandOrigin::Memory(memory) => self.keeps.iter().position(|k| {
+                k.tensor == operand.tensor
+                    && k.memory == memory
+                    && k.fill.is_some()
+                    && (self.block.keeps.iter().any(|b| b.tensor == k.tensor) || k.nest == at.0)
+            }),
+            OperandOrigin::Made(..) => None,
+        };
+        Read {
+            tensor: operand.tensor,
+            time: operand.time,
+            projection: operand.projection.clone(),
+            maker: None,
+            keep,
+            way,
+            operand: transfer,
+            stream,
+        }
+    }
+
+    fn inward_way(
+        &self,
+        einsum: &BoundEinsum,
+        memory: usize,
+        projection: &Projection,
+        steps: &[NamedLoop],
+    ) -> Way {
+        let (rows, columns) = lanes(einsum, projection);
+        let (burst, words) = if rows > 1 && columns > 1 {
+            (rows, columns)
+        } else {
+            (1, rows.max(columns))
+        };
+        Way {
+            memory,
+            delay: inward(self.accelerator, memory, einsum.unit),
+            rows: rows_of(self.accelerator, memory, words),
+            depth: depth(steps, projection),
+            burst,
+        }
+    }
+
+    fn result(
+        &self,
+        einsum: &BoundEinsum,
+        transfer: usize,
+        output: &Projection,
+        steps: &[NamedLoop],
+    ) -> Option<Way> {
+        let moved = &self.block.transfers[transfer];
+        let Place::Memory(memory) = moved.inner else {
+            return None;
+        };
+        let (rows, columns) = lanes(einsum, output);
+        let (burst, words) = if rows > 1 && columns > 1 {
+            (rows, columns)
+        } else {
+            (1, rows.max(columns))
+        };
+        let across = einsum.columns.as_ref().is_some_and(|l| l.count > 1) && columns == 1;
+        Some(Way {
+            memory,
+            delay: outward(self.accelerator, einsum.unit, memory, across),
+            rows: rows_of(self.accelerator, memory, words),
+            depth: if einsum.partials {
+                steps.len()
+            } else {
+                depth(steps, output)
+            },
+            burst,
+        })
+    }
+
+    fn result_stream(&mut self, op: usize, at: (usize, usize), transfer: usize) {
+        let moved = &self.block.transfers[transfer];
+        let rest = (moved.share.1 - moved.share.0, moved.share.1);
+        let outside = match (moved.inner, moved.spill) {
+            (Place::Memory(0), _) => Some((0, moved.share)),
+            (_, Some(Place::Memory(outer))) if rest.0 > 0 => Some((outer, rest)),
+            _ => None,
+        };
+        if let Some((outer, share)) = outside {
+            self.streams.push(Stream {
+                kind: StreamKind::Result(op),
+                transfer,
+                tensor: moved.tensor,
+                outer,
+                inner: None,
+                share,
+                nest: at.0,
+                depth: 0,
+                projection: self.mapped.own_projection(moved.tensor).clone(),
+            });
+        }
+    }
+
+    /// Cycles that loading what stays, and shifting results out, take an array for themselves: where every row has words of its own and
+    /// the links along the rows carry another word in every step.
+    fn exclusive(
+        &self,
+        einsum: &BoundEinsum,
+        steps: &[NamedLoop],
+        output: &Projection,
+        reads: &[Read],
+        result: Option<&Way>,
+    ) -> (u64, u64) {
+        let rows = einsum.rows.as_ref().map_or(1, |l| l.count);
+        if rows <= 1 {
+            return (0, 0);
+        }
+        let streams = |p: &Projection| steps.is_empty() || depth(steps, p) == last_real(steps);
+        let down = |p: &Projection| lanes(einsum, p).0 == 1;
+        let operands = reads.iter().filter(|r| r.way.is_some() || r.stream.is_some());
+        let busy = operands
+            .clone()
+            .any(|r| streams(&r.projection) && down(&r.projection))
+            || (down(output) && streams(output) && last_real(steps) > 0);
+        if !busy {
+            return (0, 0);
+        }
+        let apart = |p: &Projection| lanes(einsum, p).0 > 1 && lanes(einsum, p).1 > 1;
+        let load = operands.clone().any(|r| apart(&r.projection));
+        let leaves = result.is_some() || self.leaves(einsum);
+        let shift = apart(output) && leaves;
+        (u64::from(load) * rows, u64::from(shift) * rows)
+    }
+
+    /// Whether another array takes an Einsum's words over a link.
+    fn leaves(&self, einsum: &BoundEinsum) -> bool {
+        self.einsums().any(|(_, reader)| {
+            reader.unit != einsum.unit
+                && reader.operands.iter().any(|o| {
+                    o.tensor == einsum.output && matches!(o.origin, OperandOrigin::Made(..))
+                })
+        })
+    }
+
+    /// Who makes each operand in this block, and how long it takes to where it is read.
+    fn makers(&mut self) {
+        let bound: Vec<BoundEinsum> = self.einsums().map(|(_, e)| e.clone()).collect();
+        for reader in 0..self.ops.len() {
+            for position in 0..self.ops[reader].reads.len() {
+                let tensor = self.ops[reader].reads[position].tensor;
+                let Some(op) = self.ops.iter().position(|o| o.output == tensor) else {
+                    continue;
+                };
+                let origin = bound[reader].operands[position].origin;
+                let maker = self.maker(&bound, reader, position, op, origin);
+                self.ops[reader].reads[position].maker = Some(maker);
+            }
+        }
+    }
+
+    fn maker(
+        &self,
+        bound: &[BoundEinsum],
+        reader: usize,
+        position: usize,
+        op: usize,
+        origin: OperandOrigin,
+    ) -> Maker {
+        let (made, read) = (&self.ops[op], &self.ops[reader].reads[position]);
+        let own = self.mapped.own_projection(read.tensor);
+        let mut aligned = vec![true; self.block.space.sizes.len()];
+        for (mine, seen) in own.dims.iter().zip(&read.projection.dims) {
+            if mine != seen {
+                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+            }
+        }
+        let cascade = &self.mapped.cascade;
+        let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
+            let dim = own.dims.get(cascade.batch.len() + i)?;
+            dim.terms.first().map(|t| t.rank)
+        });
+        let (from, to) = (&bound[op], &bound[reader]);
+        let (delay, memory) = match origin {
+            OperandOrigin::Memory(memory) => {
+                let out = made.result.as_ref().map_or(0, |w| w.delay + w.burst - 1);
+                let stored = latency(self.accelerator, memory);
+                let back = inward(self.accelerator, memory, to.unit);
+                let burst = read.way.as_ref().map_or(0, |w| w.burst - 1);
+                (out + stored + back + burst, Some(memory))
+            }
+            OperandOrigin::Made(..) if from.unit == to.unit => (self.around(from, own), None),
+            OperandOrigin::Made(..) => (between(self.accelerator, from.unit, to.unit), None),
+        };
+        let real = |loops: &[NamedLoop]| -> Vec<NamedLoop> {
+            loops.iter().filter(|l| l.count > 1).cloned().collect()
+        };
+        let (mine, theirs) = (real(&made.steps), real(&self.ops[reader].steps));
+        let by_word = !mine.is_empty()
+            && mine == theirs
+            && real(&made.folds) == real(&self.ops[reader].folds)
+            && depth(&mine, own) == mine.len()
+            && depth(&theirs, &read.projection) == theirs.len()
+            && made.result.as_ref().is_none_or(|w| memory.is_none() || w.burst == 1);
+        let ahead = made.offset.saturating_sub(self.ops[reader].offset);
+        let crosses = memory.is_none() && from.unit != to.unit;
+        let together = from.shared_loops() == to.shared_loops();
+        Maker {
+            op,
+            aligned,
+            iterative,
+            delay,
+            by_word,
+            memory,
+            waiting: (crosses && together).then_some(ahead + 1),
+        }
+    }
+
+    /// A sum that all PEs of a lane make together is whole at the lane's end, and goes back along it.
+    fn around(&self, from: &BoundEinsum, output: &Projection) -> u64 {
+        let array = &self.accelerator.arrays[from.unit];
+        let shared = |lane: &Option<NamedLoop>, length: u64| {
+            let apart = lane.as_ref().is_none_or(|l| l.count <= 1 || touches(output, l));
+            if apart { 0 } else { 2 * (length - 1) }
+        };
+        shared(&from.rows, array.rows) + shared(&from.columns, array.columns)
+    }
+
+    /// Readers on another array that take each word as it arrives: no room for more of them.
+    fn lockstep(&self) -> Vec<Lockstep> {
+        let mut found = Vec::new();
+        for (reader, op) in self.ops.iter().enumerate() {
+            for read in &op.reads {
+                let Some(maker) = &read.maker else { continue };
+                let made = &self.ops[maker.op];
+                let now = read.time != einflow_workloads::cascade::ReadTime::Previous;
+                if maker.waiting == Some(1) && maker.by_word && now && made.offset == op.offset {
+                    found.push(Lockstep {
+                        maker: maker.op,
+                        reader,
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    /// Which Einsums are issued together: those that the mapping says alternate, and those of one unit that hand
+    /// over word by word in registers.
+    fn groups(&self, _lockstep: &[Lockstep]) -> (Vec<Group>, Vec<Vec<usize>>) {
+        let index = |at: &(usize, usize)| self.ops.iter().position(|o| o.at == *at);
+        let mut of: Vec<usize> = (0..self.ops.len()).collect();
+        let mut join = |a: usize, b: usize| {
+            let (from, to) = (of[a].max(of[b]), of[a].min(of[b]));
+            of.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+        };
+        let mut stated: Vec<usize> = Vec::new();
+        for names in &self.block.interleave {
+            let members: Vec<usize> = names.iter().filter_map(index).collect();
+            members.windows(2).for_each(|pair| join(pair[0], pair[1]));
+            stated.extend(members);
+        }
+        for (reader, op) in self.ops.iter().enumerate() {
+            for read in &op.reads {
+                if let Some(maker) = &read.maker
+                    && maker.memory.is_none()
+                    && maker.by_word
+                    && self.ops[maker.op].unit == op.unit
+                    && self.ops[maker.op].offset == op.offset
+                    && read.time != einflow_workloads::cascade::ReadTime::Previous
+                    && self.in_step(maker.op, reader)
+                {
+                    join(maker.op, reader);
+                }
+            }
+        }
+        let phases = self.block.phases.len();
+        // Phases between which Einsums alternate run as one segment.
+        let mut segment_of: Vec<usize> = (0..phases).collect();
+        for root in 0..self.ops.len() {
+            let in_group = (0..self.ops.len()).filter(|o| of[*o] == root);
+            let own: Vec<usize> = in_group.filter_map(|o| self.ops[o].phase).collect();
+            if let (Some(low), Some(high)) = (own.iter().min(), own.iter().max()) {
+                let (low, high) = (segment_of[*low], segment_of[*high]);
+                segment_of
+                    .iter_mut()
+                    .filter(|s| (low..=high).contains(*s))
+                    .for_each(|s| *s = low);
+            }
+        }
+        let mut names = segment_of.clone();
+        names.dedup();
+        let segments: Vec<Vec<usize>> = names
+            .iter()
+            .map(|s| (0..phases).filter(|p| segment_of[*p] == *s).collect())
+            .collect();
+        let order = |op: usize| {
+            let at = self.ops[op].at;
+            let phase = self.ops[op].phase;
+            let position = phase.and_then(|p| {
+                self.block.phases[p].einsums.iter().position(|e| *e == at)
+            });
+            (phase.unwrap_or(0), position.unwrap_or(at.1))
+        };
+        let mut roots: Vec<usize> = (0..self.ops.len()).filter(|o| of[*o] == *o).collect();
+        let first = |root: usize| {
+            let members = (0..self.ops.len()).filter(|o| of[*o] == root);
+            members.map(order).min().unwrap_or_default()
+        };
+        roots.sort_by_key(|root| (self.ops[*root].at.0, first(*root)));
+        let groups = roots
+            .iter()
+            .enumerate()
+            .map(|(place, root)| {
+                let mut members: Vec<usize> = (0..self.ops.len()).filter(|o| of[*o] == *root).collect();
+                // In the order in which the mapping lists those that alternate; makers before readers otherwise.
+                members.sort_by_key(|o| {
+                    (stated.iter().position(|s| s == o).unwrap_or(usize::MAX), order(*o))
+                });
+                let segment = self.ops[*root]
+                    .phase
+                    .and_then(|p| segments.iter().position(|s| s.contains(&p)));
+                Group {
+                    unit: self.ops[*root].unit,
+                    ops: members,
+                    segment: segment.unwrap_or(0),
+                    place,
+                }
+            })
+            .collect();
+        (groups, segments)
+    }
+
+    /// Whether two Einsums of one unit may alternate: they run in the same loops, and none between them needs more than a word.
+    fn in_step(&self, maker: usize, reader: usize) -> bool {
+        let (made, op) = (&self.ops[maker], &self.ops[reader]);
+        let alike = made.loops == op.loops && made.exit == op.exit && made.at.0 == op.at.0;
+        // What the reader needs besides must not wait for all of the maker's words.
+        let whole = op.reads.iter().any(|read| {
+            read.maker.as_ref().is_some_and(|m| {
+                m.op != maker
+                    && !m.by_word
+                    && read.time != einflow_workloads::cascade::ReadTime::Previous
+                    && self.follows(m.op, maker, 0)
+            })
+        });
+        alike && !whole
+    }
+
+    /// Whether an Einsum reads another's output, through any number of others, in the same tile.
+    fn follows(&self, op: usize, maker: usize, depth: usize) -> bool {
+        op == maker
+            || (depth < self.ops.len()
+                && self.ops[op].reads.iter().any(|read| {
+                    read.time != einflow_workloads::cascade::ReadTime::Previous
+                        && read
+                            .maker
+                            .as_ref()
+                            .is_some_and(|m| self.follows(m.op, maker, depth + 1))
+                }))
+    }
+}
+
+fn last_real(steps: &[NamedLoop]) -> usize {
+    steps.iter().rposition(|l| l.count > 1).map_or(0, |at| at + 1)
+}

@@ -1,0 +1,438 @@
+//! Walking an Einsum's tasks in the order of its loops, empty tiles left out.
+
+use einflow_mappings::{mapped::NamedLoop, nest::CountError};
+
+use super::{Op, Program, Tile};
+
+/// When a task is due on its unit: tasks of a unit run in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Which filling of the pipeline.
+    pub scope: u64,
+    /// The nest: nests run one after another inside the block's loops.
+    pub nest: usize,
+    /// The tile's number in it, less the Einsum's offset.
+    pub epoch: i64,
+    /// The segment of the epoch.
+    pub segment: usize,
+    /// The place in the segment.
+    pub place: usize,
+    /// The fold.
+    pub fold: u64,
+}
+
+/// Where an Einsum stands in its sequence of tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// Digits of the nest's loops; the loop at whose exit it runs stands at its last iteration.
+    pub digits: Vec<u64>,
+    /// Digits of the folds.
+    pub folds: Vec<u64>,
+    /// The number of the current tile within its scope.
+    pub number: u64,
+    /// No task is left.
+    pub done: bool,
+    /// Where empty tiles are left out: the full tile at which the walk stands, and its number.
+    walk: Option<(Vec<u64>, u64)>,
+}
+
+/// What a loop leaves of a tile at one of its iterations.
+pub fn inside(tile: &mut Tile, l: &NamedLoop, digit: u64) {
+    let side = &mut tile[l.cut.rank];
+    let first = digit.saturating_mul(l.cut.step).min(side.1);
+    *side = (side.0 + first, l.cut.step.min(side.1 - first));
+}
+
+/// Iterations of a loop in a tile.
+fn count(tile: &Tile, l: &NamedLoop) -> u64 {
+    tile[l.cut.rank].1.div_ceil(l.cut.step.max(1)).max(1)
+}
+
+/// Lengths of a tile's sides.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a>(pub &'a [NamedLoop]);
+
+impl Sides<'_> {
+    /// Iterations of the loops inside a tile with these sides, all loops together.
+    fn iterations(self, tile: &Tile) -> u64 {
+        let mut total = 1u64;
+        for (at, l) in self.0.iter().enumerate() {
+            if self.0[..at].iter().any(|o| o.cut.rank == l.cut.rank) {
+                continue;
+            }
+            let rank = l.cut.rank;
+            let chain: Vec<u64> = self.0[at..]
+                .iter()
+                .filter(|o| o.cut.rank == rank)
+                .map(|o| o.cut.step.max(1))
+                .collect();
+            total = total.saturating_mul(nested(tile[rank].1, &chain));
+        }
+        total
+    }
+}
+
+/// Iterations of loops over one rank, one inside the other.
+fn nested(length: u64, steps: &[u64]) -> u64 {
+    let Some((step, rest)) = steps.split_first() else {
+        return 1;
+    };
+    if rest.is_empty() {
+        return length.div_ceil(*step).max(1);
+    }
+    let (full, part) = (length / step, length % step);
+    let last = if part > 0 || full == 0 {
+        nested(part, rest)
+    } else {
+        0
+    };
+    full.saturating_mul(nested(*step, rest)).saturating_add(last)
+}
+
+impl Cursor {
+    /// At an Einsum's first task.
+    ///
+    /// # Errors
+    /// Conditions that cannot be tested.
+    pub fn first(program: &Program, op: &Op) -> Result<Self, CountError> {
+        let loops = &program.nests[op.at.0];
+        let mut cursor = Self {
+            digits: vec![0; loops.len()],
+            folds: vec![0; op.folds.len()],
+            number: 0,
+            done: false,
+            walk: None,
+        };
+        if program.occupied.is_some() {
+            cursor.walk = Some((vec![0; loops.len()], 0));
+            if !cursor.settle(program, op, 0)? {
+                cursor.done = true;
+                return Ok(cursor);
+            }
+            cursor.take_walk(program, op)?;
+        } else {
+            cursor.pin(program, op);
+        }
+        Ok(cursor)
+    }
+
+    /// To the next task.
+    ///
+    /// # Errors
+    /// Conditions that cannot be tested.
+    pub fn advance(&mut self, program: &Program, op: &Op) -> Result<(), CountError> {
+        if self.done {
+            return Ok(());
+        }
+        let mut tile = self.tile_of_loops(program, op);
+        for at in (0..op.folds.len()).rev() {
+            let mut outer = tile.clone();
+            for (l, digit) in op.folds[..at].iter().zip(&self.folds) {
+                inside(&mut outer, l, *digit);
+            }
+            if self.folds[at] + 1 < count(&outer, &op.folds[at]) {
+                self.folds[at] += 1;
+                self.folds[at + 1..].fill(0);
+                return Ok(());
+            }
+        }
+        self.folds.fill(0);
+        tile.clear();
+        self.next_tile(program, op)
+    }
+
+    fn next_tile(&mut self, program: &Program, op: &Op) -> Result<(), CountError> {
+        if self.walk.is_some() {
+            return self.next_walked(program, op);
+        }
+        let loops = &program.nests[op.at.0];
+        for at in op.loops.iter().rev() {
+            let mut tile = program.whole.clone();
+            for (l, digit) in loops[..*at].iter().zip(&self.digits) {
+                inside(&mut tile, l, *digit);
+            }
+            if self.digits[*at] + 1 < count(&tile, &loops[*at]) {
+                self.digits[*at] += 1;
+                self.digits[*at + 1..].fill(0);
+                self.pin(program, op);
+                return Ok(());
+            }
+        }
+        self.done = true;
+        Ok(())
+    }
+
+    /// Puts the loop at whose exit the Einsum runs to its last iteration, and numbers the tile.
+    fn pin(&mut self, program: &Program, op: &Op) {
+        let loops = &program.nests[op.at.0];
+        let mut tile = program.whole.clone();
+        let mut number = 0u64;
+        for (at, l) in loops.iter().enumerate() {
+            if op.exit == Some(at) {
+                self.digits[at] = count(&tile, l) - 1;
+            }
+            if at >= program.scopes && self.digits[at] > 0 {
+                // Iterations before the current one are full.
+                let mut full = tile.clone();
+                inside(&mut full, l, 0);
+                let each = Sides(&loops[at + 1..]).iterations(&full);
+                number = number.saturating_add(each.saturating_mul(self.digits[at]));
+            }
+            inside(&mut tile, l, self.digits[at]);
+        }
+        self.number = number;
+    }
+
+    /// The tile without the folds: that of the loops in which the Einsum runs.
+    fn tile_of_loops(&self, program: &Program, op: &Op) -> Tile {
+        let loops = &program.nests[op.at.0];
+        let mut tile = program.whole.clone();
+        for at in &op.loops {
+            inside(&mut tile, &loops[*at], self.digits[*at]);
+        }
+        tile
+    }
+
+    /// The current task's tile.
+    pub fn tile(&self, program: &Program, op: &Op) -> Tile {
+        let mut tile = self.tile_of_loops(program, op);
+        for (l, digit) in op.folds.iter().zip(&self.folds) {
+            inside(&mut tile, l, *digit);
+        }
+        tile
+    }
+
+    /// When the task is due.
+    pub fn key(&self, program: &Program, op: &Op) -> Key {
+        let loops = &program.nests[op.at.0];
+        let scope = loops[..program.scopes.min(loops.len())]
+            .iter()
+            .zip(&self.digits)
+            .fold(0u64, |sum, (l, digit)| {
+                sum.saturating_mul(l.count.max(1)).saturating_add(*digit)
+            });
+        let group = &program.groups[op.group];
+        let fold = op.folds.iter().zip(&self.folds).fold(0u64, |sum, (l, d)| {
+            sum.saturating_mul(l.count.max(1)).saturating_add(*d)
+        });
+        Key {
+            scope,
+            nest: op.at.0,
+            epoch: self.number as i64 - op.offset as i64,
+            segment: group.segment,
+            place: group.place,
+            fold,
+        }
+    }
+
+    /// The place in the Einsum's own sequence: its loops, then its folds, as one number.
+    pub fn place(&self, program: &Program, op: &Op) -> u128 {
+        let loops = &program.nests[op.at.0];
+        let digits = op.loops.iter().map(|at| (loops[*at].count, self.digits[*at]));
+        let folds = op.folds.iter().zip(&self.folds).map(|(l, d)| (l.count, *d));
+        digits.chain(folds).fold(0u128, |sum, (count, digit)| {
+            sum.saturating_mul(count.max(1).into())
+                .saturating_add(digit.into())
+        })
+    }
+
+    /// Moves on by so many iterations of one loop (folds count after the loops), all of them full.
+    pub fn shift(&mut self, program: &Program, op: &Op, at: usize, by: u64) {
+        let loops = &program.nests[op.at.0];
+        if at >= loops.len() {
+            self.folds[at - loops.len()] += by;
+            return;
+        }
+        self.digits[at] += by;
+        if let Some((digits, number)) = &mut self.walk {
+            digits[at] += by;
+            if at >= program.scopes {
+                let mut tile = program.whole.clone();
+                for (l, digit) in loops[..=at].iter().zip(digits.iter()) {
+                    inside(&mut tile, l, *digit);
+                }
+                let more = Sides(&loops[at + 1..]).iterations(&tile).saturating_mul(by);
+                *number += more;
+                self.number += more;
+            }
+        } else {
+            self.pin(program, op);
+        }
+    }
+
+    // Where empty tiles are left out, every tile is walked.
+
+    /// From the walk's place at `depth` on, the first tile that holds a point; false at the end.
+    fn settle(&mut self, program: &Program, op: &Op, depth: usize) -> Result<bool, CountError> {
+        let loops = &program.nests[op.at.0];
+        let Some(occupied) = &program.occupied else {
+            return Ok(true);
+        };
+        let mut depth = depth;
+        loop {
+            let Some((digits, _)) = &mut self.walk else {
+                return Ok(true);
+            };
+            let mut tile = program.whole.clone();
+            for (l, digit) in loops[..depth].iter().zip(digits.iter()) {
+                inside(&mut tile, l, *digit);
+            }
+            if occupied.holds(&tile)? {
+                if depth == loops.len() {
+                    return Ok(true);
+                }
+                depth += 1;
+                continue;
+            }
+            // To the next iteration of the innermost loop that has one.
+            match self.step(program, op, depth) {
+                Some(at) => depth = at + 1,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// The next iteration among the first `depth` loops: the loop that moved on.
+    fn step(&mut self, program: &Program, op: &Op, depth: usize) -> Option<usize> {
+        let loops = &program.nests[op.at.0];
+        let (digits, _) = self.walk.as_mut()?;
+        for at in (0..depth).rev() {
+            let mut tile = program.whole.clone();
+            for (l, digit) in loops[..at].iter().zip(digits.iter()) {
+                inside(&mut tile, l, *digit);
+            }
+            if digits[at] + 1 < count(&tile, &loops[at]) {
+                digits[at] += 1;
+                digits[at + 1..].fill(0);
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// One tile on: the loop that moved on, none at the end.
+    fn walk_on(&mut self, program: &Program, op: &Op) -> Result<Option<usize>, CountError> {
+        let depth = program.nests[op.at.0].len();
+        let before = self.walk.as_ref().map(|(d, _)| d.clone()).unwrap_or_default();
+        let Some(at) = self.step(program, op, depth) else {
+            return Ok(None);
+        };
+        if !self.settle(program, op, at + 1)? {
+            return Ok(None);
+        }
+        let Some((digits, number)) = &mut self.walk else {
+            return Ok(None);
+        };
+        let moved = digits
+            .iter()
+            .zip(&before)
+            .position(|(a, b)| a != b)
+            .unwrap_or(at);
+        *number = if moved < program.scopes {
+            0
+        } else {
+            *number + 1
+        };
+        Ok(Some(moved))
+    }
+
+    /// The first task at the walk's tile.
+    fn take_walk(&mut self, program: &Program, op: &Op) -> Result<(), CountError> {
+        if let Some(exit) = op.exit {
+            return self.leave(program, op, exit);
+        }
+        if let Some((digits, number)) = &self.walk {
+            self.digits.clone_from(digits);
+            self.number = *number;
+        }
+        Ok(())
+    }
+
+    /// To the end of the loop at whose exit the Einsum runs: its tasks stand behind the last tile there.
+    fn leave(&mut self, program: &Program, op: &Op, exit: usize) -> Result<(), CountError> {
+        let loops = &program.nests[op.at.0];
+        let (start, mut last) = match &self.walk {
+            Some((digits, number)) => (digits.clone(), *number),
+            None => return Ok(()),
+        };
+        let mut ahead = self.clone();
+        loop {
+            match ahead.walk_on(program, op)? {
+                Some(moved) if moved >= exit => {
+                    last = ahead.walk.as_ref().map_or(last, |(_, n)| *n);
+                }
+                _ => break,
+            }
+        }
+        self.digits = start;
+        self.digits[exit + 1..].fill(0);
+        self.digits[exit] = loops[exit].count - 1;
+        self.number = last;
+        if !self.exit_holds(program, op)? {
+            return self.next_exit(program, op, exit);
+        }
+        Ok(())
+    }
+
+    /// Whether the tile of an Einsum at a loop's exit, that loop as a whole, holds a point.
+    fn exit_holds(&self, program: &Program, op: &Op) -> Result<bool, CountError> {
+        let tile = self.tile_of_loops(program, op);
+        program.occupied.as_ref().map_or(Ok(true), |o| o.holds(&tile))
+    }
+
+    /// The next iteration of the loops inside the one that has ended, or the next run of that loop.
+    fn next_exit(&mut self, program: &Program, op: &Op, exit: usize) -> Result<(), CountError> {
+        let loops = &program.nests[op.at.0];
+        loop {
+            let mut moved = false;
+            for at in op.loops.iter().rev().filter(|at| **at > exit) {
+                let mut tile = program.whole.clone();
+                for (i, (l, digit)) in loops[..*at].iter().zip(&self.digits).enumerate() {
+                    if i != exit {
+                        inside(&mut tile, l, *digit);
+                    }
+                }
+                if self.digits[*at] + 1 < count(&tile, &loops[*at]) {
+                    self.digits[*at] += 1;
+                    self.digits[*at + 1..].fill(0);
+                    moved = true;
+                    break;
+                }
+            }
+            if !moved {
+                loop {
+                    match self.walk_on(program, op)? {
+                        Some(moved) if moved >= exit => {}
+                        Some(_) => break,
+                        None => {
+                            self.done = true;
+                            return Ok(());
+                        }
+                    }
+                }
+                return self.leave(program, op, exit);
+            }
+            if self.exit_holds(program, op)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_walked(&mut self, program: &Program, op: &Op) -> Result<(), CountError> {
+        if let Some(exit) = op.exit {
+            return self.next_exit(program, op, exit);
+        }
+        let innermost = op.loops.last().map_or(0, |at| at + 1);
+        loop {
+            match self.walk_on(program, op)? {
+                // Loops inside the last that brings new work do not repeat it.
+                Some(moved) if moved >= innermost => {}
+                Some(_) => return self.take_walk(program, op),
+                None => {
+                    self.done = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How far words go: hops inside an array, links between arrays and memories, and the ports they take.
+
+use einflow_arch::{Accelerator, Direction};
+use einflow_mappings::mapped::{BoundEinsum, NamedLoop};
+use einflow_mappings::nest::Projection;
+
+/// The way of a task's words between a memory and an array.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The memory.
+    pub memory: usize,
+    /// Cycles from the memory's port to the first PE, or from the PE that ends a step to the port.
+    pub delay: u64,
+    /// Rows that a port moves at each of the accesses.
+    pub rows: u64,
+    /// How many of the Einsum's step loops, from the outside, bring an access each; the others keep the words.
+    pub depth: usize,
+    /// Accesses, one a cycle, wherever there is one: rows of the array that have words of their own.
+    pub burst: u64,
+}
+
+/// A regular use of a memory's ports: `rows` of them at `start`, `start + stride`, ... `count` times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ports {
+    /// The memory.
+    pub memory: usize,
+    /// The first cycle.
+    pub start: u64,
+    /// Cycles from one access to the next.
+    pub stride: u64,
+    /// Accesses.
+    pub count: u64,
+    /// Ports that each takes.
+    pub rows: u64,
+}
+
+impl Ports {
+    /// The last cycle of use.
+    pub fn last(&self) -> u64 {
+        self.start + self.stride * self.count.saturating_sub(1)
+    }
+
+    /// Whether a cycle is one of use.
+    pub fn at(&self, cycle: u64) -> bool {
+        cycle >= self.start
+            && cycle <= self.last()
+            && (cycle - self.start).is_multiple_of(self.stride.max(1))
+    }
+}
+
+/// Whether a loop is one that a projection's words follow.
+pub fn touches(projection: &Projection, l: &NamedLoop) -> bool {
+    projection.dims.iter().flat_map(|d| &d.terms).any(|term| {
+        term.rank == l.cut.rank
+            && term
+                .modulus
+                .is_none_or(|m| l.cut.step < term.unit.saturating_mul(m))
+            && (l.cut.step >= term.unit || l.count.saturating_mul(l.cut.step) > term.unit)
+    })
+}
+
+/// Lanes whose PEs have words of their own: (rows, columns), each the number of lanes or 1.
+pub fn lanes(einsum: &BoundEinsum, projection: &Projection) -> (u64, u64) {
+    let of = |lane: &Option<NamedLoop>| match lane {
+        Some(l) if l.count > 1 && touches(projection, l) => l.count,
+        _ => 1,
+    };
+    (of(&einsum.rows), of(&einsum.columns))
+}
+
+/// How many step loops, from the outside, end with one that the words follow.
+pub fn depth(steps: &[NamedLoop], projection: &Projection) -> usize {
+    let follows = |l: &NamedLoop| l.count > 1 && touches(projection, l);
+    steps.iter().rposition(follows).map_or(0, |at| at + 1)
+}
+
+/// Rows of a memory that hold so many words.
+pub fn rows_of(accelerator: &Accelerator, memory: usize, words: u64) -> u64 {
+    let bytes = u128::from(words) * accelerator.word.bytes().0;
+    let rows = bytes.div_ceil(accelerator.memories[memory].row.0.max(1));
+    u64::try_from(rows).unwrap_or(u64::MAX).max(1)
+}
+
+/// The latency of a memory in cycles.
+pub fn latency(accelerator: &Accelerator, memory: usize) -> u64 {
+    let cycles = accelerator.memories[memory].latency.cycles(accelerator.clock);
+    u64::try_from(cycles.0).unwrap_or(u64::MAX)
+}
+
+/// Cycles from a memory's port to an array's first PE: the memory's latency and the feeding link's.
+pub fn inward(accelerator: &Accelerator, memory: usize, unit: usize) -> u64 {
+    let link = accelerator.arrays[unit].links.iter().find(|l| {
+        l.from.as_ref().is_some_and(|from| {
+            accelerator.memories[memory..]
+                .iter()
+                .any(|m| m.name == *from)
+        })
+    });
+    latency(accelerator, memory) + link.map_or(1, |l| l.latency)
+}
+
+/// Hops that a word makes from its PE's place in the wavefront to the edge in a direction.
+fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
+    let array = &accelerator.arrays[unit];
+    match direction {
+        Direction::Down => array.rows - 1,
+        Direction::Right => array.columns - 1,
+        Direction::Up | Direction::Left => 0,
+    }
+}
+
+/// Cycles from the end of a step in PE (0, 0) to the port of the memory that takes its result: the wavefront's way to the edge
+/// and the link.
+pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bool) -> u64 {
+    let array = &accelerator.arrays[unit];
+    let link = array.links.iter().find(|l| {
+        l.to.as_ref().is_some_and(|to| {
+            accelerator.memories[memory..].iter().any(|m| m.name == *to)
+        })
+    });
+    let direction = link.map_or(Direction::Down, |l| l.direction);
+    let mut total = hops(accelerator, unit, direction) + link.map_or(1, |l| l.latency);
+    // A result that all columns make together is whole at the last of them.
+    if across && direction != Direction::Right {
+        total += array.columns - 1;
+    }
+    total
+}
+
+/// Cycles from the end of a step in PE (0, 0) of one array to where the first PE of another array may use the word: along
+/// rows or columns to the edge, and over the link.
+pub fn between(accelerator: &Accelerator, from: usize, to: usize) -> u64 {
+    let (source, target) = (&accelerator.arrays[from], &accelerator.arrays[to]);
+    let out = source.links.iter().find(|l| l.to.as_ref() == Some(&target.name));
+    let into = target.links.iter().find(|l| l.from.as_ref() == Some(&source.name));
+    out.or(into).map_or(1, |l| {
+        hops(accelerator, from, l.direction) + l.latency
+    })
+}
+
+/// By array: how much later than the first its frame of time is. An array fed from the edge of another is the row (or column)
+/// below its last.
+pub fn frames(accelerator: &Accelerator) -> Vec<u64> {
+    let mut frames = vec![0u64; accelerator.arrays.len()];
+    // A chain of arrays is at most as long as there are arrays.
+    for _ in 0..accelerator.arrays.len() {
+        for (from, array) in accelerator.arrays.iter().enumerate() {
+            for link in &array.links {
+                let to = link
+                    .to
+                    .as_ref()
+                    .and_then(|to| accelerator.arrays.iter().position(|a| a.name == *to));
+                if let Some(to) = to.filter(|to| *to > from) {
+                    frames[to] = frames[to].max(frames[from] + between(accelerator, from, to));
+                }
+            }
+        }
+    }
+    frames
+}

@@ -1,0 +1,52 @@
+//! Which task of a maker a reader's task needs.
+
+use einflow_mappings::mapped::NamedLoop;
+use einflow_workloads::cascade::ReadTime;
+
+use super::{Maker, Op, Program, Read, Tile, inside};
+
+/// What must have been done before a task may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: the initial value.
+    Nothing,
+    /// The maker's tasks up to this place in its sequence.
+    UpTo(u128),
+}
+
+/// The place in a maker's sequence up to which a reader's tile needs it.
+pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Tile) -> Need {
+    let made = &program.ops[maker.op];
+    let loops = &program.nests[made.at.0];
+    let own = made.loops.iter().map(|at| &loops[*at]).chain(&made.folds);
+    let previous = (read.time == ReadTime::Previous)
+        .then_some(maker.iterative)
+        .flatten();
+    // Steps along the iterative rank inside a task follow one another there.
+    let inside_task = previous.is_some_and(|rank| {
+        op.steps.iter().any(|l| l.cut.rank == rank && l.count > 1)
+    });
+    let mut area = program.whole.clone();
+    let mut place = 0u128;
+    let ordered: Vec<&NamedLoop> = own.collect();
+    for l in ordered {
+        let rank = l.cut.rank;
+        let (start, len) = area[rank];
+        let last = match previous.filter(|p| *p == rank) {
+            Some(_) if inside_task && tile[rank].0 == 0 => return Need::Nothing,
+            Some(_) => match tile[rank].0.checked_sub(1) {
+                Some(last) => last,
+                None => return Need::Nothing,
+            },
+            None if maker.aligned[rank] => (tile[rank].0 + tile[rank].1).saturating_sub(1),
+            None => start + len.max(1) - 1,
+        };
+        let count = len.div_ceil(l.cut.step.max(1)).max(1);
+        let digit = (last.saturating_sub(start) / l.cut.step.max(1)).min(count - 1);
+        place = place
+            .saturating_mul(l.count.max(1).into())
+            .saturating_add(digit.into());
+        inside(&mut area, l, digit);
+    }
+    Need::UpTo(place)
+}
