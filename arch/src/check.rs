@@ -2,10 +2,16 @@
 
 use einflow_spec::did_you_mean;
 
-use crate::{Accelerator, Array, Latency, Memory};
+use crate::{Accelerator, Array, Latency, Memory, Polynomial, RangeReduction};
 
 /// Arrays and counts beyond this are slips, and products of two stay far below 128 bits.
 const MOST: u64 = 1 << 24;
+
+/// A longer polynomial is a slip: one of 32 coefficients is below the last bit of binary64 near 0 for any function here.
+const MOST_COEFFICIENTS: usize = 32;
+
+/// Operators of two operands; a polynomial has one.
+const TWO_OPERANDS: [&str; 8] = ["mac", "add", "sub", "mul", "div", "max", "min", "pow"];
 
 /// Something wrong with the number or name at a path (`memories.buffer.row`).
 pub(crate) struct Fault {
@@ -291,6 +297,9 @@ impl Accelerator {
                     );
                 }
             }
+            if let Some(polynomial) = &operator.computes {
+                check_polynomial(name, polynomial, &field("computes"), faults);
+            }
         }
         for link in &array.links {
             let field = |field: &str| at(&format!("links.{}.{field}", link.name));
@@ -338,5 +347,38 @@ impl Accelerator {
             }
             faults.cost(field("energy"), "the energy of a word", link.energy.0);
         }
+    }
+}
+
+/// Checks what the operator `name` computes, at `path`.
+fn check_polynomial(name: &str, polynomial: &Polynomial, path: &str, faults: &mut Faults) {
+    let at = |field: &str| format!("{path}.{field}");
+    let function = name.rsplit('+').next().unwrap_or(name);
+    if TWO_OPERANDS.contains(&function) {
+        faults.push(
+            at("polynomial"),
+            format!("`{function}` takes two operands, a polynomial one"),
+            "leave `computes` out: it is computed as it is",
+        );
+    }
+    match polynomial.coefficients.len() {
+        0 => faults.push(
+            at("polynomial"),
+            format!("the polynomial of {name} has no coefficient"),
+            "coefficients, of the power 0 first, such as [1, 1, 0.5]",
+        ),
+        n if n > MOST_COEFFICIENTS => faults.push(
+            at("polynomial"),
+            format!("the polynomial of {name} has {n} coefficients"),
+            format!("at most {MOST_COEFFICIENTS} are accepted"),
+        ),
+        _ => {}
+    }
+    if polynomial.reduction == Some(RangeReduction::Ln2) && function != "exp" {
+        faults.push(
+            at("reduction"),
+            format!("`ln2` reduces the operand of `exp`, not of `{function}`"),
+            "leave `reduction` out",
+        );
     }
 }

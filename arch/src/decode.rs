@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use crate::check::Fault;
 use crate::measure::{BANDWIDTH, BYTES, FREQUENCY, TIME, measure, split, whole};
 use crate::{
-    Accelerator, Array, Component, Counting, Direction, Latency, Link, Memory, Operator, Registers,
-    WordFormat,
+    Accelerator, Array, Component, Counting, Direction, Latency, Link, Memory, Operator,
+    Polynomial, RangeReduction, Registers, WordFormat,
 };
 
 impl Accelerator {
@@ -193,14 +193,38 @@ fn operator(node: &Node) -> Result<Operator, Problems> {
     let actions = fields.need_all("actions", |n| named(n, |_, n| Ok(n.u64()?)));
     let register_reads = fields.need("register_reads", Node::u64);
     let register_writes = fields.need("register_writes", Node::u64);
+    let computes = fields.get_all("computes", polynomial);
     let value = (|| {
         Some(Operator {
             cycles: cycles?,
             actions: actions?.into_iter().collect(),
             register_reads: register_reads?,
             register_writes: register_writes?,
+            computes,
         })
     })();
+    fields.finish(value)
+}
+
+fn polynomial(node: &Node) -> Result<Polynomial, Problems> {
+    let mut fields = Fields::new(node, "a computation");
+    let coefficients = fields.need("polynomial", |n| {
+        let items = n
+            .list()
+            .map_err(|p| p.help("coefficients, of the power 0 first, such as [1, 1, 0.5]"))?;
+        items.iter().map(Node::f64).collect::<Result<Vec<_>, _>>()
+    });
+    let reduction = fields.get("reduction", |n| {
+        choice(
+            n,
+            RangeReduction::named,
+            &RangeReduction::ALL.map(RangeReduction::name),
+        )
+    });
+    let value = coefficients.map(|coefficients| Polynomial {
+        coefficients,
+        reduction,
+    });
     fields.finish(value)
 }
 

@@ -21,4 +21,4 @@ pub use library::accelerators;
 pub use link::{Direction, Link};
 pub use memory::{Latency, Memory};
 pub use paths::bears_on_mappings;
-pub use pe_array::{Array, Component, Operator, Registers};
+pub use pe_array::{Array, Component, Operator, Polynomial, RangeReduction, Registers};

@@ -38,6 +38,43 @@ pub struct Operator {
     pub register_reads: u64,
     /// Register words written, operands latched on arrival included.
     pub register_writes: u64,
+    /// What its function's values are computed with; `None`: the function itself, rounded once. Of a chain it is the last function.
+    pub computes: Option<Polynomial>,
+}
+
+/// A polynomial that a PE evaluates by MACs (Horner's rule) in place of a function of one operand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Polynomial {
+    /// The coefficients, of the power 0 first; at least one.
+    pub coefficients: Vec<f64>,
+    /// How the operand is first brought near 0; `None`: not at all.
+    pub reduction: Option<RangeReduction>,
+}
+
+/// How the operand of a [`Polynomial`] is first brought near 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RangeReduction {
+    /// Of an exponential: `exp(x) = 2^n exp(x - n ln 2)` for the whole number `n` nearest to `x / ln 2`.
+    Ln2,
+}
+
+impl RangeReduction {
+    /// Every reduction.
+    pub const ALL: [RangeReduction; 1] = [RangeReduction::Ln2];
+
+    /// The name in files: `ln2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            RangeReduction::Ln2 => "ln2",
+        }
+    }
+
+    /// The reduction of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|reduction| reduction.name() == name)
+    }
 }
 
 /// A functional unit of a PE.

@@ -148,7 +148,15 @@ fn counts_equal_a_walk_over_all_points() {
     ];
     for name in cascades().names() {
         for shape in shapes {
-            let fixed = [("B", 2), ("E", 2), ("F", 3), ("D", 4), ("S", 3), ("K", 5)];
+            let fixed = [
+                ("B", 2),
+                ("E", 2),
+                ("F", 3),
+                ("D", 4),
+                ("S", 3),
+                ("K", 5),
+                ("N", 4),
+            ];
             let given: Vec<_> = shape.iter().chain(&fixed).copied().collect();
             let (cascade, sizes) = load(name, &given);
             let counted = operations(&cascade, &sizes).unwrap();

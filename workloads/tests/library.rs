@@ -122,6 +122,7 @@ fn the_library_is_complete() {
     let expected: Vec<String> = attention
         .iter()
         .map(|name| format!("attention/{name}"))
+        .chain(["linear-algebra/matmul".to_owned()])
         .chain(["c1", "c2", "c3"].map(|name| format!("pedagogical/{name}")))
         .chain(["ffn", "ffn-gated", "projections"].map(|name| format!("transformer/{name}")))
         .collect();
@@ -134,7 +135,8 @@ fn every_cascade_has_its_sizes_for_every_model() {
         let model = Model::load(model, None).unwrap();
         for name in cascades().names() {
             let mut given = model.sizes(1000);
-            given.insert("K".into(), 1000); // of the pedagogical ones
+            given.insert("K".into(), 1000); // of the pedagogical ones and the matrix product
+            given.insert("N".into(), 1000); // of the matrix product
             let cascade = load(name);
             let sizes = cascade
                 .sizes(&given)

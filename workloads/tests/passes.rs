@@ -152,6 +152,7 @@ fn the_linear_layers() {
     check("transformer/ffn", "B 1, P 1, D 1, S 1");
     check("transformer/ffn-gated", "B 1, P 1, D 1, S 1");
     check("transformer/projections", "B 1, P 1, D 1, H 1, E 1, F 1");
+    check("linear-algebra/matmul", "K 1, M 1, N 1");
 }
 
 #[test]

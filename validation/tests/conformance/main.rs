@@ -151,6 +151,11 @@ fn shapes(name: &str) -> Vec<Shape> {
                 &[2, 2],
             ),
         ],
+        "linear-algebra/matmul" => vec![
+            (&[("M", 4), ("N", 6), ("K", 5)], &[]),
+            (&[("M", 11), ("N", 1), ("K", 37)], &[]),
+            (&[("M", 1), ("N", 9), ("K", 1)], &[]),
+        ],
         name if name.starts_with("pedagogical/") => {
             vec![(&[("K", 1)], &[]), (&[("K", 7)], &[]), (&[("K", 100)], &[])]
         }
@@ -294,6 +299,7 @@ fn short_formats_stay_within_their_bound() {
         ("A", 3),
         ("T", 4),
         ("K", 12),
+        ("N", 5),
         ("D", 6),
         ("S", 9),
         ("WIDTH", 3),

@@ -98,6 +98,12 @@ pub fn of(name: &str) -> Option<Reference> {
                 scale(x),
             ))
         },
+        "linear-algebra/matmul" => |x| {
+            // A^T B.
+            let z = project(&x.matrix("A"), &x.matrix("B"));
+            let (rows, columns) = z.shape();
+            vec![("Z", vec![rows, columns], z.transpose().as_slice().to_vec())]
+        },
         "pedagogical/c1" | "pedagogical/c2" | "pedagogical/c3" => |x| {
             let vector = |name: &str| DVector::from_row_slice(x.data(name).1);
             vec![(
@@ -171,7 +177,7 @@ pub fn roundings(name: &str, x: &Element<'_>) -> f64 {
         "pedagogical/c2" => 3.0,
         // RY and RZ round at each step; the ratios of RY telescope.
         "pedagogical/c3" => 2.0 * size("K"),
-        "transformer/projections" => 1.0,
+        "linear-algebra/matmul" | "transformer/projections" => 1.0,
         // FFN1, ACT, FFN2.
         "transformer/ffn" => 3.0,
         // GATE (of which the activation at most doubles a relative error), FFN1, ACT, FFN2.
