@@ -442,14 +442,14 @@ impl Machine<'_> {
         }
         let op = &self.program.ops[reference];
         let cursor = &self.ops[reference].cursor;
-        let mut tile = self.program.whole.clone();
+        let mut tile = self.program.whole;
         for (index, digit) in digits(cursor).enumerate().take(at) {
             let l = loop_at(self.program, op, index)?;
             crate::program::inside(&mut tile, l, digit);
         }
         let (start, len) = tile[home.cut.rank];
         let whole = |times: u64| {
-            let mut tile = tile.clone();
+            let mut tile = tile;
             let last = (high + times * period + 1).saturating_mul(home.cut.step).min(len);
             let first = low.saturating_mul(home.cut.step).min(last);
             tile[home.cut.rank] = (start + first, last - first);
@@ -501,7 +501,7 @@ impl Machine<'_> {
                 continue;
             }
             let place = state.place;
-            let tile = state.tile.clone();
+            let tile = state.tile;
             state.cursor.shift(program, op, at, by * times);
             state.key = state.cursor.key(program, op);
             state.tile = state.cursor.tile(program, op);
@@ -522,7 +522,7 @@ impl Machine<'_> {
                 continue;
             }
             let place = state.place;
-            let tile = state.tile.clone();
+            let tile = state.tile;
             state.cursor.shift(program, op, at, by * times);
             state.tile = state.cursor.tile(program, op);
             state.place = state.cursor.place(program, op);
@@ -573,6 +573,7 @@ impl Machine<'_> {
         for candidate in self.ready.iter_mut().flatten() {
             candidate.time += ahead;
         }
+        self.find_turns();
         self.totals
             .repeat(&old.totals, times, count)
             .ok_or(CycleError::Overflow)

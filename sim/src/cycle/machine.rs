@@ -1,13 +1,14 @@
 //! The machine: units, ports and channels, and the tasks that run on them in the order of time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     cause::{Cause, Side},
     jump::Jumps,
-    timing::{Steps, rounds},
+    timing::{Pieces, Steps, rounds},
 };
 use crate::{
     hardware::{Channel, PortTable},
@@ -189,6 +190,9 @@ pub(super) struct Candidate {
     pub cause: Cause,
 }
 
+/// Uses of ports that a start needs.
+type Wanted = SmallVec<[Ports; 8]>;
+
 /// Why nothing can be said yet.
 type Blocked = Cause;
 
@@ -203,6 +207,8 @@ pub struct Totals {
     pub waits: Vec<Vec<(Cause, u64)>>,
     /// Tasks started.
     pub tasks: u64,
+    /// Tasks that were simulated, and not jumped over.
+    pub simulated: u64,
     /// By memory: cycles in which its channel moved data.
     pub channel: Vec<u64>,
 }
@@ -221,10 +227,10 @@ impl Totals {
 }
 
 /// A group's task that may start.
+#[derive(Clone)]
 struct Turn {
-    group: usize,
-    members: Vec<usize>,
-    steps: Vec<Steps>,
+    members: SmallVec<[usize; 4]>,
+    steps: SmallVec<[Steps; 2]>,
     load: u64,
     shift: u64,
 }
@@ -249,9 +255,11 @@ pub(super) struct Machine<'a> {
     /// Candidates of units, then streams; none: not known.
     pub ready: Vec<Option<Candidate>>,
     /// Words of tiles of these lengths.
-    counted: HashMap<(usize, Vec<u64>), u128>,
+    counted: Vec<Vec<(Tile, u128)>>,
     /// Ends of iterations that were passed since the last look: nest, and the walk before.
     passed: Vec<(usize, Cursor)>,
+    /// By unit: what is next.
+    turns: Vec<Option<Turn>>,
     reach: u64,
     jumps: Option<Jumps>,
 }
@@ -299,7 +307,7 @@ impl<'a> Machine<'a> {
         let sides: u64 = accelerator.arrays.iter().map(|a| a.rows + a.columns).sum();
         // Out of one array, through a memory, into another and across it, with a few links between.
         let reach = 4 * (latency + sides) + 64;
-        Ok(Self {
+        let mut machine = Self {
             mapped,
             program,
             block,
@@ -330,18 +338,29 @@ impl<'a> Machine<'a> {
                 busy: vec![0; units],
                 waits: vec![Vec::new(); units],
                 tasks: 0,
+                simulated: 0,
                 channel: vec![0; accelerator.memories.len()],
             },
             end: 0,
             ready: vec![None; units + program.streams.len()],
-            counted: HashMap::new(),
+            counted: vec![Vec::new(); mapped.blocks[block].transfers.len()],
             passed: Vec::new(),
+            turns: vec![None; units],
             reach,
             jumps: None,
             ops,
             streams,
             stream_ops,
-        })
+        };
+        machine.find_turns();
+        Ok(machine)
+    }
+
+    /// Finds what is next on every unit.
+    pub(super) fn find_turns(&mut self) {
+        for unit in 0..self.units() {
+            self.turns[unit] = self.find_turn(unit);
+        }
     }
 
     /// Steady states are jumped over from now on.
@@ -443,20 +462,25 @@ impl<'a> Machine<'a> {
 
     // Units.
 
+    /// The group that is next on a unit.
+    fn turn(&self, unit: usize) -> Option<&Turn> {
+        self.turns[unit].as_ref()
+    }
+
     /// The group that is next on a unit, with all members whose turn it is.
-    fn turn(&self, unit: usize) -> Option<Turn> {
+    fn find_turn(&self, unit: usize) -> Option<Turn> {
         let waiting = (0..self.ops.len())
             .filter(|o| self.program.ops[*o].unit == unit && !self.ops[*o].cursor.done);
         let first = waiting.min_by_key(|o| self.ops[*o].key)?;
         let key = self.ops[first].key;
         let group = self.program.ops[first].group;
-        let members: Vec<usize> = self.program.groups[group]
+        let members: SmallVec<[usize; 4]> = self.program.groups[group]
             .ops
             .iter()
             .copied()
             .filter(|o| !self.ops[*o].cursor.done && self.ops[*o].key == key)
             .collect();
-        let counts: Vec<(u64, u64)> = members
+        let counts: SmallVec<[(u64, u64); 4]> = members
             .iter()
             .map(|o| {
                 let op = &self.program.ops[*o];
@@ -464,7 +488,6 @@ impl<'a> Machine<'a> {
             })
             .collect();
         Some(Turn {
-            group,
             steps: rounds(&counts),
             load: members.iter().map(|o| self.program.ops[*o].load).sum(),
             shift: members.iter().map(|o| self.program.ops[*o].shift).sum(),
@@ -475,7 +498,7 @@ impl<'a> Machine<'a> {
     /// When a unit's next group may start, ports aside; none: it has no task left.
     fn unit_candidate(&self, unit: usize) -> Option<Result<Candidate, Blocked>> {
         let turn = self.turn(unit)?;
-        Some(self.group_candidate(unit, &turn, None))
+        Some(self.group_candidate(unit, turn, None))
     }
 
     /// `without`: a maker that starts together with this group.
@@ -526,8 +549,8 @@ impl<'a> Machine<'a> {
         let unit = self.program.ops[reader].unit;
         let wait = Cause::Space(tensor, Side::Array(unit));
         let other = self.turn(unit).ok_or(wait)?;
-        let lead = self.lead(turn, maker, &other, reader).ok_or(wait)?;
-        let candidate = self.group_candidate(unit, &other, Some(maker))?;
+        let lead = self.lead(turn, maker, other, reader).ok_or(wait)?;
+        let candidate = self.group_candidate(unit, other, Some(maker))?;
         let earliest = candidate.time as i64 - lead - self.slack(turn, maker) as i64;
         Ok((earliest.max(0) as u64, candidate.cause))
     }
@@ -717,7 +740,7 @@ impl<'a> Machine<'a> {
 
     /// Steps of a task for each access on a way.
     fn every(&self, op: &Op, steps: &Steps, way: &Way, tile: &Tile) -> u64 {
-        let mut sides = tile.clone();
+        let mut sides = *tile;
         let mut accesses = 1u64;
         for l in &op.steps[..way.depth.min(op.steps.len())] {
             let side = &mut sides[l.cut.rank];
@@ -728,9 +751,9 @@ impl<'a> Machine<'a> {
     }
 
     /// The ports that a group takes if it starts at `start`.
-    fn ports_of(&self, turn: &Turn, start: u64) -> Vec<Ports> {
-        let mut out = Vec::new();
-        let mut add = |way: &Way, pieces: Vec<(u64, u64, u64)>, inward: bool| {
+    fn ports_of(&self, turn: &Turn, start: u64) -> Wanted {
+        let mut out = Wanted::new();
+        let mut add = |way: &Way, pieces: Pieces, inward: bool| {
             for (first, stride, count) in pieces {
                 let time = start + turn.load + first;
                 let first = if inward {
@@ -796,7 +819,7 @@ impl<'a> Machine<'a> {
         loop {
             let mut more = 0;
             for memory in 0..self.ports.len() {
-                let here: Vec<Ports> = wanted
+                let here: Wanted = wanted
                     .iter()
                     .filter(|p| p.memory == memory)
                     .map(|p| Ports {
@@ -829,7 +852,7 @@ impl<'a> Machine<'a> {
     }
 
     fn start_unit(&mut self, unit: usize, observer: &mut dyn Observer) -> Result<(), CycleError> {
-        let Some(turn) = self.turn(unit) else {
+        let Some(turn) = self.turn(unit).cloned() else {
             return Ok(());
         };
         let candidate = self.ready[unit].clone();
@@ -837,17 +860,17 @@ impl<'a> Machine<'a> {
             return Ok(());
         };
         // All that starts together.
-        let mut together: Vec<(usize, Turn, u64, Cause)> =
-            vec![(unit, turn, candidate.time, candidate.cause)];
-        let pairs: Vec<_> = self.program.lockstep.clone();
-        for pair in pairs {
+        let mut together: SmallVec<[(usize, Turn, u64, Cause); 2]> =
+            smallvec![(unit, turn, candidate.time, candidate.cause)];
+        let program = self.program;
+        for pair in &program.lockstep {
             let first = &together[0];
             if first.1.members.contains(&pair.maker) && !first.1.members.contains(&pair.reader) {
                 let other_unit = self.program.ops[pair.reader].unit;
                 if together.iter().any(|t| t.0 == other_unit) {
                     continue;
                 }
-                if let Some(other) = self.turn(other_unit)
+                if let Some(other) = self.turn(other_unit).cloned()
                     && let Some(lead) = self.lead(&first.1, pair.maker, &other, pair.reader)
                     && let Ok(own) = self.group_candidate(other_unit, &other, Some(pair.maker))
                 {
@@ -863,7 +886,7 @@ impl<'a> Machine<'a> {
                 }
             }
         }
-        let mut wanted = Vec::new();
+        let mut wanted: Wanted = SmallVec::new();
         for (_, turn, time, _) in &together {
             wanted.extend(self.ports_of(turn, *time));
         }
@@ -900,7 +923,6 @@ impl<'a> Machine<'a> {
         let program = self.program;
         let steps_end = turn.steps.iter().map(Steps::end).max().unwrap_or(0);
         let busy: u64 = turn.steps.iter().map(|s| s.count * s.cycles).sum();
-        let key = self.ops[turn.members[0]].key;
         let gap = start - self.unit_free[unit];
         let cause = self.stage(cause, unit, turn);
         self.totals.wait(unit, cause, gap);
@@ -955,15 +977,16 @@ impl<'a> Machine<'a> {
             }
             state.cursor.advance(program, op)?;
             self.totals.tasks += 1;
+            self.totals.simulated += 1;
             if !state.cursor.done {
                 state.key = state.cursor.key(program, op);
                 state.tile = state.cursor.tile(program, op);
                 state.place = state.cursor.place(program, op);
             }
         }
-        let _ = (key, turn.group);
         self.forget();
         self.ready[unit] = None;
+        self.turns[unit] = self.find_turn(unit);
         Ok(())
     }
 
@@ -990,7 +1013,7 @@ impl<'a> Machine<'a> {
     fn count_words(&mut self, member: usize) -> Result<(), CycleError> {
         let program = self.program;
         let op = &program.ops[member];
-        let tile = self.ops[member].tile.clone();
+        let tile = self.ops[member].tile;
         for (i, read) in op.reads.iter().enumerate() {
             if let Some(transfer) = read.operand {
                 let words = self.words_of(transfer, i, member, &tile)?;
@@ -1026,17 +1049,17 @@ impl<'a> Machine<'a> {
             Some(last) => super::words::overlap(last, tile, steps, &moved.projection),
             None => 0,
         };
-        let lengths: Vec<u64> = tile.iter().map(|(_, len)| *len).collect();
-        let known = self.counted.get(&(transfer, lengths.clone()));
+        let alike = |known: &Tile| known.iter().zip(tile).all(|(a, b)| a.1 == b.1);
+        let known = self.counted[transfer].iter().find(|(k, _)| alike(k));
         let words = match known {
-            Some(words) => *words,
+            Some((_, words)) => *words,
             None => {
                 let words = self.program.words(tile, steps, &moved.projection)?;
-                self.counted.insert((transfer, lengths), words);
+                self.counted[transfer].push((*tile, words));
                 words
             }
         };
-        self.ops[member].last[slot] = Some(tile.clone());
+        self.ops[member].last[slot] = Some(*tile);
         Ok(words.saturating_sub(overlap))
     }
 
@@ -1088,23 +1111,14 @@ impl<'a> Machine<'a> {
 
     /// Notes until when a task uses kept tiles.
     fn use_keeps(&mut self, member: usize, op: &Op, turn: &Turn, steps: &Steps, start: u64) {
-        for keep in 0..self.program.keeps.len() {
+        for used in &op.uses {
+            let keep = used.keep;
             let plan = &self.program.keeps[keep];
-            if !plan.users.contains(&member) {
-                continue;
-            }
             let generation = self.generation(member, keep);
             let at = start + turn.load;
-            let tensors = |t| {
-                t == plan.tensor
-                    || self.mapped.blocks[self.block]
-                        .keeps
-                        .iter()
-                        .chain(self.mapped.blocks[self.block].nests.iter().flat_map(|n| &n.keeps))
-                        .any(|k| k.tensor == t && k.in_place_of == Some(plan.tensor))
-            };
             let mut end = at;
-            for read in op.reads.iter().filter(|r| tensors(r.tensor)) {
+            for read in &used.reads {
+                let read = &op.reads[*read];
                 if let Some(way) = &read.way {
                     let last = at + steps.at(steps.count.saturating_sub(1));
                     let first = at + steps.at(0);
@@ -1119,7 +1133,7 @@ impl<'a> Machine<'a> {
                     end = end.max((by_row + 1).saturating_sub(way.delay));
                 }
             }
-            if tensors(op.output)
+            if used.output
                 && let Some(way) = &op.result
             {
                 end = end.max(at + steps.end() + way.delay + way.burst);
@@ -1342,6 +1356,19 @@ impl<'a> Machine<'a> {
             * row
     }
 
+    /// Cycles of a movement, and the ports of the inner memory that it takes: half of them at the most.
+    fn duration(&self, outer: usize, inner: Option<usize>, bytes: u128) -> Option<(u64, u64)> {
+        let channel = self.channels[outer].duration(bytes)?;
+        let Some(inner) = inner.filter(|_| channel > 0) else {
+            return Some((channel, 0));
+        };
+        let memory = &self.mapped.accelerator.memories[inner];
+        let rows = u64::try_from(bytes.div_ceil(memory.row.0.max(1))).ok()?;
+        let most = (memory.ports.min(memory.banks) / 2).max(1);
+        let ports = rows.div_ceil(channel).clamp(1, most);
+        Some((channel.max(rows.div_ceil(ports)), ports))
+    }
+
     fn start_stream(&mut self, id: usize, observer: &mut dyn Observer) -> Result<(), CycleError> {
         let Some(candidate) = self.ready[self.unit_free.len() + id].clone() else {
             return Ok(());
@@ -1358,21 +1385,18 @@ impl<'a> Machine<'a> {
         }
         let words = self.stream_words(id)?;
         let bytes = self.bytes(words, stream.share, stream.outer);
-        let duration = self.channels[stream.outer]
-            .duration(bytes)
-            .ok_or(CycleError::Overflow)?;
         let inward = matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Operand(..));
+        let (duration, rows) = self
+            .duration(stream.outer, stream.inner, bytes)
+            .ok_or(CycleError::Overflow)?;
         if let (Some(inner), true) = (stream.inner, duration > 0) {
-            let rows = bytes
-                .div_ceil(self.mapped.accelerator.memories[inner].row.0.max(1))
-                .div_ceil(duration.into());
             let latency = if inward { self.channels[stream.outer].latency } else { 0 };
             let wanted = [Ports {
                 memory: inner,
                 start: candidate.time + latency,
                 stride: 1,
                 count: duration,
-                rows: u64::try_from(rows).unwrap_or(u64::MAX),
+                rows,
             }];
             let name = self.mapped.cascade.tensor(stream.tensor).name.clone();
             let (delay, _) = self.port_delay(&wanted, &name)?;
@@ -1436,7 +1460,7 @@ impl<'a> Machine<'a> {
             state.recent.pop_front();
         }
         state.issued += 1;
-        state.last = Some(state.tile.clone());
+        state.last = Some(state.tile);
         let op = &self.stream_ops[id];
         state.cursor.advance(self.program, op)?;
         if !state.cursor.done {
@@ -1487,6 +1511,8 @@ fn walker(program: &Program, stream: &crate::program::Stream) -> Op {
         shift: 0,
         lanes: (None, None),
         writes: None,
+        uses: Vec::new(),
+        every_tile: false,
         rows_apart: false,
     };
     match stream.kind {

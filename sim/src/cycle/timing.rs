@@ -1,10 +1,15 @@
 //! When each member of a group does each of its steps, relative to the group's start.
 
+use smallvec::SmallVec;
+
+/// Regular accesses: first time, distance and number of each run of them.
+pub type Pieces = SmallVec<[(u64, u64, u64); 2]>;
+
 /// The steps of one Einsum in a task: pieces of constant distance, because members that end earlier leave their turns to the others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Steps {
     /// First step, its time, and the distance from there on.
-    pieces: Vec<(u64, u64, u64)>,
+    pieces: SmallVec<[(u64, u64, u64); 2]>,
     /// Number of steps.
     pub count: u64,
     /// Cycles of one.
@@ -49,7 +54,7 @@ impl Steps {
 
     /// Times of accesses that happen once in `every` steps, at the step's begin or (`ends`) when the last of them has ended:
     /// pieces of first time, distance and number.
-    pub fn accesses(&self, every: u64, ends: bool) -> Vec<(u64, u64, u64)> {
+    pub fn accesses(&self, every: u64, ends: bool) -> Pieces {
         let every = every.max(1);
         let count = self.count.div_ceil(every);
         let time = |i: u64| {
@@ -59,9 +64,9 @@ impl Steps {
                 self.at(i * every)
             }
         };
-        let mut out: Vec<(u64, u64, u64)> = Vec::new();
+        let mut out = Pieces::new();
         // Pieces start at multiples of their own; within one, accesses are as far apart as `every` steps.
-        let mut corners: Vec<u64> = self.pieces.iter().map(|(k, _, _)| k.div_ceil(every)).collect();
+        let mut corners: SmallVec<[u64; 4]> = self.pieces.iter().map(|(k, _, _)| k.div_ceil(every)).collect();
         corners.retain(|i| *i < count);
         corners.dedup();
         for (n, first) in corners.iter().enumerate() {
@@ -85,21 +90,21 @@ impl Steps {
 }
 
 /// The steps of members that take turns: (steps, cycles of a step) of each, in the order of a round.
-pub fn rounds(members: &[(u64, u64)]) -> Vec<Steps> {
-    let mut out: Vec<Steps> = members
+pub fn rounds(members: &[(u64, u64)]) -> SmallVec<[Steps; 2]> {
+    let mut out: SmallVec<[Steps; 2]> = members
         .iter()
         .map(|(count, cycles)| Steps {
-            pieces: Vec::new(),
+            pieces: SmallVec::new(),
             count: *count,
             cycles: *cycles,
         })
         .collect();
-    let mut ends: Vec<u64> = members.iter().map(|(count, _)| *count).collect();
+    let mut ends: SmallVec<[u64; 4]> = members.iter().map(|(count, _)| *count).collect();
     ends.sort_unstable();
     ends.dedup();
     let (mut round, mut time) = (0u64, 0u64);
     for end in ends {
-        let active: Vec<usize> = (0..members.len()).filter(|m| members[*m].0 > round).collect();
+        let active: SmallVec<[usize; 4]> = (0..members.len()).filter(|m| members[*m].0 > round).collect();
         let stride: u64 = active.iter().map(|m| members[*m].1).sum();
         let mut offset = time;
         for m in active {
@@ -138,9 +143,9 @@ mod tests {
     #[test]
     fn accesses_follow_the_steps() {
         let steps = &rounds(&[(6, 2)])[0];
-        assert_eq!(steps.accesses(1, false), [(0, 2, 6)]);
-        assert_eq!(steps.accesses(3, false), [(0, 6, 2)]);
-        assert_eq!(steps.accesses(3, true), [(6, 6, 2)]);
-        assert_eq!(steps.accesses(4, true), [(8, 4, 2)]);
+        assert_eq!(steps.accesses(1, false).as_slice(), [(0, 2, 6)]);
+        assert_eq!(steps.accesses(3, false).as_slice(), [(0, 6, 2)]);
+        assert_eq!(steps.accesses(3, true).as_slice(), [(6, 6, 2)]);
+        assert_eq!(steps.accesses(4, true).as_slice(), [(8, 4, 2)]);
     }
 }

@@ -1,12 +1,16 @@
 //! Words of one tile that the tile before it held too.
 
-use einflow_mappings::{mapped::NamedLoop, nest::Projection};
+use einflow_mappings::{
+    mapped::NamedLoop,
+    nest::{MAX_DIMS, Projection},
+};
+use smallvec::SmallVec;
 
 use crate::program::Tile;
 
 /// The values of each dimension over a tile: first, and how many; none where they have gaps.
-fn spans(tile: &Tile, projection: &Projection) -> Option<Vec<(u128, u128)>> {
-    let mut out = Vec::with_capacity(projection.dims.len());
+fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128); MAX_DIMS]>> {
+    let mut out = SmallVec::new();
     for dim in &projection.dims {
         let (mut first, mut len) = (0u128, 1u128);
         for term in &dim.terms {
@@ -49,7 +53,7 @@ pub fn same(a: &Tile, b: &Tile, projection: &Projection) -> bool {
 
 /// Words of a task's first step that the last step of the task before held.
 pub fn overlap(before: &Tile, tile: &Tile, steps: &[NamedLoop], projection: &Projection) -> u128 {
-    let (mut last, mut first) = (before.clone(), tile.clone());
+    let (mut last, mut first) = (*before, *tile);
     for l in steps {
         let step = l.cut.step.max(1);
         let side = &mut last[l.cut.rank];

@@ -1,5 +1,7 @@
 //! A memory's ports: each moves one row a cycle.
 
+use smallvec::SmallVec;
+
 use crate::program::Ports;
 
 /// Which cycles of a memory's ports are taken.
@@ -25,25 +27,18 @@ impl PortTable {
         self.taken.retain(|p| p.last() >= before);
     }
 
-    /// By how many cycles uses have to be moved on for all of them to find ports; none if they never do, as one of them alone needs
-    /// more than there are.
+    /// By how many cycles uses have to be moved on for all of them to find ports; none if they never do, as in one cycle they
+    /// need more than there are among themselves.
     pub fn delay(&self, wanted: &[Ports]) -> Option<u64> {
-        if self.alone(wanted) > self.limit {
+        let together: u64 = wanted.iter().map(|p| p.rows).sum();
+        if together > self.limit && self.alone(wanted) > self.limit {
             return None;
         }
-        let most: u64 = wanted.iter().map(|p| p.rows).sum();
         let mut delay = 0;
-        loop {
-            let moved = |p: &Ports| Ports {
-                start: p.start + delay,
-                ..*p
-            };
-            let Some(clash) = self.clash(&wanted.iter().map(moved).collect::<Vec<_>>(), most) else {
-                return Some(delay);
-            };
-            let _ = clash;
+        while self.clashes(wanted, delay, together) {
             delay += 1;
         }
+        Some(delay)
     }
 
     /// Most ports that the wanted uses take in one cycle among themselves.
@@ -58,29 +53,27 @@ impl PortTable {
             .unwrap_or(0)
     }
 
-    /// A cycle in which too many ports would be taken.
-    fn clash(&self, wanted: &[Ports], most: u64) -> Option<u64> {
-        for (i, mine) in wanted.iter().enumerate() {
-            let meets = |p: &&Ports| p.last() >= mine.start && p.start <= mine.last();
-            let others: Vec<&Ports> = self.taken.iter().filter(meets).collect();
+    /// Whether too many ports would be taken in some cycle if all wanted uses were moved on by `delay`.
+    fn clashes(&self, wanted: &[Ports], delay: u64, together: u64) -> bool {
+        wanted.iter().any(|mine| {
+            let (first, last) = (mine.start + delay, mine.last() + delay);
+            let meets = |p: &&Ports| p.last() >= first && p.start <= last;
+            let others: SmallVec<[Ports; 16]> =
+                self.taken.iter().filter(meets).copied().collect();
             let around: u64 = others.iter().map(|p| p.rows).sum();
-            if around + most <= self.limit {
-                continue;
+            if around + together <= self.limit {
+                return false;
             }
-            for k in 0..mine.count {
+            (0..mine.count).any(|k| {
                 let cycle = mine.start + k * mine.stride;
-                let taken: u64 = others.iter().filter(|p| p.at(cycle)).map(|p| p.rows).sum();
-                if taken == 0 {
-                    continue;
+                let taken: u64 =
+                    others.iter().filter(|p| p.at(cycle + delay)).map(|p| p.rows).sum();
+                taken > 0 && {
+                    let own: u64 = wanted.iter().filter(|p| p.at(cycle)).map(|p| p.rows).sum();
+                    taken + own > self.limit
                 }
-                let own: u64 = wanted.iter().filter(|p| p.at(cycle)).map(|p| p.rows).sum();
-                if taken + own > self.limit {
-                    return Some(cycle);
-                }
-            }
-            let _ = i;
-        }
-        None
+            })
+        })
     }
 
     /// Takes ports that [`PortTable::delay`] found free.

@@ -6,12 +6,12 @@ use einflow_mappings::{
         Block, BoundEinsum, BoundOperand, Keep, MappedCascade, NamedLoop, OperandOrigin, Place,
         TransferKind,
     },
-    nest::{CountError, Occupied, Projection},
+    nest::{CountError, MAX_RANKS, Occupied, Projection},
 };
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    Group, KeepPlan, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, Way,
+    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, Tile, Way,
     geometry::{between, depth, frames, inward, lanes, latency, outward, rows_of, touches},
 };
 
@@ -59,7 +59,7 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
     }
     Ok(Program {
         name: block.name.clone(),
-        whole: block.space.sizes.iter().map(|size| (0, *size)).collect(),
+        whole: whole(&block.space.sizes),
         nests,
         scopes,
         ops,
@@ -72,6 +72,15 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
         occupied,
         lockstep,
     })
+}
+
+/// All of a space.
+fn whole(sizes: &[u64]) -> Tile {
+    let mut tile = [(0, 1); MAX_RANKS];
+    for (side, size) in tile.iter_mut().zip(sizes) {
+        side.1 = *size;
+    }
+    tile
 }
 
 struct Builder<'a> {
@@ -231,6 +240,8 @@ impl Builder<'_> {
                 .keeps
                 .iter()
                 .position(|k| k.maker == Some(id) && k.fill.is_none());
+            let uses = self.uses(id, einsum, &reads);
+            let every_tile = exit.is_none() && einsum.shared_loops().len() == loops.len();
             self.ops.push(Op {
                 name: einsum.name.clone(),
                 at: *at,
@@ -251,9 +262,37 @@ impl Builder<'_> {
                 shift,
                 lanes: (einsum.rows.clone(), einsum.columns.clone()),
                 writes,
+                uses,
+                every_tile,
                 rows_apart: lanes(einsum, &output).0 > 1,
             });
         }
+    }
+
+    /// Which kept tiles an Einsum reads and writes: those of its tensors, and of tensors that take their room.
+    fn uses(&self, op: usize, einsum: &BoundEinsum, reads: &[Read]) -> Vec<KeepUse> {
+        let nests = self.block.nests.iter().flat_map(|n| &n.keeps);
+        let all: Vec<&Keep> = self.block.keeps.iter().chain(nests).collect();
+        let mut out = Vec::new();
+        for (keep, plan) in self.keeps.iter().enumerate() {
+            if !plan.users.contains(&op) {
+                continue;
+            }
+            let room_of = |t: TensorId| {
+                t == plan.tensor
+                    || all.iter().any(|k| {
+                        k.tensor == t
+                            && k.place == Place::Memory(plan.memory)
+                            && k.in_place_of == Some(plan.tensor)
+                    })
+            };
+            out.push(KeepUse {
+                keep,
+                reads: (0..reads.len()).filter(|r| room_of(reads[*r].tensor)).collect(),
+                output: room_of(einsum.output),
+            });
+        }
+        out
     }
 
     /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or an operand stays

@@ -2,7 +2,12 @@
 
 use einflow_mappings::{mapped::NamedLoop, nest::CountError};
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Op, Program, Tile};
+
+/// Digits of loops.
+pub type Digits = SmallVec<[u64; 8]>;
 
 /// When a task is due on its unit: tasks of a unit run in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,15 +30,15 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// Digits of the nest's loops; the loop at whose exit it runs stands at its last iteration.
-    pub digits: Vec<u64>,
+    pub digits: Digits,
     /// Digits of the folds.
-    pub folds: Vec<u64>,
+    pub folds: Digits,
     /// The number of the current tile within its scope.
     pub number: u64,
     /// No task is left.
     pub done: bool,
     /// Where empty tiles are left out: the full tile at which the walk stands, and its number.
-    walk: Option<(Vec<u64>, u64)>,
+    walk: Option<(Digits, u64)>,
 }
 
 /// What a loop leaves of a tile at one of its iterations.
@@ -61,7 +66,7 @@ impl Sides<'_> {
                 continue;
             }
             let rank = l.cut.rank;
-            let chain: Vec<u64> = self.0[at..]
+            let chain: SmallVec<[u64; 4]> = self.0[at..]
                 .iter()
                 .filter(|o| o.cut.rank == rank)
                 .map(|o| o.cut.step.max(1))
@@ -97,14 +102,14 @@ impl Cursor {
     pub fn first(program: &Program, op: &Op) -> Result<Self, CountError> {
         let loops = &program.nests[op.at.0];
         let mut cursor = Self {
-            digits: vec![0; loops.len()],
-            folds: vec![0; op.folds.len()],
+            digits: smallvec![0; loops.len()],
+            folds: smallvec![0; op.folds.len()],
             number: 0,
             done: false,
             walk: None,
         };
         if program.occupied.is_some() {
-            cursor.walk = Some((vec![0; loops.len()], 0));
+            cursor.walk = Some((smallvec![0; loops.len()], 0));
             if !cursor.settle(program, op, 0)? {
                 cursor.done = true;
                 return Ok(cursor);
@@ -124,9 +129,9 @@ impl Cursor {
         if self.done {
             return Ok(());
         }
-        let mut tile = self.tile_of_loops(program, op);
+        let tile = self.tile_of_loops(program, op);
         for at in (0..op.folds.len()).rev() {
-            let mut outer = tile.clone();
+            let mut outer = tile;
             for (l, digit) in op.folds[..at].iter().zip(&self.folds) {
                 inside(&mut outer, l, *digit);
             }
@@ -137,7 +142,6 @@ impl Cursor {
             }
         }
         self.folds.fill(0);
-        tile.clear();
         self.next_tile(program, op)
     }
 
@@ -147,14 +151,18 @@ impl Cursor {
         }
         let loops = &program.nests[op.at.0];
         for at in op.loops.iter().rev() {
-            let mut tile = program.whole.clone();
+            let mut tile = program.whole;
             for (l, digit) in loops[..*at].iter().zip(&self.digits) {
                 inside(&mut tile, l, *digit);
             }
             if self.digits[*at] + 1 < count(&tile, &loops[*at]) {
                 self.digits[*at] += 1;
                 self.digits[*at + 1..].fill(0);
-                self.pin(program, op);
+                if op.every_tile {
+                    self.number = if *at < program.scopes { 0 } else { self.number + 1 };
+                } else {
+                    self.pin(program, op);
+                }
                 return Ok(());
             }
         }
@@ -165,7 +173,7 @@ impl Cursor {
     /// Puts the loop at whose exit the Einsum runs to its last iteration, and numbers the tile.
     fn pin(&mut self, program: &Program, op: &Op) {
         let loops = &program.nests[op.at.0];
-        let mut tile = program.whole.clone();
+        let mut tile = program.whole;
         let mut number = 0u64;
         for (at, l) in loops.iter().enumerate() {
             if op.exit == Some(at) {
@@ -173,7 +181,7 @@ impl Cursor {
             }
             if at >= program.scopes && self.digits[at] > 0 {
                 // Iterations before the current one are full.
-                let mut full = tile.clone();
+                let mut full = tile;
                 inside(&mut full, l, 0);
                 let each = Sides(&loops[at + 1..]).iterations(&full);
                 number = number.saturating_add(each.saturating_mul(self.digits[at]));
@@ -186,7 +194,7 @@ impl Cursor {
     /// The tile without the folds: that of the loops in which the Einsum runs.
     fn tile_of_loops(&self, program: &Program, op: &Op) -> Tile {
         let loops = &program.nests[op.at.0];
-        let mut tile = program.whole.clone();
+        let mut tile = program.whole;
         for at in &op.loops {
             inside(&mut tile, &loops[*at], self.digits[*at]);
         }
@@ -247,7 +255,7 @@ impl Cursor {
         if let Some((digits, number)) = &mut self.walk {
             digits[at] += by;
             if at >= program.scopes {
-                let mut tile = program.whole.clone();
+                let mut tile = program.whole;
                 for (l, digit) in loops[..=at].iter().zip(digits.iter()) {
                     inside(&mut tile, l, *digit);
                 }
@@ -273,7 +281,7 @@ impl Cursor {
             let Some((digits, _)) = &mut self.walk else {
                 return Ok(true);
             };
-            let mut tile = program.whole.clone();
+            let mut tile = program.whole;
             for (l, digit) in loops[..depth].iter().zip(digits.iter()) {
                 inside(&mut tile, l, *digit);
             }
@@ -297,7 +305,7 @@ impl Cursor {
         let loops = &program.nests[op.at.0];
         let (digits, _) = self.walk.as_mut()?;
         for at in (0..depth).rev() {
-            let mut tile = program.whole.clone();
+            let mut tile = program.whole;
             for (l, digit) in loops[..at].iter().zip(digits.iter()) {
                 inside(&mut tile, l, *digit);
             }
@@ -386,7 +394,7 @@ impl Cursor {
         loop {
             let mut moved = false;
             for at in op.loops.iter().rev().filter(|at| **at > exit) {
-                let mut tile = program.whole.clone();
+                let mut tile = program.whole;
                 for (i, (l, digit)) in loops[..*at].iter().zip(&self.digits).enumerate() {
                     if i != exit {
                         inside(&mut tile, l, *digit);

@@ -21,12 +21,12 @@ pub use read::{Need, needed};
 
 use einflow_mappings::{
     mapped::{MappedCascade, NamedLoop},
-    nest::{CountError, Loop, Occupied, Projection},
+    nest::{CountError, Loop, MAX_RANKS, Occupied, Projection},
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-/// A part of a space: first coordinate and length of each base rank.
-pub type Tile = Vec<(u64, u64)>;
+/// A part of a space: first coordinate and length of each base rank; of ranks beyond the last, 0 and 1.
+pub type Tile = [(u64, u64); MAX_RANKS];
 
 /// One block's program.
 #[derive(Debug)]
@@ -100,8 +100,23 @@ pub struct Op {
     pub lanes: (Option<NamedLoop>, Option<NamedLoop>),
     /// The keep that it writes without a fill.
     pub writes: Option<usize>,
+    /// The keeps that it reads (which operands) or writes.
+    pub uses: Vec<KeepUse>,
+    /// Whether its walk goes through every tile, one after another.
+    pub every_tile: bool,
     /// Words that it makes a tile or fold, in rows: whether each row of the array has its own.
     pub rows_apart: bool,
+}
+
+/// What an Einsum does with a kept tile.
+#[derive(Clone, Debug)]
+pub struct KeepUse {
+    /// The keep.
+    pub keep: usize,
+    /// Operands read from it.
+    pub reads: Vec<usize>,
+    /// Whether the output goes there.
+    pub output: bool,
 }
 
 /// Einsums that take turns on a unit: each round does a step of each.
@@ -230,7 +245,7 @@ pub struct Lockstep {
 impl Op {
     /// Steps of a fold of this size.
     pub fn steps_of(&self, tile: &Tile) -> u64 {
-        let mut sides = tile.clone();
+        let mut sides = *tile;
         let mut steps = 1u64;
         for l in &self.steps {
             let side = &mut sides[l.cut.rank];
@@ -252,9 +267,8 @@ impl Program {
         loops: &[NamedLoop],
         projection: &Projection,
     ) -> Result<u128, CountError> {
-        let space = einflow_mappings::nest::Space::new(
-            tile.iter().map(|(_, len)| *len).collect::<Vec<_>>(),
-        );
+        let lengths = tile.iter().map(|(_, len)| *len);
+        let space = einflow_mappings::nest::Space::new(lengths.collect::<Vec<_>>());
         let loops: Vec<Loop> = loops.iter().map(|l| l.cut).collect();
         Ok(einflow_mappings::nest::moved(&space, &loops, projection)?.words)
     }

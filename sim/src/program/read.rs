@@ -1,6 +1,5 @@
 //! Which task of a maker a reader's task needs.
 
-use einflow_mappings::mapped::NamedLoop;
 use einflow_workloads::cascade::ReadTime;
 
 use super::{Maker, Op, Program, Read, Tile, inside};
@@ -26,10 +25,9 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
     let inside_task = previous.is_some_and(|rank| {
         op.steps.iter().any(|l| l.cut.rank == rank && l.count > 1)
     });
-    let mut area = program.whole.clone();
+    let mut area = program.whole;
     let mut place = 0u128;
-    let ordered: Vec<&NamedLoop> = own.collect();
-    for l in ordered {
+    for l in own {
         let rank = l.cut.rank;
         let (start, len) = area[rank];
         let last = match previous.filter(|p| *p == rank) {
