@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow_arch::{Accelerator, Counting, WordFormat, accelerators};
+use einflow_arch::{Accelerator, Counting, RangeReduction, WordFormat, accelerators};
 use einflow_spec::quantity::{Bytes, BytesPerSecond, Cycles, Picojoules};
 use einflow_spec::{Node, check_sources};
 
@@ -29,6 +29,7 @@ fn the_library_holds_the_chips() {
             "flat-artifact",
             "fusemax",
             "fusemax-artifact",
+            "fusemax-range-reduced",
             "systolic-128",
             "systolic-32",
         ]
@@ -118,6 +119,57 @@ fn flat_as_published() {
     assert_eq!(softmax.iter().map(|o| o.register_reads).sum::<u64>(), 8);
     assert_eq!(softmax.iter().map(|o| o.register_writes).sum::<u64>(), 8);
     close(row.energy_of("sub+exp").unwrap().0, 8.3395 + 94.6475, 1e-15);
+}
+
+/// Taylor's coefficients on both arrays, and what the range reduction costs: it changes the exponential and nothing else.
+#[test]
+fn the_exponentials() {
+    let published = load("fusemax");
+    let mut reduced = load("fusemax-range-reduced");
+    for (array, row) in reduced.arrays.iter_mut().zip(&published.arrays) {
+        let (new, old) = (
+            array.operator("exp").unwrap().clone(),
+            row.operator("exp").unwrap(),
+        );
+        let polynomial = old.computes.clone().unwrap();
+        assert_eq!(polynomial.reduction, None);
+        let mut factorial = 1.0;
+        for (power, coefficient) in polynomial.coefficients.iter().enumerate() {
+            factorial *= (power as f64).max(1.0);
+            close(*coefficient, 1.0 / factorial, 1e-15);
+        }
+        // Right near 0 alone: FUSEMAX.md, point 6.
+        let at = |x: f64| {
+            polynomial
+                .coefficients
+                .iter()
+                .rev()
+                .fold(0.0, |s, c| s * x + c)
+        };
+        assert_eq!((polynomial.coefficients.len(), at(0.0)), (6, 1.0));
+        close(at(-20.0), -21152.333, 1e-6);
+
+        let computes = new.computes.clone().unwrap();
+        assert_eq!(computes.coefficients, polynomial.coefficients);
+        assert_eq!(computes.reduction, Some(RangeReduction::Ln2));
+        assert_eq!((new.cycles, old.cycles), (11, 6));
+        let extra = array.energy_of("exp").unwrap().0 - row.energy_of("exp").unwrap().0;
+        close(extra, 3.0 * 17.1645 + 2.0 * 8.3395, 1e-12);
+        assert_eq!(new.register_reads - old.register_reads, 13);
+        assert_eq!(new.register_writes - old.register_writes, 13);
+        assert_eq!(array.registers.words, row.registers.words);
+        array.operators.clone_from(&row.operators);
+        array.cited.clone_from(&row.cited);
+    }
+    reduced.name.clone_from(&published.name);
+    reduced.description.clone_from(&published.description);
+    reduced.cited.clone_from(&published.cited);
+    reduced.source = published.source.clone();
+    assert_eq!(reduced, published);
+    // FLAT's unit is exact.
+    let flat = load("flat");
+    let exact = ["exp", "sub+exp"].map(|name| flat.array("array1d").unwrap().operator(name));
+    assert!(exact.iter().all(|o| o.unwrap().computes.is_none()));
 }
 
 /// An artifact file differs from the correct one in energies, buffer area and counting alone, so cycles

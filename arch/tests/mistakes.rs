@@ -189,10 +189,61 @@ fn each_mistake_has_its_place_and_a_way_out() {
             "source: \"\", rows",
             "\"\": expected a text that is not empty, found the string \"\"\n",
         ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: []))}",
+            "[]))}: the polynomial of exp has no coefficient (coefficients, of the power 0 first, such as [1, 1, 0.5])\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"sub+mul\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: [1, 1]))}",
+            "[1: `mul` takes two operands, a polynomial one (leave `computes` out: it is computed as it is)\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"tanh\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: [0, 1], reduction: ln2))}",
+            "ln2))}: `ln2` reduces the operand of `exp`, not of `tanh` (leave `reduction` out)\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: [1, 1], reduction: ln3))}",
+            "ln3))}: `ln3` is not known here (did you mean `ln2`?)\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: 1))}",
+            "1))}: expected a list, found the number 1 (coefficients, of the power 0 first, such as [1, 1, 0.5])\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: [\"one\"]))}",
+            "\"one\"]))}: expected a number, found the string \"one\"\n",
+        ),
+        (
+            "register_writes: 3)}",
+            "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomials: [1]))}",
+            "(polynomials: a computation lacks the field `polynomial`\n\
+             polynomials: a computation has no field `polynomials` (did you mean `polynomial`?)\n",
+        ),
     ];
     for (from, to, expected) in cases {
         assert_eq!(say(from, to), expected, "{from} -> {to}");
     }
+}
+
+#[test]
+fn a_polynomial_of_too_many_coefficients() {
+    let exp = "register_writes: 3), \"exp\": (cycles: 1, actions: {}, register_reads: 1, register_writes: 1, computes: (polynomial: LIST))}";
+    let say = |n: usize| {
+        let exp = exp.replace("LIST", &format!("{:?}", vec![1; n]));
+        parse(&GOOD.replacen("register_writes: 3)}", &exp, 1)).map(|_| ())
+    };
+    say(32).unwrap();
+    let found = say(33).unwrap_err().to_string();
+    assert!(
+        found.contains("the polynomial of exp has 33 coefficients (at most 32 are accepted)"),
+        "{found}"
+    );
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn the_tables_list_the_fields_of_the_reader() {
         ("array", "rows:"),
         ("component", "energy: 4"),
         ("operator", "cycles:"),
+        ("computes", "polynomial:"),
         ("registers", "words:"),
         ("link", "direction:"),
     ];

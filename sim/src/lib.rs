@@ -2,6 +2,7 @@
 
 pub mod analytic;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod cycle;
 pub mod eval;

@@ -301,12 +301,12 @@ impl<'a> Machine<'a> {
             });
         }
         let users = program.ops.len() + program.streams.len();
-        let latency: u64 = accelerator.memories.iter().skip(1).map(|m| {
-            u64::try_from(m.latency.cycles(accelerator.clock).0).unwrap_or(u64::MAX / 16)
-        }).sum();
-        let sides: u64 = accelerator.arrays.iter().map(|a| a.rows + a.columns).sum();
-        // Out of one array, through a memory, into another and across it, with a few links between.
-        let reach = 4 * (latency + sides) + 64;
+        let reads = program.ops.iter().flat_map(|o| &o.reads);
+        let makers = reads.clone().filter_map(|r| r.maker.as_ref().map(|m| m.delay));
+        let ways = reads.filter_map(|r| r.way.as_ref());
+        let ways = ways.chain(program.ops.iter().filter_map(|o| o.result.as_ref()));
+        let longest = makers.chain(ways.map(|w| w.delay + w.burst)).max();
+        let reach = longest.unwrap_or(0) + 8;
         let mut machine = Self {
             mapped,
             program,

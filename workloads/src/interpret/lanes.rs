@@ -1,6 +1,6 @@
 //! Operations on a run of points along the innermost loop at once.
 
-use super::ops;
+use super::{FunctionUnit, ops};
 use crate::cascade::Function;
 use crate::format::Format;
 
@@ -53,6 +53,8 @@ impl Lane {
 
 /// Rounding known at compile time.
 pub(super) trait Rounding {
+    /// To which format.
+    const FORMAT: Format;
     /// Rounds.
     fn round(x: f64) -> f64;
 }
@@ -62,6 +64,7 @@ macro_rules! rounding {
         #[doc = concat!("To [`Format::", stringify!($name), "`].")]
         pub(super) struct $name;
         impl Rounding for $name {
+            const FORMAT: Format = Format::$name;
             #[inline(always)]
             fn round(x: f64) -> f64 {
                 Format::$name.round(x)
@@ -71,10 +74,11 @@ macro_rules! rounding {
 }
 rounding!(F64, F32, Bf16, F16);
 
-/// `out = function(a)`; empty where `a` is.
-pub(super) fn unary<R: Rounding>(f: fn(f64) -> f64, a: &Lane, out: &mut Lane) {
+/// `out = function(a)` as the unit has it; empty where `a` is.
+pub(super) fn unary<R: Rounding>(f: fn(f64) -> f64, unit: &FunctionUnit, a: &Lane, out: &mut Lane) {
     out.begin(a.masked);
-    out.values.extend(a.values.iter().map(|x| R::round(f(*x))));
+    out.values
+        .extend(a.values.iter().map(|x| unit.at::<R>(f, *x)));
     if a.masked {
         out.empty.extend_from_slice(&a.empty);
     }

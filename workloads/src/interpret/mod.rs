@@ -9,7 +9,9 @@
 //! their order in the Einsum, the last one fastest) in the accumulator's format, and the value that
 //! populates the output is rounded to the number format. Coordinates that a top-k populates are
 //! whole numbers and not rounded. Elementary functions are those of the `libm` crate, so results do
-//! not depend on the platform.
+//! not depend on the platform; with [`interpret_with`], what a [`FunctionUnit`] makes of them. A recurrence (Einsums that step
+//! through an iterative rank together, `RD` and the product that corrects it) may keep its tensors in a wider
+//! format, [`Options::running`], in which it then computes too.
 //!
 //! # Emptiness
 //! A point of the iteration space is visited where every condition holds and every operand that
@@ -34,14 +36,16 @@ mod read;
 mod reduce;
 mod run;
 mod schedule;
+mod units;
 
 use std::collections::BTreeMap;
 
 pub use array::Array;
 pub use error::Error;
 pub use ops::{binary, unary};
+pub use units::FunctionUnit;
 
-use crate::cascade::{Cascade, EinsumId, Sizes, TensorId, TensorKind};
+use crate::cascade::{Cascade, EinsumId, Function, Sizes, TensorId, TensorKind};
 use crate::format::Format;
 use layout::Layouts;
 use plan::Plan;
@@ -57,6 +61,9 @@ pub struct Options {
     pub format: Format,
     /// The format of operators and of the sums, maxima and minima of reductions.
     pub accumulator: Format,
+    /// The format of the tensors that a recurrence makes, instead of `format`; its Einsums compute in it where it
+    /// has more precision than `accumulator`.
+    pub running: Format,
     /// Whether NaN is accepted in an input.
     pub allow_nan: bool,
     /// Whether every tensor is returned, rather than the outputs only.
@@ -70,6 +77,7 @@ impl Options {
         Self {
             format,
             accumulator,
+            running: format,
             allow_nan: false,
             every_tensor: false,
         }
@@ -94,6 +102,21 @@ pub fn interpret(
     inputs: &BTreeMap<String, Array>,
     options: &Options,
 ) -> Result<BTreeMap<String, Array>, Error> {
+    interpret_with(cascade, sizes, inputs, options, &|_, _| FunctionUnit::Exact)
+}
+
+/// As [`interpret`], with what computes each element function of one operand in each Einsum. What reads no
+/// tensor (`sqrt(E)`) is a constant, known before, and exact.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn interpret_with(
+    cascade: &Cascade,
+    sizes: &Sizes,
+    inputs: &BTreeMap<String, Array>,
+    options: &Options,
+    units: &dyn Fn(EinsumId, Function) -> FunctionUnit,
+) -> Result<BTreeMap<String, Array>, Error> {
     let layouts = Layouts::new(cascade, sizes, inputs)?;
     if !options.allow_nan {
         inputs
@@ -113,6 +136,7 @@ pub fn interpret(
                 einsum,
                 component.iterative,
                 presences,
+                units,
             )
         };
         plans.push(

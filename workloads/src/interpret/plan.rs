@@ -3,12 +3,12 @@
 use einflow_spec::Problem;
 use einflow_spec::expr::Expr;
 
-use super::Error;
 use super::condition::Test;
 use super::index::{Affine, Form, Scope, Tree};
 use super::layout::{Layout, Layouts};
 use super::ops;
 use super::presence::Presence;
+use super::{Error, FunctionUnit};
 use crate::cascade::{
     Cascade, Einsum, EinsumId, Function, Index, Map, RankId, Reduce, Sizes, TensorId,
 };
@@ -55,8 +55,8 @@ pub(super) enum Node {
     Read(usize),
     /// A coordinate or size.
     Coordinate(Form),
-    /// A function of one operand.
-    Unary(fn(f64) -> f64, usize),
+    /// A function of one operand, and what computes it.
+    Unary(fn(f64) -> f64, FunctionUnit, usize),
     /// A function of two operands.
     Binary(Function, fn(f64, f64) -> f64, usize, usize),
 }
@@ -115,10 +115,13 @@ pub(super) struct Plan<'a> {
     pub reduction: Reduction,
     /// Whether the output holds coordinates, which are not rounded.
     pub coordinates: bool,
+    /// Whether it is part of a recurrence.
+    pub recurrent: bool,
 }
 
 impl<'a> Plan<'a> {
-    /// Compiles one Einsum. `iterative` is the rank of the recurrence that it is part of, if any.
+    /// Compiles one Einsum. `iterative` is the rank of the recurrence that it is part of, if any; `units` compute its
+    /// functions of one operand.
     pub fn new(
         cascade: &'a Cascade,
         sizes: &'a Sizes,
@@ -126,6 +129,7 @@ impl<'a> Plan<'a> {
         id: EinsumId,
         iterative: Option<(TensorId, RankId)>,
         presences: &[Presence],
+        units: &dyn Fn(EinsumId, Function) -> FunctionUnit,
     ) -> Result<Self, Error> {
         let einsum = cascade.einsum(id);
         let output = cascade.tensor(einsum.output);
@@ -192,6 +196,7 @@ impl<'a> Plan<'a> {
             einsum,
             loops: &loops,
             scope: &scope,
+            unit: &|function| units(id, function),
         };
         let failed = |problem: Problem| Error::Expression {
             einsum: name(),
@@ -253,6 +258,7 @@ impl<'a> Plan<'a> {
             nodes: Vec::new(),
             reduction,
             coordinates: output.coordinates_of.is_some(),
+            recurrent: iterative.is_some(),
         };
         if reduction != Reduction::None {
             let compiled = presences
@@ -291,6 +297,7 @@ struct Compiler<'a> {
     einsum: &'a Einsum,
     loops: &'a [RankId],
     scope: &'a Scope<'a>,
+    unit: &'a dyn Fn(Function) -> FunctionUnit,
 }
 
 impl Compiler<'_> {
@@ -437,7 +444,14 @@ impl Compiler<'_> {
                     ops::binary(*function),
                     nodes.as_slice(),
                 ) {
-                    (Some(f), _, [a]) => Node::Unary(f, *a),
+                    (Some(f), _, [a]) => {
+                        let unit = if map.reads() {
+                            (self.unit)(*function)
+                        } else {
+                            FunctionUnit::Exact
+                        };
+                        Node::Unary(f, unit, *a)
+                    }
                     (_, Some(f), [a, rest @ .., last]) => {
                         let mut left = *a;
                         for b in rest {

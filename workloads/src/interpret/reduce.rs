@@ -5,7 +5,6 @@ use super::lanes::{Lane, Rounding};
 use super::ops;
 use super::plan::{Plan, Reduction};
 use super::run::{Machine, Scratch, Stop, advance};
-use crate::format::Format;
 
 impl Reduction {
     /// The result over no points.
@@ -157,15 +156,6 @@ impl Machine {
             }
         }
         Ok(true)
-    }
-
-    /// The format that populates the output.
-    pub(super) fn output_format(&self, plan: &Plan<'_>) -> Format {
-        if plan.coordinates {
-            Format::F64
-        } else {
-            self.format
-        }
     }
 }
 

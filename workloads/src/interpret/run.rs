@@ -32,8 +32,9 @@ impl Buffer {
 
 /// The tensors made so far.
 pub(super) struct Machine {
-    pub(super) format: Format,
+    format: Format,
     accumulator: Format,
+    running: Format,
     pub(super) tensors: Vec<Option<Buffer>>,
     scratch: Scratch,
 }
@@ -73,6 +74,7 @@ impl Machine {
         Self {
             format: options.format,
             accumulator: options.accumulator,
+            running: options.running,
             tensors: (0..tensors).map(|_| None).collect(),
             scratch: Scratch::default(),
         }
@@ -102,12 +104,13 @@ impl Machine {
             empty: None,
         };
         if let Some(axis) = plan.cascade.tensors[plan.output].iterative {
+            let format = self.output_format(plan);
             let stride = plan.layout.strides[axis] as usize;
             let repeat = stride * plan.layout.lengths[axis] as usize;
             for first in (0..buffer.data.len()).step_by(repeat.max(1)) {
                 for place in first..first + stride {
                     match initial {
-                        Some(value) => buffer.data[place] = self.format.round(value),
+                        Some(value) => buffer.data[place] = format.round(value),
                         None => buffer.mark_empty(place),
                     }
                 }
@@ -127,11 +130,27 @@ impl Machine {
         Some(Array { shape, data, empty })
     }
 
+    /// The format that populates the output.
+    pub(super) fn output_format(&self, plan: &Plan<'_>) -> Format {
+        if plan.coordinates {
+            Format::F64
+        } else if plan.recurrent {
+            self.running
+        } else {
+            self.format
+        }
+    }
+
     /// Computes an Einsum, or the part of it at one coordinate of the recurrence's rank.
     pub fn execute(&mut self, plan: &Plan<'_>, step: Option<usize>) -> Result<(), Error> {
         // The scratch leaves the machine while the tensors are borrowed.
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result = match self.accumulator {
+        let wider = self.running.precision() > self.accumulator.precision();
+        let result = match if plan.recurrent && wider {
+            self.running
+        } else {
+            self.accumulator
+        } {
             Format::F64 => self.run::<F64>(plan, step, &mut scratch),
             Format::F32 => self.run::<F32>(plan, step, &mut scratch),
             Format::Bf16 => self.run::<Bf16>(plan, step, &mut scratch),
@@ -209,6 +228,7 @@ impl Machine {
         visited: Range,
         scratch: &Scratch,
     ) {
+        let format = self.output_format(plan);
         let (Some(lane), Some(buffer)) = (scratch.lanes.last(), &mut self.tensors[plan.output])
         else {
             return;
@@ -216,11 +236,6 @@ impl Machine {
         let inner = point.len() - 1;
         point[inner] = 0;
         let (base, stride) = (plan.place.at(point), plan.place.coefficients[inner]);
-        let format = if plan.coordinates {
-            Format::F64
-        } else {
-            self.format
-        };
         for v in full.start..full.end {
             let place = (base + stride * v) as usize;
             let i = (v - visited.start) as usize;
@@ -307,7 +322,7 @@ impl Machine {
                         }
                     }
                 }
-                Node::Unary(f, a) => lanes::unary::<R>(*f, &done[*a], out),
+                Node::Unary(f, unit, a) => lanes::unary::<R>(*f, unit, &done[*a], out),
                 Node::Binary(function, f, a, b) => {
                     lanes::binary::<R>(*function, *f, &done[*a], &done[*b], out)
                 }
