@@ -170,8 +170,11 @@ impl Machine<'_> {
             time as i64 - now as i64 == before as i64 - then as i64
         };
         let same_time = |time: u64, before: u64| ago(self.now, old.now, time, before);
+        // What did not move at all waits: its time stays.
         let clocks = self.unit_free.iter().zip(&old.unit_free);
-        if !clocks.clone().all(|(a, b)| same_time(*a, *b)) || !same_time(self.end, old.end) {
+        if !clocks.clone().all(|(a, b)| a == b || same_time(*a, *b))
+            || (self.end != old.end && !same_time(self.end, old.end))
+        {
             return None;
         }
         let period = {
@@ -553,8 +556,14 @@ impl Machine<'_> {
             }
         }
         self.now += ahead;
-        self.end += ahead;
-        self.unit_free.iter_mut().for_each(|t| *t += ahead);
+        if self.end != old.end {
+            self.end += ahead;
+        }
+        for (time, before) in self.unit_free.iter_mut().zip(&old.unit_free) {
+            if time != before {
+                *time += ahead;
+            }
+        }
         let least = self.ops.iter().filter(|o| !o.cursor.done).map(|o| o.key).min();
         let b = &mut self.barrier;
         b.floor += ahead;
