@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hardware::{Channel, PortTable},
-    program::{Cursor, Key, Maker, Need, Op, Ports, Program, Read, StreamKind, Tile, Way, needed},
+    program::{Cursor, Key, Maker, Need, Op, Ports, Program, Read, StreamKind, Tile, Way, needed, stored},
 };
 
 /// Why a block could not be run.
@@ -1312,6 +1312,18 @@ impl<'a> Machine<'a> {
                         first.max((end + 1).saturating_sub(duration))
                     };
                 }
+            }
+        }
+        if let Some(source) = &stream.source {
+            let place = stored(self.program, source, &state.tile);
+            let writer = &self.streams[source.stream];
+            let wait = Cause::Operand(stream.tensor, Side::Array(self.program.ops[source.op].unit));
+            if !writer.cursor.done && writer.place <= place {
+                return Err(wait);
+            }
+            let there = writer.arrived.iter().rev().find(|a| a.place <= place);
+            if let Some(there) = there.filter(|t| t.whole > ready) {
+                (ready, cause) = (there.whole, wait);
             }
         }
         let (time, busy) = self.channels[stream.outer].earliest(ready);

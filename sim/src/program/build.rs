@@ -11,7 +11,8 @@ use einflow_mappings::{
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, Tile, Way,
+    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind,
+    StreamSource, Tile, Way,
     geometry::{between, depth, frames, inward, lanes, latency, outward, rows_of, touches},
 };
 
@@ -46,6 +47,7 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
     builder.keeps();
     builder.ops();
     builder.makers();
+    builder.sources();
     let lockstep = builder.lockstep();
     let (groups, segments) = builder.groups(&lockstep);
     let Builder {
@@ -156,6 +158,7 @@ impl Builder<'_> {
                     nest,
                     depth,
                     projection: moved.projection.clone(),
+                    source: None,
                 });
                 Some(self.streams.len() - 1)
             };
@@ -356,6 +359,7 @@ impl Builder<'_> {
                         nest: at.0,
                         depth: 0,
                         projection: operand.projection.clone(),
+                        source: None,
                     });
                 }
             }
@@ -453,6 +457,7 @@ impl Builder<'_> {
                 nest: at.0,
                 depth: 0,
                 projection: self.mapped.own_projection(moved.tensor).clone(),
+                source: None,
             });
         }
     }
@@ -524,12 +529,7 @@ impl Builder<'_> {
     ) -> Maker {
         let (made, read) = (&self.ops[op], &self.ops[reader].reads[position]);
         let own = self.mapped.own_projection(read.tensor);
-        let mut aligned = vec![true; self.block.space.sizes.len()];
-        for (mine, seen) in own.dims.iter().zip(&read.projection.dims) {
-            if mine != seen {
-                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
-            }
-        }
+        let aligned = self.aligned(own, &read.projection);
         let cascade = &self.mapped.cascade;
         let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
             let dim = own.dims.get(cascade.batch.len() + i)?;
@@ -568,6 +568,44 @@ impl Builder<'_> {
             by_word,
             memory,
             waiting: (crosses && together).then_some(ahead + 1),
+        }
+    }
+
+    /// By base rank: whether a reader's coordinates are those of the tensor's own ranks.
+    fn aligned(&self, own: &Projection, seen: &Projection) -> Vec<bool> {
+        let mut aligned = vec![true; self.block.space.sizes.len()];
+        for (mine, seen) in own.dims.iter().zip(&seen.dims) {
+            if mine != seen {
+                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+            }
+        }
+        aligned
+    }
+
+    /// What this block writes to an outer memory and takes from there again.
+    fn sources(&mut self) {
+        for id in 0..self.streams.len() {
+            let stream = &self.streams[id];
+            if !matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Operand(..)) {
+                continue;
+            }
+            let Some(op) = self.ops.iter().position(|o| o.output == stream.tensor) else {
+                continue;
+            };
+            let writes = |s: &Stream| {
+                s.tensor == stream.tensor
+                    && s.outer == stream.outer
+                    && matches!(s.kind, StreamKind::Drain(_) | StreamKind::Result(_))
+            };
+            if let Some(writer) = self.streams.iter().position(writes) {
+                let own = self.mapped.own_projection(stream.tensor);
+                let aligned = self.aligned(own, &stream.projection);
+                self.streams[id].source = Some(StreamSource {
+                    op,
+                    aligned,
+                    stream: writer,
+                });
+            }
         }
     }
 

@@ -17,7 +17,7 @@ mod read;
 pub use build::build;
 pub use cursor::{Cursor, Key, Sides, inside};
 pub use geometry::{Ports, Way};
-pub use read::{Need, needed};
+pub use read::{Need, needed, stored};
 
 use einflow_mappings::{
     mapped::{MappedCascade, NamedLoop},
@@ -218,6 +218,19 @@ pub struct Stream {
     pub depth: usize,
     /// Which words of a tile.
     pub projection: Projection,
+    /// Where this block makes the words: they have to be in the outer memory first.
+    pub source: Option<StreamSource>,
+}
+
+/// What brings words of this block to the outer memory before a [`Stream`] takes them from there.
+#[derive(Clone, Debug)]
+pub struct StreamSource {
+    /// The Einsum.
+    pub op: usize,
+    /// By base rank: whether the stream's own coordinates tell which of its words are needed.
+    pub aligned: Vec<bool>,
+    /// The stream that writes them.
+    pub stream: usize,
 }
 
 /// What a [`Stream`] does.

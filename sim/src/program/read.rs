@@ -2,7 +2,7 @@
 
 use einflow_workloads::cascade::ReadTime;
 
-use super::{Maker, Op, Program, Read, Tile, inside};
+use super::{Maker, Op, Program, Read, StreamKind, StreamSource, Tile, inside};
 
 /// What must have been done before a task may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +47,38 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
         inside(&mut area, l, digit);
     }
     Need::UpTo(place)
+}
+
+/// The place in a stream's sequence up to which its words must be in the outer memory for another stream's tile.
+pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
+    let writer = &program.streams[source.stream];
+    let made = &program.ops[source.op];
+    let loops = &program.nests[match writer.kind {
+        StreamKind::Result(_) => made.at.0,
+        _ => writer.nest,
+    }];
+    let tasks: Vec<_> = match writer.kind {
+        StreamKind::Result(_) => {
+            let own = made.loops.iter().map(|at| &loops[*at]);
+            own.chain(&made.folds).collect()
+        }
+        _ => loops[..writer.depth].iter().collect(),
+    };
+    let mut area = program.whole;
+    let mut place = 0u128;
+    for l in tasks {
+        let (start, len) = area[l.cut.rank];
+        let last = if source.aligned[l.cut.rank] {
+            (tile[l.cut.rank].0 + tile[l.cut.rank].1).saturating_sub(1)
+        } else {
+            start + len.max(1) - 1
+        };
+        let count = len.div_ceil(l.cut.step.max(1)).max(1);
+        let digit = (last.saturating_sub(start) / l.cut.step.max(1)).min(count - 1);
+        place = place
+            .saturating_mul(l.count.max(1).into())
+            .saturating_add(digit.into());
+        inside(&mut area, l, digit);
+    }
+    place
 }
