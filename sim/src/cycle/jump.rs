@@ -204,10 +204,9 @@ impl Machine<'_> {
             let step = Self::moved(program, op, new, before, at, period, home)?;
             moved_ops.push(step);
             if step {
-                let l = loop_at(program, op, at)?;
                 let digit = digits(new).nth(at)?;
                 // All of the next iterations must be alike: the last one is not.
-                let left = (l.count - 1).checked_sub(digit + 1)?;
+                let left = (new.iterations(program, op, at) - 1).checked_sub(digit + 1)?;
                 times = times.min(left / period);
                 let low = digits(before).nth(at)?;
                 range = Some(range.map_or((low, digit), |(a, b): (u64, u64)| (a.min(low), b.max(digit))));

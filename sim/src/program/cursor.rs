@@ -244,6 +244,24 @@ impl Cursor {
         })
     }
 
+    /// Iterations of one loop (folds count after the loops) in the tile in which it now runs: fewer in a partial one.
+    pub fn iterations(&self, program: &Program, op: &Op, at: usize) -> u64 {
+        let loops = &program.nests[op.at.0];
+        let mut tile = program.whole;
+        let outer = op.loops.iter().filter(|l| **l < at);
+        for l in outer {
+            inside(&mut tile, &loops[*l], self.digits[*l]);
+        }
+        if at < loops.len() {
+            return count(&tile, &loops[at]);
+        }
+        let folds = at - loops.len();
+        for (l, digit) in op.folds[..folds].iter().zip(&self.folds) {
+            inside(&mut tile, l, *digit);
+        }
+        count(&tile, &op.folds[folds])
+    }
+
     /// Moves on by so many iterations of one loop (folds count after the loops), all of them full.
     pub fn shift(&mut self, program: &Program, op: &Op, at: usize, by: u64) {
         let loops = &program.nests[op.at.0];
