@@ -5,7 +5,7 @@ use einflow_arch::Counting;
 use crate::{
     mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
     nest::{
-        CountError, Dim, Projection, Space, iterations, iterations_within, moved_within, points,
+        CountError, Dim, Moved, Projection, Space, iterations, iterations_within, moved_within, points,
         touched,
     },
 };
@@ -82,6 +82,18 @@ impl Count {
             .numerator
             .checked_mul(left)?
             .checked_add(other.numerator.checked_mul(right)?)?;
+        Self::ratio(numerator, denominator)
+    }
+
+    /// Difference; `None` on overflow or below zero.
+    pub fn minus(self, other: Self) -> Option<Self> {
+        let common = gcd(self.denominator, other.denominator);
+        let (left, right) = (other.denominator / common, self.denominator / common);
+        let denominator = self.denominator.checked_mul(left)?;
+        let numerator = self
+            .numerator
+            .checked_mul(left)?
+            .checked_sub(other.numerator.checked_mul(right)?)?;
         Self::ratio(numerator, denominator)
     }
 
@@ -265,23 +277,45 @@ pub fn traffic_of(
     memories: usize,
     tensors: usize,
 ) -> Result<Traffic, CountError> {
+    let moved: Vec<Moved> = transfers
+        .iter()
+        .map(|transfer| transferred(space, transfer))
+        .collect::<Result<_, _>>()?;
+    accesses(transfers, &moved, counting, memories, tensors)
+}
+
+/// What a transfer moves: words, and how many different ones.
+///
+/// # Errors
+/// As [`traffic`].
+pub fn transferred(space: &Space, transfer: &Transfer) -> Result<Moved, CountError> {
+    let moved = |projection: &Projection| {
+        moved_within(space, &transfer.loops, transfer.tile_depth, projection)
+    };
+    let mut words = moved(&transfer.projection)?;
+    if transfer.steps > 0 {
+        // A word's partial results are one word: all but the first come back.
+        let mut own = transfer.projection.clone();
+        own.dims.truncate(own.dims.len().saturating_sub(transfer.steps));
+        words.distinct = moved(&own)?.distinct;
+    }
+    Ok(words)
+}
+
+/// The accesses that movements of so many words make.
+///
+/// # Errors
+/// Overflow of 128 bits.
+pub fn accesses(
+    transfers: &[Transfer],
+    moved: &[Moved],
+    counting: Counting,
+    memories: usize,
+    tensors: usize,
+) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
-    for transfer in transfers {
-        let words = moved_within(
-            space,
-            &transfer.loops,
-            transfer.tile_depth,
-            &transfer.projection,
-        )?;
-        let distinct = match transfer.steps {
-            0 => words.distinct,
-            steps => {
-                // A word's partial results are one word: all but the first come back.
-                let mut own = transfer.projection.clone();
-                own.dims.truncate(own.dims.len().saturating_sub(steps));
-                moved_within(space, &transfer.loops, transfer.tile_depth, &own)?.distinct
-            }
-        };
+    for (transfer, words) in transfers.iter().zip(moved) {
+        let distinct = words.distinct;
         let returned = words.words.saturating_sub(distinct);
         let tensor = transfer.tensor.0;
         let mut add = || -> Option<()> {

@@ -137,7 +137,18 @@ fn exact(value: f64) -> (u128, u128) {
 /// # Errors
 /// See [`AnalyticError`].
 pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
-    let counts = count(mapped)?;
+    report(mapped, &count(mapped)?, "analytic")
+}
+
+/// The report of an engine's counts and times.
+///
+/// # Errors
+/// Overflow of 128 bits.
+pub(crate) fn report(
+    mapped: &MappedCascade,
+    counts: &Counts,
+    engine: &'static str,
+) -> Result<Report, AnalyticError> {
     let accelerator = &mapped.accelerator;
     let mut units: IndexMap<String, Unit> = accelerator
         .arrays
@@ -170,7 +181,7 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
                 *sum = sum.checked_add(busy).ok_or(AnalyticError::Overflow)?;
             }
         }
-        blocks.push(block_report(mapped, block, index, &counts).ok_or(AnalyticError::Overflow)?);
+        blocks.push(block_report(mapped, block, index, counts).ok_or(AnalyticError::Overflow)?);
     }
     let mut traffic_by_memory = IndexMap::new();
     for (m, memory) in accelerator.memories.iter().enumerate() {
@@ -183,7 +194,7 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
         }
         traffic_by_memory.insert(memory.name.clone(), tensors);
     }
-    let energy = energy(mapped, &counts, &mut traffic_by_memory).ok_or(AnalyticError::Overflow)?;
+    let energy = energy(mapped, counts, &mut traffic_by_memory).ok_or(AnalyticError::Overflow)?;
     let occupancy = accelerator
         .memories
         .iter()
@@ -209,7 +220,7 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
             length: None,
             accelerator: accelerator.name.clone(),
             mapping: mapped.spec.name.clone(),
-            engine: "analytic",
+            engine,
             set: Vec::new(),
             sizes: mapped.sizes.clone(),
         },
@@ -227,9 +238,27 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
         energy,
         area: area(accelerator),
         blocks,
-        lower_bound: lower_bound(mapped, &counts).ok_or(AnalyticError::Overflow)?,
+        lower_bound: lower_bound(mapped, counts).ok_or(AnalyticError::Overflow)?,
         uncharged: accelerator.uncharged(),
+        account: None,
     })
+}
+
+/// The memory whose traffic bounds a block, where one does.
+pub(crate) fn memory_bound<'m>(
+    mapped: &'m MappedCascade,
+    counts: &Counts,
+    index: usize,
+) -> Option<&'m str> {
+    let compute = Count::whole(counts.cycles[index].compute);
+    let memories = mapped.accelerator.memories.iter().enumerate();
+    memories
+        .filter_map(|(m, spec)| {
+            let time = memory_time(&mapped.accelerator, m, &counts.block_traffic[index])??;
+            (time > compute).then_some((spec.name.as_str(), time))
+        })
+        .max_by(|a, b| a.1.cmp(&b.1))
+        .map(|(name, _)| name)
 }
 
 fn block_report(

@@ -5,7 +5,7 @@ use einflow_mappings::count::Access;
 use indexmap::IndexMap;
 
 use crate::{
-    report::Report,
+    report::{Account, Report},
     units::{length, percent, si},
 };
 
@@ -104,6 +104,9 @@ pub fn run(report: &Report) -> String {
         }
         out.push_str(&finish(t, 1));
     }
+    if let Some(account) = &report.account {
+        out.push_str(&cycles(report, account));
+    }
     if report.blocks.len() > 1 {
         out.push_str("\nblocks\n");
         let mut t = table(&["block", "time", "compute", "memory", "bound by"]);
@@ -145,6 +148,40 @@ pub fn run(report: &Report) -> String {
         t.add_row([component, si(pj * 1e-12, "J"), percent(pj / total)]);
     }
     out.push_str(&finish(t, 1));
+    out
+}
+
+/// Where every cycle goes, and why there are more than the analytic engine counts.
+fn cycles(report: &Report, account: &Account) -> String {
+    let total = report.cycles();
+    let mut out = String::new();
+    for (unit, activities) in &account.units {
+        out.push_str(&format!("\n{unit}: where its cycles go\n"));
+        let mut t = table(&["activity", "cycles", "share"]);
+        for (activity, cycles) in activities.iter().filter(|(_, c)| **c > 0) {
+            let share = *cycles as f64 / total.max(1) as f64;
+            t.add_row([activity.text(), cycles.to_string(), percent(share)]);
+        }
+        out.push_str(&finish(t, 1));
+    }
+    let analytic = account.analytic.ceiling();
+    out.push_str(&wrapped(&format!(
+        "\ncycles beyond the analytic engine's {analytic}, as {} has them",
+        account.paced_by
+    )));
+    let mut t = table(&["item", "cycles"]);
+    for item in &account.items {
+        t.add_row([item.what.clone(), item.cycles.to_string()]);
+    }
+    t.add_row(["all".into(), (total as i128 - analytic as i128).to_string()]);
+    out.push_str(&finish(t, 1));
+    let rounding = account.request_rounding.as_f64();
+    if rounding > 0.0 {
+        out.push_str(&wrapped(&format!(
+            "{}: requests take whole cycles, {rounding:.0} more than their bytes over the bandwidth",
+            report.outermost
+        )));
+    }
     out
 }
 

@@ -15,6 +15,7 @@ use einflow_workloads::{cascade::Cascade, models::models};
 use crate::{
     analytic::{self, AnalyticError},
     catalog::Catalog,
+    cycle::{self, CycleError},
     report::{Report, combine},
 };
 
@@ -24,6 +25,8 @@ pub enum Engine {
     /// Action counts from loop-nest reuse, time by phases.
     #[default]
     Analytic,
+    /// Tiles as tasks on the real resources, every cycle accounted for.
+    Cycle,
 }
 
 impl Engine {
@@ -34,8 +37,9 @@ impl Engine {
     pub fn named(name: &str) -> Result<Self, Problem> {
         match name {
             "analytic" => Ok(Engine::Analytic),
+            "cycle" => Ok(Engine::Cycle),
             _ => Err(Problem::nowhere(format!("there is no engine `{name}`"))
-                .help(did_you_mean(name, ["analytic"]))),
+                .help(did_you_mean(name, ["analytic", "cycle"]))),
         }
     }
 }
@@ -389,12 +393,21 @@ impl Request {
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
         let mut report = match self.engine {
             Engine::Analytic => analytic::evaluate(mapped).map_err(|e| uncounted(mapped, &e))?,
+            Engine::Cycle => cycle::evaluate(mapped).map_err(|e| not_run(mapped, e))?,
         };
         report.inputs.model.clone_from(&self.model);
         report.inputs.length = self.length;
         let numbers = self.overrides.iter().map(|(p, v)| (p, v.to_string()));
         report.inputs.set = numbers.map(|(p, v)| (p.clone(), v)).collect();
         Ok(report)
+    }
+}
+
+/// A mapping that cannot be run, at its place in the file.
+fn not_run(mapped: &MappedCascade, error: CycleError) -> Problem {
+    match error {
+        CycleError::Analytic(error) => uncounted(mapped, &error),
+        error => Problem::nowhere(format!("mapping {}: {error}", mapped.spec.name)),
     }
 }
 

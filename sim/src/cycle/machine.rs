@@ -21,6 +21,9 @@ pub enum CycleError {
     /// Tiles that cannot be tested or counted.
     #[error("{0}")]
     Count(#[from] CountError),
+    /// What the analytic engine cannot count either.
+    #[error("{0}")]
+    Analytic(#[from] crate::analytic::AnalyticError),
     /// More cycles or words than can be counted.
     #[error("a time overflows 64 bits")]
     Overflow,

@@ -1,17 +1,23 @@
 //! The cycle engine: tiles as tasks on the real resources, every cycle accounted for.
 
+mod account;
 mod cause;
 mod jump;
 mod machine;
 mod timing;
 mod words;
 
+pub use account::describe;
 pub use cause::{Cause, Side};
 pub use machine::{CycleError, Movement, Observer, Task, Totals, Unseen};
 
-use einflow_mappings::mapped::MappedCascade;
+use einflow_mappings::{
+    count::{Count, Traffic, accesses, transferred},
+    mapped::MappedCascade,
+    nest::Moved,
+};
 
-use crate::program::programs;
+use crate::{analytic, program::programs, report::Report};
 use machine::Machine;
 
 /// What a block did.
@@ -60,21 +66,39 @@ pub fn run(
     Ok(out)
 }
 
-/// A cause in words.
-pub fn describe(mapped: &MappedCascade, cause: Cause) -> String {
-    let tensor = |t: einflow_workloads::cascade::TensorId| mapped.cascade.tensor(t).name.as_str();
-    let memory = |m: usize| mapped.accelerator.memories[m].name.as_str();
-    let side = |side: Side| match side {
-        Side::Memory(m) => memory(m),
-        Side::Array(a) => mapped.accelerator.arrays[a].name.as_str(),
-    };
-    match cause {
-        Cause::Filling => "filling".into(),
-        Cause::Draining => "draining".into(),
-        Cause::Operand(t, from) => format!("{} from {}", tensor(t), side(from)),
-        Cause::Space(t, at) => format!("room for {} in {}", tensor(t), side(at)),
-        Cause::Port(m) => format!("a port of {}", memory(m)),
-        Cause::Channel(m) => format!("the channel of {}", memory(m)),
-        Cause::Mapping => "idle by the mapping".into(),
+/// Evaluates a mapped cascade: times by running it, words as they moved, and where every cycle went.
+///
+/// # Errors
+/// See [`CycleError`].
+pub fn evaluate(mapped: &MappedCascade) -> Result<Report, CycleError> {
+    let runs = run(mapped, true, &mut Unseen)?;
+    report(mapped, &runs)
+}
+
+/// The report of what blocks did.
+///
+/// # Errors
+/// Overflow.
+pub fn report(mapped: &MappedCascade, runs: &[BlockRun]) -> Result<Report, CycleError> {
+    let mut counts = analytic::count(mapped)?;
+    let account = account::account(mapped, runs, &counts).ok_or(CycleError::Overflow)?;
+    let accelerator = &mapped.accelerator;
+    let (memories, tensors) = (accelerator.memories.len(), mapped.cascade.tensors.len());
+    counts.traffic = Traffic::new(memories, tensors);
+    for (index, (block, run)) in mapped.blocks.iter().zip(runs).enumerate() {
+        let mut moved = Vec::with_capacity(block.transfers.len());
+        for (transfer, words) in block.transfers.iter().zip(&run.totals.words) {
+            moved.push(Moved {
+                words: *words,
+                ..transferred(&block.space, transfer)?
+            });
+        }
+        let traffic = accesses(&block.transfers, &moved, accelerator.counting, memories, tensors)?;
+        counts.traffic.add(&traffic).ok_or(CycleError::Overflow)?;
+        counts.block_traffic[index] = traffic;
+        counts.times[index] = Count::whole(run.cycles.into());
     }
+    let mut report = analytic::report(mapped, &counts, "cycle")?;
+    report.account = Some(account);
+    Ok(report)
 }

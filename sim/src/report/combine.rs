@@ -39,6 +39,10 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
                 None => sum.energy.push(charge),
             }
         }
+        sum.account = match (sum.account, report.account) {
+            (Some(own), Some(more)) => Some(own.plus(more)?),
+            _ => None,
+        };
         sum.blocks.extend(report.blocks);
         sum.lower_bound.compute_seconds += report.lower_bound.compute_seconds;
         sum.lower_bound.memory_seconds += report.lower_bound.memory_seconds;

@@ -1,6 +1,7 @@
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use super::Report;
+use super::{Account, Activity, Report};
 
 /// A whole number as JSON, exactly.
 pub fn whole(value: u128) -> Value {
@@ -75,7 +76,7 @@ impl Report {
         for (name, size) in &self.inputs.sizes {
             inputs.insert(name.clone(), json!(size));
         }
-        json!({
+        let mut report = json!({
             "cycles": whole(self.cycles()),
             "seconds": self.seconds(),
             "dram_bytes": {"read": whole(read), "write": whole(write), "total": whole(total)},
@@ -100,6 +101,45 @@ impl Report {
             "blocks": blocks,
             "uncharged": self.uncharged,
             "inputs": inputs,
+        });
+        if let (Some(account), Some(fields)) = (&self.account, report.as_object_mut()) {
+            fields.insert("account".into(), account.to_json());
+        }
+        report
+    }
+}
+
+/// A whole number of either sign as JSON, exactly.
+fn signed(value: i128) -> Value {
+    serde_json::from_str(&value.to_string()).unwrap_or(Value::Null)
+}
+
+impl Account {
+    fn to_json(&self) -> Value {
+        let unit = |activities: &IndexMap<Activity, u128>| -> Map<String, Value> {
+            activities
+                .iter()
+                .map(|(activity, cycles)| (activity.text(), whole(*cycles)))
+                .collect()
+        };
+        let units: Map<String, Value> = self
+            .units
+            .iter()
+            .map(|(name, activities)| (name.clone(), Value::Object(unit(activities))))
+            .collect();
+        let items: Vec<Value> = self
+            .items
+            .iter()
+            .map(|i| json!({"item": i.what, "cycles": signed(i.cycles)}))
+            .collect();
+        json!({
+            "units": units,
+            "analytic_cycles": whole(self.analytic.ceiling()),
+            "beyond_analytic": items,
+            "paced_by": self.paced_by,
+            "request_rounding_cycles": self.request_rounding.as_f64(),
+            "tasks": whole(self.tasks.0),
+            "tasks_simulated": whole(self.tasks.1),
         })
     }
 }

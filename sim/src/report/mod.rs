@@ -1,9 +1,11 @@
 //! What a run found: data only.
 
+mod account;
 mod combine;
 mod json;
 mod metrics;
 
+pub use account::{Account, Activity, Item};
 pub use combine::combine;
 pub use json::whole;
 pub use metrics::Metric;
@@ -42,6 +44,8 @@ pub struct Report {
     pub lower_bound: LowerBound,
     /// Parameters for which nothing is published and which cost nothing here.
     pub uncharged: Vec<String>,
+    /// Where every cycle goes, where the engine tells.
+    pub account: Option<Account>,
 }
 
 /// What was run.

@@ -1,0 +1,107 @@
+//! From what units did in each cycle to the report's account.
+
+use einflow_mappings::{count::Count, mapped::MappedCascade};
+use indexmap::IndexMap;
+
+use super::{BlockRun, Cause, Side};
+use crate::{
+    analytic::Counts,
+    report::{Account, Activity, Item},
+};
+
+fn activity(mapped: &MappedCascade, cause: Cause) -> Activity {
+    let tensor = |t: einflow_workloads::cascade::TensorId| mapped.cascade.tensor(t).name.clone();
+    let memory = |m: usize| mapped.accelerator.memories[m].name.clone();
+    let side = |side: Side| match side {
+        Side::Memory(m) => memory(m),
+        Side::Array(a) => mapped.accelerator.arrays[a].name.clone(),
+    };
+    match cause {
+        Cause::Filling => Activity::Filling,
+        Cause::Draining => Activity::Draining,
+        Cause::Operand(t, from) => Activity::Operand(tensor(t), side(from)),
+        Cause::Space(t, at) => Activity::Space(tensor(t), side(at)),
+        Cause::Port(m) => Activity::Port(memory(m)),
+        Cause::Channel(m) => Activity::Channel(memory(m)),
+        Cause::Mapping => Activity::Mapping,
+    }
+}
+
+/// A cause in words.
+pub fn describe(mapped: &MappedCascade, cause: Cause) -> String {
+    activity(mapped, cause).text()
+}
+
+/// Accounts for the cycles of all blocks. `None` on overflow.
+///
+/// In each block the busiest unit's waits are what makes the block longer than its work; the analytic engine counts some
+/// of them too, where a memory or another unit sets the pace. The rest are the items.
+pub(super) fn account(
+    mapped: &MappedCascade,
+    runs: &[BlockRun],
+    analytic: &Counts,
+) -> Option<Account> {
+    let arrays = &mapped.accelerator.arrays;
+    let mut units: IndexMap<String, IndexMap<Activity, u128>> = arrays
+        .iter()
+        .map(|a| (a.name.clone(), IndexMap::from([(Activity::Busy, 0)])))
+        .collect();
+    let mut items: IndexMap<String, i128> = IndexMap::new();
+    let mut total = Count::default();
+    let mut rounding = Count::default();
+    let mut tasks = (0u128, 0u128);
+    let mut busiest: IndexMap<&str, u128> = IndexMap::new();
+    for (index, run) in runs.iter().enumerate() {
+        for (unit, array) in arrays.iter().enumerate() {
+            let own = units.get_mut(&array.name)?;
+            *own.get_mut(&Activity::Busy)? += u128::from(run.totals.busy[unit]);
+            for (cause, cycles) in &run.totals.waits[unit] {
+                *own.entry(activity(mapped, *cause)).or_insert(0) += u128::from(*cycles);
+            }
+        }
+        let busiest_of = (0..arrays.len()).max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))?;
+        *busiest.entry(&arrays[busiest_of].name).or_insert(0) += u128::from(run.cycles);
+        let time = analytic.times[index];
+        total = total.plus(time)?;
+        let idle = i128::try_from(time.ceiling()).ok()? - i128::from(run.totals.busy[busiest_of]);
+        for (cause, cycles) in &run.totals.waits[busiest_of] {
+            *items.entry(activity(mapped, *cause).text()).or_insert(0) += i128::from(*cycles);
+        }
+        let known = match crate::analytic::memory_bound(mapped, analytic, index) {
+            Some(memory) => format!("of these, {memory}'s traffic over its bandwidth, which the analytic engine counts too"),
+            None => "of these, the pace of other units and stated drains, which the analytic engine counts too".into(),
+        };
+        *items.entry(known).or_insert(0) -= idle;
+        rounding = rounding.plus(request_rounding(mapped, run, analytic, index)?)?;
+        tasks.0 = tasks.0.checked_add(run.totals.tasks.into())?;
+        tasks.1 = tasks.1.checked_add(run.totals.simulated.into())?;
+    }
+    // Each block's analytic time was rounded up by itself.
+    let ceilings: u128 = analytic.times.iter().map(|t| t.ceiling()).sum();
+    let apart = ceilings - total.ceiling();
+    if apart > 0 {
+        items.insert("rounding of blocks to whole cycles".into(), i128::try_from(apart).ok()?);
+    }
+    let items = items.into_iter().filter(|(_, cycles)| *cycles != 0);
+    let paced_by = busiest.iter().max_by_key(|(_, cycles)| **cycles)?.0.to_string();
+    Some(Account {
+        units,
+        analytic: total,
+        items: items.map(|(what, cycles)| Item { what, cycles }).collect(),
+        paced_by,
+        request_rounding: rounding,
+        tasks,
+    })
+}
+
+/// Cycles of the outermost memory's channel beyond bytes over bandwidth.
+fn request_rounding(
+    mapped: &MappedCascade,
+    run: &BlockRun,
+    analytic: &Counts,
+    index: usize,
+) -> Option<Count> {
+    let exact = crate::analytic::memory_time(&mapped.accelerator, 0, &analytic.block_traffic[index])?;
+    let busy = Count::whole(run.totals.channel.first().copied().unwrap_or(0).into());
+    Some(exact.and_then(|exact| busy.minus(exact)).unwrap_or_default())
+}
