@@ -1,0 +1,3 @@
+//! Checks of values: what an accelerator's arithmetic makes of a cascade's results.
+
+pub mod real_length;
