@@ -159,7 +159,7 @@ pub(crate) fn each_all<T>(
     problems.into_result(Some(items))
 }
 
-fn placed(node: &Node, problem: Problem) -> Problem {
+pub(crate) fn placed(node: &Node, problem: Problem) -> Problem {
     Problem {
         place: Some((node.source.clone(), node.span)),
         ..problem

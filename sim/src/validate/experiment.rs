@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, Span, expr::Expr};
 
 use crate::{
-    request::{Accounting, Request},
+    request::{Accounting, Engine, Request},
     runs,
 };
 
@@ -33,6 +33,17 @@ pub enum Kind {
     Means(Means),
     /// Compares access counts of loop nests with Timeloop's.
     Timeloop(Cases),
+    /// Compares cycles of matrix products with SCALE-Sim's, and itemises the difference.
+    Systolic(Systolic),
+}
+
+/// Matrix products on systolic arrays, a row each.
+#[derive(Clone, Debug)]
+pub struct Systolic {
+    /// The CSV file: dataflow, rows, columns, m, n, k, cycles.
+    pub reference: Node,
+    /// The accelerator, whose array takes each row's size; `{rows}` in its name stands for the row's rows.
+    pub accelerator: String,
 }
 
 /// A file of loop nests with their counts.
@@ -105,6 +116,8 @@ pub enum Bound {
     Within,
     /// Not above the reference by more than the tolerance.
     AtMost,
+    /// Not below the reference by more than the tolerance.
+    AtLeast,
     /// Shown only.
     Report,
 }
@@ -154,8 +167,8 @@ impl Experiment {
         f.get("description", text);
         let fast = f.get("fast", Node::bool).unwrap_or(true);
         let what = f.need("kind", |n| match n.text()? {
-            kind @ ("table" | "means" | "timeloop") => Ok(kind.to_string()),
-            _ => Err(n.expected("table, means or timeloop")),
+            kind @ ("table" | "means" | "timeloop" | "systolic") => Ok(kind.to_string()),
+            _ => Err(n.expected("table, means, timeloop or systolic")),
         });
         let kind = match what.as_deref() {
             Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
@@ -166,6 +179,18 @@ impl Experiment {
                 f.need("reason", text);
                 file.zip(tolerance)
                     .map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
+            }
+            Some("systolic") => {
+                let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
+                let accelerator = f.need("accelerator", text);
+                f.need("reason", text);
+                let value = reference.zip(accelerator);
+                value.map(|(reference, accelerator)| {
+                    Kind::Systolic(Systolic {
+                        reference,
+                        accelerator,
+                    })
+                })
             }
             _ => {
                 f.allow_all();
@@ -224,7 +249,15 @@ fn requests(node: &Node, beside: Option<&PathBuf>) -> Result<Vec<Request>, Probl
 
 fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
     let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
-    let runs = f.need_all("runs", |n| requests(n, beside));
+    let engine = f
+        .get("engine", |n| {
+            Engine::named(n.text()?).map_err(|p| runs::placed(n, p))
+        })
+        .unwrap_or_default();
+    let runs = f.need_all("runs", |n| requests(n, beside)).map(|mut runs| {
+        runs.iter_mut().for_each(|r| r.engine = engine);
+        runs
+    });
     let model = f.get("model_column", name);
     let length_column = f.get("length_column", name);
     let length = f.get("length", runs::length);
@@ -283,8 +316,9 @@ fn bound(node: &Node) -> Result<Bound, Problem> {
     match node.text()? {
         "within" => Ok(Bound::Within),
         "at_most" => Ok(Bound::AtMost),
+        "at_least" => Ok(Bound::AtLeast),
         "report" => Ok(Bound::Report),
-        _ => Err(node.expected("within, at_most or report")),
+        _ => Err(node.expected("within, at_most, at_least or report")),
     }
 }
 

@@ -3,6 +3,7 @@
 mod experiment;
 mod means;
 mod outcome;
+mod systolic;
 mod table;
 pub mod timeloop;
 
@@ -114,6 +115,7 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
         Kind::Table(table) => table::run(experiment, table, catalog),
         Kind::Means(means) => means::run(experiment, means, catalog),
         Kind::Timeloop(cases) => timeloop_cases(experiment, cases),
+        Kind::Systolic(systolic) => systolic::run(experiment, systolic, catalog),
     }
 }
 

@@ -65,6 +65,7 @@ impl RowResult {
             (None, _) | (_, Bound::Report) => true,
             (Some(error), Bound::Within) => error.abs() <= self.tolerance,
             (Some(error), Bound::AtMost) => error <= self.tolerance,
+            (Some(error), Bound::AtLeast) => error >= -self.tolerance,
         }
     }
 }
@@ -147,6 +148,7 @@ impl Outcome {
                 let allowed = match column.bound {
                     Bound::Within => error_text(loosest),
                     Bound::AtMost => format!("<= {}", error_text(loosest)),
+                    Bound::AtLeast => format!(">= {}", error_text(-loosest)),
                     Bound::Report => "-".into(),
                 };
                 let verdict = match (column.bound, column.passed()) {
