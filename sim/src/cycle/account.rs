@@ -59,7 +59,8 @@ pub(super) fn account(
                 *own.entry(activity(mapped, *cause)).or_insert(0) += u128::from(*cycles);
             }
         }
-        let busiest_of = (0..arrays.len()).max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))?;
+        let busiest_of =
+            (0..arrays.len()).max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))?;
         *busiest.entry(&arrays[busiest_of].name).or_insert(0) += u128::from(run.cycles);
         let time = analytic.times[index];
         total = total.plus(time)?;
@@ -80,10 +81,17 @@ pub(super) fn account(
     let ceilings: u128 = analytic.times.iter().map(|t| t.ceiling()).sum();
     let apart = ceilings - total.ceiling();
     if apart > 0 {
-        items.insert("rounding of blocks to whole cycles".into(), i128::try_from(apart).ok()?);
+        items.insert(
+            "rounding of blocks to whole cycles".into(),
+            i128::try_from(apart).ok()?,
+        );
     }
     let items = items.into_iter().filter(|(_, cycles)| *cycles != 0);
-    let paced_by = busiest.iter().max_by_key(|(_, cycles)| **cycles)?.0.to_string();
+    let paced_by = busiest
+        .iter()
+        .max_by_key(|(_, cycles)| **cycles)?
+        .0
+        .to_string();
     Some(Account {
         units,
         analytic: total,
@@ -101,7 +109,12 @@ fn request_rounding(
     analytic: &Counts,
     index: usize,
 ) -> Option<Count> {
-    let exact = crate::analytic::memory_time(&mapped.accelerator, 0, &analytic.block_traffic[index])?;
+    let exact =
+        crate::analytic::memory_time(&mapped.accelerator, 0, &analytic.block_traffic[index])?;
     let busy = Count::whole(run.totals.channel.first().copied().unwrap_or(0).into());
-    Some(exact.and_then(|exact| busy.minus(exact)).unwrap_or_default())
+    Some(
+        exact
+            .and_then(|exact| busy.minus(exact))
+            .unwrap_or_default(),
+    )
 }

@@ -1,15 +1,26 @@
 //! The cycle engine: tiles as tasks on the real resources, every cycle accounted for.
 
 mod account;
+mod candidate;
 mod cause;
+mod error;
 mod jump;
+mod keeps;
 mod machine;
+mod observer;
+mod ports;
+mod segments;
+mod start;
+mod state;
+mod streams;
 mod timing;
 mod words;
 
 pub use account::describe;
 pub use cause::{Cause, Side};
-pub use machine::{CycleError, Movement, Observer, Task, Totals, Unseen};
+pub use error::CycleError;
+pub use observer::{Movement, Observer, Task, Unseen};
+pub use state::Totals;
 
 use einflow_mappings::{
     count::{Count, Traffic, accesses, transferred},
@@ -52,7 +63,10 @@ pub fn run(
         let mut totals = machine.totals.clone();
         for (unit, free) in machine.unit_free.iter().enumerate() {
             let rest = end - free;
-            match totals.waits[unit].iter_mut().find(|(c, _)| *c == Cause::Draining) {
+            match totals.waits[unit]
+                .iter_mut()
+                .find(|(c, _)| *c == Cause::Draining)
+            {
                 Some((_, sum)) => *sum += rest,
                 None => totals.waits[unit].push((Cause::Draining, rest)),
             }
@@ -93,7 +107,13 @@ pub fn report(mapped: &MappedCascade, runs: &[BlockRun]) -> Result<Report, Cycle
                 ..transferred(&block.space, transfer)?
             });
         }
-        let traffic = accesses(&block.transfers, &moved, accelerator.counting, memories, tensors)?;
+        let traffic = accesses(
+            &block.transfers,
+            &moved,
+            accelerator.counting,
+            memories,
+            tensors,
+        )?;
         counts.traffic.add(&traffic).ok_or(CycleError::Overflow)?;
         counts.block_traffic[index] = traffic;
         counts.times[index] = Count::whole(run.cycles.into());

@@ -19,7 +19,11 @@ pub struct Steps {
 impl Steps {
     /// The time of a step.
     pub fn at(&self, step: u64) -> u64 {
-        let piece = self.pieces.iter().rev().find(|(first, _, _)| *first <= step);
+        let piece = self
+            .pieces
+            .iter()
+            .rev()
+            .find(|(first, _, _)| *first <= step);
         piece.map_or(0, |(first, time, stride)| time + (step - first) * stride)
     }
 
@@ -66,14 +70,22 @@ impl Steps {
         };
         let mut out = Pieces::new();
         // Pieces start at multiples of their own; within one, accesses are as far apart as `every` steps.
-        let mut corners: SmallVec<[u64; 4]> = self.pieces.iter().map(|(k, _, _)| k.div_ceil(every)).collect();
+        let mut corners: SmallVec<[u64; 4]> = self
+            .pieces
+            .iter()
+            .map(|(k, _, _)| k.div_ceil(every))
+            .collect();
         corners.retain(|i| *i < count);
         corners.dedup();
         for (n, first) in corners.iter().enumerate() {
             let until = corners.get(n + 1).copied().unwrap_or(count);
             let number = until - first;
             // The last access of a piece may fall short; it is listed alone.
-            let distance = if number > 1 { time(first + 1) - time(*first) } else { 1 };
+            let distance = if number > 1 {
+                time(first + 1) - time(*first)
+            } else {
+                1
+            };
             let regular = (1..number)
                 .take_while(|i| *i < 3 || *i + 1 == number)
                 .all(|i| time(first + i) == time(*first) + i * distance);
@@ -104,7 +116,9 @@ pub fn rounds(members: &[(u64, u64)]) -> SmallVec<[Steps; 2]> {
     ends.dedup();
     let (mut round, mut time) = (0u64, 0u64);
     for end in ends {
-        let active: SmallVec<[usize; 4]> = (0..members.len()).filter(|m| members[*m].0 > round).collect();
+        let active: SmallVec<[usize; 4]> = (0..members.len())
+            .filter(|m| members[*m].0 > round)
+            .collect();
         let stride: u64 = active.iter().map(|m| members[*m].1).sum();
         let mut offset = time;
         for m in active {

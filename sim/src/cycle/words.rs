@@ -30,7 +30,11 @@ fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128);
                 }
             }
             first += u128::from(low) * u128::from(term.coefficient);
-            let weight = if dim.terms.len() == 1 { 1 } else { u128::from(term.coefficient) };
+            let weight = if dim.terms.len() == 1 {
+                1
+            } else {
+                u128::from(term.coefficient)
+            };
             len += u128::from(count - 1) * weight;
             if dim.terms.len() == 1 && term.coefficient > 1 {
                 first = u128::from(low);

@@ -11,8 +11,8 @@ use einflow_mappings::{
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind,
-    StreamSource, Tile, Way,
+    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, StreamSource,
+    Tile, Way,
     geometry::{between, depth, frames, inward, lanes, latency, outward, rows_of, touches},
 };
 
@@ -173,9 +173,10 @@ impl Builder<'_> {
             let mut users = Vec::new();
             let mut maker = None;
             for (at, (_, einsum)) in self.einsums().enumerate() {
-                let reads = einsum.operands.iter().any(|o| {
-                    room_of(o.tensor) && o.origin == OperandOrigin::Memory(memory)
-                });
+                let reads = einsum
+                    .operands
+                    .iter()
+                    .any(|o| room_of(o.tensor) && o.origin == OperandOrigin::Memory(memory));
                 let writes = room_of(einsum.output) && einsum.output_memory == Some(memory);
                 if reads || writes {
                     users.push(at);
@@ -291,7 +292,9 @@ impl Builder<'_> {
             };
             out.push(KeepUse {
                 keep,
-                reads: (0..reads.len()).filter(|r| room_of(reads[*r].tensor)).collect(),
+                reads: (0..reads.len())
+                    .filter(|r| room_of(reads[*r].tensor))
+                    .collect(),
                 output: room_of(einsum.output),
             });
         }
@@ -331,7 +334,12 @@ impl Builder<'_> {
                 && t.tensor == operand.tensor
                 && (t.projection == operand.projection || {
                     // What registers keep is loaded as a tile of its own.
-                    einsum.operands.iter().filter(|o| o.tensor == t.tensor).count() == 1
+                    einsum
+                        .operands
+                        .iter()
+                        .filter(|o| o.tensor == t.tensor)
+                        .count()
+                        == 1
                 })
         });
         let (mut way, mut stream) = (None, None);
@@ -478,7 +486,9 @@ impl Builder<'_> {
         }
         let streams = |p: &Projection| steps.is_empty() || depth(steps, p) == last_real(steps);
         let down = |p: &Projection| lanes(einsum, p).0 == 1;
-        let operands = reads.iter().filter(|r| r.way.is_some() || r.stream.is_some());
+        let operands = reads
+            .iter()
+            .filter(|r| r.way.is_some() || r.stream.is_some());
         let busy = operands
             .clone()
             .any(|r| streams(&r.projection) && down(&r.projection))
@@ -556,7 +566,10 @@ impl Builder<'_> {
             && real(&made.folds) == real(&self.ops[reader].folds)
             && depth(&mine, own) == mine.len()
             && depth(&theirs, &read.projection) == theirs.len()
-            && made.result.as_ref().is_none_or(|w| memory.is_none() || w.burst == 1);
+            && made
+                .result
+                .as_ref()
+                .is_none_or(|w| memory.is_none() || w.burst == 1);
         let ahead = made.offset.saturating_sub(self.ops[reader].offset);
         let crosses = memory.is_none() && from.unit != to.unit;
         let together = from.shared_loops() == to.shared_loops();
@@ -613,7 +626,9 @@ impl Builder<'_> {
     fn around(&self, from: &BoundEinsum, output: &Projection) -> u64 {
         let array = &self.accelerator.arrays[from.unit];
         let shared = |lane: &Option<NamedLoop>, length: u64| {
-            let apart = lane.as_ref().is_none_or(|l| l.count <= 1 || touches(output, l));
+            let apart = lane
+                .as_ref()
+                .is_none_or(|l| l.count <= 1 || touches(output, l));
             if apart { 0 } else { 2 * (length - 1) }
         };
         shared(&from.rows, array.rows) + shared(&from.columns, array.columns)
@@ -690,9 +705,8 @@ impl Builder<'_> {
         let order = |op: usize| {
             let at = self.ops[op].at;
             let phase = self.ops[op].phase;
-            let position = phase.and_then(|p| {
-                self.block.phases[p].einsums.iter().position(|e| *e == at)
-            });
+            let position =
+                phase.and_then(|p| self.block.phases[p].einsums.iter().position(|e| *e == at));
             (phase.unwrap_or(0), position.unwrap_or(at.1))
         };
         let mut roots: Vec<usize> = (0..self.ops.len()).filter(|o| of[*o] == *o).collect();
@@ -705,10 +719,14 @@ impl Builder<'_> {
             .iter()
             .enumerate()
             .map(|(place, root)| {
-                let mut members: Vec<usize> = (0..self.ops.len()).filter(|o| of[*o] == *root).collect();
+                let mut members: Vec<usize> =
+                    (0..self.ops.len()).filter(|o| of[*o] == *root).collect();
                 // In the order in which the mapping lists those that alternate; makers before readers otherwise.
                 members.sort_by_key(|o| {
-                    (stated.iter().position(|s| s == o).unwrap_or(usize::MAX), order(*o))
+                    (
+                        stated.iter().position(|s| s == o).unwrap_or(usize::MAX),
+                        order(*o),
+                    )
                 });
                 let segment = self.ops[*root]
                     .phase
@@ -755,5 +773,8 @@ impl Builder<'_> {
 }
 
 fn last_real(steps: &[NamedLoop]) -> usize {
-    steps.iter().rposition(|l| l.count > 1).map_or(0, |at| at + 1)
+    steps
+        .iter()
+        .rposition(|l| l.count > 1)
+        .map_or(0, |at| at + 1)
 }

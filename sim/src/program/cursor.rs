@@ -91,7 +91,8 @@ fn nested(length: u64, steps: &[u64]) -> u64 {
     } else {
         0
     };
-    full.saturating_mul(nested(*step, rest)).saturating_add(last)
+    full.saturating_mul(nested(*step, rest))
+        .saturating_add(last)
 }
 
 impl Cursor {
@@ -159,7 +160,11 @@ impl Cursor {
                 self.digits[*at] += 1;
                 self.digits[*at + 1..].fill(0);
                 if op.every_tile {
-                    self.number = if *at < program.scopes { 0 } else { self.number + 1 };
+                    self.number = if *at < program.scopes {
+                        0
+                    } else {
+                        self.number + 1
+                    };
                 } else {
                     self.pin(program, op);
                 }
@@ -236,7 +241,10 @@ impl Cursor {
     /// The place in the Einsum's own sequence: its loops, then its folds, as one number.
     pub fn place(&self, program: &Program, op: &Op) -> u128 {
         let loops = &program.nests[op.at.0];
-        let digits = op.loops.iter().map(|at| (loops[*at].count, self.digits[*at]));
+        let digits = op
+            .loops
+            .iter()
+            .map(|at| (loops[*at].count, self.digits[*at]));
         let folds = op.folds.iter().zip(&self.folds).map(|(l, d)| (l.count, *d));
         digits.chain(folds).fold(0u128, |sum, (count, digit)| {
             sum.saturating_mul(count.max(1).into())
@@ -339,7 +347,11 @@ impl Cursor {
     /// One tile on: the loop that moved on, none at the end.
     fn walk_on(&mut self, program: &Program, op: &Op) -> Result<Option<usize>, CountError> {
         let depth = program.nests[op.at.0].len();
-        let before = self.walk.as_ref().map(|(d, _)| d.clone()).unwrap_or_default();
+        let before = self
+            .walk
+            .as_ref()
+            .map(|(d, _)| d.clone())
+            .unwrap_or_default();
         let Some(at) = self.step(program, op, depth) else {
             return Ok(None);
         };
@@ -403,7 +415,10 @@ impl Cursor {
     /// Whether the tile of an Einsum at a loop's exit, that loop as a whole, holds a point.
     fn exit_holds(&self, program: &Program, op: &Op) -> Result<bool, CountError> {
         let tile = self.tile_of_loops(program, op);
-        program.occupied.as_ref().map_or(Ok(true), |o| o.holds(&tile))
+        program
+            .occupied
+            .as_ref()
+            .map_or(Ok(true), |o| o.holds(&tile))
     }
 
     /// The next iteration of the loops inside the one that has ended, or the next run of that loop.

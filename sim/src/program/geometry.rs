@@ -83,7 +83,9 @@ pub fn rows_of(accelerator: &Accelerator, memory: usize, words: u64) -> u64 {
 
 /// The latency of a memory in cycles.
 pub fn latency(accelerator: &Accelerator, memory: usize) -> u64 {
-    let cycles = accelerator.memories[memory].latency.cycles(accelerator.clock);
+    let cycles = accelerator.memories[memory]
+        .latency
+        .cycles(accelerator.clock);
     u64::try_from(cycles.0).unwrap_or(u64::MAX)
 }
 
@@ -114,9 +116,8 @@ fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
 pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bool) -> u64 {
     let array = &accelerator.arrays[unit];
     let link = array.links.iter().find(|l| {
-        l.to.as_ref().is_some_and(|to| {
-            accelerator.memories[memory..].iter().any(|m| m.name == *to)
-        })
+        l.to.as_ref()
+            .is_some_and(|to| accelerator.memories[memory..].iter().any(|m| m.name == *to))
     });
     let direction = link.map_or(Direction::Down, |l| l.direction);
     let mut total = hops(accelerator, unit, direction) + link.map_or(1, |l| l.latency);
@@ -131,11 +132,16 @@ pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bo
 /// rows or columns to the edge, and over the link.
 pub fn between(accelerator: &Accelerator, from: usize, to: usize) -> u64 {
     let (source, target) = (&accelerator.arrays[from], &accelerator.arrays[to]);
-    let out = source.links.iter().find(|l| l.to.as_ref() == Some(&target.name));
-    let into = target.links.iter().find(|l| l.from.as_ref() == Some(&source.name));
-    out.or(into).map_or(1, |l| {
-        hops(accelerator, from, l.direction) + l.latency
-    })
+    let out = source
+        .links
+        .iter()
+        .find(|l| l.to.as_ref() == Some(&target.name));
+    let into = target
+        .links
+        .iter()
+        .find(|l| l.from.as_ref() == Some(&source.name));
+    out.or(into)
+        .map_or(1, |l| hops(accelerator, from, l.direction) + l.latency)
 }
 
 /// By array: how much later than the first its frame of time is. An array fed from the edge of another is the row (or column)

@@ -13,6 +13,7 @@ mod build;
 mod cursor;
 mod geometry;
 mod read;
+mod walker;
 
 pub use build::build;
 pub use cursor::{Cursor, Key, Sides, inside};

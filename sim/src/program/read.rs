@@ -22,9 +22,8 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
         .then_some(maker.iterative)
         .flatten();
     // Steps along the iterative rank inside a task follow one another there.
-    let inside_task = previous.is_some_and(|rank| {
-        op.steps.iter().any(|l| l.cut.rank == rank && l.count > 1)
-    });
+    let inside_task =
+        previous.is_some_and(|rank| op.steps.iter().any(|l| l.cut.rank == rank && l.count > 1));
     let mut area = program.whole;
     let mut place = 0u128;
     for l in own {
