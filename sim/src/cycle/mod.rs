@@ -42,7 +42,7 @@ pub struct BlockRun {
     pub totals: Totals,
 }
 
-/// Runs all blocks of a mapped cascade.
+/// Runs all blocks of a mapped cascade, or until the observer has seen enough.
 ///
 /// # Errors
 /// See [`CycleError`].
@@ -53,13 +53,19 @@ pub fn run(
 ) -> Result<Vec<BlockRun>, CycleError> {
     let programs = programs(mapped)?;
     let mut out = Vec::new();
+    let mut before = 0u64;
     for (index, program) in programs.iter().enumerate() {
+        observer.block(index, before);
         let mut machine = Machine::new(mapped, program, index)?;
         if jump && !observer.sees_all() {
             machine = machine.jumping();
         }
-        while machine.step(observer)? {}
+        let mut enough = false;
+        while !enough && machine.step(observer)? {
+            enough = observer.enough(machine.now);
+        }
         let end = machine.end;
+        before = before.checked_add(end).ok_or(CycleError::Overflow)?;
         let mut totals = machine.totals.clone();
         for (unit, free) in machine.unit_free.iter().enumerate() {
             let rest = end - free;
@@ -76,6 +82,9 @@ pub fn run(
             cycles: end,
             totals,
         });
+        if enough {
+            break;
+        }
     }
     Ok(out)
 }

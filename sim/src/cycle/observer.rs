@@ -44,8 +44,15 @@ pub trait Observer {
     fn movement(&mut self, _movement: &Movement<'_>) {}
     /// Ports are used.
     fn ports(&mut self, _ports: &Ports) {}
+    /// A block starts: all times until the next one count from its start, `before` cycles after the run's.
+    fn block(&mut self, _index: usize, _before: u64) {}
     /// Whether every task has to be seen: no jump then.
     fn sees_all(&self) -> bool {
+        false
+    }
+    /// Whether enough has been seen: the run ends then, and what it returns is that of a part. Nothing that has not been
+    /// reported starts before `now` (ports are read before it by no more than the longest way of a word).
+    fn enough(&mut self, _now: u64) -> bool {
         false
     }
 }

@@ -8,41 +8,80 @@ use smallvec::SmallVec;
 
 use crate::program::Tile;
 
-/// The values of each dimension over a tile: first, and how many; none where they have gaps.
+/// The values of each dimension over a tile: first, and how many; none where they have gaps, or dimensions depend on each other.
 fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128); MAX_DIMS]>> {
     let mut out = SmallVec::new();
+    // Ranks along which a dimension before has moved.
+    let mut moved = 0u32;
     for dim in &projection.dims {
         let (mut first, mut len) = (0u128, 1u128);
+        let mut terms: SmallVec<[(u128, u64); 4]> = SmallVec::new();
         for term in &dim.terms {
             let (start, length) = tile[term.rank];
             let unit = term.unit.max(1);
             let (low, high) = (start / unit, (start + length.max(1) - 1) / unit);
             let (low, count) = match term.modulus {
                 Some(m) if high - low + 1 >= m => (0, m),
+                // The values begin anew on the way.
+                Some(m) if low % m + (high - low) >= m => return None,
                 Some(m) => (low % m, high - low + 1),
                 None => (low, high - low + 1),
             };
-            if term.coefficient > 1 && count > 1 && dim.terms.len() > 1 {
-                // Sums with weights are whole only where the parts fill each other's gaps.
-                let fills = dim.terms.iter().any(|t| t.coefficient == 1);
-                if !fills {
+            if count > 1 {
+                if moved & (1 << term.rank) != 0 {
                     return None;
                 }
+                moved |= 1 << term.rank;
+            }
+            if dim.terms.len() == 1 {
+                (first, len) = (low.into(), count.into());
+                break;
             }
             first += u128::from(low) * u128::from(term.coefficient);
-            let weight = if dim.terms.len() == 1 {
-                1
-            } else {
-                u128::from(term.coefficient)
-            };
-            len += u128::from(count - 1) * weight;
-            if dim.terms.len() == 1 && term.coefficient > 1 {
-                first = u128::from(low);
+            if count > 1 {
+                terms.push((term.coefficient.into(), count));
             }
+        }
+        // Sums with weights have no gaps where the smaller parts fill those of the larger.
+        terms.sort_unstable();
+        for (coefficient, count) in terms {
+            if coefficient > len {
+                return None;
+            }
+            len += coefficient * u128::from(count - 1);
         }
         out.push((first, len));
     }
     Some(out)
+}
+
+/// The words of a tile, ascending.
+fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[u128; MAX_DIMS]>> {
+    let mut ranks: SmallVec<[usize; 8]> =
+        projection.dims.iter().flat_map(|d| d.terms.iter().map(|t| t.rank)).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let mut point = tile.map(|(start, _)| start);
+    let mut words = Vec::new();
+    loop {
+        let value = |d: &einflow_mappings::nest::Dim| d.terms.iter().map(|t| t.value(point[t.rank])).sum();
+        words.push(projection.dims.iter().map(value).collect());
+        let next = ranks.iter().find(|r| {
+            let (start, length) = tile[**r];
+            point[**r] += 1;
+            let inside = point[**r] < start + length;
+            if !inside {
+                point[**r] = start;
+            }
+            inside
+        });
+        if next.is_none() {
+            break;
+        }
+    }
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 /// Whether two tiles hold the same words.
@@ -67,7 +106,9 @@ pub fn overlap(before: &Tile, tile: &Tile, steps: &[NamedLoop], projection: &Pro
         *side = (side.0, side.1.min(step));
     }
     let (Some(last), Some(first)) = (spans(&last, projection), spans(&first, projection)) else {
-        return 0;
+        let (last, first) = (listed(&last, projection), listed(&first, projection));
+        let held = first.iter().filter(|word| last.binary_search(word).is_ok());
+        return held.count() as u128;
     };
     last.iter()
         .zip(&first)

@@ -252,22 +252,23 @@ impl Cursor {
         })
     }
 
-    /// Iterations of one loop (folds count after the loops) in the tile in which it now runs: fewer in a partial one.
-    pub fn iterations(&self, program: &Program, op: &Op, at: usize) -> u64 {
+    /// The last iteration of one loop (folds count after the loops) up to which all are full, in the tile in which it now runs.
+    pub fn full_left(&self, program: &Program, op: &Op, at: usize) -> u64 {
         let loops = &program.nests[op.at.0];
         let mut tile = program.whole;
-        let outer = op.loops.iter().filter(|l| **l < at);
-        for l in outer {
+        for l in op.loops.iter().filter(|l| **l < at) {
             inside(&mut tile, &loops[*l], self.digits[*l]);
         }
-        if at < loops.len() {
-            return count(&tile, &loops[at]);
-        }
-        let folds = at - loops.len();
-        for (l, digit) in op.folds[..folds].iter().zip(&self.folds) {
-            inside(&mut tile, l, *digit);
-        }
-        count(&tile, &op.folds[folds])
+        let l = match at.checked_sub(loops.len()) {
+            None => &loops[at],
+            Some(fold) => {
+                for (l, digit) in op.folds[..fold].iter().zip(&self.folds) {
+                    inside(&mut tile, l, *digit);
+                }
+                &op.folds[fold]
+            }
+        };
+        (tile[l.cut.rank].1 / l.cut.step.max(1)).max(1) - 1
     }
 
     /// Moves on by so many iterations of one loop (folds count after the loops), all of them full.

@@ -116,8 +116,7 @@ impl Jumps {
             return Ok(());
         };
         let digit = digits(cursor).nth(at).unwrap_or(0);
-        // Two ends of iterations, what runs ahead, and the last iteration have to be left.
-        if digit + 2 >= l.count {
+        if digit + 1 >= l.count {
             self.seen[nest][at].clear();
             return Ok(());
         }
@@ -216,8 +215,7 @@ impl Machine<'_> {
             moved_ops.push(step);
             if step {
                 let digit = digits(new).nth(at)?;
-                // All of the next iterations must be alike: the last one is not.
-                let left = (new.iterations(program, op, at) - 1).checked_sub(digit + 1)?;
+                let left = new.full_left(program, op, at).checked_sub(digit)?;
                 times = times.min(left / period);
                 let low = digits(before).nth(at)?;
                 range = Some(range.map_or((low, digit), |(a, b): (u64, u64)| {
