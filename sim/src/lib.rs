@@ -1,6 +1,7 @@
 //! What happens: engines that run a mapped cascade, their reports, and the command line.
 
 pub mod analytic;
+pub mod array;
 pub mod catalog;
 pub mod check;
 pub mod cli;
@@ -16,5 +17,6 @@ pub mod report;
 pub mod request;
 pub mod runs;
 pub mod sweep;
+pub mod trace;
 pub mod units;
 pub mod validate;

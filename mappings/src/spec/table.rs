@@ -75,6 +75,23 @@ pub(crate) fn fraction_of(value: f64) -> Option<(u64, u64)> {
 }
 
 impl Table {
+    /// The same table with one row only, taken for every shape: that of a shape that `lookup` gives.
+    ///
+    /// # Errors
+    /// As [`Table::row`].
+    pub fn pinned(
+        &self,
+        source: &Source,
+        lookup: &dyn Fn(&str) -> Option<u64>,
+    ) -> Result<Self, Problem> {
+        let row = self.row(source, lookup)?;
+        Ok(Self {
+            keys: Vec::new(),
+            rows: vec![row.cells.into_iter().map(|(_, cell)| cell).collect()],
+            ..self.clone()
+        })
+    }
+
     /// Reads `(file: "choices.csv", keys: ["E", "M"])` and the file, beside the mapping or embedded.
     ///
     /// # Errors

@@ -209,7 +209,7 @@ fn exact(_: EinsumId, _: Function) -> FunctionUnit {
     FunctionUnit::Exact
 }
 
-fn format_of(word: WordFormat) -> Format {
+pub(super) fn format_of(word: WordFormat) -> Format {
     match word {
         WordFormat::Bf16 => Format::Bf16,
         WordFormat::F16 => Format::F16,
@@ -470,7 +470,7 @@ impl<'a> Run<'a> {
 }
 
 /// The largest differences over several outputs: found, reference.
-fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> Errors {
+pub(super) fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> Errors {
     let (mut max_abs, mut largest) = (0.0f64, 0.0f64);
     for (found, reference) in outputs {
         for (i, reference) in reference.iter().enumerate() {
@@ -492,7 +492,7 @@ fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f64])>) -> Er
 }
 
 /// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -504,7 +504,7 @@ impl Random {
     }
 
     /// Nearly standard normal: the sum of twelve uniform numbers less 6, the same on every platform.
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         let uniform = |x: u64| (x >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0);
         (0..12).map(|_| uniform(self.next())).sum::<f64>() - 6.0
     }

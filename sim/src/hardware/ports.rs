@@ -58,16 +58,18 @@ impl PortTable {
         wanted.iter().any(|mine| {
             let (first, last) = (mine.start + delay, mine.last() + delay);
             let meets = |p: &&Ports| p.last() >= first && p.start <= last;
-            let others: SmallVec<[Ports; 16]> =
-                self.taken.iter().filter(meets).copied().collect();
+            let others: SmallVec<[Ports; 16]> = self.taken.iter().filter(meets).copied().collect();
             let around: u64 = others.iter().map(|p| p.rows).sum();
             if around + together <= self.limit {
                 return false;
             }
             (0..mine.count).any(|k| {
                 let cycle = mine.start + k * mine.stride;
-                let taken: u64 =
-                    others.iter().filter(|p| p.at(cycle + delay)).map(|p| p.rows).sum();
+                let taken: u64 = others
+                    .iter()
+                    .filter(|p| p.at(cycle + delay))
+                    .map(|p| p.rows)
+                    .sum();
                 taken > 0 && {
                     let own: u64 = wanted.iter().filter(|p| p.at(cycle)).map(|p| p.rows).sum();
                     taken + own > self.limit

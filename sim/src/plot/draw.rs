@@ -13,14 +13,14 @@ use plotters::{
     },
 };
 
-use super::{Bar, Content, Figure, Group, Panel, colours, outline::Outlined};
+use super::{Bar, Content, Figure, Group, Panel, colours, outline::Outlined, waterfall};
 use crate::units::si;
 
 /// DejaVu Sans; its licence stands beside it.
 static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
 
 /// Drawn pixels for one of the figure's: PNG is sharp on dense screens, SVG keeps half pixels.
-const SCALE: i32 = 2;
+pub(super) const SCALE: i32 = 2;
 /// Width of a figure.
 const WIDTH: i32 = 1000;
 /// Height of one panel of several, and of the only one.
@@ -28,8 +28,8 @@ const PANEL: (i32, i32) = (290, 400);
 /// Room of a panel left of its axis, right, above and below.
 const MARGINS: (i32, i32, i32, i32) = (74, 16, 34, 52);
 
-const INK: RGBColor = RGBColor(40, 40, 40);
-const PALE: RGBColor = RGBColor(222, 222, 222);
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
+pub(super) const PALE: RGBColor = RGBColor(222, 222, 222);
 
 fn font() -> &'static FontRef<'static> {
     static PARSED: OnceLock<FontRef<'static>> = OnceLock::new();
@@ -84,17 +84,17 @@ pub fn save(figure: &Figure, folder: &Path) -> Result<(), Problem> {
 }
 
 /// Width of a text in the figure's pixels.
-fn width(text: &str, size: i32) -> i32 {
+pub(super) fn width(text: &str, size: i32) -> i32 {
     let font = font().as_scaled(size as f32);
     let width: f32 = text.chars().map(|c| font.h_advance(font.glyph_id(c))).sum();
     width.ceil() as i32
 }
 
-type Area<DB> = DrawingArea<DB, Shift>;
-type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+pub(super) type Area<DB> = DrawingArea<DB, Shift>;
+pub(super) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// A figure and where its parts stand.
-struct Sheet<'a> {
+pub(super) struct Sheet<'a> {
     figure: &'a Figure,
     /// Legend: name, colour, place.
     legend: Vec<(String, RGBColor, (i32, i32))>,
@@ -105,25 +105,28 @@ struct Sheet<'a> {
 }
 
 /// A text and how it stands.
-struct Words<'a> {
-    text: &'a str,
-    at: (i32, i32),
-    size: i32,
-    anchor: (HPos, VPos),
-    turned: bool,
+pub(super) struct Words<'a> {
+    pub text: &'a str,
+    pub at: (i32, i32),
+    pub size: i32,
+    pub anchor: (HPos, VPos),
+    pub turned: bool,
+    /// On a dark ground.
+    pub light: bool,
 }
 
-fn words(text: &str, at: (i32, i32), size: i32, anchor: (HPos, VPos)) -> Words<'_> {
+pub(super) fn words(text: &str, at: (i32, i32), size: i32, anchor: (HPos, VPos)) -> Words<'_> {
     Words {
         text,
         at,
         size,
         anchor,
         turned: false,
+        light: false,
     }
 }
 
-fn write<DB: DrawingBackend>(area: &Area<DB>, words: &Words<'_>) -> Drawn<DB> {
+pub(super) fn write<DB: DrawingBackend>(area: &Area<DB>, words: &Words<'_>) -> Drawn<DB> {
     let transform = if words.turned {
         FontTransform::Rotate270
     } else {
@@ -132,13 +135,13 @@ fn write<DB: DrawingBackend>(area: &Area<DB>, words: &Words<'_>) -> Drawn<DB> {
     let style = ("sans-serif", words.size * SCALE)
         .into_font()
         .transform(transform)
-        .color(&INK)
+        .color(if words.light { &WHITE } else { &INK })
         .pos(Pos::new(words.anchor.0, words.anchor.1));
     let at = (words.at.0 * SCALE, words.at.1 * SCALE);
     area.draw(&Text::new(words.text.to_string(), at, style))
 }
 
-fn rule<DB: DrawingBackend>(
+pub(super) fn rule<DB: DrawingBackend>(
     area: &Area<DB>,
     from: (i32, i32),
     to: (i32, i32),
@@ -150,20 +153,20 @@ fn rule<DB: DrawingBackend>(
 }
 
 /// The panel's frame and what its edges stand for.
-struct Frame {
-    left: i32,
-    right: i32,
-    top: i32,
-    bottom: i32,
+pub(super) struct Frame {
+    pub left: i32,
+    pub right: i32,
+    pub top: i32,
+    pub bottom: i32,
     y: Axis,
 }
 
 /// From values to places along one direction.
 #[derive(Clone, Copy)]
-struct Axis {
-    low: f64,
-    high: f64,
-    log: bool,
+pub(super) struct Axis {
+    pub low: f64,
+    pub high: f64,
+    pub log: bool,
 }
 
 impl Axis {
@@ -194,7 +197,7 @@ impl Axis {
     }
 
     /// 0 at the low end, 1 at the high.
-    fn share(&self, value: f64) -> f64 {
+    pub fn share(&self, value: f64) -> f64 {
         if self.log {
             (value / self.low).log2() / (self.high / self.low).log2()
         } else {
@@ -203,7 +206,7 @@ impl Axis {
     }
 
     /// Round values to label.
-    fn ticks(&self) -> Vec<f64> {
+    pub fn ticks(&self) -> Vec<f64> {
         let (low, high) = (self.low, self.high);
         if self.log {
             let decades = (high / low).log10();
@@ -228,16 +231,16 @@ impl Axis {
             .map(|s| s * unit)
             .find(|s| *s >= raw * 0.99)
             .unwrap_or(10.0 * unit);
+        let first = (low / step).ceil();
         (0..)
-            .map(|i| f64::from(i) * step)
-            .skip_while(|v| *v < low)
+            .map(|i| (first + f64::from(i)) * step)
             .take_while(|v| *v <= high)
             .collect()
     }
 }
 
 /// A tick's label: short.
-fn tick(value: f64) -> String {
+pub(super) fn tick(value: f64) -> String {
     if value == 0.0 || (1e-2..1e4).contains(&value.abs()) {
         // Rounding hides what binary fractions add.
         return format!("{}", (value * 1e6).round() / 1e6);
@@ -276,6 +279,13 @@ impl<'a> Sheet<'a> {
                         }
                     }
                 }
+                Content::Lanes { lanes, .. } => {
+                    for lane in lanes {
+                        if !names.contains(&lane.name) {
+                            names.push(lane.name.clone());
+                        }
+                    }
+                }
             }
         }
         let mut legend = Vec::new();
@@ -292,7 +302,12 @@ impl<'a> Sheet<'a> {
         let columns = if figure.panels.len() > 1 { 2 } else { 1 };
         let rows = (figure.panels.len() as i32 + columns - 1) / columns;
         let top = y + 24;
+        let lanes = figure.panels.iter().map(|p| match &p.content {
+            Content::Lanes { lanes, .. } => waterfall::height(lanes) + MARGINS.2 + MARGINS.3,
+            _ => 0,
+        });
         let panel = if columns > 1 { PANEL.0 } else { PANEL.1 };
+        let panel = lanes.max().filter(|h| *h > 0).unwrap_or(panel);
         let bottom = if figure.note.is_empty() { 8 } else { 30 };
         Self {
             figure,
@@ -304,7 +319,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    fn colour(&self, name: &str) -> RGBColor {
+    pub(super) fn colour(&self, name: &str) -> RGBColor {
         let found = self.legend.iter().find(|(n, _, _)| n == name);
         found.map_or(INK, |(_, colour, _)| *colour)
     }
@@ -354,6 +369,7 @@ impl<'a> Sheet<'a> {
                 let points = series.iter().flat_map(|s| &s.points);
                 Axis::around(points.map(|p| p.1), log.1)
             }
+            Content::Lanes { .. } => Axis::around(std::iter::empty(), false),
         };
         let frame = Frame {
             left: left + MARGINS.0,
@@ -372,7 +388,8 @@ impl<'a> Sheet<'a> {
                 (HPos::Center, VPos::Top),
             ),
         )?;
-        for value in y.ticks() {
+        let numbers = !matches!(panel.content, Content::Lanes { .. });
+        for value in y.ticks().into_iter().filter(|_| numbers) {
             let at = frame.height(value);
             rule(area, (frame.left, at), (frame.right, at), PALE)?;
             let label = tick(value);
@@ -408,6 +425,7 @@ impl<'a> Sheet<'a> {
         match &panel.content {
             Content::Bars(groups) => self.bars(area, groups, &frame)?,
             Content::Points { series, log } => self.points(area, series, log.0, &frame)?,
+            Content::Lanes { lanes, shown } => self.lanes(area, lanes, *shown, &frame)?,
         }
         rule(
             area,

@@ -1,6 +1,6 @@
 //! Plots: figures as data, drawn as SVG and PNG.
 //!
-//! [`compared`], [`one`] and [`swept`] say what to show of runs and sweeps; [`save`] draws a [`Figure`]. A series has the
+//! [`compared`], [`one`], [`swept`] and [`waterfall`] say what to show of runs, sweeps and traces; [`save`] draws a [`Figure`]. A series has the
 //! same colour in every figure (`colours.rs`), and the text is drawn with the font that travels in the binary, so that a
 //! figure looks the same everywhere.
 
@@ -9,10 +9,12 @@ mod draw;
 mod outline;
 mod runs;
 mod sweep;
+mod waterfall;
 
 pub use draw::save;
 pub use runs::{compared, one};
 pub use sweep::swept;
+pub use waterfall::{Lane, Span, waterfall};
 
 /// A figure: panels under one title and one legend.
 #[derive(Clone, Debug)]
@@ -51,6 +53,13 @@ pub enum Content {
         series: Vec<Series>,
         /// Whether the axes are logarithmic: horizontal, vertical.
         log: (bool, bool),
+    },
+    /// What goes on in each of several rows, over time.
+    Lanes {
+        /// The rows, from the top.
+        lanes: Vec<Lane>,
+        /// The time shown: from, to.
+        shown: (u64, u64),
     },
 }
 

@@ -70,7 +70,12 @@ impl Account {
     /// The same of runs one after another; `None` on overflow.
     pub fn plus(mut self, other: Self) -> Option<Self> {
         // A unit that only one run has is idle in the other.
-        let total = |a: &Self| a.units.values().next().map_or(0, |u| u.values().sum::<u128>());
+        let total = |a: &Self| {
+            a.units
+                .values()
+                .next()
+                .map_or(0, |u| u.values().sum::<u128>())
+        };
         let (mine, theirs) = (total(&self), total(&other));
         for (name, activities) in &mut self.units {
             if !other.units.contains_key(name) {
@@ -78,7 +83,10 @@ impl Account {
             }
         }
         for (name, activities) in other.units {
-            let own = self.units.entry(name).or_insert_with(|| IndexMap::from([(Activity::Mapping, mine)]));
+            let own = self
+                .units
+                .entry(name)
+                .or_insert_with(|| IndexMap::from([(Activity::Mapping, mine)]));
             for (activity, cycles) in activities {
                 let sum = own.entry(activity).or_insert(0);
                 *sum = sum.checked_add(cycles)?;

@@ -43,10 +43,11 @@ pub(super) fn run(
     systolic: &Systolic,
     catalog: &Catalog,
 ) -> Result<ExperimentResult, Problems> {
-    let source = data(systolic.reference.text()?, experiment.beside.as_deref()).map_err(|p| Problem {
-        place: Some((experiment.source.clone(), systolic.reference.span)),
-        ..p
-    })?;
+    let source =
+        data(systolic.reference.text()?, experiment.beside.as_deref()).map_err(|p| Problem {
+            place: Some((experiment.source.clone(), systolic.reference.span)),
+            ..p
+        })?;
     let rows = read(&source)?;
     let done: Vec<Result<Compared, Problems>> = rows
         .par_iter()
@@ -57,28 +58,34 @@ pub(super) fn run(
     for compared in done {
         found.extend(problems.absorb_new(compared));
     }
-    let column = |name: &str, bound: Bound, cell: &dyn Fn(&Compared) -> (Option<i128>, i128)| ColumnResult {
-        column: name.to_string(),
-        bound,
-        rows: found
-            .iter()
-            .map(|c| {
-                let (expected, found) = cell(c);
-                RowResult {
-                    row: c.label.clone(),
-                    expected: expected.map(|e| e as f64),
-                    found: found as f64,
-                    // Whole cycles on both sides.
-                    tolerance: 0.0,
-                }
-            })
-            .collect(),
-    };
+    let column =
+        |name: &str, bound: Bound, cell: &dyn Fn(&Compared) -> (Option<i128>, i128)| ColumnResult {
+            column: name.to_string(),
+            bound,
+            rows: found
+                .iter()
+                .map(|c| {
+                    let (expected, found) = cell(c);
+                    RowResult {
+                        row: c.label.clone(),
+                        expected: expected.map(|e| e as f64),
+                        found: found as f64,
+                        // Whole cycles on both sides.
+                        tolerance: 0.0,
+                    }
+                })
+                .collect(),
+        };
     let mut columns = vec![
-        column("SCALE-Sim's formula", Bound::Within, &|c| (Some(c.reference.into()), c.theirs)),
+        column("SCALE-Sim's formula", Bound::Within, &|c| {
+            (Some(c.reference.into()), c.theirs)
+        }),
         column("cycles", Bound::Report, &|c| (Some(c.theirs), c.ours)),
         column("difference, by items", Bound::Within, &|c| {
-            (Some(c.ours - c.theirs), c.items.iter().map(|(_, n)| n).sum())
+            (
+                Some(c.ours - c.theirs),
+                c.items.iter().map(|(_, n)| n).sum(),
+            )
         }),
     ];
     for item in 0..4 {
@@ -114,8 +121,11 @@ fn read(source: &Source) -> Result<Vec<Row>, Problems> {
             let found = cell(name).unwrap_or("");
             let value = found.parse::<u64>().ok().filter(|v| *v > 0);
             value.map(|v| (*name, v)).ok_or_else(|| {
-                at(record.position(), format!("column `{name}`: {found:?} is no whole number above 0"))
-                    .help("a row holds dataflow, rows, columns, m, n, k and cycles")
+                at(
+                    record.position(),
+                    format!("column `{name}`: {found:?} is no whole number above 0"),
+                )
+                .help("a row holds dataflow, rows, columns, m, n, k and cycles")
             })
         };
         let mut numbers = BTreeMap::new();
@@ -147,7 +157,9 @@ fn compare(row: &Row, accelerator: &str, catalog: &Catalog) -> Result<Compared, 
     let request = Request {
         mapping: format!("matmul-{}-stationary", row.dataflow),
         accelerator: Some(accelerator.replace("{rows}", &r.to_string())),
-        sizes: [("M", m), ("N", n), ("K", k)].map(|(name, size)| (name.to_string(), size)).into(),
+        sizes: [("M", m), ("N", n), ("K", k)]
+            .map(|(name, size)| (name.to_string(), size))
+            .into(),
         overrides: [("arrays.array2d.rows", r), ("arrays.array2d.columns", c)]
             .map(|(path, size)| (path.to_string(), size as f64))
             .into(),
@@ -168,11 +180,16 @@ fn compare(row: &Row, accelerator: &str, catalog: &Catalog) -> Result<Compared, 
     let activities = report.account.and_then(|a| a.units.get("array2d").cloned());
     let of = |which: &dyn Fn(&Activity) -> bool| -> i128 {
         let all = activities.iter().flatten().filter(|(a, _)| which(a));
-        all.map(|(_, n)| i128::try_from(*n).unwrap_or(i128::MAX)).sum()
+        all.map(|(_, n)| i128::try_from(*n).unwrap_or(i128::MAX))
+            .sum()
     };
     let draining = of(&|a| *a == Activity::Draining);
     let waits = of(&|a| !matches!(a, Activity::Busy | Activity::Filling | Activity::Draining));
-    let shifted = if row.dataflow == "output" { whole(folds * r) } else { 0 };
+    let shifted = if row.dataflow == "output" {
+        whole(folds * r)
+    } else {
+        0
+    };
     Ok(Compared {
         label: format!("{} {r}x{c}, {m} x {n} x {k}", row.dataflow),
         reference: row.numbers.get("cycles").copied().unwrap_or(0),
@@ -182,7 +199,10 @@ fn compare(row: &Row, accelerator: &str, catalog: &Catalog) -> Result<Compared, 
             ("its last cycle, left out", 1),
             ("skew of a fold under the next", -(whole(folds) - 1) * skew),
             ("results shifted out", shifted),
-            ("first tiles in, last results out", waits + draining - shifted - skew),
+            (
+                "first tiles in, last results out",
+                waits + draining - shifted - skew,
+            ),
         ],
     })
 }

@@ -1,0 +1,293 @@
+//! Where the words of tensors lie, and which of them a point touches.
+
+use std::fmt;
+
+use einflow_mappings::{mapped::MappedCascade, nest::Projection};
+use einflow_workloads::cascade::{Index, RankId, Read, TensorId};
+
+use super::ArrayError;
+use crate::program::Tile;
+
+/// The coordinates of a word, `[h, m1, p]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinates(pub Vec<u64>);
+
+impl fmt::Display for Coordinates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(u64::to_string).collect();
+        write!(f, "[{}]", texts.join(", "))
+    }
+}
+
+/// The shape of a tensor: all batch ranks in front, then its own, an iterative one longer by its initial value.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub lengths: Vec<u64>,
+    pub strides: Vec<usize>,
+    pub words: usize,
+    /// The dimension of the iterative rank.
+    pub iterative: Option<usize>,
+}
+
+impl Layout {
+    pub fn new(mapped: &MappedCascade, tensor: TensorId) -> Self {
+        let cascade = &mapped.cascade;
+        let of = cascade.tensor(tensor);
+        let size = |r: &RankId| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1);
+        let mut lengths: Vec<u64> = cascade.batch.iter().chain(&of.ranks).map(size).collect();
+        let iterative = of.iterative.map(|i| cascade.batch.len() + i);
+        if let Some(at) = iterative {
+            lengths[at] += 1;
+        }
+        let mut strides = vec![0; lengths.len()];
+        let mut words = 1usize;
+        for (stride, length) in strides.iter_mut().zip(&lengths).rev() {
+            *stride = words;
+            words = words.saturating_mul(usize::try_from(*length).unwrap_or(usize::MAX));
+        }
+        Self {
+            lengths,
+            strides,
+            words,
+            iterative,
+        }
+    }
+
+    pub fn coordinates(&self, word: usize) -> Coordinates {
+        let each = self.strides.iter().zip(&self.lengths);
+        Coordinates(each.map(|(s, l)| (word / s) as u64 % l).collect())
+    }
+
+    /// The word of the coordinate before, along the iterative rank; none at the initial value.
+    pub fn before(&self, word: usize) -> Option<usize> {
+        let at = self.iterative?;
+        let stride = self.strides[at];
+        (!(word / stride).is_multiple_of(usize::try_from(self.lengths[at]).ok()?)).then(|| word - stride)
+    }
+}
+
+/// What a base rank's coordinate adds to a place.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub rank: usize,
+    pub table: Vec<usize>,
+}
+
+/// A dimension whose coordinate may lie outside the tensor.
+#[derive(Clone, Debug)]
+struct Check {
+    constant: i64,
+    parts: Vec<Part>,
+    length: u64,
+}
+
+/// Which word a point of the base ranks touches: a sum of what each rank's coordinate adds.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    pub parts: Vec<Part>,
+    pub constant: i64,
+    checks: Vec<Check>,
+    /// Whether two points may touch one word although they differ in a rank that it follows.
+    overlaps: bool,
+}
+
+impl Access {
+    fn build(
+        projection: &Projection,
+        sizes: &[u64],
+        strides: &[usize],
+        constants: &[i64],
+        lengths: Option<&[u64]>,
+    ) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut checks = Vec::new();
+        let mut constant = 0;
+        let mut overlaps = false;
+        let add = |parts: &mut Vec<Part>, rank: usize, weight: usize, term: &dyn Fn(u64) -> usize| {
+            let at = parts.iter().position(|p| p.rank == rank).unwrap_or_else(|| {
+                let length = usize::try_from(sizes[rank]).unwrap_or(0);
+                parts.push(Part {
+                    rank,
+                    table: vec![0; length],
+                });
+                parts.len() - 1
+            });
+            for (x, entry) in parts[at].table.iter_mut().enumerate() {
+                *entry += weight * term(x as u64);
+            }
+        };
+        for (d, dim) in projection.dims.iter().enumerate() {
+            let offset = constants.get(d).copied().unwrap_or(0);
+            constant += offset * strides[d] as i64;
+            let mut own = Vec::new();
+            for term in &dim.terms {
+                let value = |x: u64| usize::try_from(term.value(x)).unwrap_or(usize::MAX);
+                add(&mut parts, term.rank, strides[d], &value);
+                add(&mut own, term.rank, 1, &value);
+            }
+            overlaps |= own.len() > 1;
+            let Some(lengths) = lengths else { continue };
+            let most: usize = own.iter().map(|p| p.table.iter().max().copied().unwrap_or(0)).sum();
+            if offset < 0 || most as i64 + offset >= lengths[d] as i64 {
+                checks.push(Check {
+                    constant: offset,
+                    parts: own,
+                    length: lengths[d],
+                });
+            }
+        }
+        Self {
+            parts,
+            constant,
+            checks,
+            overlaps,
+        }
+    }
+
+    /// Of a tensor's own coordinates; `step` of the iterative one on.
+    pub fn own(layout: &Layout, projection: &Projection, sizes: &[u64], step: bool) -> Self {
+        let mut constants = vec![0; projection.dims.len()];
+        if let (Some(at), true) = (layout.iterative, step) {
+            constants[at] = 1;
+        }
+        Self::build(projection, sizes, &layout.strides, &constants, Some(&layout.lengths))
+    }
+
+    /// Of a read; `constants` are what its indices are where all variables are 0.
+    pub fn read(layout: &Layout, projection: &Projection, sizes: &[u64], constants: &[i64]) -> Self {
+        Self::build(projection, sizes, &layout.strides, constants, Some(&layout.lengths))
+    }
+
+    /// To count words: no word is outside.
+    pub fn counting(projection: &Projection, sizes: &[u64]) -> Self {
+        let mut strides = vec![0; projection.dims.len()];
+        let mut words = 1usize;
+        for (d, dim) in projection.dims.iter().enumerate().rev() {
+            strides[d] = words;
+            let most: u128 = dim
+                .terms
+                .iter()
+                .map(|t| (0..sizes[t.rank]).map(|x| t.value(x)).max().unwrap_or(0))
+                .sum();
+            words = words.saturating_mul(usize::try_from(most + 1).unwrap_or(usize::MAX));
+        }
+        Self::build(projection, sizes, &strides, &[], None)
+    }
+
+    pub fn part(&self, rank: usize) -> Option<&Part> {
+        self.parts.iter().find(|p| p.rank == rank)
+    }
+
+    pub fn checked(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    /// The word at a point; none outside the tensor.
+    pub fn at(&self, point: &[u64]) -> Option<usize> {
+        for check in &self.checks {
+            let sum: usize = check.parts.iter().map(|p| p.table[point[p.rank] as usize]).sum();
+            let index = sum as i64 + check.constant;
+            if index < 0 || index >= check.length as i64 {
+                return None;
+            }
+        }
+        let sum: usize = self.parts.iter().map(|p| p.table[point[p.rank] as usize]).sum();
+        usize::try_from(sum as i64 + self.constant).ok()
+    }
+
+    /// The words that the points of a box touch, each once, ascending.
+    pub fn words(&self, tile: &Tile, out: &mut Vec<usize>) {
+        out.clear();
+        if self.parts.iter().any(|p| tile[p.rank].1 == 0) {
+            return;
+        }
+        if self.checked() {
+            let mut point: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
+            loop {
+                out.extend(self.at(&point));
+                let moved = self.parts.iter().rev().find_map(|p| {
+                    let (first, length) = tile[p.rank];
+                    point[p.rank] += 1;
+                    if point[p.rank] < first + length {
+                        return Some(());
+                    }
+                    point[p.rank] = first;
+                    None
+                });
+                if moved.is_none() {
+                    break;
+                }
+            }
+            out.sort_unstable();
+            out.dedup();
+            return;
+        }
+        out.push(usize::try_from(self.constant).unwrap_or(0));
+        let mut sorted = true;
+        for part in &self.parts {
+            let (first, length) = tile[part.rank];
+            let mut values: Vec<usize> =
+                part.table[first as usize..(first + length) as usize].to_vec();
+            values.sort_unstable();
+            values.dedup();
+            if values.len() == 1 {
+                out.iter_mut().for_each(|o| *o += values[0]);
+                continue;
+            }
+            sorted &= out.len() == 1;
+            let before = std::mem::take(out);
+            for base in before {
+                out.extend(values.iter().map(|v| base + v));
+            }
+        }
+        if !sorted {
+            out.sort_unstable();
+        }
+        if self.overlaps {
+            out.dedup();
+        }
+    }
+}
+
+/// What the indices of a read, views resolved, are where all rank variables are 0: batch ranks in front.
+pub(super) fn constants(mapped: &MappedCascade, einsum: &str, read: &Read) -> Result<Vec<i64>, ArrayError> {
+    let cascade = &mapped.cascade;
+    let refuse = |why: String| ArrayError::Unsupported {
+        einsum: einsum.into(),
+        why,
+    };
+    let mut tensor = read.tensor;
+    let mut indices = &read.indices;
+    // Values of the variables of the tensor whose indices are worth something.
+    let mut known: Vec<(String, i128)> = Vec::new();
+    loop {
+        let lookup = |name: &str| {
+            let value = known.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+            value.or_else(|| mapped.sizes.get(name).map(|s| i128::from(*s))).or(Some(0))
+        };
+        let mut values = Vec::new();
+        for index in indices {
+            match index {
+                Index::Expr(expr) => {
+                    let value = expr.whole(&cascade.source, &lookup, &Vec::new);
+                    values.push(value.map_err(|p| refuse(p.message))?);
+                }
+                Index::Gather(by, _) => {
+                    let name = &cascade.tensor(*by).name;
+                    return Err(refuse(format!("it gathers through the index tensor {name}, and where its words are is not known before")));
+                }
+            }
+        }
+        let producer = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view);
+        let Some(view) = producer else {
+            let whole = values.iter().map(|v| i64::try_from(*v));
+            let own: Result<Vec<i64>, _> = whole.collect();
+            let own = own.map_err(|_| refuse("an index overflows".into()))?;
+            return Ok(vec![0; cascade.batch.len()].into_iter().chain(own).collect());
+        };
+        let names = cascade.tensor(tensor).ranks.iter().map(|r| cascade.rank(*r).variable.clone());
+        known = names.zip(values).collect();
+        tensor = view.reads[0].tensor;
+        indices = &view.reads[0].indices;
+    }
+}

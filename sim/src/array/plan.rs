@@ -1,0 +1,181 @@
+//! What an Einsum of a program needs to know of its arrays, found once.
+
+use einflow_mappings::mapped::{BoundEinsum, MappedCascade, NamedLoop};
+use einflow_workloads::cascade::TensorId;
+
+use super::{
+    ArrayError,
+    count::Counter,
+    kernel::{Kernel, Reduction},
+    links::{Travel, apart, travel},
+    place::{Access, Layout, constants},
+};
+use crate::program::{Op, Program, Tile};
+
+/// A dimension of the array across which an Einsum lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    pub rank: usize,
+    pub step: u64,
+    /// The output is made by all PEs of the lane together.
+    pub shared: bool,
+}
+
+/// An Einsum's plan.
+pub(super) struct Plan<'a> {
+    pub bound: &'a BoundEinsum,
+    pub kernel: Kernel,
+    /// By operand.
+    pub reads: Vec<Access>,
+    pub read_tensors: Vec<usize>,
+    pub travels: Vec<Option<Travel>>,
+    pub output: Access,
+    pub output_tensor: usize,
+    pub rows: Option<Lane>,
+    pub columns: Option<Lane>,
+    /// Loops that bring no new point: the Einsum is computed again.
+    pub again: Vec<usize>,
+    /// By operand, then the output.
+    pub counters: Vec<Option<Counter>>,
+    /// Results pass to a memory, which adds them up.
+    pub adds_outside: bool,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(
+        mapped: &'a MappedCascade,
+        program: &Program,
+        block: usize,
+        op: &Op,
+        layouts: &[Layout],
+    ) -> Result<Self, ArrayError> {
+        let bound = &mapped.blocks[block].nests[op.at.0].einsums[op.at.1];
+        let cascade = &mapped.cascade;
+        let einsum = cascade.einsum(bound.einsum);
+        let sizes = &mapped.blocks[block].space.sizes;
+        let refuse = |why: &str| ArrayError::Unsupported {
+            einsum: op.name.clone(),
+            why: why.into(),
+        };
+        if einsum.reads.len() != op.reads.len() {
+            return Err(refuse("one of its operands has no known place"));
+        }
+        let kernel = Kernel::new(mapped, bound)?;
+        let mut reads = Vec::new();
+        for (read, seen) in op.reads.iter().zip(&einsum.reads) {
+            let shifts = constants(mapped, &op.name, seen)?;
+            if cascade.tensor(read.tensor).coordinates_of.is_some() {
+                return Err(refuse("it reads coordinates as numbers"));
+            }
+            reads.push(Access::read(&layouts[read.tensor.0], &read.projection, sizes, &shifts));
+        }
+        let own = |t: TensorId| mapped.own_projection(t);
+        let step = cascade.tensor(op.output).iterative.is_some();
+        let output = Access::own(&layouts[op.output.0], own(op.output), sizes, step);
+        let lane = |l: &Option<NamedLoop>| {
+            l.as_ref().map(|l| Lane {
+                rank: l.cut.rank,
+                step: l.cut.step.max(1),
+                shared: l.count > 1 && !varies(&output, l),
+            })
+        };
+        let shared_of = |o: &Op| {
+            let access = Access::own(&layouts[o.output.0], own(o.output), sizes, false);
+            let shared = |l: &Option<NamedLoop>| {
+                l.as_ref().is_some_and(|l| l.count > 1) && !apart(l, &|_| l.as_ref().is_some_and(|l| varies(&access, l)))
+            };
+            (shared(&o.lanes.0), shared(&o.lanes.1))
+        };
+        let travels = op
+            .reads
+            .iter()
+            .map(|read| {
+                let made = &program.ops[read.maker.as_ref()?.op];
+                travel(&mapped.accelerator, made, op, read, shared_of(made))
+            })
+            .collect();
+        let digits: Vec<usize> = bound.coordinates.iter().map(|t| t.rank).collect();
+        let nest = &program.nests[op.at.0];
+        let irrelevant = |at: &&usize| {
+            let l = &nest[**at];
+            let told = |t: &&einflow_mappings::nest::Term| {
+                t.rank == l.cut.rank && distinct(&(0..l.count.min(sizes[l.cut.rank])).map(|d| t.value((d * l.cut.step).min(sizes[l.cut.rank] - 1))).collect::<Vec<_>>())
+            };
+            l.count > 1 && (!digits.contains(&l.cut.rank) || !bound.coordinates.iter().any(|t| told(&t)))
+        };
+        let again = op.loops.iter().filter(irrelevant).copied().collect();
+        let transfers = &mapped.blocks[block].transfers;
+        let counter = |transfer: Option<usize>| {
+            let id = transfer?;
+            let moved = &transfers[id];
+            // Registers that keep a tile of their own are filled when it changes, not at every step.
+            let all = op.loops.len() + op.folds.len() + op.steps.len();
+            let by_step = moved.loops.len() > moved.tile_depth || op.steps.is_empty() || moved.loops.len() == all;
+            Some(Counter::new(id, Access::counting(&moved.projection, sizes), !by_step))
+        };
+        let mut counters: Vec<Option<Counter>> = op.reads.iter().map(|r| counter(r.operand)).collect();
+        counters.push(counter(op.update));
+        Ok(Self {
+            bound,
+            reads,
+            read_tensors: op.reads.iter().map(|r| r.tensor.0).collect(),
+            travels,
+            rows: lane(&op.lanes.0),
+            columns: lane(&op.lanes.1),
+            output,
+            output_tensor: op.output.0,
+            again,
+            counters,
+            adds_outside: op.result.is_some() && kernel.reduction != Reduction::None,
+            kernel,
+        })
+    }
+}
+
+fn distinct(values: &[u128]) -> bool {
+    values.windows(2).any(|w| w[0] != w[1])
+}
+
+/// Whether the word changes from one iteration of a loop to the next.
+pub(super) fn varies(access: &Access, l: &NamedLoop) -> bool {
+    access.part(l.cut.rank).is_some_and(|part| {
+        let values = (0..l.count).filter_map(|d| part.table.get((d * l.cut.step) as usize));
+        let first = part.table.first();
+        values.into_iter().any(|v| Some(v) != first)
+    })
+}
+
+/// What one step of a task covers; none: an idle slot, where a tile is partial.
+pub(super) fn step_tile(op: &Op, counts: &[u64], tile: &Tile, step: u64) -> Option<Tile> {
+    let mut rest = step;
+    let mut digits = [0u64; 16];
+    for (digit, count) in digits.iter_mut().zip(counts).take(counts.len()).rev() {
+        *digit = rest % count;
+        rest /= count;
+    }
+    let mut out = *tile;
+    for (l, digit) in op.steps.iter().zip(digits) {
+        let side = &mut out[l.cut.rank];
+        let step = l.cut.step.max(1);
+        let first = digit * step;
+        if first >= side.1 {
+            return None;
+        }
+        *side = (side.0 + first, step.min(side.1 - first));
+    }
+    Some(out)
+}
+
+/// Iterations of each of an Einsum's step loops in a tile.
+pub(super) fn step_counts(op: &Op, tile: &Tile) -> Vec<u64> {
+    let mut sides = *tile;
+    op.steps
+        .iter()
+        .map(|l| {
+            let side = &mut sides[l.cut.rank];
+            let count = side.1.div_ceil(l.cut.step.max(1)).max(1);
+            side.1 = side.1.min(l.cut.step);
+            count
+        })
+        .collect()
+}

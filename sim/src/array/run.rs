@@ -1,0 +1,622 @@
+//! A group at work: step by step, every PE of the array.
+
+use einflow_arch::Array;
+
+use super::{
+    ArrayError,
+    engine::{Done, Engine, Turn, Use},
+    kernel::Reduction,
+    plan::{Lane, Plan, step_counts, step_tile},
+    tensors::{NOT_MADE, THERE, Tensor},
+};
+use crate::{
+    cycle::{Observer, Task},
+    program::{Need, Tile, needed},
+};
+
+/// What an Einsum holds in the PEs while a task runs.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// Sums of each output word over the tasks so far, in the accumulator's format.
+    pub sums: Vec<f64>,
+    /// Which computation of the word they belong to.
+    pub round: Vec<u32>,
+    /// By PE: the running value.
+    pub running: Vec<f64>,
+    /// By PE: whether it has one.
+    pub filled: Vec<bool>,
+    /// By PE: the output word that it works on.
+    pub word: Vec<usize>,
+    /// PEs of a row.
+    pub columns: usize,
+    /// Rows and columns at work.
+    pub active: (usize, usize),
+    /// The box of the running output words.
+    pub tile: Option<Tile>,
+    /// By operand: words by row and by column.
+    pub operands: Vec<Operand>,
+}
+
+/// An operand's words in one step.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Operand {
+    pub rows: Vec<usize>,
+    pub columns: Vec<usize>,
+    pub base: usize,
+}
+
+const NO_WORD: usize = usize::MAX;
+
+impl Work {
+    pub fn new(plan: &Plan<'_>, array: &Array, output: &Tensor) -> Self {
+        let pes = usize::try_from(array.pes()).unwrap_or(0);
+        let words = output.layout.words;
+        let reduces = plan.kernel.reduction != Reduction::None;
+        Self {
+            sums: if reduces { vec![plan.kernel.reduction.identity(); words] } else { Vec::new() },
+            round: if reduces { vec![0; words] } else { Vec::new() },
+            running: vec![0.0; pes],
+            filled: vec![false; pes],
+            word: vec![NO_WORD; pes],
+            columns: usize::try_from(array.columns).unwrap_or(1),
+            active: (0, 0),
+            tile: None,
+            operands: vec![Operand::default(); plan.reads.len()],
+        }
+    }
+}
+
+/// PEs at work along a lane in a box; `other` is the lane across it, which may cut the same rank more coarsely.
+fn length(lane: Option<Lane>, other: Option<Lane>, tile: &Tile) -> usize {
+    let Some(l) = lane else { return 1 };
+    let around = other.filter(|o| o.rank == l.rank && o.step > l.step).map_or(u64::MAX, |o| o.step);
+    usize::try_from(tile[l.rank].1.min(around).div_ceil(l.step)).unwrap_or(1)
+}
+
+impl Engine<'_> {
+    /// Starts a unit's next group, and all that starts with it, or puts it off until there are ports.
+    pub fn start_unit(&mut self, unit: usize, observer: &mut dyn Observer) -> Result<(), ArrayError> {
+        let (Some(turn), Some(time)) = (self.turns[unit].clone(), self.ready[unit]) else {
+            return Ok(());
+        };
+        let mut together: Vec<(usize, Turn, u64)> = vec![(unit, turn, time)];
+        for pair in &self.program.lockstep {
+            let (_, first, start) = &together[0];
+            if !first.members.contains(&pair.maker) || first.members.contains(&pair.reader) {
+                continue;
+            }
+            let other_unit = self.program.ops[pair.reader].unit;
+            if together.iter().any(|t| t.0 == other_unit) {
+                continue;
+            }
+            if let Some(other) = self.turns[other_unit].clone()
+                && let Some(lead) = self.lead(first, pair.maker, &other, pair.reader)
+                && let Ok(own) = self.group_time(other_unit, &other, Some(pair.maker))
+            {
+                let from = (*start as i64 + lead).max(0) as u64;
+                together.push((other_unit, other, own.max(from)));
+            }
+        }
+        let mut wanted = Vec::new();
+        for (_, turn, time) in &together {
+            wanted.extend(self.ports_of(turn, *time));
+        }
+        let delay = self.port_delay(&wanted, self.name(together[0].1.members[0]))?;
+        if delay > 0 {
+            // Others may take the ports meanwhile: asked again then.
+            self.ready[unit] = Some(time + delay);
+            return Ok(());
+        }
+        for port in wanted {
+            self.end = self.end.max(port.last() + 1);
+            self.ports[port.memory].take(&[port]);
+        }
+        for (unit, turn, time) in together {
+            self.run_group(unit, &turn, time, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a group from `start` on, each step in the order of issue.
+    fn run_group(
+        &mut self,
+        unit: usize,
+        turn: &Turn,
+        start: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ArrayError> {
+        let array = &self.mapped.accelerator.arrays[unit];
+        if start < self.unit_free[unit] {
+            return Err(ArrayError::Busy {
+                einsum: self.name(turn.members[0]).into(),
+                array: array.name.clone(),
+                row: 0,
+                column: 0,
+                cycle: start,
+                other: self.name(self.unit_last[unit]).into(),
+                until: self.unit_free[unit],
+            });
+        }
+        let at = start + turn.load;
+        let counts: Vec<Vec<u64>> = turn
+            .members
+            .iter()
+            .map(|m| step_counts(&self.program.ops[*m], &self.ops[*m].tile))
+            .collect();
+        for (position, member) in turn.members.iter().enumerate() {
+            let place = self.ops[*member].place;
+            self.ops[*member].done.push(Done {
+                place,
+                first: at + turn.issue.first(position),
+                last: at + turn.issue.last(position),
+                end: at + turn.issue.end(position),
+            });
+            self.works[*member].tile = None;
+            let first = at + turn.issue.first(position);
+            observer.task(&Task {
+                block: &self.program.name,
+                einsum: self.name(*member),
+                unit,
+                start: first,
+                duration: at + turn.issue.end(position) - first,
+                tile: &self.ops[*member].tile,
+            });
+        }
+        for slot in &turn.issue.slots {
+            let member = turn.members[slot.member];
+            let tile = self.ops[member].tile;
+            let op = &self.program.ops[member];
+            if let Some(inside) = step_tile(op, &counts[slot.member], &tile, slot.step) {
+                self.execute(member, &inside, at + slot.time)?;
+            }
+            // Slots of a partial tile are idle.
+            let steps = turn.issue.times[slot.member].len() as u64;
+            let mut after = slot.step + 1..steps;
+            let next = after.find_map(|k| step_tile(op, &counts[slot.member], &tile, k));
+            if self.leaves(member, next.as_ref()) {
+                self.flush(member, at + slot.time + op.cycles)?;
+            }
+        }
+        self.finish(unit, turn, start)
+    }
+
+    /// Books a group that has run.
+    fn finish(&mut self, unit: usize, turn: &Turn, start: u64) -> Result<(), ArrayError> {
+        let array = &self.mapped.accelerator.arrays[unit];
+        let end = start
+            .checked_add(turn.load + turn.issue.whole() + turn.shift)
+            .filter(|e| *e < 1 << 62)
+            .ok_or(ArrayError::Overflow)?;
+        self.busy[unit] += turn.issue.busy();
+        self.pe_cycles += u128::from(turn.issue.busy()) * array.pes();
+        self.unit_free[unit] = end;
+        self.unit_last[unit] = turn.members[turn.members.len() - 1];
+        self.end = self.end.max(end + (array.rows - 1) + (array.columns - 1));
+        if !self.program.segments.is_empty() {
+            let frame = end - self.program.frames[unit].min(end);
+            self.barrier.end = self.barrier.end.max(frame);
+        }
+        for (position, member) in turn.members.iter().enumerate() {
+            let op = &self.program.ops[*member];
+            let steps = turn.issue.times[position].len() as u64;
+            if let Some(phase) = op.phase {
+                self.barrier.work[phase][unit] += steps * op.cycles;
+            }
+            self.count_tasks(*member);
+            self.use_keeps(*member, turn, position, start);
+            for (i, read) in op.reads.iter().enumerate() {
+                if read.way.is_some() {
+                    let tile = self.ops[*member].tile;
+                    let mut held = std::mem::take(&mut self.ops[*member].held[i]);
+                    self.plans[*member].reads[i].words(&tile, &mut held);
+                    self.ops[*member].held[i] = held;
+                }
+            }
+            self.advance(*member)?;
+        }
+        self.forget();
+        self.turns[unit] = self.find_turn(unit);
+        self.ready[unit] = None;
+        Ok(())
+    }
+
+    /// Words that move when the task changes, not the step.
+    fn count_tasks(&mut self, member: usize) {
+        let tile = self.ops[member].tile;
+        for counter in self.plans[member].counters.iter_mut().flatten() {
+            if counter.by_task {
+                self.words[counter.transfer] += counter.step(&tile);
+            }
+        }
+    }
+
+    /// Notes until when a task uses kept tiles.
+    fn use_keeps(&mut self, member: usize, turn: &Turn, position: usize, start: u64) {
+        let op = &self.program.ops[member];
+        for used in &op.uses {
+            let keep = used.keep;
+            let plan = &self.program.keeps[keep];
+            let generation = self.generation(member, keep);
+            let at = start + turn.load;
+            let (first, last) = (at + turn.issue.first(position), at + turn.issue.last(position));
+            let mut end = at;
+            for read in &used.reads {
+                let Some(way) = &op.reads[*read].way else { continue };
+                let read_last = if way.depth == 0 {
+                    first
+                } else if plan.by_row {
+                    // The next tile's rows arrive no faster than one a cycle: the first may come when the first is free, the last when
+                    // the last is.
+                    let rows = turn.issue.times[position].len() as u64;
+                    last.saturating_sub(rows.saturating_sub(1)).max(first)
+                } else {
+                    last
+                };
+                end = end.max((read_last + 1).saturating_sub(way.delay));
+            }
+            if used.output
+                && let Some(way) = &op.result
+            {
+                end = end.max(at + turn.issue.end(position) + way.delay + way.burst);
+            }
+            let uses = &mut self.uses[keep][member];
+            match uses.back_mut() {
+                Some(last) if last.generation == generation => last.end = last.end.max(end),
+                _ => uses.push_back(Use { generation, end }),
+            }
+            if op.writes == Some(keep) {
+                let recent = &mut self.ops[member].recent;
+                if recent.back() != Some(&generation) {
+                    recent.push_back(generation);
+                    if recent.len() > plan.generations.min(8) {
+                        recent.pop_front();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the words that a member works on leave its PEs before the next step.
+    fn leaves(&self, member: usize, next: Option<&Tile>) -> bool {
+        let plan = &self.plans[member];
+        let work = &self.works[member];
+        let Some(now) = work.tile.as_ref() else { return false };
+        let Some(next) = next else { return true };
+        if plan.bound.partials {
+            return true;
+        }
+        // Without a reduction every step makes words of its own.
+        plan.kernel.reduction == Reduction::None
+            || plan.output.parts.iter().any(|p| {
+                let lane = |l: Option<Lane>| l.is_some_and(|l| l.rank == p.rank);
+                if lane(plan.rows) || lane(plan.columns) {
+                    now[p.rank].0 != next[p.rank].0
+                } else {
+                    p.table[now[p.rank].0 as usize] != p.table[next[p.rank].0 as usize]
+                }
+            })
+    }
+
+    /// One step of one member in all PEs, at a cycle of PE (0, 0)'s time.
+    fn execute(&mut self, member: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+        for counter in self.plans[member].counters.iter_mut().flatten() {
+            if !counter.by_task {
+                self.words[counter.transfer] += counter.step(tile);
+            }
+        }
+        let plan = &self.plans[member];
+        let (rows, columns) = (
+            length(plan.rows, plan.columns, tile),
+            length(plan.columns, plan.rows, tile),
+        );
+        let fresh = self.works[member].tile.is_none();
+        if fresh {
+            self.begin(member, tile, rows, columns);
+        }
+        self.works[member].tile = Some(*tile);
+        let crossed = matches!((self.plans[member].rows, self.plans[member].columns), (Some(a), Some(b)) if a.rank == b.rank);
+        for i in 0..self.plans[member].reads.len() {
+            if !crossed && !self.plans[member].reads[i].checked() {
+                self.feed(member, i, tile, rows, columns);
+            }
+            if self.program.ops[member].reads[i].maker.is_some() {
+                self.check_words(member, i, tile, cycle)?;
+            }
+        }
+        let plan = &self.plans[member];
+        let plain = !crossed
+            && plan.kernel.unconditional()
+            && plan.reads.iter().all(|r| !r.checked())
+            && plan.read_tensors.iter().all(|t| !self.tensors[*t].masked && self.tensors[*t].layout.iterative.is_none());
+        if let (true, Some((a, b))) = (plain, plan.kernel.mac) {
+            self.multiply(member, a, b, rows, columns);
+            return Ok(());
+        }
+        self.points(member, tile, rows, columns, crossed);
+        Ok(())
+    }
+
+    /// Clears the running values at the begin of new output words.
+    fn begin(&mut self, member: usize, tile: &Tile, rows: usize, columns: usize) {
+        let plan = &self.plans[member];
+        let work = &mut self.works[member];
+        let digits = &self.ops[member].cursor.digits;
+        let round = plan.again.iter().fold(1u64, |sum, at| {
+            let count = self.program.nests[self.program.ops[member].at.0][*at].count;
+            sum.wrapping_mul(count.max(1)).wrapping_add(digits[*at])
+        }) as u32;
+        let full_rows = plan.rows.map_or(rows, |_| work.running.len() / work.columns);
+        let full_columns = plan.columns.map_or(columns, |_| work.columns);
+        work.active = (0, 0);
+        let identity = plan.kernel.reduction.identity();
+        let keeps_on = plan.kernel.reduction != Reduction::None
+            && !plan.adds_outside
+            && !plan.rows.is_some_and(|l| l.shared)
+            && !plan.columns.is_some_and(|l| l.shared);
+        let mut point: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
+        let base = point.clone();
+        for i in 0..full_rows {
+            for j in 0..full_columns {
+                let pe = i * work.columns + j;
+                work.running[pe] = identity;
+                work.filled[pe] = plan.kernel.reduction != Reduction::None;
+                work.word[pe] = NO_WORD;
+                if i >= rows || j >= columns {
+                    continue;
+                }
+                point.copy_from_slice(&base);
+                if let Some(l) = plan.rows {
+                    point[l.rank] += i as u64 * l.step;
+                }
+                if let Some(l) = plan.columns {
+                    point[l.rank] += j as u64 * l.step;
+                }
+                let inside = point
+                    .iter()
+                    .zip(tile)
+                    .all(|(x, (first, length))| *x < first + length);
+                if !inside {
+                    continue;
+                }
+                let Some(word) = plan.output.at(&point) else { continue };
+                work.word[pe] = word;
+                if plan.kernel.reduction == Reduction::None {
+                    continue;
+                }
+                if work.round[word] != round {
+                    work.round[word] = round;
+                    work.sums[word] = identity;
+                }
+                if keeps_on {
+                    work.running[pe] = work.sums[word];
+                }
+            }
+        }
+    }
+
+    /// Brings an operand's words of a step to the edges of the array: which word each row and each column uses.
+    fn feed(&mut self, member: usize, i: usize, tile: &Tile, rows: usize, columns: usize) {
+        let plan = &self.plans[member];
+        let access = &plan.reads[i];
+        let operand = &mut self.works[member].operands[i];
+        let lane_rank = |l: Option<Lane>| l.map_or(usize::MAX, |l| l.rank);
+        let (row_rank, column_rank) = (lane_rank(plan.rows), lane_rank(plan.columns));
+        let mut base = access.constant;
+        operand.rows.clear();
+        operand.columns.clear();
+        for part in &access.parts {
+            let first = tile[part.rank].0;
+            let along = |lane: Option<Lane>, length: usize, out: &mut Vec<usize>| {
+                let step = lane.map_or(1, |l| l.step);
+                out.extend((0..length as u64).map(|i| part.table[(first + i * step) as usize]));
+            };
+            if part.rank == row_rank {
+                along(plan.rows, rows, &mut operand.rows);
+            } else if part.rank == column_rank {
+                along(plan.columns, columns, &mut operand.columns);
+            } else {
+                base += part.table[first as usize] as i64;
+            }
+        }
+        operand.base = usize::try_from(base).unwrap_or(0);
+    }
+
+    /// Multiplies and adds in every PE: both operands are there, no point is masked.
+    fn multiply(&mut self, member: usize, a: usize, b: usize, rows: usize, columns: usize) {
+        let plan = &self.plans[member];
+        let accumulator = plan.kernel.accumulator;
+        let work = &mut self.works[member];
+        let (left, right) = (&self.tensors[plan.read_tensors[a]], &self.tensors[plan.read_tensors[b]]);
+        let value = |tensor: &Tensor, operand: &Operand, i: usize, j: usize| {
+            let row = operand.rows.get(i).copied().unwrap_or(0);
+            let column = operand.columns.get(j).copied().unwrap_or(0);
+            tensor.values[operand.base + row + column]
+        };
+        let (x, y) = (&work.operands[a], &work.operands[b]);
+        for i in 0..rows {
+            let running = &mut work.running[i * work.columns..i * work.columns + columns];
+            for (j, sum) in running.iter_mut().enumerate() {
+                let product = accumulator.round(value(left, x, i, j) * value(right, y, i, j));
+                *sum = accumulator.round(*sum + product);
+            }
+        }
+    }
+
+    /// Computes point by point.
+    fn points(&mut self, member: usize, tile: &Tile, rows: usize, columns: usize, _crossed: bool) {
+        let plan = &self.plans[member];
+        let kernel = &plan.kernel;
+        let mut point: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
+        let base = point.clone();
+        let mut operands: Vec<Option<f64>> = vec![None; plan.reads.len()];
+        let mut scratch = Vec::new();
+        for i in 0..rows {
+            for j in 0..columns {
+                point.copy_from_slice(&base);
+                if let Some(l) = plan.rows {
+                    point[l.rank] += i as u64 * l.step;
+                }
+                if let Some(l) = plan.columns {
+                    point[l.rank] += j as u64 * l.step;
+                }
+                let mut sides = point.iter().zip(tile);
+                if !sides.all(|(x, (first, length))| *x < first + length) {
+                    continue;
+                }
+                for (o, access) in operands.iter_mut().zip(&plan.reads).enumerate().map(|(o, (v, a))| ((o, v), a)) {
+                    *o.1 = self.operand(member, o.0, access.at(&point), &point);
+                }
+                let value = kernel.map(self.mapped, &point, &operands, &mut scratch);
+                let work = &mut self.works[member];
+                let pe = i * work.columns + j;
+                match (kernel.reduction, value) {
+                    (Reduction::None, value) => {
+                        work.filled[pe] = value.is_some();
+                        work.running[pe] = value.unwrap_or(0.0);
+                    }
+                    (_, None) => {}
+                    (reduction, Some(value)) => {
+                        work.running[pe] = reduction.of(kernel.accumulator, work.running[pe], value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The value of an operand's word.
+    fn operand(&self, member: usize, i: usize, word: Option<usize>, point: &[u64]) -> Option<f64> {
+        let word = word?;
+        let tensor = &self.tensors[self.plans[member].read_tensors[i]];
+        let word = tensor.latest(word);
+        if tensor.task[word] == NOT_MADE {
+            // No point of it has been visited: its tile was left out.
+            let maker = self.program.ops[member].reads[i].maker.as_ref()?;
+            let kernel = &self.plans[maker.op].kernel;
+            let reduces = kernel.reduction != Reduction::None;
+            return (reduces && kernel.inside(self.mapped, point)).then(|| kernel.reduction.identity());
+        }
+        tensor.value(word)
+    }
+
+    /// Checks that every word of an operand that this block makes is where the step reads it.
+    fn check_words(&mut self, member: usize, i: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+        let op = &self.program.ops[member];
+        let read = &op.reads[i];
+        let (Some(maker), Some(travel)) = (&read.maker, self.plans[member].travels[i]) else {
+            return Ok(());
+        };
+        let tensor = &self.tensors[read.tensor.0];
+        // What has been made anew since is still there as it was.
+        let limit = match needed(self.program, op, read, maker, &self.ops[member].tile) {
+            Need::Nothing => 0,
+            Need::UpTo(place) => self.ops[maker.op].upto(place),
+        };
+        let mut words = Vec::new();
+        self.plans[member].reads[i].words(tile, &mut words);
+        for word in words {
+            let at = tensor.latest(word);
+            let why = match tensor.task[at] {
+                THERE => continue,
+                NOT_MADE if self.program.occupied.is_some() => continue,
+                NOT_MADE => "has not been made".to_string(),
+                task if task > limit => continue,
+                task => {
+                    let done = &self.ops[maker.op].done[task as usize - 1];
+                    let made = if maker.by_word || maker.memory.is_none() { tensor.made[at] } else { done.end };
+                    let there = made + travel.cycles;
+                    if there <= cycle {
+                        continue;
+                    }
+                    format!("is there from cycle {there} on")
+                }
+            };
+            let place = match maker.memory {
+                Some(memory) => self.mapped.accelerator.memories[memory].name.clone(),
+                None => format!("the registers of {}", self.mapped.accelerator.arrays[op.unit].name),
+            };
+            return Err(ArrayError::Word {
+                einsum: op.name.clone(),
+                cycle,
+                tensor: self.tensor_name(read.tensor.0).into(),
+                coordinates: tensor.layout.coordinates(word),
+                place,
+                why,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the first PE first.
+    fn flush(&mut self, member: usize, end: u64) -> Result<(), ArrayError> {
+        let plan = &self.plans[member];
+        let work = &mut self.works[member];
+        let Some(tile) = work.tile.take() else { return Ok(()) };
+        let kernel = &plan.kernel;
+        let output = &mut self.tensors[plan.output_tensor];
+        let task = self.ops[member].done.len() as u32;
+        let shared = |l: Option<Lane>| l.is_some_and(|l| l.shared);
+        let (down, right) = (shared(plan.rows), shared(plan.columns));
+        let rows = work.running.len() / work.columns;
+        let (rows, columns) = (plan.rows.map_or(1, |_| rows), plan.columns.map_or(1, |_| work.columns));
+        let base: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
+        for i in 0..if down { 1 } else { rows } {
+            for j in 0..if right { 1 } else { columns } {
+                let mut total: Option<f64> = None;
+                let mut word = NO_WORD;
+                for jj in if right { 0..columns } else { j..j + 1 } {
+                    for ii in if down { 0..rows } else { i..i + 1 } {
+                        let pe = ii * work.columns + jj;
+                        if work.word[pe] == NO_WORD || !work.filled[pe] {
+                            word = word.min(work.word[pe]);
+                            continue;
+                        }
+                        word = word.min(work.word[pe]);
+                        let own = work.running[pe];
+                        total = Some(match total {
+                            Some(sum) => kernel.reduction.of(kernel.accumulator, sum, own),
+                            None => own,
+                        });
+                    }
+                }
+                if word == NO_WORD {
+                    continue;
+                }
+                let mut value = total;
+                if kernel.reduction != Reduction::None {
+                    let own = total.unwrap_or_else(|| kernel.reduction.identity());
+                    let sum = if plan.adds_outside || down || right {
+                        kernel.reduction.of(kernel.accumulator, work.sums[word], own)
+                    } else {
+                        own
+                    };
+                    work.sums[word] = sum;
+                    value = Some(sum);
+                    if !kernel.on_output.is_empty() {
+                        let mut point = base.clone();
+                        if let Some(l) = plan.rows {
+                            point[l.rank] += i as u64 * l.step;
+                        }
+                        if let Some(l) = plan.columns {
+                            point[l.rank] += j as u64 * l.step;
+                        }
+                        if !kernel.inside(self.mapped, &point) {
+                            value = None;
+                        }
+                    }
+                }
+                let value = match value {
+                    Some(value) => Some(kernel.format.round(value)),
+                    // A step that is not taken keeps the value before it.
+                    None => {
+                        let before = output.layout.before(word);
+                        before.and_then(|b| output.value(output.latest(b)))
+                    }
+                };
+                output.set(word, value);
+                output.task[word] = task;
+                output.made[word] = end;
+            }
+        }
+        Ok(())
+    }
+}

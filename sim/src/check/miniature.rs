@@ -1,0 +1,322 @@
+//! The mapped dataflow in miniature: the same mapping file on a small array, every word moved, against a golden reference.
+//!
+//! Arrays shrink to 8 x 8, ranks with them: as many tiles as there were, up to 8, and the last one partial where it was. One
+//! batch, two heads; ranks that no array is as long as have 8 coordinates. Buffers shrink with the inputs, so that what did not fit does not fit.
+//! What is proved is the structure: loops, pipeline, hand-overs, partial tiles. What length does to the numbers is the business of
+//! [`real_length`](super::real_length).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow_arch::Accelerator;
+use einflow_mappings::{bind, mapped::MappedCascade};
+use einflow_spec::{Problems, quantity::Bytes};
+use einflow_workloads::{
+    cascade::{Cascade, RankId, Sizes, TensorKind},
+    format::Format,
+    interpret::{self, Array, Options, interpret},
+};
+
+use super::real_length::{Errors, Random, Reference, compared, format_of};
+use crate::{
+    array::{self, ArrayError},
+    cycle::{self, CycleError, Unseen},
+};
+
+/// Rows and columns of an array in miniature.
+const SIDE: u64 = 8;
+/// Tiles of a rank in miniature, at most.
+const TILES: u64 = 8;
+/// Coordinates of a rank in miniature that no array's side divides.
+const SHORT: u64 = 8;
+/// How often a buffer in which the miniature does not fit is doubled.
+const DOUBLINGS: u32 = 24;
+
+/// What the array engine made of a miniature.
+#[derive(Clone, Debug)]
+pub struct Miniature {
+    /// Sizes of the cascade's ranks.
+    pub sizes: BTreeMap<String, u64>,
+    /// Rows and columns of each array.
+    pub arrays: Vec<(String, u64, u64)>,
+    /// The format of words, and of sums.
+    pub formats: (Format, Format),
+    /// What the results are compared with.
+    pub reference: Reference,
+    /// Errors with exact functions: of the dataflow and the formats.
+    pub errors: Errors,
+    /// Errors with the functions as the accelerator's operators compute them; none where that is the same.
+    pub as_listed: Option<Errors>,
+    /// Words and maxima in the interpreter's order: whether the outputs are its outputs to the bit, in the same formats.
+    pub as_interpreted: bool,
+    /// Cycles on the array engine, and on the cycle engine.
+    pub cycles: (u64, u64),
+}
+
+/// Why there is no miniature.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MiniatureError {
+    /// The mapping does not fit the small array.
+    #[error("the mapping has no miniature: {0}")]
+    Bind(Problems),
+    /// An input holds coordinates.
+    #[error("`{input}` holds coordinates, for which the check has no values")]
+    Coordinates {
+        /// The input.
+        input: String,
+    },
+    /// The array engine refuses.
+    #[error("{0}")]
+    Array(String),
+    /// The cycle engine refuses.
+    #[error("{0}")]
+    Cycle(String),
+    /// The interpreter refuses.
+    #[error(transparent)]
+    Interpret(#[from] interpret::Error),
+}
+
+impl From<ArrayError> for MiniatureError {
+    fn from(error: ArrayError) -> Self {
+        Self::Array(error.to_string())
+    }
+}
+
+impl From<CycleError> for MiniatureError {
+    fn from(error: CycleError) -> Self {
+        Self::Cycle(error.to_string())
+    }
+}
+
+/// Runs a mapped cascade in miniature.
+///
+/// # Errors
+/// See [`MiniatureError`].
+pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
+    let small = shrunk(mapped)?;
+    let inputs = inputs(&small)?;
+    let format = format_of(small.accelerator.word);
+    let sizes = sizes_of(&small);
+    let reference_options = Options::new(Format::F64);
+    let computed = interpret(&small.cascade, &sizes, &inputs, &reference_options)?;
+    let (kind, reference) = match attention(&small.cascade, &sizes, &inputs) {
+        Some(values) if agrees(&computed, &values) => (Reference::Attention, BTreeMap::from([("AV".to_string(), values)])),
+        _ => {
+            let data = computed.into_iter().map(|(name, array)| (name, array.data));
+            (Reference::Interpreter, data.collect())
+        }
+    };
+    let errors = |outputs: &BTreeMap<String, Array>| {
+        compared(reference.iter().map(|(name, reference)| {
+            let found = outputs.get(name).map_or(&[][..], |array| &array.data);
+            (found, reference.as_slice())
+        }))
+    };
+    let plain = exact(&small);
+    let run = array::run(&plain, &inputs)?;
+    let cycles = run.blocks.iter().map(|b| b.cycles).sum();
+    let expected = cycle::run(&plain, true, &mut Unseen)?;
+    let listed = match *plain.accelerator == *small.accelerator {
+        true => None,
+        false => Some(errors(&array::run(&small, &inputs)?.outputs)),
+    };
+    let same = interpret(&small.cascade, &sizes, &inputs, &Options::new(format))?;
+    let as_interpreted = same.iter().all(|(name, array)| {
+        let bits = |a: &Array| a.data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        run.outputs.get(name).is_some_and(|o| bits(o) == bits(array))
+    });
+    Ok(Miniature {
+        sizes: sizes.0,
+        arrays: small
+            .accelerator
+            .arrays
+            .iter()
+            .map(|a| (a.name.clone(), a.rows, a.columns))
+            .collect(),
+        formats: (format, format.default_accumulator()),
+        reference: kind,
+        errors: errors(&run.outputs),
+        as_listed: listed,
+        as_interpreted,
+        cycles: (cycles, expected.iter().map(|b| b.cycles).sum()),
+    })
+}
+
+/// The same with exact functions.
+fn exact(mapped: &MappedCascade) -> MappedCascade {
+    let mut accelerator = (*mapped.accelerator).clone();
+    for array in &mut accelerator.arrays {
+        array.operators.values_mut().for_each(|o| o.computes = None);
+    }
+    mapped.on(&Arc::new(accelerator))
+}
+
+/// The mapping on small arrays, at small sizes.
+fn shrunk(mapped: &MappedCascade) -> Result<MappedCascade, MiniatureError> {
+    let mut spec = (*mapped.spec).clone();
+    if let Some(table) = &spec.table {
+        // A published choice stays what it is for the real shape.
+        let real = |name: &str| mapped.sizes.get(name).copied();
+        let pinned = table.pinned(&spec.source, &real);
+        spec.table = Some(pinned.map_err(|p| MiniatureError::Bind(p.into()))?);
+    }
+    let spec = Arc::new(spec);
+    let given = sizes(mapped);
+    let words = |sizes: &dyn Fn(&str) -> u64| -> f64 {
+        let cascade = &mapped.cascade;
+        let inputs = cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input);
+        let of = |ranks: &[RankId]| -> f64 {
+            ranks.iter().map(|r| sizes(&cascade.rank(*r).name) as f64).product()
+        };
+        inputs.map(|t| of(&t.ranks)).sum()
+    };
+    let real = words(&|name| mapped.sizes.get(name).copied().unwrap_or(1));
+    let small = words(&|name| given.get(name).copied().unwrap_or(1));
+    let share = (small / real).min(1.0);
+    let mut problems = Problems::new();
+    for doubling in 0..DOUBLINGS {
+        let accelerator = small_accelerator(&mapped.accelerator, share * f64::from(1u32 << doubling));
+        match bind(&mapped.cascade, &Arc::new(accelerator), &spec, &given) {
+            Ok(found) => return Ok(found),
+            Err(why) => problems = why,
+        }
+    }
+    Err(MiniatureError::Bind(problems))
+}
+
+/// Arrays of at most 8 x 8; rows of memories as many times as wide as before as a row of PEs; capacities of a share.
+fn small_accelerator(accelerator: &Accelerator, share: f64) -> Accelerator {
+    let mut out = accelerator.clone();
+    let widest = accelerator.arrays.iter().map(|a| a.columns).max().unwrap_or(1);
+    let side = widest.min(SIDE);
+    for array in &mut out.arrays {
+        array.rows = array.rows.min(SIDE);
+        array.columns = array.columns.min(SIDE);
+    }
+    let word = accelerator.word.bytes().0;
+    for memory in out.memories.iter_mut().skip(1) {
+        let row = (memory.row.0 * u128::from(side)).div_ceil(u128::from(widest));
+        memory.row = Bytes(row.max(word).next_multiple_of(word));
+        if let Some(capacity) = &mut memory.capacity {
+            let rows = (capacity.0 as f64 * share / memory.row.0 as f64).ceil().max(1.0);
+            capacity.0 = capacity.0.min(rows as u128 * memory.row.0);
+        }
+    }
+    out
+}
+
+/// Sizes of the ranks that nothing else gives.
+fn sizes(mapped: &MappedCascade) -> BTreeMap<String, u64> {
+    let cascade = &mapped.cascade;
+    let batch: Vec<&str> = cascade.batch.iter().map(|r| cascade.rank(*r).name.as_str()).collect();
+    let mut out = BTreeMap::new();
+    for (base, rank) in mapped.base.iter().enumerate() {
+        let size = match batch.iter().position(|b| *b == rank.name) {
+            Some(at) if at + 1 == batch.len() => rank.size.min(2),
+            Some(_) => 1,
+            None => small_size(mapped, base, rank.size),
+        };
+        out.insert(rank.name.clone(), size);
+    }
+    out
+}
+
+/// As many tiles of an array's side as there are, up to a few, the last one partial if it is.
+fn small_size(mapped: &MappedCascade, base: usize, size: u64) -> u64 {
+    let nests = mapped.blocks.iter().flat_map(|b| &b.nests);
+    let side = nests
+        .flat_map(|n| &n.einsums)
+        .flat_map(|e| {
+            let array = &mapped.accelerator.arrays[e.unit];
+            let lane = |lane: &Option<einflow_mappings::mapped::NamedLoop>, side: u64| {
+                lane.as_ref().filter(|l| l.cut.rank == base && l.count > 1).map(|_| side)
+            };
+            [lane(&e.rows, array.rows), lane(&e.columns, array.columns)]
+        })
+        .flatten()
+        .max();
+    let Some(side) = side.filter(|side| size > *side) else {
+        return size.min(SHORT);
+    };
+    let tiles = size.div_ceil(side).min(TILES);
+    let short = side.min(SIDE);
+    match size % side {
+        0 => tiles * short,
+        rest => (tiles - 1) * short + (rest * short / side).clamp(1, short - 1).max(1),
+    }
+}
+
+fn sizes_of(mapped: &MappedCascade) -> Sizes {
+    let cascade = &mapped.cascade;
+    let ranks = cascade.ranks.iter().map(|r| &r.name);
+    let names = ranks.chain(cascade.parameters.keys());
+    Sizes(
+        names
+            .filter_map(|name| Some((name.clone(), *mapped.sizes.get(name)?)))
+            .collect(),
+    )
+}
+
+/// Standard normal inputs in the word's format from a fixed seed; queries are divided by sqrt(E), which cascades leave out.
+fn inputs(mapped: &MappedCascade) -> Result<BTreeMap<String, Array>, MiniatureError> {
+    let cascade = &mapped.cascade;
+    let format = format_of(mapped.accelerator.word);
+    let size = |r: &RankId| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1);
+    let mut random = Random(0x5eed);
+    let mut out = BTreeMap::new();
+    for tensor in cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input) {
+        if tensor.coordinates_of.is_some() {
+            return Err(MiniatureError::Coordinates {
+                input: tensor.name.clone(),
+            });
+        }
+        let ranks = cascade.batch.iter().chain(&tensor.ranks);
+        let shape: Vec<usize> = ranks.map(|r| size(r) as usize).collect();
+        let scale = match (tensor.name.as_str(), mapped.sizes.get("E")) {
+            ("Q", Some(e)) => 1.0 / (*e as f64).sqrt(),
+            _ => 1.0,
+        };
+        let data: Vec<f64> = (0..shape.iter().product())
+            .map(|_| format.round(random.normal() * scale))
+            .collect();
+        out.insert(tensor.name.clone(), Array::new(shape, data));
+    }
+    Ok(out)
+}
+
+/// The golden reference: softmax attention of Q[b, h, e, p], K[b, h, e, m] and V[b, h, f, m], one query after another. `None` where the
+/// cascade has other inputs or outputs.
+fn attention(cascade: &Cascade, sizes: &Sizes, inputs: &BTreeMap<String, Array>) -> Option<Vec<f64>> {
+    let data = |name: &str| Some(inputs.get(name)?.data.as_slice());
+    let (q, k, v) = (data("Q")?, data("K")?, data("V")?);
+    let size = |name: &str| Some(sizes.get(name)? as usize);
+    let (e, f, m, p) = (size("E")?, size("F")?, size("M")?, size("P")?);
+    let heads = q.len() / (e * p);
+    let whole = k.len() == heads * e * m && v.len() == heads * f * m;
+    if inputs.len() != 3 || cascade.outputs.len() != 1 || !whole {
+        return None;
+    }
+    let mut out = vec![0.0; heads * f * p];
+    for head in 0..heads {
+        let (q, k, v) = (&q[head * e * p..], &k[head * e * m..], &v[head * f * m..]);
+        for query in 0..p {
+            let score = |key: usize| -> f64 { (0..e).map(|i| q[i * p + query] * k[i * m + key]).sum() };
+            let highest = (0..m).map(score).fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = (0..m).map(|key| (score(key) - highest).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            for channel in 0..f {
+                let value: f64 = weights.iter().enumerate().map(|(key, w)| w * v[channel * m + key]).sum();
+                out[head * f * p + channel * p + query] = value / sum;
+            }
+        }
+    }
+    Some(out)
+}
+
+/// Whether what the cascade computes in 64 bits is softmax attention: a masked or a scaled one is not.
+fn agrees(computed: &BTreeMap<String, Array>, attention: &[f64]) -> bool {
+    computed.get("AV").is_some_and(|own| {
+        // A few thousand roundings of 2^-53 each.
+        compared([(own.data.as_slice(), attention)]).max_rel <= 1e-9
+    })
+}
+

@@ -1,0 +1,117 @@
+//! Random mappings of several cascades on random small accelerators: wherever a mapping is legal, the engines agree.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    sync::Arc,
+};
+
+use einflow_arch::{Accelerator, Latency};
+use einflow_mappings::bind;
+use einflow_spec::quantity::{Bytes, BytesPerSecond};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use crate::{
+    cases::{Draws, case},
+    check::{Close, Values, differences, inputs},
+};
+
+/// The case's accelerator with other memories and a smaller array.
+fn varied(accelerator: &Accelerator, draws: &mut Draws<'_>) -> Accelerator {
+    let mut out = accelerator.clone();
+    let last = out.memories.len() - 1;
+    for (m, memory) in out.memories.iter_mut().enumerate() {
+        memory.row = Bytes([16, 8, 4, 64][draws.below(4)]);
+        memory.ports = [64, 16, 8, 4][draws.below(4)];
+        memory.banks = memory.ports;
+        memory.latency = Latency::Cycles([0, 1, 4, 11][draws.below(4)]);
+        memory.outstanding = [None, Some(1), Some(3)][draws.below(3)];
+        if m < last {
+            let rate = [1e12, 64e9, 8e9, 3e9][draws.below(4)];
+            memory.bandwidth = Some(BytesPerSecond(rate));
+        }
+    }
+    out.arrays[0].rows = [8, 16, 64][draws.below(3)];
+    out.arrays[0].columns = [8, 64][draws.below(2)];
+    out.arrays[1].columns = out.arrays[0].columns;
+    out
+}
+
+/// How many cases were compared, and the reasons of those that were not.
+pub fn random(seed: u8, wanted: u32) -> (u32, BTreeMap<String, u32>) {
+    let compared = Cell::new(0u32);
+    let refused = RefCell::new(BTreeMap::<String, u32>::new());
+    let mut runner = TestRunner::new_with_rng(
+        Config {
+            cases: wanted,
+            failure_persistence: None,
+            max_shrink_iters: 4000,
+            ..Config::default()
+        },
+        TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]),
+    );
+    let draws = proptest::collection::vec(proptest::num::u16::ANY, 320);
+    let survey = std::env::var("ENGINES_SURVEY").is_ok();
+    let classes = RefCell::new(BTreeMap::<String, (u32, String)>::new());
+    let result = runner.run(&draws, |draws| {
+        let (own, rest) = draws.split_at(300);
+        let Some(case) = case(&mut Draws::new(own)) else {
+            return Ok(());
+        };
+        let accelerator = Arc::new(varied(&case.accelerator, &mut Draws::new(rest)));
+        let refuse = |reason: String| {
+            *refused.borrow_mut().entry(reason).or_insert(0) += 1;
+            Ok(())
+        };
+        let mapped = match bind(&case.cascade, &accelerator, &case.spec, &case.sizes) {
+            Ok(mapped) => mapped,
+            Err(problems) => {
+                return refuse(problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; "));
+            }
+        };
+        // What cannot be counted is for no engine.
+        if let Err(error) = einflow::analytic::count(&mapped) {
+            return refuse(error.to_string());
+        }
+        let attention = case.cascade.einsums.len() > 3;
+        let (values, close) = if attention { (Values::Real, Close::Within(0.02)) } else { (Values::Whole, Close::Same) };
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| differences(&mapped, &inputs(&mapped, values, 11), close)));
+        let found = found.unwrap_or_else(|_| vec!["panic".into()]);
+        compared.set(compared.get() + 1);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{}\n{}\n{:?}\n{:?}\n{:?}",
+            found.join("\n"), case.text, case.sizes,
+            accelerator.memories.iter().map(|m| (m.name.clone(), m.row, m.ports, m.latency, m.bandwidth, m.outstanding)).collect::<Vec<_>>(),
+            accelerator.arrays.iter().map(|a| (a.rows, a.columns)).collect::<Vec<_>>()
+        );
+        if survey {
+            let class: String = found[0].chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
+            let mut classes = classes.borrow_mut();
+            let entry = classes.entry(class).or_insert((0, message.clone()));
+            entry.0 += 1;
+            if message.len() < entry.1.len() { entry.1 = message; }
+            return Ok(());
+        }
+        Err(TestCaseError::fail(message))
+    });
+    for (class, (count, example)) in classes.borrow().iter() {
+        println!("=== {count} x {class}\n{example}\n");
+    }
+    if let Err(problem) = result {
+        panic!("{problem}");
+    }
+    (compared.get(), refused.into_inner())
+}
+
+fn wanted() -> u32 {
+    std::env::var("ENGINES_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(1000)
+}
+
+#[test]
+fn random_mappings() {
+    let (compared, refused) = random(1, wanted());
+    assert!(compared * 10 > wanted() * 8, "{compared} of {} compared, refused: {refused:#?}", wanted());
+}
