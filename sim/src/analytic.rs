@@ -241,6 +241,7 @@ pub(crate) fn report(
         lower_bound: lower_bound(mapped, counts).ok_or(AnalyticError::Overflow)?,
         uncharged: accelerator.uncharged(),
         account: None,
+        check: None,
     })
 }
 

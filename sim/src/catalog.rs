@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use einflow_arch::{Accelerator, accelerators};
@@ -15,7 +15,10 @@ use einflow_workloads::{
     models::{Model, models},
 };
 
-use crate::report::Report;
+use crate::{
+    check::{Check, check, miniature},
+    report::Report,
+};
 
 /// A file: its name, the folder to look in first, and what to change in it.
 type Key = (String, Option<PathBuf>, Vec<Edit>);
@@ -38,6 +41,7 @@ pub struct Catalog {
     overridden: Mutex<HashMap<Overrides, Overridden>>,
     bound: Mutex<HashMap<String, Arc<MappedCascade>>>,
     reports: Mutex<HashMap<String, Arc<Report>>>,
+    checks: Mutex<HashMap<String, Arc<OnceLock<Arc<Check>>>>>,
 }
 
 fn cached<T>(
@@ -83,6 +87,21 @@ impl Catalog {
             reports.insert(key, Arc::clone(&report));
         }
         Ok(report)
+    }
+
+    /// A check of a mapped cascade's values; runs with the same miniature share one.
+    pub fn check(&self, mapped: &MappedCascade, long: bool) -> Arc<Check> {
+        let key = format!("{long} {} {}", mapped.spec.name, miniature::key(mapped));
+        let key = if long {
+            format!("{key} {:?}", mapped.sizes)
+        } else {
+            key
+        };
+        let cell = match self.checks.lock() {
+            Ok(mut checks) => Arc::clone(checks.entry(key).or_default()),
+            Err(_) => Arc::default(),
+        };
+        Arc::clone(cell.get_or_init(|| Arc::new(check(mapped, long))))
     }
 
     /// A mapped cascade that was bound before on this accelerator, or one that differs from it in nothing that bears

@@ -5,6 +5,7 @@ use einflow_mappings::count::Access;
 use indexmap::IndexMap;
 
 use crate::{
+    check::{Check, real_length::Reference},
     report::{Account, Report},
     units::{length, percent, si},
 };
@@ -92,6 +93,9 @@ pub fn run(report: &Report) -> String {
             report.uncharged.join(", ")
         )));
     }
+    if let Some(check) = &report.check {
+        out.push_str(&checked(check));
+    }
     for unit in report.units.keys() {
         out.push_str(&format!(
             "\n{unit}: {} utilized\n",
@@ -148,6 +152,122 @@ pub fn run(report: &Report) -> String {
         t.add_row([component, si(pj * 1e-12, "J"), percent(pj / total)]);
     }
     out.push_str(&finish(t, 1));
+    out
+}
+
+/// What a check found, in full.
+fn checked(check: &Check) -> String {
+    let mut out = String::new();
+    match &check.miniature {
+        Err(error) => out.push_str(&wrapped(&format!("check     not in miniature: {error}"))),
+        Ok(m) => {
+            let sizes: Vec<String> = m.sizes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let arrays: Vec<String> = m
+                .arrays
+                .iter()
+                .map(|(n, r, c)| format!("{n} {r} x {c}"))
+                .collect();
+            out.push_str(&wrapped(&format!(
+                "check     in miniature ({}; {}; {}, sums in {}): off {} by {:.1e} at most, {:.1e} of the largest value; {}; {}",
+                arrays.join(", "),
+                sizes.join(" "),
+                m.formats.0,
+                m.formats.1,
+                of(m.reference),
+                m.errors.max_abs,
+                m.errors.max_rel,
+                if m.as_interpreted { "bit by bit what the reference interpreter computes" } else { "sums in another order than the reference interpreter's" },
+                if m.cycles.0 == m.cycles.1 { format!("{} cycles on every PE's and on the cycle engine", m.cycles.0) } else { format!("{} cycles on every PE's engine, {} on the cycle engine", m.cycles.0, m.cycles.1) },
+            )));
+            if let Some(e) = &m.as_listed {
+                out.push_str(&wrapped(&format!(
+                    "          with functions as the accelerator's operators compute them: off by {:.1e}, {:.1e} of the largest value",
+                    e.max_abs, e.max_rel
+                )));
+            }
+        }
+    }
+    match &check.real_length {
+        None => {}
+        Some(Err(error)) => out.push_str(&wrapped(&format!(
+            "          not at the real length: {error}"
+        ))),
+        Some(Ok(r)) => {
+            out.push_str(&wrapped(&format!(
+                "          one query against {} keys (E={}, F={}), all in {}: off {} by {:.1e} of the largest value; with exact functions by {:.1e}",
+                length(r.length), r.e, r.f, r.format, of(r.reference), r.max_rel_error, r.exact_exponential.max_rel
+            )));
+            if let Some(s) = &r.stagnation {
+                let end = s
+                    .stopped
+                    .map(|m| format!(", and nothing from key {m} on"))
+                    .unwrap_or_default();
+                let cure = s.cure.map_or("no format cures it".into(), |f| {
+                    format!("{f} for running values cures it")
+                });
+                out.push_str(&wrapped(&format!(
+                    "          {} in {} loses {} of {} increments, the first at key {}{end}: it ends {} too small; {cure}",
+                    s.tensor, r.format, s.lost, s.steps, s.key, percent(s.relative_error)
+                )));
+            }
+        }
+    }
+    out
+}
+
+fn of(reference: Reference) -> &'static str {
+    match reference {
+        Reference::Attention => "softmax attention",
+        Reference::Interpreter => "the cascade in 64 bits",
+    }
+}
+
+/// What the checks of a comparison found, in a few lines.
+fn all_checked(reports: &[Report]) -> String {
+    let checks: Vec<(&Report, &Check)> = reports
+        .iter()
+        .filter_map(|r| Some((r, r.check.as_deref()?)))
+        .collect();
+    if checks.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from("\n");
+    let done: Vec<_> = checks
+        .iter()
+        .filter_map(|(_, c)| c.miniature.as_ref().ok())
+        .collect();
+    let worst = done.iter().map(|m| m.errors.max_rel).fold(0.0, f64::max);
+    let agree = done
+        .iter()
+        .filter(|m| m.cycles.0 == m.cycles.1 && m.as_interpreted)
+        .count();
+    if let Some(first) = done.first() {
+        out.push_str(&wrapped(&format!(
+            "checked in miniature on every PE ({}, sums in {}): {} of {} runs compute what the reference interpreter does, bit by bit, in as many cycles as the cycle engine says; the worst is off {} by {worst:.1e} of the largest value",
+            first.formats.0, first.formats.1, agree, checks.len(), of(first.reference)
+        )));
+    }
+    let listed: Vec<f64> = done
+        .iter()
+        .filter_map(|m| m.as_listed.as_ref().map(|e| e.max_rel))
+        .collect();
+    if !listed.is_empty() {
+        let worst = listed.iter().copied().fold(0.0, f64::max);
+        out.push_str(&wrapped(&format!(
+            "that is with exact functions; the exponential that the accelerator lists (in {} runs) is off by up to {worst:.1e}, see `einflow run --check`",
+            listed.len()
+        )));
+    }
+    let mut said: Vec<String> = Vec::new();
+    for (report, check) in &checks {
+        if let Err(error) = &check.miniature {
+            let line = format!("{} is not checked: {error}", report.inputs.mapping);
+            if !said.contains(&line) {
+                out.push_str(&wrapped(&line));
+                said.push(line);
+            }
+        }
+    }
     out
 }
 
@@ -305,6 +425,21 @@ pub fn compare(reports: &[Report]) -> String {
                 .unwrap_or_default()
         }));
     }
+    let accounts = list.iter().any(|r| r.account.is_some());
+    let units: Vec<&String> = list
+        .first()
+        .map(|r| r.units.keys().collect())
+        .unwrap_or_default();
+    for unit in units.into_iter().filter(|_| accounts) {
+        out.push_str(&format!("\n{unit}: where its cycles go\n"));
+        out.push_str(&by_run(list, "activity", &|r| {
+            let activities = r.account.as_ref().and_then(|a| a.units.get(unit));
+            let shares = activities.into_iter().flatten().filter(|(_, c)| **c > 0);
+            shares
+                .map(|(a, c)| (a.text(), percent(*c as f64 / r.cycles().max(1) as f64)))
+                .collect()
+        }));
+    }
     out.push_str("\nenergy by component\n");
     out.push_str(&by_run(list, "component", &|r| {
         r.energy_by_component()
@@ -327,6 +462,7 @@ pub fn compare(reports: &[Report]) -> String {
             .map(|(name, um2)| (name, format!("{:.1} mm^2", um2 * 1e-6)))
             .collect()
     }));
+    out.push_str(&all_checked(reports));
     out
 }
 

@@ -44,6 +44,18 @@ impl Engine {
     }
 }
 
+/// Which values a run checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checking {
+    /// None.
+    #[default]
+    None,
+    /// The mapped dataflow in miniature.
+    Miniature,
+    /// That, and one query at the real length.
+    Full,
+}
+
 /// Whose accounting an accelerator file stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accounting {
@@ -80,6 +92,8 @@ pub struct Request {
     pub engine: Engine,
     /// Whose accounting.
     pub accounting: Accounting,
+    /// Whether the values are checked.
+    pub check: Checking,
     /// Whether the linear layers are added.
     pub end_to_end: bool,
     /// The folder of the file that names the others.
@@ -360,7 +374,12 @@ impl Request {
     /// # Errors
     /// Every mistake in the files, why the mapping is illegal, or a count beyond 128 bits.
     pub fn run(&self, catalog: &Catalog) -> Result<Report, Problems> {
-        let mut reports = vec![self.evaluate(&self.bind(catalog)?)?];
+        let mapped = self.bind(catalog)?;
+        let mut reports = vec![self.evaluate(&mapped)?];
+        if self.check != Checking::None {
+            let long = self.check == Checking::Full;
+            reports[0].check = Some(catalog.check(&mapped, long));
+        }
         if self.end_to_end {
             if LINEAR_MAPPINGS.contains(&self.mapping.as_str()) {
                 let problem = Problem::nowhere(format!(

@@ -523,7 +523,9 @@ impl Engine<'_> {
                 task => {
                     let done = &self.ops[maker.op].done[task as usize - 1];
                     let made = if maker.by_word || maker.memory.is_none() { tensor.made[at] } else { done.end };
-                    let there = made + travel.cycles;
+                    // What a task hands on to its own next steps stays in the PE.
+                    let own = maker.op == member && task as usize == self.ops[member].done.len();
+                    let there = if own { tensor.made[at] } else { made + travel.cycles };
                     if there <= cycle {
                         continue;
                     }

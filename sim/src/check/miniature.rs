@@ -99,7 +99,10 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
     let reference_options = Options::new(Format::F64);
     let computed = interpret(&small.cascade, &sizes, &inputs, &reference_options)?;
     let (kind, reference) = match attention(&small.cascade, &sizes, &inputs) {
-        Some(values) if agrees(&computed, &values) => (Reference::Attention, BTreeMap::from([("AV".to_string(), values)])),
+        Some(values) if agrees(&computed, &values) => (
+            Reference::Attention,
+            BTreeMap::from([("AV".to_string(), values)]),
+        ),
         _ => {
             let data = computed.into_iter().map(|(name, array)| (name, array.data));
             (Reference::Interpreter, data.collect())
@@ -122,7 +125,9 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
     let same = interpret(&small.cascade, &sizes, &inputs, &Options::new(format))?;
     let as_interpreted = same.iter().all(|(name, array)| {
         let bits = |a: &Array| a.data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        run.outputs.get(name).is_some_and(|o| bits(o) == bits(array))
+        run.outputs
+            .get(name)
+            .is_some_and(|o| bits(o) == bits(array))
     });
     Ok(Miniature {
         sizes: sizes.0,
@@ -139,6 +144,24 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
         as_interpreted,
         cycles: (cycles, expected.iter().map(|b| b.cycles).sum()),
     })
+}
+
+/// What the miniature of a mapped cascade follows from, besides its mapping file.
+pub fn key(mapped: &MappedCascade) -> String {
+    match shrunk(mapped) {
+        Ok(small) => format!(
+            "{} {} {:?} {:?}",
+            small.cascade.name,
+            small.accelerator.name,
+            small.sizes,
+            small
+                .blocks
+                .iter()
+                .map(|b| &b.occupancy)
+                .collect::<Vec<_>>()
+        ),
+        Err(_) => format!("{:?}", mapped.sizes),
+    }
 }
 
 /// The same with exact functions.
@@ -163,9 +186,15 @@ fn shrunk(mapped: &MappedCascade) -> Result<MappedCascade, MiniatureError> {
     let given = sizes(mapped);
     let words = |sizes: &dyn Fn(&str) -> u64| -> f64 {
         let cascade = &mapped.cascade;
-        let inputs = cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input);
+        let inputs = cascade
+            .tensors
+            .iter()
+            .filter(|t| t.kind == TensorKind::Input);
         let of = |ranks: &[RankId]| -> f64 {
-            ranks.iter().map(|r| sizes(&cascade.rank(*r).name) as f64).product()
+            ranks
+                .iter()
+                .map(|r| sizes(&cascade.rank(*r).name) as f64)
+                .product()
         };
         inputs.map(|t| of(&t.ranks)).sum()
     };
@@ -174,7 +203,8 @@ fn shrunk(mapped: &MappedCascade) -> Result<MappedCascade, MiniatureError> {
     let share = (small / real).min(1.0);
     let mut problems = Problems::new();
     for doubling in 0..DOUBLINGS {
-        let accelerator = small_accelerator(&mapped.accelerator, share * f64::from(1u32 << doubling));
+        let accelerator =
+            small_accelerator(&mapped.accelerator, share * f64::from(1u32 << doubling));
         match bind(&mapped.cascade, &Arc::new(accelerator), &spec, &given) {
             Ok(found) => return Ok(found),
             Err(why) => problems = why,
@@ -186,7 +216,12 @@ fn shrunk(mapped: &MappedCascade) -> Result<MappedCascade, MiniatureError> {
 /// Arrays of at most 8 x 8; rows of memories as many times as wide as before as a row of PEs; capacities of a share.
 fn small_accelerator(accelerator: &Accelerator, share: f64) -> Accelerator {
     let mut out = accelerator.clone();
-    let widest = accelerator.arrays.iter().map(|a| a.columns).max().unwrap_or(1);
+    let widest = accelerator
+        .arrays
+        .iter()
+        .map(|a| a.columns)
+        .max()
+        .unwrap_or(1);
     let side = widest.min(SIDE);
     for array in &mut out.arrays {
         array.rows = array.rows.min(SIDE);
@@ -197,7 +232,9 @@ fn small_accelerator(accelerator: &Accelerator, share: f64) -> Accelerator {
         let row = (memory.row.0 * u128::from(side)).div_ceil(u128::from(widest));
         memory.row = Bytes(row.max(word).next_multiple_of(word));
         if let Some(capacity) = &mut memory.capacity {
-            let rows = (capacity.0 as f64 * share / memory.row.0 as f64).ceil().max(1.0);
+            let rows = (capacity.0 as f64 * share / memory.row.0 as f64)
+                .ceil()
+                .max(1.0);
             capacity.0 = capacity.0.min(rows as u128 * memory.row.0);
         }
     }
@@ -207,7 +244,11 @@ fn small_accelerator(accelerator: &Accelerator, share: f64) -> Accelerator {
 /// Sizes of the ranks that nothing else gives.
 fn sizes(mapped: &MappedCascade) -> BTreeMap<String, u64> {
     let cascade = &mapped.cascade;
-    let batch: Vec<&str> = cascade.batch.iter().map(|r| cascade.rank(*r).name.as_str()).collect();
+    let batch: Vec<&str> = cascade
+        .batch
+        .iter()
+        .map(|r| cascade.rank(*r).name.as_str())
+        .collect();
     let mut out = BTreeMap::new();
     for (base, rank) in mapped.base.iter().enumerate() {
         let size = match batch.iter().position(|b| *b == rank.name) {
@@ -228,7 +269,9 @@ fn small_size(mapped: &MappedCascade, base: usize, size: u64) -> u64 {
         .flat_map(|e| {
             let array = &mapped.accelerator.arrays[e.unit];
             let lane = |lane: &Option<einflow_mappings::mapped::NamedLoop>, side: u64| {
-                lane.as_ref().filter(|l| l.cut.rank == base && l.count > 1).map(|_| side)
+                lane.as_ref()
+                    .filter(|l| l.cut.rank == base && l.count > 1)
+                    .map(|_| side)
             };
             [lane(&e.rows, array.rows), lane(&e.columns, array.columns)]
         })
@@ -260,10 +303,20 @@ fn sizes_of(mapped: &MappedCascade) -> Sizes {
 fn inputs(mapped: &MappedCascade) -> Result<BTreeMap<String, Array>, MiniatureError> {
     let cascade = &mapped.cascade;
     let format = format_of(mapped.accelerator.word);
-    let size = |r: &RankId| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1);
+    let size = |r: &RankId| {
+        mapped
+            .sizes
+            .get(&cascade.rank(*r).name)
+            .copied()
+            .unwrap_or(1)
+    };
     let mut random = Random(0x5eed);
     let mut out = BTreeMap::new();
-    for tensor in cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input) {
+    for tensor in cascade
+        .tensors
+        .iter()
+        .filter(|t| t.kind == TensorKind::Input)
+    {
         if tensor.coordinates_of.is_some() {
             return Err(MiniatureError::Coordinates {
                 input: tensor.name.clone(),
@@ -285,7 +338,11 @@ fn inputs(mapped: &MappedCascade) -> Result<BTreeMap<String, Array>, MiniatureEr
 
 /// The golden reference: softmax attention of Q[b, h, e, p], K[b, h, e, m] and V[b, h, f, m], one query after another. `None` where the
 /// cascade has other inputs or outputs.
-fn attention(cascade: &Cascade, sizes: &Sizes, inputs: &BTreeMap<String, Array>) -> Option<Vec<f64>> {
+fn attention(
+    cascade: &Cascade,
+    sizes: &Sizes,
+    inputs: &BTreeMap<String, Array>,
+) -> Option<Vec<f64>> {
     let data = |name: &str| Some(inputs.get(name)?.data.as_slice());
     let (q, k, v) = (data("Q")?, data("K")?, data("V")?);
     let size = |name: &str| Some(sizes.get(name)? as usize);
@@ -299,12 +356,17 @@ fn attention(cascade: &Cascade, sizes: &Sizes, inputs: &BTreeMap<String, Array>)
     for head in 0..heads {
         let (q, k, v) = (&q[head * e * p..], &k[head * e * m..], &v[head * f * m..]);
         for query in 0..p {
-            let score = |key: usize| -> f64 { (0..e).map(|i| q[i * p + query] * k[i * m + key]).sum() };
+            let score =
+                |key: usize| -> f64 { (0..e).map(|i| q[i * p + query] * k[i * m + key]).sum() };
             let highest = (0..m).map(score).fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = (0..m).map(|key| (score(key) - highest).exp()).collect();
             let sum: f64 = weights.iter().sum();
             for channel in 0..f {
-                let value: f64 = weights.iter().enumerate().map(|(key, w)| w * v[channel * m + key]).sum();
+                let value: f64 = weights
+                    .iter()
+                    .enumerate()
+                    .map(|(key, w)| w * v[channel * m + key])
+                    .sum();
                 out[head * f * p + channel * p + query] = value / sum;
             }
         }
@@ -319,4 +381,3 @@ fn agrees(computed: &BTreeMap<String, Array>, attention: &[f64]) -> bool {
         compared([(own.data.as_slice(), attention)]).max_rel <= 1e-9
     })
 }
-

@@ -25,9 +25,12 @@ pub enum Command {
         /// Whose accounting the energies follow
         #[arg(long, value_enum, default_value_t)]
         accounting: Accounting,
-        /// What computes the result
+        /// What computes the result: analytic, or cycle
         #[arg(long, default_value = "analytic")]
         engine: String,
+        /// Do not check in miniature that the mapped dataflows compute what they should
+        #[arg(long)]
+        no_check: bool,
         /// A folder for plots, each as SVG and PNG; it is made if needed
         #[arg(long, value_name = "DIR")]
         plot: Option<PathBuf>,
@@ -204,9 +207,18 @@ pub struct RunArguments {
     /// A size besides the model's, such as B=1
     #[arg(long, value_name = "NAME=SIZE")]
     pub size: Vec<String>,
-    /// What computes the result
+    /// What computes the result: analytic, or cycle
     #[arg(long, default_value = "analytic")]
     pub engine: String,
+    /// Check the values: the mapped dataflow in miniature, and one query at the real length in the accelerator's formats
+    #[arg(long)]
+    pub check: bool,
+    /// A file for a trace of the cycle engine, to open in Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// The cycles that the trace shows; from the start as many as make 100000 slices where it is left out
+    #[arg(long, value_name = "FROM..TO", requires = "trace")]
+    pub trace_window: Option<String>,
     /// Whose accounting the energies follow, where no accelerator is named
     #[arg(long, value_enum, default_value_t)]
     pub accounting: Accounting,

@@ -19,9 +19,10 @@ use crate::{
     plot::{self, Figure},
     render,
     report::Report,
-    request::{Accounting, Engine, Request},
+    request::{Accounting, Checking, Engine, Request},
     runs::{RunFile, runs},
     sweep::sweeps,
+    trace::{self, Recorder, TraceError, TraceWindow},
     units::{LENGTHS, parse_length},
     validate,
 };
@@ -33,11 +34,18 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             run,
             accounting,
             engine,
+            no_check,
             plot,
             format,
         } => {
             let plot = plot.as_deref();
-            compare(run.as_deref(), (*accounting).into(), engine, plot, *format)
+            let check = if *no_check {
+                Checking::None
+            } else {
+                Checking::Miniature
+            };
+            let how = (Engine::named(engine)?, check);
+            compare(run.as_deref(), (*accounting).into(), how, plot, *format)
         }
         Command::Run(run) => one(run),
         Command::Eval {
@@ -158,11 +166,10 @@ impl From<args::Accounting> for Accounting {
 fn compare(
     name: Option<&str>,
     accounting: Accounting,
-    engine: &str,
+    (engine, check): (Engine, Checking),
     plot: Option<&Path>,
     format: Format,
 ) -> Result<u8, Problems> {
-    let engine = Engine::named(engine)?;
     let file = RunFile::load(name.unwrap_or("attention"))?;
     let catalog = Catalog::new();
     let results: Vec<Result<Report, Problems>> = file
@@ -171,6 +178,7 @@ fn compare(
         .map(|request| {
             let mut request = request.clone();
             request.engine = engine;
+            request.check = check;
             if accounting == Accounting::Published {
                 request.accounting = accounting;
             }
@@ -293,6 +301,11 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
             }))?
         }
     };
+    let mut request = request;
+    if arguments.check {
+        request.check = Checking::Full;
+    }
+    let recorder = trace(arguments, &request, &catalog)?;
     let report = request.run(&catalog)?;
     output::print(&match arguments.format {
         Format::Json => pretty(&report.to_json()),
@@ -300,9 +313,56 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
         Format::Table => render::run(&report),
     })?;
     if let Some(folder) = &arguments.plot {
-        draw(&plot::one(&report), folder)?;
+        let mut figures = plot::one(&report);
+        figures.extend(recorder.as_ref().and_then(plot::waterfall));
+        draw(&figures, folder)?;
+    }
+    if let (Some(recorder), Some(file)) = (recorder, &arguments.trace) {
+        let recorder = recorder.of(u64::try_from(report.cycles()).unwrap_or(u64::MAX));
+        let unwritable = |e: String| {
+            Problem::nowhere(format!("cannot write the trace {}: {e}", file.display()))
+                .help("name a file that can be written with --trace")
+        };
+        let out = std::fs::File::create(file).map_err(|e| unwritable(e.to_string()))?;
+        let mut out = std::io::BufWriter::new(out);
+        recorder
+            .write(&mut out)
+            .and_then(|()| Ok(std::io::Write::flush(&mut out)?))
+            .map_err(|e| unwritable(e.to_string()))?;
     }
     Ok(0)
+}
+
+/// What the cycle engine does task by task, where a trace or a waterfall is asked for.
+fn trace(
+    arguments: &RunArguments,
+    request: &Request,
+    catalog: &Catalog,
+) -> Result<Option<Recorder>, Problems> {
+    let cycle = request.engine == Engine::Cycle;
+    if arguments.trace.is_some() && !cycle {
+        return Err(Problem::nowhere("a trace is of the cycle engine")
+            .help("add --engine cycle, or leave out --trace")
+            .into());
+    }
+    if arguments.trace.is_none() && (arguments.plot.is_none() || !cycle) {
+        return Ok(None);
+    }
+    let wrong = |e: TraceError| Problem::nowhere(e.to_string());
+    let window = arguments
+        .trace_window
+        .as_deref()
+        .map(str::parse::<TraceWindow>);
+    let window = window.transpose().map_err(wrong)?;
+    let mapped = request.bind(catalog)?;
+    let shape = [
+        request.model.clone(),
+        request
+            .length
+            .map(|l| format!("{} tokens", crate::units::length(l))),
+    ];
+    let title = shape.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    Ok(Some(trace::record(&mapped, window, &title).map_err(wrong)?))
 }
 
 pub(super) fn pretty(value: &Value) -> String {

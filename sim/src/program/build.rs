@@ -564,7 +564,8 @@ impl Builder<'_> {
         let by_word = !mine.is_empty()
             && mine == theirs
             && real(&made.folds) == real(&self.ops[reader].folds)
-            && depth(&mine, own) == mine.len()
+            // A word of which some loop makes only a part is whole at that loop's end.
+            && mine.iter().all(|l| touches(own, l))
             && depth(&theirs, &read.projection) == theirs.len()
             && made
                 .result

@@ -2,6 +2,10 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{Account, Activity, Report};
+use crate::check::{
+    Check,
+    real_length::{Errors, Reference},
+};
 
 /// A whole number as JSON, exactly.
 pub fn whole(value: u128) -> Value {
@@ -105,6 +109,9 @@ impl Report {
         if let (Some(account), Some(fields)) = (&self.account, report.as_object_mut()) {
             fields.insert("account".into(), account.to_json());
         }
+        if let (Some(check), Some(fields)) = (&self.check, report.as_object_mut()) {
+            fields.insert("check".into(), checked(check));
+        }
         report
     }
 }
@@ -112,6 +119,52 @@ impl Report {
 /// A whole number of either sign as JSON, exactly.
 fn signed(value: i128) -> Value {
     serde_json::from_str(&value.to_string()).unwrap_or(Value::Null)
+}
+
+fn checked(check: &Check) -> Value {
+    let errors = |e: &Errors| json!({"max_absolute": e.max_abs, "max_relative": e.max_rel});
+    let reference = |r: Reference| match r {
+        Reference::Attention => "softmax attention",
+        Reference::Interpreter => "interpreter in f64",
+    };
+    let miniature = match &check.miniature {
+        Err(error) => json!({"error": error.to_string()}),
+        Ok(m) => json!({
+            "sizes": m.sizes,
+            "arrays": m.arrays.iter().map(|(n, r, c)| (n.clone(), json!([r, c]))).collect::<Map<_, _>>(),
+            "format": m.formats.0.name(),
+            "accumulator": m.formats.1.name(),
+            "reference": reference(m.reference),
+            "error": errors(&m.errors),
+            "error_with_listed_functions": m.as_listed.as_ref().map(errors),
+            "equals_interpreter": m.as_interpreted,
+            "cycles_array": m.cycles.0,
+            "cycles_cycle": m.cycles.1,
+        }),
+    };
+    let real = check.real_length.as_ref().map(|r| match r {
+        Err(error) => json!({"error": error.to_string()}),
+        Ok(r) => json!({
+            "length": r.length,
+            "E": r.e,
+            "F": r.f,
+            "format": r.format.name(),
+            "accumulator": r.accumulator.name(),
+            "reference": reference(r.reference),
+            "error": {"max_absolute": r.max_abs_error, "max_relative": r.max_rel_error},
+            "error_with_exact_functions": errors(&r.exact_exponential),
+            "stagnation": r.stagnation.as_ref().map(|s| json!({
+                "tensor": s.tensor,
+                "first_lost_key": s.key,
+                "nothing_added_from_key": s.stopped,
+                "lost": s.lost,
+                "increments": s.steps,
+                "relative_error": s.relative_error,
+                "cure": s.cure.map(|f| f.name()),
+            })),
+        }),
+    });
+    json!({"miniature": miniature, "real_length": real})
 }
 
 impl Account {

@@ -10,10 +10,12 @@ pub use combine::combine;
 pub use json::whole;
 pub use metrics::Metric;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_mappings::count::{Access, Count};
 use indexmap::IndexMap;
+
+use crate::check::Check;
 
 /// The result of a run of one or several cascades.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ pub struct Report {
     pub uncharged: Vec<String>,
     /// Where every cycle goes, where the engine tells.
     pub account: Option<Account>,
+    /// What a check of the values found, where one was asked for.
+    pub check: Option<Arc<Check>>,
 }
 
 /// What was run.
