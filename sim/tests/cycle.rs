@@ -72,7 +72,8 @@ fn the_jump_changes_nothing() {
             let jumped = cycle::run(&mapped, true, &mut Unseen).unwrap();
             let walked = cycle::run(&mapped, false, &mut Unseen).unwrap();
             assert_eq!(seen(&jumped), seen(&walked), "{mapping} at {length}");
-            let simulated = |runs: &[BlockRun]| runs.iter().map(|r| r.totals.simulated).sum::<u64>();
+            let simulated =
+                |runs: &[BlockRun]| runs.iter().map(|r| r.totals.simulated).sum::<u64>();
             assert_eq!(
                 simulated(&walked),
                 walked.iter().map(|r| r.totals.tasks).sum::<u64>()
@@ -104,7 +105,11 @@ fn the_jump_changes_nothing_with_partial_tiles() {
 #[test]
 fn every_cycle_is_accounted_for_and_none_is_below_the_analytic_engines() {
     let catalog = Catalog::new();
-    for mapping in CONFIGURATIONS.into_iter().chain(VARIANTS).chain(["projections", "ffn"]) {
+    for mapping in CONFIGURATIONS
+        .into_iter()
+        .chain(VARIANTS)
+        .chain(["projections", "ffn"])
+    {
         for (model, length) in [("bert", 1024), ("xlm", 4096), ("trxl", 1 << 20)] {
             if mapping == "fusemax-causal" && length > 4096 {
                 continue;
@@ -116,7 +121,11 @@ fn every_cycle_is_accounted_for_and_none_is_below_the_analytic_engines() {
             let ideal = request.run(&catalog).unwrap();
             let account = report.account.as_ref().unwrap();
             for (unit, activities) in &account.units {
-                assert_eq!(activities.values().sum::<u128>(), report.cycles(), "{at}: {unit}");
+                assert_eq!(
+                    activities.values().sum::<u128>(),
+                    report.cycles(),
+                    "{at}: {unit}"
+                );
             }
             assert!(report.time >= ideal.time, "{at}");
             assert_eq!(account.analytic, ideal.time, "{at}");
@@ -192,6 +201,8 @@ fn the_running_maximum_on_its_way_back_paces_binding() {
 /// 16M tokens: more tiles than 32 bits count.
 #[test]
 fn sixteen_million_tokens() {
-    let report = request("fusemax-binding", "bert", 1 << 24).run(&Catalog::new()).unwrap();
+    let report = request("fusemax-binding", "bert", 1 << 24)
+        .run(&Catalog::new())
+        .unwrap();
     assert!(report.account.unwrap().tasks.0 > 1 << 44);
 }

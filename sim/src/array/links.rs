@@ -1,7 +1,6 @@
 //! The ways of words between the PE that makes them and those that use them, hop by hop.
 
 use einflow_arch::{Accelerator, Direction};
-use einflow_mappings::mapped::NamedLoop;
 
 use crate::program::{Op, Read};
 
@@ -19,11 +18,6 @@ pub(super) struct Travel {
     pub cycles: u64,
     /// Words of different rows leave one after another.
     pub serial: bool,
-}
-
-/// Whether an output's words differ between the lanes.
-pub(super) fn apart(lane: &Option<NamedLoop>, follows: &dyn Fn(usize) -> bool) -> bool {
-    lane.as_ref().is_some_and(|l| l.count > 1 && follows(l.cut.rank))
 }
 
 /// Hops from PE (0, 0) to the last one of a lane in a direction.

@@ -1,13 +1,16 @@
 //! What an Einsum of a program needs to know of its arrays, found once.
 
-use einflow_mappings::mapped::{BoundEinsum, MappedCascade, NamedLoop};
+use einflow_mappings::{
+    mapped::{BoundEinsum, MappedCascade, NamedLoop},
+    nest::{Dim, Projection},
+};
 use einflow_workloads::cascade::TensorId;
 
 use super::{
     ArrayError,
     count::Counter,
     kernel::{Kernel, Reduction},
-    links::{Travel, apart, travel},
+    links::{Travel, travel},
     place::{Access, Layout, constants},
 };
 use crate::program::{Op, Program, Tile};
@@ -76,13 +79,12 @@ impl<'a> Plan<'a> {
             l.as_ref().map(|l| Lane {
                 rank: l.cut.rank,
                 step: l.cut.step.max(1),
-                shared: l.count > 1 && !varies(&output, l),
+                shared: l.count > 1 && !varies(own(op.output), l),
             })
         };
         let shared_of = |o: &Op| {
-            let access = Access::own(&layouts[o.output.0], own(o.output), sizes, false);
             let shared = |l: &Option<NamedLoop>| {
-                l.as_ref().is_some_and(|l| l.count > 1) && !apart(l, &|_| l.as_ref().is_some_and(|l| varies(&access, l)))
+                l.as_ref().is_some_and(|l| l.count > 1 && !varies(own(o.output), l))
             };
             (shared(&o.lanes.0), shared(&o.lanes.1))
         };
@@ -94,16 +96,12 @@ impl<'a> Plan<'a> {
                 travel(&mapped.accelerator, made, op, read, shared_of(made))
             })
             .collect();
-        let digits: Vec<usize> = bound.coordinates.iter().map(|t| t.rank).collect();
         let nest = &program.nests[op.at.0];
-        let irrelevant = |at: &&usize| {
-            let l = &nest[**at];
-            let told = |t: &&einflow_mappings::nest::Term| {
-                t.rank == l.cut.rank && distinct(&(0..l.count.min(sizes[l.cut.rank])).map(|d| t.value((d * l.cut.step).min(sizes[l.cut.rank] - 1))).collect::<Vec<_>>())
-            };
-            l.count > 1 && (!digits.contains(&l.cut.rank) || !bound.coordinates.iter().any(|t| told(&t)))
+        let told = |l: &NamedLoop| {
+            let dims = bound.coordinates.iter().map(|t| Dim { terms: vec![*t] }).collect();
+            varies(&Projection { dims }, l)
         };
-        let again = op.loops.iter().filter(irrelevant).copied().collect();
+        let again = op.loops.iter().filter(|at| !told(&nest[**at])).copied().collect();
         let transfers = &mapped.blocks[block].transfers;
         let counter = |transfer: Option<usize>| {
             let id = transfer?;
@@ -132,17 +130,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn distinct(values: &[u128]) -> bool {
-    values.windows(2).any(|w| w[0] != w[1])
-}
-
 /// Whether the word changes from one iteration of a loop to the next.
-pub(super) fn varies(access: &Access, l: &NamedLoop) -> bool {
-    access.part(l.cut.rank).is_some_and(|part| {
-        let values = (0..l.count).filter_map(|d| part.table.get((d * l.cut.step) as usize));
-        let first = part.table.first();
-        values.into_iter().any(|v| Some(v) != first)
-    })
+fn varies(projection: &Projection, l: &NamedLoop) -> bool {
+    let terms = projection.dims.iter().flat_map(|d| &d.terms).filter(|t| t.rank == l.cut.rank);
+    terms.into_iter().any(|t| (1..l.count).any(|d| t.value(d * l.cut.step) != t.value(0)))
 }
 
 /// What one step of a task covers; none: an idle slot, where a tile is partial.

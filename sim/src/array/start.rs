@@ -161,7 +161,9 @@ impl Engine<'_> {
         let tensor = &self.tensors[read.tensor.0];
         let mut words = Vec::new();
         let limit = made.upto(place);
-        if maker.by_word {
+        // Where the task of the very tile was left out, the last before it counts as a whole.
+        let exact = limit > 0 && made.done[limit as usize - 1].place == place;
+        if maker.by_word && exact {
             let counts = step_counts(op, tile);
             for (step, at) in turn.issue.times[position].iter().enumerate() {
                 // As the same step of the task that counts.
@@ -173,9 +175,7 @@ impl Engine<'_> {
                 };
                 let Some(inside) = step_tile(op, &counts, tile, step as u64) else {
                     // An idle slot of a partial tile is handed over like another.
-                    if made.done.get((limit as usize).wrapping_sub(1)).is_some_and(|d| d.place == place) {
-                        time = time.max(same_step() as i64 - load - *at as i64);
-                    }
+                    time = time.max(same_step() as i64 - load - *at as i64);
                     continue;
                 };
                 access.words(&inside, &mut words);
@@ -304,33 +304,35 @@ impl Engine<'_> {
     pub fn ports_of(&self, turn: &Turn, start: u64) -> Vec<Ports> {
         let mut out: Vec<Ports> = Vec::new();
         let mut add = |way: &Way, times: &[u64], inward: bool| {
-            let first = out.len();
+            let mut runs: Vec<(i64, u64, u64)> = Vec::new();
             for time in times {
-                let time = start + turn.load + time;
+                let time = (start + turn.load + time) as i64;
                 let row = if inward {
-                    time.saturating_sub(way.delay + way.burst - 1)
+                    time - (way.delay + way.burst - 1) as i64
                 } else {
-                    time + way.delay
+                    time + way.delay as i64
                 };
                 // Regular accesses are one use.
                 if way.burst == 1
-                    && let Some(last) = out[first..].last_mut()
+                    && let Some((first, stride, count)) = runs.last_mut()
                 {
-                    let distance = row - last.last();
-                    if distance > 0 && (last.count == 1 || distance == last.stride) {
-                        last.stride = distance;
-                        last.count += 1;
+                    let distance = (row - *first) as u64 - *stride * (*count - 1);
+                    if distance > 0 && (*count == 1 || distance == *stride) {
+                        *stride = distance;
+                        *count += 1;
                         continue;
                     }
                 }
-                out.push(Ports {
-                    memory: way.memory,
-                    start: row,
-                    stride: 1,
-                    count: way.burst,
-                    rows: way.rows,
-                });
+                runs.push((row, 1, way.burst));
             }
+            out.extend(runs.into_iter().map(|(first, stride, count)| Ports {
+                memory: way.memory,
+                // What a block finds in a memory when it begins, it has asked for before.
+                start: first.max(0) as u64,
+                stride,
+                count,
+                rows: way.rows,
+            }));
         };
         for (position, member) in turn.members.iter().enumerate() {
             let op = &self.program.ops[*member];

@@ -1,10 +1,11 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use clap::CommandFactory;
 use einflow_arch::accelerators;
 use einflow_mappings::mappings;
 use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::{analysis::passes, cascades, format::Format as NumberFormat, models};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -306,7 +307,9 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
         request.check = Checking::Full;
     }
     let recorder = trace(arguments, &request, &catalog)?;
+    let busy = busy(&request);
     let report = request.run(&catalog)?;
+    busy.finish_and_clear();
     output::print(&match arguments.format {
         Format::Json => pretty(&report.to_json()),
         Format::Csv => render::csv(std::slice::from_ref(&report)),
@@ -333,6 +336,19 @@ fn one(arguments: &RunArguments) -> Result<u8, Problems> {
     Ok(0)
 }
 
+/// Says on a terminal that a run goes on, which the cycle engine may do for a while where a condition keeps it from jumping.
+fn busy(request: &Request) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if request.engine == Engine::Cycle {
+        bar.set_message(format!(
+            "{}: running every task that is like no other",
+            request.mapping
+        ));
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
+    bar
+}
+
 /// What the cycle engine does task by task, where a trace or a waterfall is asked for.
 fn trace(
     arguments: &RunArguments,
@@ -356,6 +372,7 @@ fn trace(
     let window = window.transpose().map_err(wrong)?;
     let mapped = request.bind(catalog)?;
     let shape = [
+        Some(mapped.spec.name.clone()),
         request.model.clone(),
         request
             .length

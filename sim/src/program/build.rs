@@ -674,6 +674,8 @@ impl Builder<'_> {
                 if let Some(maker) = &read.maker
                     && maker.memory.is_none()
                     && maker.by_word
+                    // A sum that comes back along its lane comes too late for the next turn.
+                    && maker.delay == 0
                     && self.ops[maker.op].unit == op.unit
                     && self.ops[maker.op].offset == op.offset
                     && read.time != einflow_workloads::cascade::ReadTime::Previous
