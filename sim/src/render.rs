@@ -285,8 +285,9 @@ fn cycles(report: &Report, account: &Account) -> String {
         out.push_str(&finish(t, 1));
     }
     let analytic = account.analytic.ceiling();
+    out.push('\n');
     out.push_str(&wrapped(&format!(
-        "\ncycles beyond the analytic engine's {analytic}, as {} has them",
+        "cycles beyond the analytic engine's {analytic}, as {} has them",
         account.paced_by
     )));
     let mut t = table(&["item", "cycles"]);

@@ -13,6 +13,8 @@ mod cases;
 mod check;
 #[path = "oracle/chips.rs"]
 mod chips;
+#[path = "engines/faults.rs"]
+mod faults;
 #[path = "engines/matmul.rs"]
 mod matmul;
 #[path = "engines/random.rs"]

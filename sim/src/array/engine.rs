@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cycle::Observer,
     hardware::{Channel, PortTable},
-    program::{Cursor, Key, Op, Program, Tile},
+    program::{Cursor, Key, Op, Program, StreamKind, Tile},
 };
 
 /// A task that has started.
@@ -72,6 +72,8 @@ pub(super) struct StreamState {
     /// Tiles that it moved, the latest last.
     pub recent: VecDeque<u128>,
     pub access: Access,
+    /// Of a fill, by word: one more than the number of the movement that brought it last.
+    pub brought: Vec<u32>,
     pub counting: super::count::Counter,
 }
 
@@ -149,6 +151,8 @@ pub(super) struct Engine<'a> {
     pub busy: Vec<u64>,
     pub words: Vec<u128>,
     pub pe_cycles: u128,
+    /// Words of one step, reused.
+    pub scratch: Vec<usize>,
     reach: u64,
 }
 
@@ -197,6 +201,10 @@ impl<'a> Engine<'a> {
                 walker,
                 arrived: Vec::new(),
                 recent: VecDeque::new(),
+                brought: match stream.kind {
+                    StreamKind::Fill(_) => vec![0; tensor.layout.words],
+                    _ => Vec::new(),
+                },
                 access: Access::own(&tensor.layout, &stream.projection, sizes, false),
                 counting: super::count::Counter::new(
                     stream.transfer,
@@ -245,6 +253,7 @@ impl<'a> Engine<'a> {
             busy: vec![0; units],
             words: vec![0; mapped.blocks[block].transfers.len()],
             pe_cycles: 0,
+            scratch: Vec::new(),
             reach: longest + 8,
             tensors,
             plans,

@@ -62,6 +62,8 @@ pub struct ArrayRun {
     pub blocks: Vec<ArrayBlock>,
     /// The cascade's outputs, by name.
     pub outputs: BTreeMap<String, Array>,
+    /// All that Einsums made on the way, by name.
+    pub intermediates: BTreeMap<String, Array>,
     /// Cycles of all PEs in which their array works.
     pub pe_cycles: u128,
     /// By unit: the most words that lived in the registers of one PE.
@@ -99,6 +101,7 @@ pub fn run_programs(
     let mut out = ArrayRun {
         blocks: Vec::new(),
         outputs: BTreeMap::new(),
+        intermediates: BTreeMap::new(),
         pe_cycles: 0,
         peak_registers: vec![0; mapped.accelerator.arrays.len()],
     };
@@ -124,9 +127,11 @@ pub fn run_programs(
         }
     }
     for (t, tensor) in mapped.cascade.tensors.iter().enumerate() {
-        if tensor.kind == TensorKind::Output {
-            out.outputs.insert(tensor.name.clone(), whole(&tensors[t]));
-        }
+        match tensor.kind {
+            TensorKind::Output => out.outputs.insert(tensor.name.clone(), whole(&tensors[t])),
+            TensorKind::Intermediate => out.intermediates.insert(tensor.name.clone(), whole(&tensors[t])),
+            TensorKind::Input | TensorKind::View => None,
+        };
     }
     Ok(out)
 }
@@ -184,6 +189,15 @@ impl Engine<'_> {
                 };
                 tensor.set(word, value);
                 tensor.task[word] = THERE;
+            }
+            // Coordinates of no point: those of a partial last tile.
+            let tensor = &mut self.tensors[id];
+            for word in 0..tensor.task.len() {
+                if tensor.task[word] == NOT_MADE {
+                    let before = tensor.layout.before(word).and_then(|b| tensor.value(b));
+                    tensor.set(word, before);
+                    tensor.task[word] = THERE;
+                }
             }
         }
     }

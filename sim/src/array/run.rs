@@ -322,6 +322,7 @@ impl Engine<'_> {
             if self.program.ops[member].reads[i].maker.is_some() {
                 self.check_words(member, i, tile, cycle)?;
             }
+            self.check_kept(member, i, tile, cycle)?;
         }
         let plan = &self.plans[member];
         let plain = !crossed
@@ -546,6 +547,43 @@ impl Engine<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Checks that every word of an operand is in the tile of the memory from which the step reads it.
+    fn check_kept(&mut self, member: usize, i: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+        let op = &self.program.ops[member];
+        let read = &op.reads[i];
+        let (Some(keep), Some(way)) = (read.keep, &read.way) else { return Ok(()) };
+        let plan = &self.program.keeps[keep];
+        let Some(stream) = plan.fill else { return Ok(()) };
+        let state = &self.streams[stream];
+        let oldest = state.arrived.len().saturating_sub(plan.generations);
+        let mut words = std::mem::take(&mut self.scratch);
+        self.plans[member].reads[i].words(tile, &mut words);
+        // The rows of the step pass the port before it.
+        let asked = cycle as i64 - (way.delay + way.burst - 1) as i64;
+        let missing = words.iter().find_map(|word| {
+            let number = state.brought[*word] as usize;
+            if number == 0 {
+                return Some((*word, "has not held it".to_string()));
+            }
+            if number <= oldest {
+                return Some((*word, "holds later tiles in its place".to_string()));
+            }
+            let there = state.arrived[number - 1].whole;
+            // Words that stay in the PEs were read at the first step.
+            (there as i64 > asked && way.depth > 0).then(|| (*word, format!("holds it from cycle {there} on")))
+        });
+        self.scratch = words;
+        let Some((word, why)) = missing else { return Ok(()) };
+        Err(ArrayError::Word {
+            einsum: op.name.clone(),
+            cycle,
+            tensor: self.tensor_name(read.tensor.0).into(),
+            coordinates: self.tensors[read.tensor.0].layout.coordinates(word),
+            place: self.mapped.accelerator.memories[plan.memory].name.clone(),
+            why,
+        })
     }
 
     /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the first PE first.

@@ -203,6 +203,9 @@ impl Engine<'_> {
                 }
             }
             // Tasks end in order.
+            if !exact {
+                latest = limit;
+            }
             if latest > 0 {
                 let end = made.done[latest as usize - 1].end;
                 time = (end + travel.cycles) as i64 - load - turn.issue.first(position) as i64;

@@ -87,7 +87,10 @@ impl Engine<'_> {
                 .map(|w| tensor.outer[tensor.latest(*w)])
                 .filter(|time| *time != NEVER)
                 .max();
-            ready = ready.max(there.unwrap_or(0));
+            // What has been stored anew since was there before.
+            let before = writer.arrived.iter().rev().find(|a| a.place <= place);
+            let before = before.map_or(u64::MAX, |a| a.whole);
+            ready = ready.max(there.unwrap_or(0).min(before));
         }
         Ok(self.channels[stream.outer].earliest(ready).0)
     }
@@ -211,6 +214,12 @@ impl Engine<'_> {
                 };
                 tensor.outer[word] = moved.whole;
             }
+        }
+        if matches!(stream.kind, StreamKind::Fill(_)) {
+            let mut words = Vec::new();
+            state.access.words(&state.tile, &mut words);
+            let number = state.arrived.len() as u32 + 1;
+            words.into_iter().for_each(|word| state.brought[word] = number);
         }
         state.arrived.push(Arrived {
             place: state.place,

@@ -76,6 +76,11 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
     })
 }
 
+/// By fold of an Einsum: whether it adds to words that are whole only at its end.
+fn sums(op: &Op, own: &Projection) -> Vec<bool> {
+    op.folds.iter().map(|l| l.count > 1 && !touches(own, l)).collect()
+}
+
 /// All of a space.
 fn whole(sizes: &[u64]) -> Tile {
     let mut tile = [(0, 1); MAX_RANKS];
@@ -577,6 +582,7 @@ impl Builder<'_> {
         Maker {
             op,
             aligned,
+            sums: sums(made, own),
             iterative,
             delay,
             by_word,
@@ -617,6 +623,7 @@ impl Builder<'_> {
                 self.streams[id].source = Some(StreamSource {
                     op,
                     aligned,
+                    sums: sums(&self.ops[op], own),
                     stream: writer,
                 });
             }
@@ -753,7 +760,7 @@ impl Builder<'_> {
         let whole = op.reads.iter().any(|read| {
             read.maker.as_ref().is_some_and(|m| {
                 m.op != maker
-                    && !m.by_word
+                    && !(m.by_word && m.memory.is_none() && m.delay == 0)
                     && read.time != einflow_workloads::cascade::ReadTime::Previous
                     && self.follows(m.op, maker, 0)
             })

@@ -161,6 +161,8 @@ pub struct Maker {
     pub op: usize,
     /// By base rank: whether the reader's own coordinates tell which of the maker's words it reads.
     pub aligned: Vec<bool>,
+    /// By fold of the maker: whether it adds to words that are whole only at its end.
+    pub sums: Vec<bool>,
     /// The base rank of the tensor's iterative rank.
     pub iterative: Option<usize>,
     /// Cycles from the end of the maker's step to where the reader's first PE has the word.
@@ -230,6 +232,8 @@ pub struct StreamSource {
     pub op: usize,
     /// By base rank: whether the stream's own coordinates tell which of its words are needed.
     pub aligned: Vec<bool>,
+    /// By fold of the Einsum: whether it adds to words that are whole only at its end.
+    pub sums: Vec<bool>,
     /// The stream that writes them.
     pub stream: usize,
 }

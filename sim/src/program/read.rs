@@ -17,7 +17,8 @@ pub enum Need {
 pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Tile) -> Need {
     let made = &program.ops[maker.op];
     let loops = &program.nests[made.at.0];
-    let own = made.loops.iter().map(|at| &loops[*at]).chain(&made.folds);
+    let shared = made.loops.iter().map(|at| (&loops[*at], false));
+    let own = shared.chain(made.folds.iter().zip(maker.sums.iter().copied()));
     let previous = (read.time == ReadTime::Previous)
         .then_some(maker.iterative)
         .flatten();
@@ -26,7 +27,7 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
         previous.is_some_and(|rank| op.steps.iter().any(|l| l.cut.rank == rank && l.count > 1));
     let mut area = program.whole;
     let mut place = 0u128;
-    for l in own {
+    for (l, sums) in own {
         let rank = l.cut.rank;
         let (start, len) = area[rank];
         let last = match previous.filter(|p| *p == rank) {
@@ -35,6 +36,7 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
                 Some(last) => last,
                 None => return Need::Nothing,
             },
+            None if sums => start + len.max(1) - 1,
             None if maker.aligned[rank] => (tile[rank].0 + tile[rank].1).saturating_sub(1),
             None => start + len.max(1) - 1,
         };
@@ -58,16 +60,16 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
     }];
     let tasks: Vec<_> = match writer.kind {
         StreamKind::Result(_) => {
-            let own = made.loops.iter().map(|at| &loops[*at]);
-            own.chain(&made.folds).collect()
+            let shared = made.loops.iter().map(|at| (&loops[*at], false));
+            shared.chain(made.folds.iter().zip(source.sums.iter().copied())).collect()
         }
-        _ => loops[..writer.depth].iter().collect(),
+        _ => loops[..writer.depth].iter().map(|l| (l, false)).collect(),
     };
     let mut area = program.whole;
     let mut place = 0u128;
-    for l in tasks {
+    for (l, sums) in tasks {
         let (start, len) = area[l.cut.rank];
-        let last = if source.aligned[l.cut.rank] {
+        let last = if source.aligned[l.cut.rank] && !sums {
             (tile[l.cut.rank].0 + tile[l.cut.rank].1).saturating_sub(1)
         } else {
             start + len.max(1) - 1

@@ -35,6 +35,21 @@ pub enum Kind {
     Timeloop(Cases),
     /// Compares cycles of matrix products with SCALE-Sim's, and itemises the difference.
     Systolic(Systolic),
+    /// Holds the array engine's miniatures against the cycle engine, the interpreter and golden references.
+    Engines(Engines),
+}
+
+/// Runs whose miniatures the engines must agree on.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    /// The models.
+    pub models: Vec<String>,
+    /// The lengths.
+    pub lengths: Vec<u64>,
+    /// The runs.
+    pub runs: Vec<Request>,
+    /// Largest error of a value, relative to the largest.
+    pub tolerance: f64,
 }
 
 /// Matrix products on systolic arrays, a row each.
@@ -167,8 +182,10 @@ impl Experiment {
         f.get("description", text);
         let fast = f.get("fast", Node::bool).unwrap_or(true);
         let what = f.need("kind", |n| match n.text()? {
-            kind @ ("table" | "means" | "timeloop" | "systolic") => Ok(kind.to_string()),
-            _ => Err(n.expected("table, means, timeloop or systolic")),
+            kind @ ("table" | "means" | "timeloop" | "systolic" | "engines") => {
+                Ok(kind.to_string())
+            }
+            _ => Err(n.expected("table, means, timeloop, systolic or engines")),
         });
         let kind = match what.as_deref() {
             Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
@@ -179,6 +196,21 @@ impl Experiment {
                 f.need("reason", text);
                 file.zip(tolerance)
                     .map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
+            }
+            Some("engines") => {
+                let models = f.need_all("models", |n| runs::each(n, text));
+                let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
+                let runs = f.need_all("runs", |n| requests(n, beside.as_ref()));
+                let tolerance = f.need("tolerance", tolerance);
+                f.need("reason", text);
+                (|| {
+                    Some(Kind::Engines(Engines {
+                        models: models?,
+                        lengths: lengths?,
+                        runs: runs?,
+                        tolerance: tolerance?,
+                    }))
+                })()
             }
             Some("systolic") => {
                 let reference = f.need("reference", |n| n.text().map(|_| n.clone()));

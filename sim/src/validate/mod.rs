@@ -1,5 +1,6 @@
 //! Experiments: runs held against published and measured results.
 
+mod engines;
 mod experiment;
 mod means;
 mod outcome;
@@ -116,6 +117,7 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
         Kind::Means(means) => means::run(experiment, means, catalog),
         Kind::Timeloop(cases) => timeloop_cases(experiment, cases),
         Kind::Systolic(systolic) => systolic::run(experiment, systolic, catalog),
+        Kind::Engines(engines) => engines::run(experiment, engines, catalog),
     }
 }
 

@@ -103,6 +103,31 @@ fn command_cases() -> Vec<Case> {
             &["flat-choices.csv"],
         ),
         case(
+            "trace-without-cycle",
+            "run --model bert --length 1K --mapping fusemax-binding --trace trace.json",
+            &["--engine cycle"],
+        ),
+        case(
+            "trace-window",
+            "run --model bert --length 1K --mapping fusemax-binding --engine cycle --trace trace.json --trace-window 20..10",
+            &["20..10"],
+        ),
+        case(
+            "trace-unwritable",
+            "run --model bert --length 1K --mapping fusemax-binding --engine cycle --format csv --trace mine.ron/trace.json",
+            &["cannot write the trace", "mine.ron/trace.json"],
+        )
+        .with("mine.ron", "()"),
+        case(
+            "cycle-too-few-ports",
+            "run mine.ron --engine cycle",
+            &["more rows a cycle", "`buffer`"],
+        )
+        .with(
+            "mine.ron",
+            "(name: \"mine\", runs: [(mapping: \"fusemax-binding\", model: \"bert\", length: \"1K\", set: {\"memories.buffer.ports\": 1})])",
+        ),
+        case(
             "length-0",
             "run --model bert --length 0 --mapping fusemax-binding",
             &["0", "16777216"],
@@ -155,7 +180,7 @@ fn command_cases() -> Vec<Case> {
         case(
             "engine-unknown",
             "run --model bert --length 1K --mapping fusemax-binding --engine cycel",
-            &["cycel", "analytic"],
+            &["cycel", "did you mean `cycle`?"],
         ),
         case(
             "several-names-unknown",
@@ -282,8 +307,9 @@ fn every_mistake() {
         let partial = case.name == "run-file-mapping"
             || case.name == "run-file-accelerator"
             || case.name == "run-file-set"
-            // Nor does a plot that cannot be drawn.
-            || case.name == "plot-unwritable";
+            // Nor does a plot or a trace that cannot be written.
+            || case.name == "plot-unwritable"
+            || case.name == "trace-unwritable";
         if !partial && ran.stdout.is_empty() != (ran.code == 2) {
             wrong.push(format!("{}: standard output\n{}", case.name, ran.stdout));
         }

@@ -128,14 +128,24 @@ fn one_run() {
 
 #[test]
 fn a_comparison_is_a_list_of_runs() {
-    let list = einflow("compare --format json").json();
+    let list = einflow("compare --no-check --format json").json();
     let list = list.as_array().unwrap();
     assert_eq!(list.len(), 5 * 4);
     list.iter().for_each(check_report);
+    // A comparison checks that its dataflows compute what they should, and changes nothing else.
+    let checked = einflow("compare --format json").json();
+    for (mut with, without) in checked.as_array().unwrap().clone().into_iter().zip(list) {
+        let check = with.as_object_mut().unwrap().remove("check").unwrap();
+        assert_eq!(with, *without);
+        let miniature = &check["miniature"];
+        assert_eq!(miniature["reference"], "softmax attention");
+        assert_eq!(miniature["equals_interpreter"], true);
+        assert_eq!(miniature["cycles_array"], miniature["cycles_cycle"]);
+    }
     let one = einflow("run --model bert --length 1K --mapping unfused --format json").json();
     assert_eq!(list[0], one);
     assert_eq!(
-        einflow("compare all --format json")
+        einflow("compare all --no-check --format json")
             .json()
             .as_array()
             .unwrap()
@@ -143,7 +153,7 @@ fn a_comparison_is_a_list_of_runs() {
         5 * 4 * 6
     );
     assert_eq!(
-        einflow("compare pipeline-ends --format json")
+        einflow("compare pipeline-ends --no-check --format json")
             .json()
             .as_array()
             .unwrap()

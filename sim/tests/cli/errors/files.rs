@@ -85,6 +85,23 @@ pub(super) fn experiment_cases() -> Vec<Case> {
             attn(&[("column: \"traffic\"", "column: \"trafic\"")]),
         ),
         case(
+            "experiment-systolic",
+            "validate mine.ron",
+            &["mine.csv:2:", "`dataflow`", "mine.csv:3:", "`rows`"],
+        )
+        .with(
+            "mine.ron",
+            edited(
+                experiments(),
+                "systolic",
+                &[("data/scale-sim/systolic.csv", "mine.csv")],
+            ),
+        )
+        .with(
+            "mine.csv",
+            "dataflow,rows,columns,m,n,k,cycles\nrow,32,32,8,8,8,1\noutput,-4,32,8,8,8,1\n",
+        ),
+        case(
             "experiment-value",
             "validate mine.ron",
             &["mine.ron:", "`totl`", "`total`"],

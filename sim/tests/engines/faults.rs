@@ -1,0 +1,152 @@
+//! Seeded faults: what is wrong is seen, by the word.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow::{array, cycle::Unseen};
+use einflow_mappings::{bind, mapped::MappedCascade, nest::Term};
+use einflow_spec::Source;
+use einflow_workloads::{cascade::{Cascade, TensorKind}, cascades, interpret::Array};
+
+use crate::check::{Numbers, Values, inputs, shipped};
+
+const CHIP: [(&str, f64); 4] = [
+    ("array2d.rows", 4.0),
+    ("array2d.columns", 4.0),
+    ("array1d.columns", 4.0),
+    ("buffer.row", 8.0),
+];
+const SIZES: [(&str, u64); 6] = [("B", 1), ("H", 1), ("E", 4), ("F", 4), ("M", 16), ("P", 16)];
+
+/// An offset one too small, past the check of legality: the Einsum that reads too early is named, with the word that it misses.
+#[test]
+fn an_offset_one_too_small() {
+    let mapped = shipped("fusemax-binding", None, &CHIP, &SIZES);
+    let count = array::programs(&mapped).unwrap()[0].ops.len();
+    let mut seen = 0;
+    for changed in 0..count {
+        let mut programs = array::programs(&mapped).unwrap();
+        let op = &mut programs[0].ops[changed];
+        // The running maximum comes first in its epoch, so that it may well be one later.
+        if op.offset == 0 || op.name == "RM" {
+            continue;
+        }
+        op.offset -= 1;
+        let name = op.name.clone();
+        let run = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen);
+        let text = run.unwrap_err().to_string();
+        assert!(text.contains(&format!("{name}[")), "{name}: {text}");
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+/// A reader that is told that its words come a cycle earlier than they do is caught at the first of them.
+#[test]
+fn a_group_that_hands_over_too_early() {
+    let mapped = shipped("fusemax-cascade", None, &CHIP, &SIZES);
+    let mut programs = array::programs(&mapped).unwrap();
+    // Two Einsums of one array taken for members of one group: the second reads in the same round what the first has not summed.
+    let ops = &programs[0].ops;
+    let at = |name: &str| ops.iter().position(|o| o.name == name).unwrap();
+    let (lm, rm) = (at("LM"), at("RM"));
+    let (group, gone) = (ops[lm].group, ops[rm].group);
+    programs[0].ops[rm].group = group;
+    programs[0].groups[gone].ops.clear();
+    programs[0].groups[group].ops.push(rm);
+    let error = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen).unwrap_err();
+    assert!(matches!(error, array::ArrayError::Word { .. } | array::ArrayError::Deadlock { .. }), "{error}");
+    assert!(error.to_string().contains("LM["), "{error}");
+}
+
+/// A cascade, edited, on the +Binding mapping.
+fn edited(from: &str, to: &str) -> MappedCascade {
+    let legal = shipped("fusemax-cascade", None, &CHIP, &SIZES);
+    let source = cascades().find("attention/one-pass", None).unwrap().0;
+    let text = source.text().replace(from, to);
+    assert_ne!(text, source.text().to_string());
+    let cascade = Cascade::parse(&Source::new("edited.ron", text)).unwrap_or_else(|e| panic!("{e:?}"));
+    let sizes: BTreeMap<String, u64> = SIZES.iter().map(|(n, s)| (n.to_string(), *s)).collect();
+    bind(&Arc::new(cascade), &legal.accelerator, &legal.spec, &sizes).unwrap_or_else(|e| panic!("{e:#?}"))
+}
+
+/// Softmax attention, written plainly.
+fn attention(inputs: &BTreeMap<String, Array>, e: usize, f: usize, m: usize, p: usize) -> Vec<f64> {
+    let (q, k, v) = (&inputs["Q"].data, &inputs["K"].data, &inputs["V"].data);
+    let mut out = vec![0.0; f * p];
+    for i in 0..p {
+        let scores: Vec<f64> = (0..m).map(|j| (0..e).map(|d| q[d * p + i] * k[d * m + j]).sum()).collect();
+        let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        for d in 0..f {
+            out[d * p + i] = (0..m).map(|j| weights[j] * v[d * m + j]).sum::<f64>() / sum;
+        }
+    }
+    out
+}
+
+/// The largest distance of the arrays' output from softmax attention.
+fn off(mapped: &MappedCascade) -> f64 {
+    let mut numbers = Numbers(5);
+    let mut given = inputs(mapped, Values::Real, 5);
+    // Scores that rise from tile to tile, so that corrections matter.
+    let names: Vec<String> = mapped.cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input).map(|t| t.name.clone()).collect();
+    for name in names {
+        let array = given.get_mut(&name).unwrap();
+        let last = *array.shape.last().unwrap();
+        for (i, x) in array.data.iter_mut().enumerate() {
+            let along = (i % last) as f64 / last as f64;
+            *x = match name.as_str() {
+                "K" => 0.25 + along,
+                "Q" => 1.0,
+                _ => (numbers.next() % 9) as f64 / 4.0 - 1.0,
+            };
+        }
+    }
+    let run = array::run(mapped, &given).unwrap();
+    let wanted = attention(&given, 4, 4, 16, 16);
+    let found = &run.outputs["AV"].data;
+    let distance = |(a, b): (&f64, &f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
+    found.iter().zip(&wanted).map(distance).fold(0.0, f64::max)
+}
+
+/// bfloat16 keeps 8 bits: what is right is near softmax, and what is edited is not.
+#[test]
+fn an_edited_cascade_is_not_attention() {
+    const BOUND: f64 = 0.03;
+    let right = off(&shipped("fusemax-cascade", None, &CHIP, &SIZES));
+    assert!(right < BOUND, "{right}");
+    for (what, from, to) in [
+        ("the correction dropped", "exp(RM[m1, p] - RM[m1+1, p])", "exp(RM[m1+1, p] - RM[m1+1, p])"),
+        ("a stale maximum", "exp(BQK[m1, m0, p] - RM[m1+1, p])", "exp(BQK[m1, m0, p] - RM[m1, p])"),
+    ] {
+        let wrong = off(&edited(from, to));
+        assert!(!(wrong < 2.0 * BOUND), "{what}: {wrong}");
+    }
+}
+
+/// A read of the wrong tile: the digits of a coordinate swapped. The buffer does not hold that word then.
+#[test]
+fn a_swapped_tile_index_is_seen() {
+    let mapped = shipped("fusemax-cascade", None, &CHIP, &SIZES);
+    let mut programs = array::programs(&mapped).unwrap();
+    let op = programs[0].ops.iter_mut().find(|o| o.name == "SLNV").unwrap();
+    let v = mapped.cascade.tensor_named("V").unwrap();
+    let read = op.reads.iter_mut().find(|r| r.tensor == v).unwrap();
+    let along = read.projection.dims.last_mut().unwrap();
+    let term = along.terms[0];
+    along.terms = vec![Term { modulus: Some(4), coefficient: 4, ..term }, Term { unit: 4, ..term }];
+    let error = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("SLNV at cycle") && text.contains("reads V[0, 0, 0, 4] from buffer"), "{text}");
+}
+
+/// One read that needs more rows in a cycle than the buffer has ports.
+#[test]
+fn too_few_ports() {
+    let mut chip = CHIP.to_vec();
+    chip.extend([("buffer.row", 2.0), ("buffer.ports", 1.0)]);
+    let mapped = shipped("fusemax-cascade", None, &chip, &SIZES);
+    let error = array::run(&mapped, &inputs(&mapped, Values::Real, 1)).unwrap_err();
+    assert!(matches!(error, array::ArrayError::Ports { .. }), "{error}");
+}
