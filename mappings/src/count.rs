@@ -5,8 +5,8 @@ use einflow_arch::Counting;
 use crate::{
     mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
     nest::{
-        CountError, Dim, Moved, Projection, Space, iterations, iterations_within, moved_within, points,
-        touched,
+        CountError, Dim, Moved, Projection, Space, iterations, iterations_within, moved_within,
+        points, touched,
     },
 };
 
@@ -75,26 +75,25 @@ impl Count {
             let numerator = self.numerator.checked_add(other.numerator)?;
             return Self::ratio(numerator, self.denominator);
         }
-        let common = gcd(self.denominator, other.denominator);
-        let (left, right) = (other.denominator / common, self.denominator / common);
-        let denominator = self.denominator.checked_mul(left)?;
-        let numerator = self
-            .numerator
-            .checked_mul(left)?
-            .checked_add(other.numerator.checked_mul(right)?)?;
-        Self::ratio(numerator, denominator)
+        let (mine, theirs, denominator) = self.alike(other)?;
+        Self::ratio(mine.checked_add(theirs)?, denominator)
     }
 
     /// Difference; `None` on overflow or below zero.
     pub fn minus(self, other: Self) -> Option<Self> {
+        let (mine, theirs, denominator) = self.alike(other)?;
+        Self::ratio(mine.checked_sub(theirs)?, denominator)
+    }
+
+    /// Both over one denominator.
+    fn alike(self, other: Self) -> Option<(u128, u128, u128)> {
         let common = gcd(self.denominator, other.denominator);
         let (left, right) = (other.denominator / common, self.denominator / common);
-        let denominator = self.denominator.checked_mul(left)?;
-        let numerator = self
-            .numerator
-            .checked_mul(left)?
-            .checked_sub(other.numerator.checked_mul(right)?)?;
-        Self::ratio(numerator, denominator)
+        Some((
+            self.numerator.checked_mul(left)?,
+            other.numerator.checked_mul(right)?,
+            self.denominator.checked_mul(left)?,
+        ))
     }
 
     /// Product with a whole number; `None` on overflow.
@@ -296,7 +295,8 @@ pub fn transferred(space: &Space, transfer: &Transfer) -> Result<Moved, CountErr
     if transfer.steps > 0 {
         // A word's partial results are one word: all but the first come back.
         let mut own = transfer.projection.clone();
-        own.dims.truncate(own.dims.len().saturating_sub(transfer.steps));
+        own.dims
+            .truncate(own.dims.len().saturating_sub(transfer.steps));
         words.distinct = moved(&own)?.distinct;
     }
     Ok(words)

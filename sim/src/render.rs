@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use crate::{
     check::{Check, real_length::Reference},
-    report::{Account, Report},
+    report::Report,
     units::{length, percent, si},
 };
 
@@ -108,9 +108,7 @@ pub fn run(report: &Report) -> String {
         }
         out.push_str(&finish(t, 1));
     }
-    if let Some(account) = &report.account {
-        out.push_str(&cycles(report, account));
-    }
+    out.push_str(&cycles(report));
     if report.blocks.len() > 1 {
         out.push_str("\nblocks\n");
         let mut t = table(&["block", "time", "compute", "memory", "bound by"]);
@@ -272,7 +270,10 @@ fn all_checked(reports: &[Report]) -> String {
 }
 
 /// Where every cycle goes, and why there are more than the analytic engine counts.
-fn cycles(report: &Report, account: &Account) -> String {
+pub(crate) fn cycles(report: &Report) -> String {
+    let Some(account) = &report.account else {
+        return String::new();
+    };
     let total = report.cycles();
     let mut out = String::new();
     for (unit, activities) in &account.units {

@@ -1,5 +1,7 @@
 //! The cycle engine: every cycle accounted for, never below the analytic engine, and the jump changes nothing.
 
+#![allow(clippy::unwrap_used)]
+
 use einflow::{
     analytic,
     catalog::Catalog,

@@ -373,7 +373,10 @@ impl Occupied {
 
     /// Whether a condition has a say along a rank.
     pub fn depends_on(&self, rank: usize) -> bool {
-        self.region.part_of.get(rank).is_some_and(|part| *part != NONE)
+        self.region
+            .part_of
+            .get(rank)
+            .is_some_and(|part| *part != NONE)
     }
 
     /// Whether every point of a box is one: a tile inside it is like any other.
@@ -383,7 +386,9 @@ impl Occupied {
             *side = Interval { start, len };
         }
         let points = self.region.points(&within, self.ranks);
-        let all = tile.iter().try_fold(1u128, |p, s| p.checked_mul(s.1.into()));
+        let all = tile
+            .iter()
+            .try_fold(1u128, |p, s| p.checked_mul(s.1.into()));
         points.is_ok_and(|p| Some(p) == all)
     }
 }

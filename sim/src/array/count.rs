@@ -32,7 +32,12 @@ impl Counter {
 
     /// New words of the points in a box.
     pub fn step(&mut self, tile: &Tile) -> u128 {
-        let same = |last: &Tile| self.access.parts.iter().all(|p| last[p.rank] == tile[p.rank]);
+        let same = |last: &Tile| {
+            self.access
+                .parts
+                .iter()
+                .all(|p| last[p.rank] == tile[p.rank])
+        };
         if self.last.as_ref().is_some_and(same) {
             return 0;
         }

@@ -4,15 +4,7 @@ use std::collections::VecDeque;
 
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
 
-use super::{
-    ArrayError,
-    issue::Issue,
-    place::Access,
-    plan::Plan,
-    registers::Registers,
-    run::Work,
-    tensors::Tensor,
-};
+use super::{ArrayError, issue::Issue, place::Access, plan::Plan, run::Work, tensors::Tensor};
 use crate::{
     cycle::Observer,
     hardware::{Channel, PortTable},
@@ -129,7 +121,6 @@ impl<E: Into<ArrayError>> From<E> for Stop {
 pub(super) struct Engine<'a> {
     pub mapped: &'a MappedCascade,
     pub program: &'a Program,
-    pub block: usize,
     pub tensors: &'a mut Vec<Tensor>,
     pub plans: Vec<Plan<'a>>,
     pub ops: Vec<OpState>,
@@ -143,7 +134,8 @@ pub(super) struct Engine<'a> {
     pub barrier: Barrier,
     pub ports: Vec<PortTable>,
     pub channels: Vec<Channel>,
-    pub registers: Registers,
+    /// By unit: the most words that lived in one PE.
+    pub peak_registers: Vec<u64>,
     pub turns: Vec<Option<Turn>>,
     pub ready: Vec<Option<u64>>,
     pub now: u64,
@@ -172,7 +164,11 @@ impl<'a> Engine<'a> {
             let plan = Plan::new(mapped, program, block, op, &layouts)?;
             let einsum = mapped.cascade.einsum(plan.bound.einsum);
             tensors[op.output.0].prepare(plan.kernel.format, einsum.initial);
-            works.push(Work::new(&plan, &accelerator.arrays[op.unit], &tensors[op.output.0]));
+            works.push(Work::new(
+                &plan,
+                &accelerator.arrays[op.unit],
+                &tensors[op.output.0],
+            ));
             plans.push(plan);
             let cursor = Cursor::first(program, op)?;
             ops.push(OpState {
@@ -220,8 +216,7 @@ impl<'a> Engine<'a> {
         let mut engine = Self {
             mapped,
             program,
-            block,
-            registers: Registers::new(mapped, program),
+            peak_registers: vec![0; units],
             uses: program
                 .keeps
                 .iter()
@@ -310,7 +305,11 @@ impl<'a> Engine<'a> {
             }
         }
         let Some((time, queue)) = best else {
-            return if self.is_done() { Ok(false) } else { Err(self.deadlock()) };
+            return if self.is_done() {
+                Ok(false)
+            } else {
+                Err(self.deadlock())
+            };
         };
         self.now = time;
         if queue < units {
@@ -385,7 +384,10 @@ impl<'a> Engine<'a> {
             return;
         }
         let left = self.ops.iter().filter(|o| !o.cursor.done);
-        let Some(next) = left.map(|o| (o.key.scope, o.key.epoch, o.key.segment)).min() else {
+        let Some(next) = left
+            .map(|o| (o.key.scope, o.key.epoch, o.key.segment))
+            .min()
+        else {
             return;
         };
         let barrier = &mut self.barrier;
@@ -393,9 +395,15 @@ impl<'a> Engine<'a> {
             return;
         }
         let mut floor = barrier.end.max(barrier.floor);
-        if barrier.open.is_none_or(|(scope, epoch, _)| (scope, epoch) != (next.0, next.1)) {
+        if barrier
+            .open
+            .is_none_or(|(scope, epoch, _)| (scope, epoch) != (next.0, next.1))
+        {
             // An epoch takes at least what the mapping states: each phase its slowest unit and its drain.
-            let slowest = barrier.work.iter().map(|units| units.iter().copied().max().unwrap_or(0));
+            let slowest = barrier
+                .work
+                .iter()
+                .map(|units| units.iter().copied().max().unwrap_or(0));
             let stated: u64 = slowest
                 .zip(&self.program.drains)
                 .map(|(most, drain)| if most > 0 { most + drain } else { 0 })

@@ -25,83 +25,17 @@ pub enum ArrayError {
     #[error("a time overflows 64 bits")]
     Overflow,
     /// A read does not find its word.
-    #[error("{einsum} at cycle {cycle} reads {tensor}{coordinates} from {place}, which {why}")]
-    Word {
-        /// The reader.
-        einsum: String,
-        /// The cycle in PE (0, 0).
-        cycle: u64,
-        /// The tensor.
-        tensor: String,
-        /// The word.
-        coordinates: Coordinates,
-        /// Where it should be.
-        place: String,
-        /// What is there instead.
-        why: String,
-    },
+    #[error("{0}")]
+    Word(Box<MissingWord>),
     /// Two words on one link at once.
-    #[error(
-        "{einsum} puts {words} words on each link `{link}` of {array} from cycle {cycle} on, where {room} pass in its {cycles} cycles: {tensors}"
-    )]
-    Link {
-        /// The Einsum.
-        einsum: String,
-        /// The array.
-        array: String,
-        /// The link.
-        link: String,
-        /// First cycle of the step in PE (0, 0).
-        cycle: u64,
-        /// Words.
-        words: u64,
-        /// How many pass.
-        room: u64,
-        /// Cycles of the step.
-        cycles: u64,
-        /// Whose words.
-        tensors: String,
-    },
+    #[error("{0}")]
+    Link(Box<CrowdedLink>),
     /// Two operations in one PE at once.
-    #[error("{einsum} starts a step in PE ({row}, {column}) of {array} at cycle {cycle}, while {other} is busy there until {until}")]
-    Busy {
-        /// The Einsum.
-        einsum: String,
-        /// The array.
-        array: String,
-        /// The PE.
-        row: u64,
-        /// The PE.
-        column: u64,
-        /// When, at the PE.
-        cycle: u64,
-        /// What runs there.
-        other: String,
-        /// When that ends.
-        until: u64,
-    },
+    #[error("{0}")]
+    Busy(Box<BusyPe>),
     /// More live words in a PE than it has registers.
-    #[error("{einsum} needs a register for {tensor}{coordinates} in PE ({row}, {column}) of {array} at cycle {cycle}: {live} words live there, of {words}")]
-    Registers {
-        /// The Einsum.
-        einsum: String,
-        /// The array.
-        array: String,
-        /// The PE.
-        row: u64,
-        /// The PE.
-        column: u64,
-        /// When, at the PE.
-        cycle: u64,
-        /// The tensor.
-        tensor: String,
-        /// The word.
-        coordinates: Coordinates,
-        /// Words that would live there.
-        live: u64,
-        /// Registers.
-        words: u64,
-    },
+    #[error("{0}")]
+    Registers(Box<FullRegisters>),
     /// One task alone needs more ports than there are.
     #[error("{what} needs more rows a cycle than the {ports} ports of `{memory}` move")]
     Ports {
@@ -120,4 +54,86 @@ pub enum ArrayError {
         /// Who waits for which word.
         waits: String,
     },
+}
+
+/// A word that is not where a step reads it.
+#[derive(Debug, thiserror::Error)]
+#[error("{einsum} at cycle {cycle} reads {tensor}{coordinates} from {place}, which {why}")]
+pub struct MissingWord {
+    /// The reader.
+    pub einsum: String,
+    /// The cycle in PE (0, 0).
+    pub cycle: u64,
+    /// The tensor.
+    pub tensor: String,
+    /// The word.
+    pub coordinates: Coordinates,
+    /// Where it should be.
+    pub place: String,
+    /// What is there instead.
+    pub why: String,
+}
+
+/// More words on a link than pass in a step.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{einsum} at cycle {cycle} puts {words} words on each link between the {between} of {array}, where {room} pass in a step of {cycles} cycles: {tensors}"
+)]
+pub struct CrowdedLink {
+    /// The Einsum.
+    pub einsum: String,
+    /// The array.
+    pub array: String,
+    /// What the links join: rows or columns.
+    pub between: &'static str,
+    /// First cycle of the step in PE (0, 0).
+    pub cycle: u64,
+    /// Words.
+    pub words: u64,
+    /// How many pass.
+    pub room: u64,
+    /// Cycles of the step.
+    pub cycles: u64,
+    /// The words.
+    pub tensors: String,
+}
+
+/// A PE that is not free.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{einsum} starts in PE (0, 0) of {array} at cycle {cycle}, while {other} is busy there until {until}"
+)]
+pub struct BusyPe {
+    /// The Einsum.
+    pub einsum: String,
+    /// The array.
+    pub array: String,
+    /// When.
+    pub cycle: u64,
+    /// What runs there.
+    pub other: String,
+    /// When that ends.
+    pub until: u64,
+}
+
+/// A PE without a free register.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{einsum} at cycle {cycle} needs a register for {tensor}{coordinates} in PE (0, 0) of {array}: {live} words live there, of {words}"
+)]
+pub struct FullRegisters {
+    /// The Einsum.
+    pub einsum: String,
+    /// The array.
+    pub array: String,
+    /// When.
+    pub cycle: u64,
+    /// The tensor.
+    pub tensor: String,
+    /// The word.
+    pub coordinates: Coordinates,
+    /// Words that would live there.
+    pub live: u64,
+    /// Registers.
+    pub words: u64,
 }

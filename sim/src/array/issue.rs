@@ -58,13 +58,17 @@ impl Issue {
 
     /// When all have ended.
     pub fn whole(&self) -> u64 {
-        (0..self.times.len()).map(|m| self.end(m)).max().unwrap_or(0)
+        (0..self.times.len())
+            .map(|m| self.end(m))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Cycles in which a step is under way.
     pub fn busy(&self) -> u64 {
         let each = self.times.iter().zip(&self.cycles);
-        each.map(|(times, cycles)| times.len() as u64 * cycles).sum()
+        each.map(|(times, cycles)| times.len() as u64 * cycles)
+            .sum()
     }
 
     /// Cycles until a member's second step is issued.

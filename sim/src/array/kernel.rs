@@ -49,7 +49,11 @@ impl Whole {
         let mut variables = Vec::new();
         expr.walk(&mut |part| {
             if let Expr::Name { name, .. } = part
-                && let Some(rank) = mapped.cascade.ranks.iter().position(|r| r.variable == *name)
+                && let Some(rank) = mapped
+                    .cascade
+                    .ranks
+                    .iter()
+                    .position(|r| r.variable == *name)
                 && let Some((base, unit, modulus)) = digit(mapped, RankId(rank))
             {
                 variables.push((name.clone(), base, unit, modulus));
@@ -69,7 +73,9 @@ impl Whole {
                 None => mapped.sizes.get(name).map(|s| i128::from(*s)),
             }
         };
-        self.expr.whole(&mapped.cascade.source, &lookup, &Vec::new).ok()
+        self.expr
+            .whole(&mapped.cascade.source, &lookup, &Vec::new)
+            .ok()
     }
 }
 
@@ -77,10 +83,18 @@ impl Whole {
 fn digit(mapped: &MappedCascade, rank: RankId) -> Option<(usize, u64, u64)> {
     let cascade = &mapped.cascade;
     cascade.tensors.iter().enumerate().find_map(|(t, tensor)| {
-        let at = cascade.batch.iter().chain(&tensor.ranks).position(|r| *r == rank)?;
+        let at = cascade
+            .batch
+            .iter()
+            .chain(&tensor.ranks)
+            .position(|r| *r == rank)?;
         let own = mapped.own_projection(einflow_workloads::cascade::TensorId(t));
         let term = own.dims.get(at)?.terms.first()?;
-        Some((term.rank, term.unit.max(1), term.modulus.unwrap_or(u64::MAX)))
+        Some((
+            term.rank,
+            term.unit.max(1),
+            term.modulus.unwrap_or(u64::MAX),
+        ))
     })
 }
 
@@ -162,7 +176,9 @@ impl Kernel {
         };
         let reduction = match &einsum.reduce {
             Reduce::Top { .. } => {
-                return Err(refuse("it chooses the largest values, which takes a sorter that no array has"));
+                return Err(refuse(
+                    "it chooses the largest values, which takes a sorter that no array has",
+                ));
             }
             _ if einsum.reduced.is_empty() => Reduction::None,
             Reduce::None => return Err(refuse("it has reduced ranks and no reduction")),
@@ -178,7 +194,11 @@ impl Kernel {
             accumulator,
             format,
             mac: None,
-            required: einsum.reads.iter().map(|r| cascade.covers(einsum, r)).collect(),
+            required: einsum
+                .reads
+                .iter()
+                .map(|r| cascade.covers(einsum, r))
+                .collect(),
             on_output: Vec::new(),
             on_points: Vec::new(),
         };
@@ -186,7 +206,10 @@ impl Kernel {
             let mut on_output = reduction != Reduction::None;
             condition.0.walk(&mut |part| {
                 if let Expr::Name { name, .. } = part {
-                    let reduced = einsum.reduced.iter().any(|r| cascade.rank(*r).variable == *name);
+                    let reduced = einsum
+                        .reduced
+                        .iter()
+                        .any(|r| cascade.rank(*r).variable == *name);
                     on_output &= !reduced;
                 }
             });
@@ -198,15 +221,26 @@ impl Kernel {
             }
         }
         kernel.push(mapped, bound, &einsum.map)?;
-        if let (Reduction::Sum, [Node::Read(a), Node::Read(b), Node::Binary(Function::Mul, ..)]) =
-            (reduction, kernel.nodes.as_slice())
+        if let (
+            Reduction::Sum,
+            [
+                Node::Read(a),
+                Node::Read(b),
+                Node::Binary(Function::Mul, ..),
+            ],
+        ) = (reduction, kernel.nodes.as_slice())
         {
             kernel.mac = Some((*a, *b));
         }
         Ok(kernel)
     }
 
-    fn push(&mut self, mapped: &MappedCascade, bound: &BoundEinsum, map: &Map) -> Result<usize, ArrayError> {
+    fn push(
+        &mut self,
+        mapped: &MappedCascade,
+        bound: &BoundEinsum,
+        map: &Map,
+    ) -> Result<usize, ArrayError> {
         let node = match map {
             Map::Constant(value) => Node::Constant(self.accumulator.round(*value)),
             Map::Read(read) => Node::Read(*read),
@@ -248,7 +282,9 @@ impl Kernel {
 
     /// Whether conditions on the output alone hold.
     pub fn inside(&self, mapped: &MappedCascade, point: &[u64]) -> bool {
-        self.on_output.iter().all(|c| c.at(mapped, point) != Some(0))
+        self.on_output
+            .iter()
+            .all(|c| c.at(mapped, point) != Some(0))
     }
 
     /// The map's value at a point; none where the point is not visited or the value is empty.
@@ -259,10 +295,19 @@ impl Kernel {
         operands: &[Option<f64>],
         scratch: &mut Vec<Option<f64>>,
     ) -> Option<f64> {
-        if self.required.iter().zip(operands).any(|(r, o)| *r && o.is_none()) {
+        if self
+            .required
+            .iter()
+            .zip(operands)
+            .any(|(r, o)| *r && o.is_none())
+        {
             return None;
         }
-        if !self.on_points.iter().all(|c| c.at(mapped, point) != Some(0)) {
+        if !self
+            .on_points
+            .iter()
+            .all(|c| c.at(mapped, point) != Some(0))
+        {
             return None;
         }
         scratch.clear();
@@ -270,9 +315,9 @@ impl Kernel {
             let value = match node {
                 Node::Constant(value) => Some(*value),
                 Node::Read(read) => operands[*read],
-                Node::Coordinate(whole) => {
-                    whole.at(mapped, point).map(|v| self.accumulator.round(v as f64))
-                }
+                Node::Coordinate(whole) => whole
+                    .at(mapped, point)
+                    .map(|v| self.accumulator.round(v as f64)),
                 Node::Unary(function, f, unit, a) => scratch[*a].map(|x| match unit {
                     FunctionUnit::Exact => self.accumulator.round(f(x)),
                     unit => unit.apply(*function, x, self.accumulator),

@@ -2,6 +2,7 @@
 
 use einflow_arch::{Accelerator, Direction};
 
+use super::{ArrayError, CrowdedLink, engine::Engine, kernel::Reduction, plan::Lane};
 use crate::program::{Op, Read};
 
 /// Cycles of a memory.
@@ -33,7 +34,13 @@ fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
 }
 
 /// The way of a maker's words to a reader. `shared` says of the rows and the columns whether all PEs of a lane make a word together.
-pub(super) fn travel(accelerator: &Accelerator, made: &Op, op: &Op, read: &Read, shared: (bool, bool)) -> Option<Travel> {
+pub(super) fn travel(
+    accelerator: &Accelerator,
+    made: &Op,
+    op: &Op,
+    read: &Read,
+    shared: (bool, bool),
+) -> Option<Travel> {
     let maker = read.maker.as_ref()?;
     if let Some(memory) = maker.memory {
         // Out over the link to the memory's port, row after row; stored; then read, row after row, and over the feeding link.
@@ -41,9 +48,11 @@ pub(super) fn travel(accelerator: &Accelerator, made: &Op, op: &Op, read: &Read,
         let stored = latency(accelerator, memory);
         let links = &accelerator.arrays[op.unit].links;
         let behind = &accelerator.memories[memory..];
-        let feeds = links
-            .iter()
-            .find(|l| l.from.as_ref().is_some_and(|from| behind.iter().any(|m| m.name == *from)));
+        let feeds = links.iter().find(|l| {
+            l.from
+                .as_ref()
+                .is_some_and(|from| behind.iter().any(|m| m.name == *from))
+        });
         let back = latency(accelerator, memory) + feeds.map_or(1, |l| l.latency);
         let rows = read.way.as_ref().map_or(0, |w| w.burst - 1);
         return Some(Travel {
@@ -55,7 +64,11 @@ pub(super) fn travel(accelerator: &Accelerator, made: &Op, op: &Op, read: &Read,
         // A sum runs to the last PE of its lane and back to the first, which needs it first.
         let array = &accelerator.arrays[op.unit];
         let around = |shared: bool, length: u64| -> u64 {
-            if shared { (1..length).map(|_| 1 + 1).sum() } else { 0 }
+            if shared {
+                (1..length).map(|_| 1 + 1).sum()
+            } else {
+                0
+            }
         };
         return Some(Travel {
             cycles: around(shared.0, array.rows) + around(shared.1, array.columns),
@@ -63,8 +76,14 @@ pub(super) fn travel(accelerator: &Accelerator, made: &Op, op: &Op, read: &Read,
         });
     }
     let (source, target) = (&accelerator.arrays[made.unit], &accelerator.arrays[op.unit]);
-    let out = source.links.iter().find(|l| l.to.as_ref() == Some(&target.name));
-    let into = target.links.iter().find(|l| l.from.as_ref() == Some(&source.name));
+    let out = source
+        .links
+        .iter()
+        .find(|l| l.to.as_ref() == Some(&target.name));
+    let into = target
+        .links
+        .iter()
+        .find(|l| l.from.as_ref() == Some(&source.name));
     let cycles = out
         .or(into)
         .map_or(1, |l| hops(accelerator, made.unit, l.direction) + l.latency);
@@ -72,4 +91,72 @@ pub(super) fn travel(accelerator: &Accelerator, made: &Op, op: &Op, read: &Read,
         cycles,
         serial: made.rows_apart,
     })
+}
+
+impl Engine<'_> {
+    /// Checks that the words of a step that are new to the PEs pass the links between them: an operand that all PEs of a lane share
+    /// travels along it, and so does a sum that they form together and that leaves at once.
+    pub fn check_links(&self, member: usize, leaves: bool, cycle: u64) -> Result<(), ArrayError> {
+        let op = &self.program.ops[member];
+        let plan = &self.plans[member];
+        let array = &self.mapped.accelerator.arrays[op.unit];
+        let lanes = [
+            (
+                "rows",
+                plan.rows,
+                op.lanes.0.as_ref(),
+                [Direction::Down, Direction::Up],
+            ),
+            (
+                "columns",
+                plan.columns,
+                op.lanes.1.as_ref(),
+                [Direction::Right, Direction::Left],
+            ),
+        ];
+        for (at, (between, lane, l, directions)) in lanes.into_iter().enumerate() {
+            let Some(Lane { shared, .. }) = lane.filter(|_| l.is_some_and(|l| l.count > 1)) else {
+                continue;
+            };
+            let mut tensors: Vec<&str> = Vec::new();
+            for (i, access) in plan.reads.iter().enumerate() {
+                let made_here = op.reads[i]
+                    .maker
+                    .as_ref()
+                    .is_some_and(|m| m.memory.is_none() && self.program.ops[m.op].unit == op.unit);
+                if plan.shares[i][at]
+                    && !made_here
+                    && self.works[member].operands[i].new
+                    && !access.checked()
+                {
+                    tensors.push(self.tensor_name(plan.read_tensors[i]));
+                }
+            }
+            if shared && leaves && plan.kernel.reduction != Reduction::None {
+                tensors.push(self.tensor_name(plan.output_tensor));
+            }
+            let neighbours = array
+                .links
+                .iter()
+                .filter(|l| l.from.is_none() && l.to.is_none());
+            let each = neighbours.filter(|l| directions.contains(&l.direction));
+            let room = each
+                .map(|l| l.words_per_cycle)
+                .sum::<u64>()
+                .saturating_mul(op.cycles);
+            if tensors.len() as u64 > room {
+                return Err(ArrayError::Link(Box::new(CrowdedLink {
+                    einsum: op.name.clone(),
+                    array: array.name.clone(),
+                    between,
+                    cycle,
+                    words: tensors.len() as u64,
+                    room,
+                    cycles: op.cycles,
+                    tensors: tensors.join(", "),
+                })));
+            }
+        }
+        Ok(())
+    }
 }

@@ -27,7 +27,7 @@ mod start;
 mod streams;
 mod tensors;
 
-pub use error::ArrayError;
+pub use error::{ArrayError, BusyPe, CrowdedLink, FullRegisters, MissingWord};
 pub use place::Coordinates;
 
 use std::collections::BTreeMap;
@@ -82,7 +82,10 @@ pub fn programs(mapped: &MappedCascade) -> Result<Vec<Program>, ArrayError> {
 ///
 /// # Errors
 /// See [`ArrayError`].
-pub fn run(mapped: &MappedCascade, inputs: &BTreeMap<String, Array>) -> Result<ArrayRun, ArrayError> {
+pub fn run(
+    mapped: &MappedCascade,
+    inputs: &BTreeMap<String, Array>,
+) -> Result<ArrayRun, ArrayError> {
     run_programs(mapped, &programs(mapped)?, inputs, &mut Unseen)
 }
 
@@ -109,7 +112,7 @@ pub fn run_programs(
         let mut engine = Engine::new(mapped, program, index, &mut tensors)?;
         while engine.step(observer)? {}
         out.pe_cycles += engine.pe_cycles;
-        for (peak, own) in out.peak_registers.iter_mut().zip(&engine.registers.peak) {
+        for (peak, own) in out.peak_registers.iter_mut().zip(&engine.peak_registers) {
             *peak = (*peak).max(*own);
         }
         out.blocks.push(ArrayBlock {
@@ -129,7 +132,9 @@ pub fn run_programs(
     for (t, tensor) in mapped.cascade.tensors.iter().enumerate() {
         match tensor.kind {
             TensorKind::Output => out.outputs.insert(tensor.name.clone(), whole(&tensors[t])),
-            TensorKind::Intermediate => out.intermediates.insert(tensor.name.clone(), whole(&tensors[t])),
+            TensorKind::Intermediate => out
+                .intermediates
+                .insert(tensor.name.clone(), whole(&tensors[t])),
             TensorKind::Input | TensorKind::View => None,
         };
     }
@@ -141,7 +146,10 @@ fn whole(tensor: &Tensor) -> Array {
     Array {
         shape: tensor.layout.lengths.iter().map(|l| *l as usize).collect(),
         data: tensor.values.clone(),
-        empty: tensor.masked.then(|| tensor.empty.clone()).filter(|e| e.iter().any(|e| *e)),
+        empty: tensor
+            .masked
+            .then(|| tensor.empty.clone())
+            .filter(|e| e.iter().any(|e| *e)),
     }
 }
 

@@ -33,7 +33,13 @@ impl Layout {
     pub fn new(mapped: &MappedCascade, tensor: TensorId) -> Self {
         let cascade = &mapped.cascade;
         let of = cascade.tensor(tensor);
-        let size = |r: &RankId| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1);
+        let size = |r: &RankId| {
+            mapped
+                .sizes
+                .get(&cascade.rank(*r).name)
+                .copied()
+                .unwrap_or(1)
+        };
         let mut lengths: Vec<u64> = cascade.batch.iter().chain(&of.ranks).map(size).collect();
         let iterative = of.iterative.map(|i| cascade.batch.len() + i);
         if let Some(at) = iterative {
@@ -62,7 +68,8 @@ impl Layout {
     pub fn before(&self, word: usize) -> Option<usize> {
         let at = self.iterative?;
         let stride = self.strides[at];
-        (!(word / stride).is_multiple_of(usize::try_from(self.lengths[at]).ok()?)).then(|| word - stride)
+        (!(word / stride).is_multiple_of(usize::try_from(self.lengths[at]).ok()?))
+            .then(|| word - stride)
     }
 }
 
@@ -103,19 +110,23 @@ impl Access {
         let mut checks = Vec::new();
         let mut constant = 0;
         let mut overlaps = false;
-        let add = |parts: &mut Vec<Part>, rank: usize, weight: usize, term: &dyn Fn(u64) -> usize| {
-            let at = parts.iter().position(|p| p.rank == rank).unwrap_or_else(|| {
-                let length = usize::try_from(sizes[rank]).unwrap_or(0);
-                parts.push(Part {
-                    rank,
-                    table: vec![0; length],
-                });
-                parts.len() - 1
-            });
-            for (x, entry) in parts[at].table.iter_mut().enumerate() {
-                *entry += weight * term(x as u64);
-            }
-        };
+        let add =
+            |parts: &mut Vec<Part>, rank: usize, weight: usize, term: &dyn Fn(u64) -> usize| {
+                let at = parts
+                    .iter()
+                    .position(|p| p.rank == rank)
+                    .unwrap_or_else(|| {
+                        let length = usize::try_from(sizes[rank]).unwrap_or(0);
+                        parts.push(Part {
+                            rank,
+                            table: vec![0; length],
+                        });
+                        parts.len() - 1
+                    });
+                for (x, entry) in parts[at].table.iter_mut().enumerate() {
+                    *entry += weight * term(x as u64);
+                }
+            };
         for (d, dim) in projection.dims.iter().enumerate() {
             let offset = constants.get(d).copied().unwrap_or(0);
             constant += offset * strides[d] as i64;
@@ -127,7 +138,10 @@ impl Access {
             }
             overlaps |= own.len() > 1;
             let Some(lengths) = lengths else { continue };
-            let most: usize = own.iter().map(|p| p.table.iter().max().copied().unwrap_or(0)).sum();
+            let most: usize = own
+                .iter()
+                .map(|p| p.table.iter().max().copied().unwrap_or(0))
+                .sum();
             if offset < 0 || most as i64 + offset >= lengths[d] as i64 {
                 checks.push(Check {
                     constant: offset,
@@ -150,12 +164,29 @@ impl Access {
         if let (Some(at), true) = (layout.iterative, step) {
             constants[at] = 1;
         }
-        Self::build(projection, sizes, &layout.strides, &constants, Some(&layout.lengths))
+        Self::build(
+            projection,
+            sizes,
+            &layout.strides,
+            &constants,
+            Some(&layout.lengths),
+        )
     }
 
     /// Of a read; `constants` are what its indices are where all variables are 0.
-    pub fn read(layout: &Layout, projection: &Projection, sizes: &[u64], constants: &[i64]) -> Self {
-        Self::build(projection, sizes, &layout.strides, constants, Some(&layout.lengths))
+    pub fn read(
+        layout: &Layout,
+        projection: &Projection,
+        sizes: &[u64],
+        constants: &[i64],
+    ) -> Self {
+        Self::build(
+            projection,
+            sizes,
+            &layout.strides,
+            constants,
+            Some(&layout.lengths),
+        )
     }
 
     /// To count words: no word is outside.
@@ -174,10 +205,6 @@ impl Access {
         Self::build(projection, sizes, &strides, &[], None)
     }
 
-    pub fn part(&self, rank: usize) -> Option<&Part> {
-        self.parts.iter().find(|p| p.rank == rank)
-    }
-
     pub fn checked(&self) -> bool {
         !self.checks.is_empty()
     }
@@ -185,13 +212,21 @@ impl Access {
     /// The word at a point; none outside the tensor.
     pub fn at(&self, point: &[u64]) -> Option<usize> {
         for check in &self.checks {
-            let sum: usize = check.parts.iter().map(|p| p.table[point[p.rank] as usize]).sum();
+            let sum: usize = check
+                .parts
+                .iter()
+                .map(|p| p.table[point[p.rank] as usize])
+                .sum();
             let index = sum as i64 + check.constant;
             if index < 0 || index >= check.length as i64 {
                 return None;
             }
         }
-        let sum: usize = self.parts.iter().map(|p| p.table[point[p.rank] as usize]).sum();
+        let sum: usize = self
+            .parts
+            .iter()
+            .map(|p| p.table[point[p.rank] as usize])
+            .sum();
         usize::try_from(sum as i64 + self.constant).ok()
     }
 
@@ -250,7 +285,11 @@ impl Access {
 }
 
 /// What the indices of a read, views resolved, are where all rank variables are 0: batch ranks in front.
-pub(super) fn constants(mapped: &MappedCascade, einsum: &str, read: &Read) -> Result<Vec<i64>, ArrayError> {
+pub(super) fn constants(
+    mapped: &MappedCascade,
+    einsum: &str,
+    read: &Read,
+) -> Result<Vec<i64>, ArrayError> {
     let cascade = &mapped.cascade;
     let refuse = |why: String| ArrayError::Unsupported {
         einsum: einsum.into(),
@@ -263,7 +302,9 @@ pub(super) fn constants(mapped: &MappedCascade, einsum: &str, read: &Read) -> Re
     loop {
         let lookup = |name: &str| {
             let value = known.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-            value.or_else(|| mapped.sizes.get(name).map(|s| i128::from(*s))).or(Some(0))
+            value
+                .or_else(|| mapped.sizes.get(name).map(|s| i128::from(*s)))
+                .or(Some(0))
         };
         let mut values = Vec::new();
         for index in indices {
@@ -274,18 +315,31 @@ pub(super) fn constants(mapped: &MappedCascade, einsum: &str, read: &Read) -> Re
                 }
                 Index::Gather(by, _) => {
                     let name = &cascade.tensor(*by).name;
-                    return Err(refuse(format!("it gathers through the index tensor {name}, and where its words are is not known before")));
+                    return Err(refuse(format!(
+                        "it gathers through the index tensor {name}, and where its words are is not known before"
+                    )));
                 }
             }
         }
-        let producer = cascade.tensor(tensor).producer.map(|p| cascade.einsum(p)).filter(|e| e.view);
+        let producer = cascade
+            .tensor(tensor)
+            .producer
+            .map(|p| cascade.einsum(p))
+            .filter(|e| e.view);
         let Some(view) = producer else {
             let whole = values.iter().map(|v| i64::try_from(*v));
             let own: Result<Vec<i64>, _> = whole.collect();
             let own = own.map_err(|_| refuse("an index overflows".into()))?;
-            return Ok(vec![0; cascade.batch.len()].into_iter().chain(own).collect());
+            return Ok(vec![0; cascade.batch.len()]
+                .into_iter()
+                .chain(own)
+                .collect());
         };
-        let names = cascade.tensor(tensor).ranks.iter().map(|r| cascade.rank(*r).variable.clone());
+        let names = cascade
+            .tensor(tensor)
+            .ranks
+            .iter()
+            .map(|r| cascade.rank(*r).variable.clone());
         known = names.zip(values).collect();
         tensor = view.reads[0].tensor;
         indices = &view.reads[0].indices;

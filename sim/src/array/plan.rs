@@ -32,6 +32,8 @@ pub(super) struct Plan<'a> {
     pub reads: Vec<Access>,
     pub read_tensors: Vec<usize>,
     pub travels: Vec<Option<Travel>>,
+    /// By operand: whether all PEs of a column, and all of a row, use one word.
+    pub shares: Vec<[bool; 2]>,
     pub output: Access,
     pub output_tensor: usize,
     pub rows: Option<Lane>,
@@ -70,7 +72,12 @@ impl<'a> Plan<'a> {
             if cascade.tensor(read.tensor).coordinates_of.is_some() {
                 return Err(refuse("it reads coordinates as numbers"));
             }
-            reads.push(Access::read(&layouts[read.tensor.0], &read.projection, sizes, &shifts));
+            reads.push(Access::read(
+                &layouts[read.tensor.0],
+                &read.projection,
+                sizes,
+                &shifts,
+            ));
         }
         let own = |t: TensorId| mapped.own_projection(t);
         let step = cascade.tensor(op.output).iterative.is_some();
@@ -84,7 +91,8 @@ impl<'a> Plan<'a> {
         };
         let shared_of = |o: &Op| {
             let shared = |l: &Option<NamedLoop>| {
-                l.as_ref().is_some_and(|l| l.count > 1 && !varies(own(o.output), l))
+                l.as_ref()
+                    .is_some_and(|l| l.count > 1 && !varies(own(o.output), l))
             };
             (shared(&o.lanes.0), shared(&o.lanes.1))
         };
@@ -98,23 +106,45 @@ impl<'a> Plan<'a> {
             .collect();
         let nest = &program.nests[op.at.0];
         let told = |l: &NamedLoop| {
-            let dims = bound.coordinates.iter().map(|t| Dim { terms: vec![*t] }).collect();
+            let dims = bound
+                .coordinates
+                .iter()
+                .map(|t| Dim { terms: vec![*t] })
+                .collect();
             varies(&Projection { dims }, l)
         };
-        let again = op.loops.iter().filter(|at| !told(&nest[**at])).copied().collect();
+        let again = op
+            .loops
+            .iter()
+            .filter(|at| !told(&nest[**at]))
+            .copied()
+            .collect();
         let transfers = &mapped.blocks[block].transfers;
         let counter = |transfer: Option<usize>| {
             let id = transfer?;
             let moved = &transfers[id];
             // Registers that keep a tile of their own are filled when it changes, not at every step.
             let all = op.loops.len() + op.folds.len() + op.steps.len();
-            let by_step = moved.loops.len() > moved.tile_depth || op.steps.is_empty() || moved.loops.len() == all;
-            Some(Counter::new(id, Access::counting(&moved.projection, sizes), !by_step))
+            let by_step = moved.loops.len() > moved.tile_depth
+                || op.steps.is_empty()
+                || moved.loops.len() == all;
+            Some(Counter::new(
+                id,
+                Access::counting(&moved.projection, sizes),
+                !by_step,
+            ))
         };
-        let mut counters: Vec<Option<Counter>> = op.reads.iter().map(|r| counter(r.operand)).collect();
+        let mut counters: Vec<Option<Counter>> =
+            op.reads.iter().map(|r| counter(r.operand)).collect();
         counters.push(counter(op.update));
+        let shares = |read: &crate::program::Read| {
+            let shares =
+                |l: &Option<NamedLoop>| !l.as_ref().is_some_and(|l| varies(&read.projection, l));
+            [shares(&op.lanes.0), shares(&op.lanes.1)]
+        };
         Ok(Self {
             bound,
+            shares: op.reads.iter().map(shares).collect(),
             reads,
             read_tensors: op.reads.iter().map(|r| r.tensor.0).collect(),
             travels,
@@ -131,9 +161,15 @@ impl<'a> Plan<'a> {
 }
 
 /// Whether the word changes from one iteration of a loop to the next.
-fn varies(projection: &Projection, l: &NamedLoop) -> bool {
-    let terms = projection.dims.iter().flat_map(|d| &d.terms).filter(|t| t.rank == l.cut.rank);
-    terms.into_iter().any(|t| (1..l.count).any(|d| t.value(d * l.cut.step) != t.value(0)))
+pub(super) fn varies(projection: &Projection, l: &NamedLoop) -> bool {
+    let terms = projection
+        .dims
+        .iter()
+        .flat_map(|d| &d.terms)
+        .filter(|t| t.rank == l.cut.rank);
+    terms
+        .into_iter()
+        .any(|t| (1..l.count).any(|d| t.value(d * l.cut.step) != t.value(0)))
 }
 
 /// What one step of a task covers; none: an idle slot, where a tile is partial.

@@ -1,19 +1,112 @@
-//! The registers of the PEs.
+//! The registers of the PEs: words that wait there for Einsums of the same array, operands, and running results.
 
-use einflow_mappings::mapped::MappedCascade;
+use super::{
+    ArrayError, FullRegisters,
+    engine::{Engine, Turn},
+    plan::step_counts,
+    tensors::{NOT_MADE, THERE},
+};
 
-use crate::program::Program;
+/// Two operands are latched on arrival.
+const LATCHED: u64 = 2;
 
-/// Words that live in the PEs of each array.
-pub(super) struct Registers {
-    /// By unit: the most words that lived in one PE.
-    pub peak: Vec<u64>,
-}
-
-impl Registers {
-    pub fn new(mapped: &MappedCascade, _program: &Program) -> Self {
-        Self {
-            peak: vec![0; mapped.accelerator.arrays.len()],
+impl Engine<'_> {
+    /// Counts the words that live in a PE once a group of a unit has run, and refuses more than there are registers.
+    pub fn count_registers(
+        &mut self,
+        unit: usize,
+        turn: &Turn,
+        cycle: u64,
+    ) -> Result<(), ArrayError> {
+        let mut live = LATCHED;
+        let mut most = (0, turn.members[0]);
+        let mut running = 0;
+        for made in 0..self.ops.len() {
+            if self.program.ops[made].unit != unit {
+                continue;
+            }
+            let waits = self.waiting_words(made);
+            // What does not wait is at least the running result.
+            running = running.max(u64::from(waits.is_none()));
+            let words = waits.unwrap_or(0);
+            live += words;
+            if words > most.0 {
+                most = (words, made);
+            }
         }
+        live += running;
+        self.peak_registers[unit] = self.peak_registers[unit].max(live);
+        let array = &self.mapped.accelerator.arrays[unit];
+        if live <= array.registers.words {
+            return Ok(());
+        }
+        let tensor = self.plans[most.1].output_tensor;
+        let task = self.ops[most.1].done.len() as u32;
+        let layout = &self.tensors[tensor].layout;
+        let word = self.tensors[tensor]
+            .task
+            .iter()
+            .position(|t| *t == task)
+            .unwrap_or(0);
+        Err(ArrayError::Registers(Box::new(FullRegisters {
+            einsum: self.name(turn.members[0]).into(),
+            array: array.name.clone(),
+            cycle,
+            tensor: self.tensor_name(tensor).into(),
+            coordinates: layout.coordinates(word),
+            live,
+            words: array.registers.words,
+        })))
+    }
+
+    /// Words of an Einsum's output that wait in a PE of its array for another Einsum there; none where none takes them from registers.
+    fn waiting_words(&self, made: usize) -> Option<u64> {
+        let op = &self.program.ops[made];
+        let tensor = &self.tensors[self.plans[made].output_tensor];
+        let done = self.ops[made].done.len() as u32;
+        // The first task whose words may still be read.
+        let mut oldest = done;
+        let mut by_word = true;
+        let mut found = false;
+        for (reader, other) in self.program.ops.iter().enumerate() {
+            if other.unit != op.unit {
+                continue;
+            }
+            for (i, read) in other.reads.iter().enumerate() {
+                let Some(maker) = read
+                    .maker
+                    .as_ref()
+                    .filter(|m| m.op == made && m.memory.is_none())
+                else {
+                    continue;
+                };
+                found = true;
+                by_word &= maker.by_word && other.group == op.group;
+                if self.ops[reader].cursor.done {
+                    continue;
+                }
+                let mut words = Vec::new();
+                self.plans[reader].reads[i].words(&self.ops[reader].tile, &mut words);
+                let tasks = words.iter().map(|w| tensor.task[tensor.latest(*w)]);
+                let first = tasks.filter(|t| !matches!(*t, NOT_MADE | THERE)).min();
+                oldest = oldest.min(first.map_or(done, |t| t - 1));
+            }
+        }
+        found.then(|| {
+            let tasks = u64::from(done - oldest);
+            if by_word {
+                return tasks.min(1);
+            }
+            let tile = &self.ops[made].tile;
+            let counts = step_counts(op, tile);
+            let each: u64 = op
+                .steps
+                .iter()
+                .zip(counts)
+                .filter(|(l, _)| super::plan::varies(self.mapped.own_projection(op.output), l))
+                .map(|(_, count)| count)
+                .product();
+            tasks * each
+        })
     }
 }

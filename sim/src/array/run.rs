@@ -3,7 +3,7 @@
 use einflow_arch::Array;
 
 use super::{
-    ArrayError,
+    ArrayError, BusyPe, MissingWord,
     engine::{Done, Engine, Turn, Use},
     kernel::Reduction,
     plan::{Lane, Plan, step_counts, step_tile},
@@ -43,6 +43,9 @@ pub(super) struct Operand {
     pub rows: Vec<usize>,
     pub columns: Vec<usize>,
     pub base: usize,
+    /// Whether they differ from those of the step before.
+    pub new: bool,
+    before: (usize, Vec<usize>, Vec<usize>),
 }
 
 const NO_WORD: usize = usize::MAX;
@@ -53,7 +56,11 @@ impl Work {
         let words = output.layout.words;
         let reduces = plan.kernel.reduction != Reduction::None;
         Self {
-            sums: if reduces { vec![plan.kernel.reduction.identity(); words] } else { Vec::new() },
+            sums: if reduces {
+                vec![plan.kernel.reduction.identity(); words]
+            } else {
+                Vec::new()
+            },
             round: if reduces { vec![0; words] } else { Vec::new() },
             running: vec![0.0; pes],
             filled: vec![false; pes],
@@ -69,13 +76,19 @@ impl Work {
 /// PEs at work along a lane in a box; `other` is the lane across it, which may cut the same rank more coarsely.
 fn length(lane: Option<Lane>, other: Option<Lane>, tile: &Tile) -> usize {
     let Some(l) = lane else { return 1 };
-    let around = other.filter(|o| o.rank == l.rank && o.step > l.step).map_or(u64::MAX, |o| o.step);
+    let around = other
+        .filter(|o| o.rank == l.rank && o.step > l.step)
+        .map_or(u64::MAX, |o| o.step);
     usize::try_from(tile[l.rank].1.min(around).div_ceil(l.step)).unwrap_or(1)
 }
 
 impl Engine<'_> {
     /// Starts a unit's next group, and all that starts with it, or puts it off until there are ports.
-    pub fn start_unit(&mut self, unit: usize, observer: &mut dyn Observer) -> Result<(), ArrayError> {
+    pub fn start_unit(
+        &mut self,
+        unit: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ArrayError> {
         let (Some(turn), Some(time)) = (self.turns[unit].clone(), self.ready[unit]) else {
             return Ok(());
         };
@@ -127,15 +140,13 @@ impl Engine<'_> {
     ) -> Result<(), ArrayError> {
         let array = &self.mapped.accelerator.arrays[unit];
         if start < self.unit_free[unit] {
-            return Err(ArrayError::Busy {
+            return Err(ArrayError::Busy(Box::new(BusyPe {
                 einsum: self.name(turn.members[0]).into(),
                 array: array.name.clone(),
-                row: 0,
-                column: 0,
                 cycle: start,
                 other: self.name(self.unit_last[unit]).into(),
                 until: self.unit_free[unit],
-            });
+            })));
         }
         let at = start + turn.load;
         let counts: Vec<Vec<u64>> = turn
@@ -214,6 +225,7 @@ impl Engine<'_> {
             }
             self.advance(*member)?;
         }
+        self.count_registers(unit, turn, end)?;
         self.forget();
         self.turns[unit] = self.find_turn(unit);
         self.ready[unit] = None;
@@ -238,10 +250,15 @@ impl Engine<'_> {
             let plan = &self.program.keeps[keep];
             let generation = self.generation(member, keep);
             let at = start + turn.load;
-            let (first, last) = (at + turn.issue.first(position), at + turn.issue.last(position));
+            let (first, last) = (
+                at + turn.issue.first(position),
+                at + turn.issue.last(position),
+            );
             let mut end = at;
             for read in &used.reads {
-                let Some(way) = &op.reads[*read].way else { continue };
+                let Some(way) = &op.reads[*read].way else {
+                    continue;
+                };
                 let read_last = if way.depth == 0 {
                     first
                 } else if plan.by_row {
@@ -280,7 +297,9 @@ impl Engine<'_> {
     fn leaves(&self, member: usize, next: Option<&Tile>) -> bool {
         let plan = &self.plans[member];
         let work = &self.works[member];
-        let Some(now) = work.tile.as_ref() else { return false };
+        let Some(now) = work.tile.as_ref() else {
+            return false;
+        };
         let Some(next) = next else { return true };
         if plan.bound.partials {
             return true;
@@ -324,11 +343,17 @@ impl Engine<'_> {
             }
             self.check_kept(member, i, tile, cycle)?;
         }
+        if !crossed {
+            self.check_links(member, fresh, cycle)?;
+        }
         let plan = &self.plans[member];
         let plain = !crossed
             && plan.kernel.unconditional()
             && plan.reads.iter().all(|r| !r.checked())
-            && plan.read_tensors.iter().all(|t| !self.tensors[*t].masked && self.tensors[*t].layout.iterative.is_none());
+            && plan
+                .read_tensors
+                .iter()
+                .all(|t| !self.tensors[*t].masked && self.tensors[*t].layout.iterative.is_none());
         if let (true, Some((a, b))) = (plain, plan.kernel.mac) {
             self.multiply(member, a, b, rows, columns);
             return Ok(());
@@ -346,7 +371,9 @@ impl Engine<'_> {
             let count = self.program.nests[self.program.ops[member].at.0][*at].count;
             sum.wrapping_mul(count.max(1)).wrapping_add(digits[*at])
         }) as u32;
-        let full_rows = plan.rows.map_or(rows, |_| work.running.len() / work.columns);
+        let full_rows = plan
+            .rows
+            .map_or(rows, |_| work.running.len() / work.columns);
         let full_columns = plan.columns.map_or(columns, |_| work.columns);
         work.active = (0, 0);
         let identity = plan.kernel.reduction.identity();
@@ -379,7 +406,9 @@ impl Engine<'_> {
                 if !inside {
                     continue;
                 }
-                let Some(word) = plan.output.at(&point) else { continue };
+                let Some(word) = plan.output.at(&point) else {
+                    continue;
+                };
                 work.word[pe] = word;
                 if plan.kernel.reduction == Reduction::None {
                     continue;
@@ -403,6 +432,9 @@ impl Engine<'_> {
         let lane_rank = |l: Option<Lane>| l.map_or(usize::MAX, |l| l.rank);
         let (row_rank, column_rank) = (lane_rank(plan.rows), lane_rank(plan.columns));
         let mut base = access.constant;
+        operand.before.0 = operand.base;
+        std::mem::swap(&mut operand.before.1, &mut operand.rows);
+        std::mem::swap(&mut operand.before.2, &mut operand.columns);
         operand.rows.clear();
         operand.columns.clear();
         for part in &access.parts {
@@ -420,6 +452,9 @@ impl Engine<'_> {
             }
         }
         operand.base = usize::try_from(base).unwrap_or(0);
+        operand.new = operand.before.0 != operand.base
+            || operand.before.1 != operand.rows
+            || operand.before.2 != operand.columns;
     }
 
     /// Multiplies and adds in every PE: both operands are there, no point is masked.
@@ -427,7 +462,10 @@ impl Engine<'_> {
         let plan = &self.plans[member];
         let accumulator = plan.kernel.accumulator;
         let work = &mut self.works[member];
-        let (left, right) = (&self.tensors[plan.read_tensors[a]], &self.tensors[plan.read_tensors[b]]);
+        let (left, right) = (
+            &self.tensors[plan.read_tensors[a]],
+            &self.tensors[plan.read_tensors[b]],
+        );
         let value = |tensor: &Tensor, operand: &Operand, i: usize, j: usize| {
             let row = operand.rows.get(i).copied().unwrap_or(0);
             let column = operand.columns.get(j).copied().unwrap_or(0);
@@ -464,7 +502,12 @@ impl Engine<'_> {
                 if !sides.all(|(x, (first, length))| *x < first + length) {
                     continue;
                 }
-                for (o, access) in operands.iter_mut().zip(&plan.reads).enumerate().map(|(o, (v, a))| ((o, v), a)) {
+                for (o, access) in operands
+                    .iter_mut()
+                    .zip(&plan.reads)
+                    .enumerate()
+                    .map(|(o, (v, a))| ((o, v), a))
+                {
                     *o.1 = self.operand(member, o.0, access.at(&point), &point);
                 }
                 let value = kernel.map(self.mapped, &point, &operands, &mut scratch);
@@ -477,7 +520,8 @@ impl Engine<'_> {
                     }
                     (_, None) => {}
                     (reduction, Some(value)) => {
-                        work.running[pe] = reduction.of(kernel.accumulator, work.running[pe], value);
+                        work.running[pe] =
+                            reduction.of(kernel.accumulator, work.running[pe], value);
                     }
                 }
             }
@@ -494,13 +538,20 @@ impl Engine<'_> {
             let maker = self.program.ops[member].reads[i].maker.as_ref()?;
             let kernel = &self.plans[maker.op].kernel;
             let reduces = kernel.reduction != Reduction::None;
-            return (reduces && kernel.inside(self.mapped, point)).then(|| kernel.reduction.identity());
+            return (reduces && kernel.inside(self.mapped, point))
+                .then(|| kernel.reduction.identity());
         }
         tensor.value(word)
     }
 
     /// Checks that every word of an operand that this block makes is where the step reads it.
-    fn check_words(&mut self, member: usize, i: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+    fn check_words(
+        &mut self,
+        member: usize,
+        i: usize,
+        tile: &Tile,
+        cycle: u64,
+    ) -> Result<(), ArrayError> {
         let op = &self.program.ops[member];
         let read = &op.reads[i];
         let (Some(maker), Some(travel)) = (&read.maker, self.plans[member].travels[i]) else {
@@ -523,10 +574,18 @@ impl Engine<'_> {
                 task if task > limit => continue,
                 task => {
                     let done = &self.ops[maker.op].done[task as usize - 1];
-                    let made = if maker.by_word || maker.memory.is_none() { tensor.made[at] } else { done.end };
+                    let made = if maker.by_word || maker.memory.is_none() {
+                        tensor.made[at]
+                    } else {
+                        done.end
+                    };
                     // What a task hands on to its own next steps stays in the PE.
                     let own = maker.op == member && task as usize == self.ops[member].done.len();
-                    let there = if own { tensor.made[at] } else { made + travel.cycles };
+                    let there = if own {
+                        tensor.made[at]
+                    } else {
+                        made + travel.cycles
+                    };
                     if there <= cycle {
                         continue;
                     }
@@ -535,27 +594,40 @@ impl Engine<'_> {
             };
             let place = match maker.memory {
                 Some(memory) => self.mapped.accelerator.memories[memory].name.clone(),
-                None => format!("the registers of {}", self.mapped.accelerator.arrays[op.unit].name),
+                None => format!(
+                    "the registers of {}",
+                    self.mapped.accelerator.arrays[op.unit].name
+                ),
             };
-            return Err(ArrayError::Word {
+            return Err(ArrayError::Word(Box::new(MissingWord {
                 einsum: op.name.clone(),
                 cycle,
                 tensor: self.tensor_name(read.tensor.0).into(),
                 coordinates: tensor.layout.coordinates(word),
                 place,
                 why,
-            });
+            })));
         }
         Ok(())
     }
 
     /// Checks that every word of an operand is in the tile of the memory from which the step reads it.
-    fn check_kept(&mut self, member: usize, i: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+    fn check_kept(
+        &mut self,
+        member: usize,
+        i: usize,
+        tile: &Tile,
+        cycle: u64,
+    ) -> Result<(), ArrayError> {
         let op = &self.program.ops[member];
         let read = &op.reads[i];
-        let (Some(keep), Some(way)) = (read.keep, &read.way) else { return Ok(()) };
+        let (Some(keep), Some(way)) = (read.keep, &read.way) else {
+            return Ok(());
+        };
         let plan = &self.program.keeps[keep];
-        let Some(stream) = plan.fill else { return Ok(()) };
+        let Some(stream) = plan.fill else {
+            return Ok(());
+        };
         let state = &self.streams[stream];
         let oldest = state.arrived.len().saturating_sub(plan.generations);
         let mut words = std::mem::take(&mut self.scratch);
@@ -572,32 +644,40 @@ impl Engine<'_> {
             }
             let there = state.arrived[number - 1].whole;
             // Words that stay in the PEs were read at the first step.
-            (there as i64 > asked && way.depth > 0).then(|| (*word, format!("holds it from cycle {there} on")))
+            (there as i64 > asked && way.depth > 0)
+                .then(|| (*word, format!("holds it from cycle {there} on")))
         });
         self.scratch = words;
-        let Some((word, why)) = missing else { return Ok(()) };
-        Err(ArrayError::Word {
+        let Some((word, why)) = missing else {
+            return Ok(());
+        };
+        Err(ArrayError::Word(Box::new(MissingWord {
             einsum: op.name.clone(),
             cycle,
             tensor: self.tensor_name(read.tensor.0).into(),
             coordinates: self.tensors[read.tensor.0].layout.coordinates(word),
             place: self.mapped.accelerator.memories[plan.memory].name.clone(),
             why,
-        })
+        })))
     }
 
     /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the first PE first.
     fn flush(&mut self, member: usize, end: u64) -> Result<(), ArrayError> {
         let plan = &self.plans[member];
         let work = &mut self.works[member];
-        let Some(tile) = work.tile.take() else { return Ok(()) };
+        let Some(tile) = work.tile.take() else {
+            return Ok(());
+        };
         let kernel = &plan.kernel;
         let output = &mut self.tensors[plan.output_tensor];
         let task = self.ops[member].done.len() as u32;
         let shared = |l: Option<Lane>| l.is_some_and(|l| l.shared);
         let (down, right) = (shared(plan.rows), shared(plan.columns));
         let rows = work.running.len() / work.columns;
-        let (rows, columns) = (plan.rows.map_or(1, |_| rows), plan.columns.map_or(1, |_| work.columns));
+        let (rows, columns) = (
+            plan.rows.map_or(1, |_| rows),
+            plan.columns.map_or(1, |_| work.columns),
+        );
         let base: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
         for i in 0..if down { 1 } else { rows } {
             for j in 0..if right { 1 } else { columns } {
@@ -625,7 +705,9 @@ impl Engine<'_> {
                 if kernel.reduction != Reduction::None {
                     let own = total.unwrap_or_else(|| kernel.reduction.identity());
                     let sum = if plan.adds_outside || down || right {
-                        kernel.reduction.of(kernel.accumulator, work.sums[word], own)
+                        kernel
+                            .reduction
+                            .of(kernel.accumulator, work.sums[word], own)
                     } else {
                         own
                     };

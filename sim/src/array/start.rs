@@ -16,7 +16,12 @@ impl Engine<'_> {
     }
 
     /// `without`: a maker that starts together with this group.
-    pub fn group_time(&self, unit: usize, turn: &Turn, without: Option<usize>) -> Result<u64, Stop> {
+    pub fn group_time(
+        &self,
+        unit: usize,
+        turn: &Turn,
+        without: Option<usize>,
+    ) -> Result<u64, Stop> {
         let mut time = self.unit_free[unit];
         if !self.program.segments.is_empty() {
             let key = self.ops[turn.members[0]].key;
@@ -62,7 +67,9 @@ impl Engine<'_> {
         let (m, r) = (turn.position(maker)?, other.position(reader)?);
         let op = &self.program.ops[reader];
         let takes = |read: &Read| {
-            read.maker.as_ref().is_some_and(|m| m.op == maker && m.memory.is_none())
+            read.maker
+                .as_ref()
+                .is_some_and(|m| m.op == maker && m.memory.is_none())
         };
         let i = op.reads.iter().position(takes)?;
         let by = op.reads[i].maker.as_ref()?;
@@ -141,7 +148,9 @@ impl Engine<'_> {
         position: usize,
     ) -> Result<u64, Stop> {
         let op = &self.program.ops[member];
-        let Some(maker) = &read.maker else { return Ok(0) };
+        let Some(maker) = &read.maker else {
+            return Ok(0);
+        };
         let tile = &self.ops[member].tile;
         let Need::UpTo(place) = needed(self.program, op, read, maker, tile) else {
             return Ok(0);
@@ -154,7 +163,9 @@ impl Engine<'_> {
             }
             return Err(Stop::Waits(self.missing(member, i, read, tile)));
         }
-        let Some(travel) = self.plans[member].travels[i] else { return Ok(0) };
+        let Some(travel) = self.plans[member].travels[i] else {
+            return Ok(0);
+        };
         let mut time = 0i64;
         let load = turn.load as i64;
         let access = &self.plans[member].reads[i];
@@ -220,9 +231,15 @@ impl Engine<'_> {
         let mut words = Vec::new();
         self.plans[member].reads[i].words(tile, &mut words);
         let name = self.tensor_name(read.tensor.0);
-        let first = words.iter().find(|w| tensor.task[**w] == NOT_MADE).or(words.first());
+        let first = words
+            .iter()
+            .find(|w| tensor.task[**w] == NOT_MADE)
+            .or(words.first());
         match first {
-            Some(word) => format!("{name}{}, which has not been made", tensor.layout.coordinates(*word)),
+            Some(word) => format!(
+                "{name}{}, which has not been made",
+                tensor.layout.coordinates(*word)
+            ),
             None => name.into(),
         }
     }
@@ -248,9 +265,13 @@ impl Engine<'_> {
         }
         for (reader, other) in self.program.ops.iter().enumerate() {
             for (i, read) in other.reads.iter().enumerate() {
-                let Some(maker) = read.maker.as_ref().filter(|m| m.op == member) else { continue };
+                let Some(maker) = read.maker.as_ref().filter(|m| m.op == member) else {
+                    continue;
+                };
                 let whole = op.folds.iter().all(|l| l.count == 1);
-                let Some(waiting) = maker.waiting.filter(|_| whole) else { continue };
+                let Some(waiting) = maker.waiting.filter(|_| whole) else {
+                    continue;
+                };
                 let mut pairs = self.program.lockstep.iter();
                 if pairs.any(|p| p.maker == member && p.reader == reader) {
                     continue;
@@ -260,11 +281,17 @@ impl Engine<'_> {
                 if started >= taken.len() as u64 + waiting {
                     return Err(waits(format!("in the PEs of {}", other.name)));
                 }
-                let Some(before) = started.checked_sub(waiting) else { continue };
+                let Some(before) = started.checked_sub(waiting) else {
+                    continue;
+                };
                 if let Some(task) = taken.get(before as usize) {
                     // The new word may come when the old one has been taken.
                     let travel = self.plans[reader].travels[i].map_or(0, |t| t.cycles);
-                    let leaves = if op.rows_apart { 0 } else { turn.issue.end(position) };
+                    let leaves = if op.rows_apart {
+                        0
+                    } else {
+                        turn.issue.end(position)
+                    };
                     let free = (task.last + 1).saturating_sub(travel + leaves);
                     time = time.max(free.saturating_sub(turn.load));
                 }
@@ -289,7 +316,14 @@ impl Engine<'_> {
 
     /// When a member's accesses on a way happen, after the start of its steps: as often as the loops that bring new words step on, at the
     /// begin of a step, or (`ends`) when the last step with the same words has ended.
-    pub fn accesses(&self, member: usize, way: &Way, turn: &Turn, position: usize, ends: bool) -> Vec<u64> {
+    pub fn accesses(
+        &self,
+        member: usize,
+        way: &Way,
+        turn: &Turn,
+        position: usize,
+        ends: bool,
+    ) -> Vec<u64> {
         let op = &self.program.ops[member];
         let counts = step_counts(op, &self.ops[member].tile);
         let times = &turn.issue.times[position];
@@ -299,7 +333,13 @@ impl Engine<'_> {
         let last = times.len().saturating_sub(1);
         (0..times.len())
             .step_by(every)
-            .map(|step| if ends { times[(step + every - 1).min(last)] + cycles } else { times[step] })
+            .map(|step| {
+                if ends {
+                    times[(step + every - 1).min(last)] + cycles
+                } else {
+                    times[step]
+                }
+            })
             .collect()
     }
 
@@ -343,11 +383,19 @@ impl Engine<'_> {
                 if let Some(way) = read.way.as_ref().filter(|w| w.memory > 0)
                     && !self.stays(*member, i, way)
                 {
-                    add(way, &self.accesses(*member, way, turn, position, false), true);
+                    add(
+                        way,
+                        &self.accesses(*member, way, turn, position, false),
+                        true,
+                    );
                 }
             }
             if let Some(way) = op.result.as_ref().filter(|w| w.memory > 0) {
-                add(way, &self.accesses(*member, way, turn, position, true), false);
+                add(
+                    way,
+                    &self.accesses(*member, way, turn, position, true),
+                    false,
+                );
             }
         }
         out
@@ -372,7 +420,12 @@ impl Engine<'_> {
             let mut more = 0;
             for (memory, table) in self.ports.iter().enumerate() {
                 let mine = wanted.iter().filter(|p| p.memory == memory);
-                let here: Vec<Ports> = mine.map(|p| Ports { start: p.start + delay, ..*p }).collect();
+                let here: Vec<Ports> = mine
+                    .map(|p| Ports {
+                        start: p.start + delay,
+                        ..*p
+                    })
+                    .collect();
                 if here.is_empty() {
                     continue;
                 }
@@ -403,7 +456,9 @@ impl Engine<'_> {
         let plan = &self.program.keeps[keep];
         let op = &self.program.ops[member];
         let digits = &self.ops[member].cursor.digits;
-        let loops = self.program.nests[plan.nest][..plan.depth].iter().enumerate();
+        let loops = self.program.nests[plan.nest][..plan.depth]
+            .iter()
+            .enumerate();
         loops.fold(0u128, |sum, (at, l)| {
             // At a loop's exit the loop stands at its end; loops that it does not run in, at their begin.
             let digit = if op.loops.contains(&at) {
@@ -413,7 +468,8 @@ impl Engine<'_> {
             } else {
                 0
             };
-            sum.saturating_mul(l.count.max(1).into()).saturating_add(digit.into())
+            sum.saturating_mul(l.count.max(1).into())
+                .saturating_add(digit.into())
         })
     }
 

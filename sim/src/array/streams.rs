@@ -34,7 +34,8 @@ impl Engine<'_> {
             StreamKind::Drain(keep) => {
                 let plan = &self.program.keeps[keep];
                 if let Some(maker) = plan.maker {
-                    let made = self.ops[maker].cursor.done || self.generation(maker, keep) > state.place;
+                    let made =
+                        self.ops[maker].cursor.done || self.generation(maker, keep) > state.place;
                     if !made {
                         return Err(Stop::Waits(format!("{} to make it", self.name(maker))));
                     }
@@ -77,7 +78,10 @@ impl Engine<'_> {
             let place = stored(self.program, source, &state.tile);
             let writer = &self.streams[source.stream];
             if !writer.cursor.done && writer.place <= place {
-                return Err(Stop::Waits(format!("{} to be stored", self.name(source.op))));
+                return Err(Stop::Waits(format!(
+                    "{} to be stored",
+                    self.name(source.op)
+                )));
             }
             let tensor = &self.tensors[stream.tensor.0];
             let mut words = Vec::new();
@@ -145,9 +149,15 @@ impl Engine<'_> {
     }
 
     /// Starts a stream's next movement at the time that it is ready for, or puts it off.
-    pub fn start_stream(&mut self, id: usize, observer: &mut dyn Observer) -> Result<(), ArrayError> {
+    pub fn start_stream(
+        &mut self,
+        id: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ArrayError> {
         let queue = self.unit_free.len() + id;
-        let Some(time) = self.ready[queue] else { return Ok(()) };
+        let Some(time) = self.ready[queue] else {
+            return Ok(());
+        };
         let stream = &self.program.streams[id];
         // The channel may have been taken since.
         let (free, _) = self.channels[stream.outer].earliest(time);
@@ -162,7 +172,11 @@ impl Engine<'_> {
             .duration(stream.outer, stream.inner, bytes)
             .ok_or(ArrayError::Overflow)?;
         if let (Some(inner), true) = (stream.inner, duration > 0) {
-            let latency = if inward { self.channels[stream.outer].latency } else { 0 };
+            let latency = if inward {
+                self.channels[stream.outer].latency
+            } else {
+                0
+            };
             let wanted = [Ports {
                 memory: inner,
                 start: time + latency,
@@ -219,12 +233,18 @@ impl Engine<'_> {
             let mut words = Vec::new();
             state.access.words(&state.tile, &mut words);
             let number = state.arrived.len() as u32 + 1;
-            words.into_iter().for_each(|word| state.brought[word] = number);
+            words
+                .into_iter()
+                .for_each(|word| state.brought[word] = number);
         }
         state.arrived.push(Arrived {
             place: state.place,
             // Room is free when the channel has taken the words.
-            first: if inward { moved.first } else { moved.start + duration },
+            first: if inward {
+                moved.first
+            } else {
+                moved.start + duration
+            },
             whole: moved.whole,
         });
         state.recent.push_back(state.place);

@@ -78,7 +78,9 @@ impl Tensor {
         self.masked = false;
         self.task = vec![NOT_MADE; words];
         self.made = vec![0; words];
-        let Some(at) = self.layout.iterative else { return };
+        let Some(at) = self.layout.iterative else {
+            return;
+        };
         let (stride, length) = (self.layout.strides[at], self.layout.lengths[at] as usize);
         for first in (0..words).step_by(stride * length) {
             for word in first..first + stride {
@@ -113,10 +115,17 @@ pub(super) fn load(
     for (t, tensor) in cascade.tensors.iter().enumerate() {
         let mut state = Tensor::new(Layout::new(mapped, TensorId(t)));
         if tensor.kind == TensorKind::Input {
-            let array = inputs
-                .get(&tensor.name)
-                .ok_or_else(|| ArrayError::Inputs(format!("the input `{}` is missing", tensor.name)))?;
-            fill(&mut state, &tensor.name, tensor.ranks.len(), array, format, tensor.coordinates_of.is_some())?;
+            let array = inputs.get(&tensor.name).ok_or_else(|| {
+                ArrayError::Inputs(format!("the input `{}` is missing", tensor.name))
+            })?;
+            fill(
+                &mut state,
+                &tensor.name,
+                tensor.ranks.len(),
+                array,
+                format,
+                tensor.coordinates_of.is_some(),
+            )?;
         }
         out.push(state);
     }
@@ -132,7 +141,12 @@ fn fill(
     format: Format,
     coordinates: bool,
 ) -> Result<(), ArrayError> {
-    let wrong = || ArrayError::Inputs(format!("the input `{name}` has shape {:?}, expected {:?}", array.shape, state.layout.lengths));
+    let wrong = || {
+        ArrayError::Inputs(format!(
+            "the input `{name}` has shape {:?}, expected {:?}",
+            array.shape, state.layout.lengths
+        ))
+    };
     let layout = &state.layout;
     let carried = array.shape.len();
     if carried < ranks || carried > layout.lengths.len() {
@@ -153,7 +167,11 @@ fn fill(
     state.values = (0..words)
         .map(|w| {
             let value = array.data[w % elements];
-            if coordinates { value } else { format.round(value) }
+            if coordinates {
+                value
+            } else {
+                format.round(value)
+            }
         })
         .collect();
     state.task = vec![THERE; words];

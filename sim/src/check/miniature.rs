@@ -3,7 +3,7 @@
 //! Arrays shrink to 8 x 8, ranks with them: as many tiles as there were, up to 8, and the last one partial where it was. One
 //! batch, two heads; ranks that no array is as long as have 8 coordinates. Buffers shrink with the inputs, so that what did not fit does not fit.
 //! What is proved is the structure: loops, pipeline, hand-overs, partial tiles. What length does to the numbers is the business of
-//! [`real_length`](super::real_length).
+//! [`real_length`](mod@super::real_length).
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -6,7 +6,9 @@ use einflow_spec::{Node, Problem, Problems, did_you_mean};
 use super::output;
 use crate::{
     catalog::Catalog,
+    cycle,
     explain::{Inputs, explain},
+    render,
     request::{Engine, Request},
     runs::{RunFile, runs},
 };
@@ -48,6 +50,12 @@ pub fn print(name: &str, options: Options) -> Result<(), Problems> {
             text.push('\n');
         }
         text.push_str(&explained.text);
+        if request.engine == Engine::Cycle {
+            let report = cycle::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?;
+            let cycles = report.cycles();
+            text.push_str(&format!("\nUNDER THE CYCLE ENGINE {cycles} cycles\n"));
+            text.push_str(&render::cycles(&report));
+        }
     }
     output::print(&text)
 }

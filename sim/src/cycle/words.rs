@@ -57,14 +57,18 @@ fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128);
 
 /// The words of a tile, ascending.
 fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[u128; MAX_DIMS]>> {
-    let mut ranks: SmallVec<[usize; 8]> =
-        projection.dims.iter().flat_map(|d| d.terms.iter().map(|t| t.rank)).collect();
+    let mut ranks: SmallVec<[usize; 8]> = projection
+        .dims
+        .iter()
+        .flat_map(|d| d.terms.iter().map(|t| t.rank))
+        .collect();
     ranks.sort_unstable();
     ranks.dedup();
     let mut point = tile.map(|(start, _)| start);
     let mut words = Vec::new();
     loop {
-        let value = |d: &einflow_mappings::nest::Dim| d.terms.iter().map(|t| t.value(point[t.rank])).sum();
+        let value =
+            |d: &einflow_mappings::nest::Dim| d.terms.iter().map(|t| t.value(point[t.rank])).sum();
         words.push(projection.dims.iter().map(value).collect());
         let next = ranks.iter().find(|r| {
             let (start, length) = tile[**r];

@@ -168,7 +168,7 @@ impl<'a> Page<'a> {
                 let times = iterations(&block.space, &outer)
                     .map_or_else(|_| String::new(), |times| format!(" ({times} times)"));
                 format!(
-                    "the pipeline empties at the end of each {}{times} and fills again; what that adds each time, up to {} step{}, is not in the analytic engine's cycles",
+                    "the pipeline empties at the end of each {}{times} and fills again; what that adds each time, up to {} step{}, is not in the analytic engine's cycles (see `--engine cycle`)",
                     l.name,
                     pipeline.depth,
                     if pipeline.depth == 1 { "" } else { "s" }

@@ -78,7 +78,10 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
 
 /// By fold of an Einsum: whether it adds to words that are whole only at its end.
 fn sums(op: &Op, own: &Projection) -> Vec<bool> {
-    op.folds.iter().map(|l| l.count > 1 && !touches(own, l)).collect()
+    op.folds
+        .iter()
+        .map(|l| l.count > 1 && !touches(own, l))
+        .collect()
 }
 
 /// All of a space.

@@ -61,7 +61,9 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
     let tasks: Vec<_> = match writer.kind {
         StreamKind::Result(_) => {
             let shared = made.loops.iter().map(|at| (&loops[*at], false));
-            shared.chain(made.folds.iter().zip(source.sums.iter().copied())).collect()
+            shared
+                .chain(made.folds.iter().zip(source.sums.iter().copied()))
+                .collect()
         }
         _ => loops[..writer.depth].iter().map(|l| (l, false)).collect(),
     };

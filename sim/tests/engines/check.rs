@@ -17,7 +17,10 @@ pub struct Numbers(pub u64);
 
 impl Numbers {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         self.0 >> 33
     }
 }
@@ -50,7 +53,13 @@ pub fn inputs(mapped: &MappedCascade, values: Values, seed: u64) -> BTreeMap<Str
         }
         let ranks = cascade.batch.iter().chain(&tensor.ranks);
         let shape: Vec<usize> = ranks
-            .map(|r| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1) as usize)
+            .map(|r| {
+                mapped
+                    .sizes
+                    .get(&cascade.rank(*r).name)
+                    .copied()
+                    .unwrap_or(1) as usize
+            })
             .collect();
         let data: Vec<f64> = (0..shape.iter().product())
             .map(|_| match values {
@@ -83,14 +92,20 @@ fn unit_of(mapped: &MappedCascade, einsum: EinsumId, function: Function) -> Func
 }
 
 /// What the interpreter makes of the same inputs in the same format, with the same function units.
-pub fn reference(mapped: &MappedCascade, inputs: &BTreeMap<String, Array>) -> BTreeMap<String, Array> {
+pub fn reference(
+    mapped: &MappedCascade,
+    inputs: &BTreeMap<String, Array>,
+) -> BTreeMap<String, Array> {
     let options = Options {
         every_tensor: true,
         ..Options::new(format_of(mapped.accelerator.word))
     };
     let sizes = Sizes(mapped.sizes.clone());
     let all = mapped.cascade.sizes(&sizes.0).unwrap_or(sizes);
-    interpret_with(&mapped.cascade, &all, inputs, &options, &|e, f| unit_of(mapped, e, f)).unwrap()
+    interpret_with(&mapped.cascade, &all, inputs, &options, &|e, f| {
+        unit_of(mapped, e, f)
+    })
+    .unwrap()
 }
 
 /// How close values must be.
@@ -104,17 +119,31 @@ pub enum Close {
 
 pub fn values_differ(found: &Array, wanted: &Array, close: Close) -> Option<String> {
     if found.shape != wanted.shape {
-        return Some(format!("shape {:?}, expected {:?}", found.shape, wanted.shape));
+        return Some(format!(
+            "shape {:?}, expected {:?}",
+            found.shape, wanted.shape
+        ));
     }
-    let largest = wanted.data.iter().filter(|x| x.is_finite()).fold(0.0f64, |a, x| a.max(x.abs()));
+    let largest = wanted
+        .data
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(0.0f64, |a, x| a.max(x.abs()));
     for (i, (a, b)) in found.data.iter().zip(&wanted.data).enumerate() {
         let empty = |array: &Array| array.empty.as_ref().is_some_and(|e| e[i]);
         if empty(found) != empty(wanted) {
-            return Some(format!("at {:?}: empty {}, expected {}", found.coordinates(i), empty(found), empty(wanted)));
+            return Some(format!(
+                "at {:?}: empty {}, expected {}",
+                found.coordinates(i),
+                empty(found),
+                empty(wanted)
+            ));
         }
         let same = match close {
             Close::Same => a == b || (a.is_nan() && b.is_nan()),
-            Close::Within(part) => a == b || (a - b).abs() <= part * largest || (a.is_nan() && b.is_nan()),
+            Close::Within(part) => {
+                a == b || (a - b).abs() <= part * largest || (a.is_nan() && b.is_nan())
+            }
         };
         if !same {
             return Some(format!("at {:?}: {a}, expected {b}", found.coordinates(i)));
@@ -143,12 +172,25 @@ pub struct Timeline(BTreeMap<String, Vec<(u64, u64, String)>>);
 impl cycle::Observer for Timeline {
     fn task(&mut self, task: &cycle::Task<'_>) {
         let name = format!("{} {}", task.block, task.einsum);
-        self.0.entry(name).or_default().push((task.start, task.duration, format!("{:?}", task.tile)));
+        self.0.entry(name).or_default().push((
+            task.start,
+            task.duration,
+            format!("{:?}", task.tile),
+        ));
     }
 
     fn movement(&mut self, moved: &cycle::Movement<'_>) {
-        let name = format!("tensor {} {} {}", moved.tensor, moved.outer, if moved.inward { "inward" } else { "outward" });
-        self.0.entry(name).or_default().push((moved.start, moved.duration, format!("{:?} {}", moved.tile, moved.bytes)));
+        let name = format!(
+            "tensor {} {} {}",
+            moved.tensor,
+            moved.outer,
+            if moved.inward { "inward" } else { "outward" }
+        );
+        self.0.entry(name).or_default().push((
+            moved.start,
+            moved.duration,
+            format!("{:?} {}", moved.tile, moved.bytes),
+        ));
     }
 
     fn sees_all(&self) -> bool {
@@ -169,7 +211,10 @@ impl Timeline {
                 let (a, b) = (list.get(at), theirs.get(at));
                 let time = a.into_iter().chain(b).map(|x| x.0).min().unwrap_or(0);
                 if first.as_ref().is_none_or(|(t, _)| time < *t) {
-                    first = Some((time, format!("{name} number {at}: array {a:?}, cycle {b:?}")));
+                    first = Some((
+                        time,
+                        format!("{name} number {at}: array {a:?}, cycle {b:?}"),
+                    ));
                 }
             }
         }
@@ -190,9 +235,7 @@ pub fn differences(
     let run = array::run_programs(mapped, &programs, inputs, &mut seen);
     let mut theirs = Timeline::default();
     if run.is_ok() && cycle::run(mapped, false, &mut theirs).is_ok() {
-        if let Some(first) = seen.differs(&theirs) {
-            out.push(first);
-        }
+        out.extend(seen.differs(&theirs));
     }
     for jump in [false, true].into_iter().take(1 + usize::from(jumps)) {
         let runs = cycle::run(mapped, jump, &mut cycle::Unseen);
@@ -207,13 +250,22 @@ pub fn differences(
         for (a, c) in run.blocks.iter().zip(&runs) {
             let name = &a.name;
             if a.cycles != c.cycles {
-                out.push(format!("{name}: array {} cycles, cycle {} (jump {jump})", a.cycles, c.cycles));
+                out.push(format!(
+                    "{name}: array {} cycles, cycle {} (jump {jump})",
+                    a.cycles, c.cycles
+                ));
             }
             if a.busy != c.totals.busy {
-                out.push(format!("{name}: array busy {:?}, cycle {:?} (jump {jump})", a.busy, c.totals.busy));
+                out.push(format!(
+                    "{name}: array busy {:?}, cycle {:?} (jump {jump})",
+                    a.busy, c.totals.busy
+                ));
             }
             if a.words != c.totals.words {
-                out.push(format!("{name}: array words {:?}, cycle {:?} (jump {jump})", a.words, c.totals.words));
+                out.push(format!(
+                    "{name}: array words {:?}, cycle {:?} (jump {jump})",
+                    a.words, c.totals.words
+                ));
             }
         }
     }
@@ -231,12 +283,20 @@ pub fn differences(
 }
 
 /// A shipped mapping on its accelerator with changed numbers.
-pub fn shipped(name: &str, beside: Option<&Path>, overrides: &[(&str, f64)], sizes: &[(&str, u64)]) -> MappedCascade {
+pub fn shipped(
+    name: &str,
+    beside: Option<&Path>,
+    overrides: &[(&str, f64)],
+    sizes: &[(&str, u64)],
+) -> MappedCascade {
     let (source, _) = mappings().find(name, None).unwrap();
     let spec = Arc::new(MappingSpec::parse(&source, beside).unwrap());
     let cascade = cascades().find(&spec.workload.text, None).unwrap().0;
     let cascade = Arc::new(Cascade::parse(&cascade).unwrap());
-    let found = accelerators().find(&spec.accelerator.as_ref().unwrap().text, None).unwrap().0;
+    let found = accelerators()
+        .find(&spec.accelerator.as_ref().unwrap().text, None)
+        .unwrap()
+        .0;
     let mut accelerator = Accelerator::parse(&found).unwrap();
     for (path, value) in overrides {
         accelerator = accelerator.with_override(path, *value).unwrap();

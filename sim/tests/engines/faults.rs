@@ -3,9 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow::{array, cycle::Unseen};
+use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade, nest::Term};
 use einflow_spec::Source;
-use einflow_workloads::{cascade::{Cascade, TensorKind}, cascades, interpret::Array};
+use einflow_workloads::{
+    cascade::{Cascade, TensorKind},
+    cascades,
+    interpret::Array,
+};
 
 use crate::check::{Numbers, Values, inputs, shipped};
 
@@ -32,9 +37,17 @@ fn an_offset_one_too_small() {
         }
         op.offset -= 1;
         let name = op.name.clone();
-        let run = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen);
+        let run = array::run_programs(
+            &mapped,
+            &programs,
+            &inputs(&mapped, Values::Real, 1),
+            &mut Unseen,
+        );
         let text = run.unwrap_err().to_string();
-        assert!(text.contains(&format!("{name}[")), "{name}: {text}");
+        assert!(
+            matches!(text.split_once(&name), Some((_, rest)) if !rest.is_empty()),
+            "{name}: {text}"
+        );
         seen += 1;
     }
     assert!(seen >= 6, "{seen}");
@@ -53,8 +66,20 @@ fn a_group_that_hands_over_too_early() {
     programs[0].ops[rm].group = group;
     programs[0].groups[gone].ops.clear();
     programs[0].groups[group].ops.push(rm);
-    let error = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen).unwrap_err();
-    assert!(matches!(error, array::ArrayError::Word { .. } | array::ArrayError::Deadlock { .. }), "{error}");
+    let error = array::run_programs(
+        &mapped,
+        &programs,
+        &inputs(&mapped, Values::Real, 1),
+        &mut Unseen,
+    )
+    .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            array::ArrayError::Word { .. } | array::ArrayError::Deadlock { .. }
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("LM["), "{error}");
 }
 
@@ -64,9 +89,11 @@ fn edited(from: &str, to: &str) -> MappedCascade {
     let source = cascades().find("attention/one-pass", None).unwrap().0;
     let text = source.text().replace(from, to);
     assert_ne!(text, source.text().to_string());
-    let cascade = Cascade::parse(&Source::new("edited.ron", text)).unwrap_or_else(|e| panic!("{e:?}"));
+    let cascade =
+        Cascade::parse(&Source::new("edited.ron", text)).unwrap_or_else(|e| panic!("{e:?}"));
     let sizes: BTreeMap<String, u64> = SIZES.iter().map(|(n, s)| (n.to_string(), *s)).collect();
-    bind(&Arc::new(cascade), &legal.accelerator, &legal.spec, &sizes).unwrap_or_else(|e| panic!("{e:#?}"))
+    bind(&Arc::new(cascade), &legal.accelerator, &legal.spec, &sizes)
+        .unwrap_or_else(|e| panic!("{e:#?}"))
 }
 
 /// Softmax attention, written plainly.
@@ -74,7 +101,9 @@ fn attention(inputs: &BTreeMap<String, Array>, e: usize, f: usize, m: usize, p: 
     let (q, k, v) = (&inputs["Q"].data, &inputs["K"].data, &inputs["V"].data);
     let mut out = vec![0.0; f * p];
     for i in 0..p {
-        let scores: Vec<f64> = (0..m).map(|j| (0..e).map(|d| q[d * p + i] * k[d * m + j]).sum()).collect();
+        let scores: Vec<f64> = (0..m)
+            .map(|j| (0..e).map(|d| q[d * p + i] * k[d * m + j]).sum())
+            .collect();
         let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
         let sum: f64 = weights.iter().sum();
@@ -90,7 +119,13 @@ fn off(mapped: &MappedCascade) -> f64 {
     let mut numbers = Numbers(5);
     let mut given = inputs(mapped, Values::Real, 5);
     // Scores that rise from tile to tile, so that corrections matter.
-    let names: Vec<String> = mapped.cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input).map(|t| t.name.clone()).collect();
+    let names: Vec<String> = mapped
+        .cascade
+        .tensors
+        .iter()
+        .filter(|t| t.kind == TensorKind::Input)
+        .map(|t| t.name.clone())
+        .collect();
     for name in names {
         let array = given.get_mut(&name).unwrap();
         let last = *array.shape.last().unwrap();
@@ -106,7 +141,13 @@ fn off(mapped: &MappedCascade) -> f64 {
     let run = array::run(mapped, &given).unwrap();
     let wanted = attention(&given, 4, 4, 16, 16);
     let found = &run.outputs["AV"].data;
-    let distance = |(a, b): (&f64, &f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
+    let distance = |(a, b): (&f64, &f64)| {
+        if a.is_finite() {
+            (a - b).abs()
+        } else {
+            f64::INFINITY
+        }
+    };
     found.iter().zip(&wanted).map(distance).fold(0.0, f64::max)
 }
 
@@ -117,11 +158,19 @@ fn an_edited_cascade_is_not_attention() {
     let right = off(&shipped("fusemax-cascade", None, &CHIP, &SIZES));
     assert!(right < BOUND, "{right}");
     for (what, from, to) in [
-        ("the correction dropped", "exp(RM[m1, p] - RM[m1+1, p])", "exp(RM[m1+1, p] - RM[m1+1, p])"),
-        ("a stale maximum", "exp(BQK[m1, m0, p] - RM[m1+1, p])", "exp(BQK[m1, m0, p] - RM[m1, p])"),
+        (
+            "the correction dropped",
+            "exp(RM[m1, p] - RM[m1+1, p])",
+            "exp(RM[m1+1, p] - RM[m1+1, p])",
+        ),
+        (
+            "a stale maximum",
+            "exp(BQK[m1, m0, p] - RM[m1+1, p])",
+            "exp(BQK[m1, m0, p] - RM[m1, p])",
+        ),
     ] {
         let wrong = off(&edited(from, to));
-        assert!(!(wrong < 2.0 * BOUND), "{what}: {wrong}");
+        assert!(wrong >= 2.0 * BOUND, "{what}: {wrong}");
     }
 }
 
@@ -130,15 +179,35 @@ fn an_edited_cascade_is_not_attention() {
 fn a_swapped_tile_index_is_seen() {
     let mapped = shipped("fusemax-cascade", None, &CHIP, &SIZES);
     let mut programs = array::programs(&mapped).unwrap();
-    let op = programs[0].ops.iter_mut().find(|o| o.name == "SLNV").unwrap();
+    let op = programs[0]
+        .ops
+        .iter_mut()
+        .find(|o| o.name == "SLNV")
+        .unwrap();
     let v = mapped.cascade.tensor_named("V").unwrap();
     let read = op.reads.iter_mut().find(|r| r.tensor == v).unwrap();
     let along = read.projection.dims.last_mut().unwrap();
     let term = along.terms[0];
-    along.terms = vec![Term { modulus: Some(4), coefficient: 4, ..term }, Term { unit: 4, ..term }];
-    let error = array::run_programs(&mapped, &programs, &inputs(&mapped, Values::Real, 1), &mut Unseen).unwrap_err();
+    along.terms = vec![
+        Term {
+            modulus: Some(4),
+            coefficient: 4,
+            ..term
+        },
+        Term { unit: 4, ..term },
+    ];
+    let error = array::run_programs(
+        &mapped,
+        &programs,
+        &inputs(&mapped, Values::Real, 1),
+        &mut Unseen,
+    )
+    .unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("SLNV at cycle") && text.contains("reads V[0, 0, 0, 4] from buffer"), "{text}");
+    assert!(
+        text.contains("SLNV at cycle") && text.contains("reads V[0, 0, 0, 4] from buffer"),
+        "{text}"
+    );
 }
 
 /// One read that needs more rows in a cycle than the buffer has ports.
@@ -149,4 +218,62 @@ fn too_few_ports() {
     let mapped = shipped("fusemax-cascade", None, &chip, &SIZES);
     let error = array::run(&mapped, &inputs(&mapped, Values::Real, 1)).unwrap_err();
     assert!(matches!(error, array::ArrayError::Ports { .. }), "{error}");
+}
+
+/// The same accelerator with other numbers after the binding has been checked.
+fn on(mapped: &MappedCascade, change: impl FnOnce(&mut Accelerator)) -> MappedCascade {
+    let mut accelerator = (*mapped.accelerator).clone();
+    change(&mut accelerator);
+    mapped.on(&Arc::new(accelerator))
+}
+
+/// A register file that is too small for what waits in it.
+#[test]
+fn full_registers() {
+    let mapped = shipped("fusemax-binding", None, &CHIP, &SIZES);
+    let run = array::run(&mapped, &inputs(&mapped, Values::Real, 1)).unwrap();
+    let limits: Vec<u64> = mapped
+        .accelerator
+        .arrays
+        .iter()
+        .map(|a| a.registers.words)
+        .collect();
+    assert!(
+        run.peak_registers
+            .iter()
+            .zip(&limits)
+            .all(|(p, l)| *p > 2 && p <= l),
+        "{:?} of {limits:?}",
+        run.peak_registers
+    );
+    let small = on(&mapped, |a| {
+        a.arrays[0].registers.words = run.peak_registers[0] - 1
+    });
+    let error = array::run(&small, &inputs(&small, Values::Real, 1)).unwrap_err();
+    assert!(matches!(error, array::ArrayError::Registers(_)), "{error}");
+    assert!(
+        error.to_string().contains("in PE (0, 0) of array2d"),
+        "{error}"
+    );
+}
+
+/// A link that is not there takes no word.
+#[test]
+fn two_words_on_a_link() {
+    let chip = [("array2d.rows", 4.0), ("array2d.columns", 4.0)];
+    let mapped = shipped(
+        "matmul-output-stationary",
+        None,
+        &chip,
+        &[("M", 4), ("N", 4), ("K", 4)],
+    );
+    let narrow = on(&mapped, |a| {
+        a.arrays[0].links.retain(|l| l.name != "columns")
+    });
+    let error = array::run(&narrow, &inputs(&narrow, Values::Real, 1)).unwrap_err();
+    assert!(matches!(error, array::ArrayError::Link(_)), "{error}");
+    assert!(
+        error.to_string().contains("between the rows of array2d"),
+        "{error}"
+    );
 }

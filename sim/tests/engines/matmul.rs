@@ -17,7 +17,11 @@ fn all(name: &str, values: Values) {
             let overrides = [("array2d.rows", rows), ("array2d.columns", columns)];
             let mapped = shipped(name, None, &overrides, sizes);
             let found = differences(&mapped, &inputs(&mapped, values, 7), Close::Same, true);
-            assert!(found.is_empty(), "{name} {rows} x {columns} {sizes:?}:\n{}", found.join("\n"));
+            assert!(
+                found.is_empty(),
+                "{name} {rows} x {columns} {sizes:?}:\n{}",
+                found.join("\n")
+            );
         }
     }
 }
@@ -35,4 +39,24 @@ fn weight_stationary() {
 #[test]
 fn input_stationary() {
     all("matmul-input-stationary", Values::Whole);
+}
+
+#[test]
+#[ignore = "prints how fast the engine is"]
+fn speed() {
+    let mapped = shipped(
+        "matmul-output-stationary",
+        None,
+        &[],
+        &[("M", 512), ("N", 512), ("K", 512)],
+    );
+    let given = inputs(&mapped, Values::Real, 1);
+    let start = std::time::Instant::now();
+    let run = einflow::array::run(&mapped, &given).unwrap();
+    let time = start.elapsed().as_secs_f64();
+    println!(
+        "{} PE-cycles in {time:.3} s: {:.3e} a second",
+        run.pe_cycles,
+        run.pe_cycles as f64 / time
+    );
 }
