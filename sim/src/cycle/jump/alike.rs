@@ -11,12 +11,16 @@ use crate::{
         timing::Steps,
     },
     hardware::{Channel, PortTable},
-    program::Tile,
+    program::{Key, Tile},
 };
 
 impl Machine<'_> {
-    pub(super) fn barriers_alike(&self, old: &Snapshot) -> bool {
+    pub(super) fn barriers_alike(&self, old: &Snapshot, reference: usize) -> bool {
         let (a, b) = (&self.barrier, &old.barrier);
+        // How far the open segment is behind what the marking Einsum does next.
+        let behind = |key: Key, open: Option<(u64, i64, usize)>| {
+            open.map(|o| (key.scope as i64 - o.0 as i64, key.epoch - o.1, o.2))
+        };
         let same = |x: u64, y: u64| x as i64 - self.now as i64 == y as i64 - old.now as i64;
         self.program.segments.is_empty()
             || (same(a.floor, b.floor)
@@ -25,7 +29,8 @@ impl Machine<'_> {
                 && a.work == b.work
                 && a.cause == b.cause
                 && a.waited == b.waited
-                && a.open.map(|o| o.2) == b.open.map(|o| o.2))
+                && behind(self.ops[reference].key, a.open)
+                    == behind(old.ops[reference].key, b.open))
     }
 
     /// Long ago: nothing that starts from now on depends on it.

@@ -123,11 +123,8 @@ impl Jumps {
         let list = &mut self.seen[nest][at];
         let mut jumped = false;
         for snapshot in list.iter().rev() {
-            if let Some(times) = machine.recurs(snapshot, reference, at) {
-                if times > 0 {
-                    machine.jump(snapshot, at, times)?;
-                    jumped = true;
-                }
+            if let Some((times, moved)) = machine.recurs(snapshot, reference, at) {
+                jumped = machine.repeat(snapshot, at, times, &moved)?;
                 break;
             }
         }
@@ -172,8 +169,9 @@ impl Machine<'_> {
             .collect()
     }
 
-    /// How often the iterations since a snapshot may be repeated without looking; none where the state has not come round.
-    fn recurs(&self, old: &Snapshot, reference: usize, at: usize) -> Option<u64> {
+    /// How often the iterations since a snapshot may be repeated without looking, and which Einsums and streams moved in them; none
+    /// where the state has not come round.
+    fn recurs(&self, old: &Snapshot, reference: usize, at: usize) -> Option<(u64, Vec<bool>)> {
         let program = self.program;
         // Quick tests first.
         let ago = |now: u64, then: u64, time: u64, before: u64| {
@@ -192,7 +190,7 @@ impl Machine<'_> {
             digit(&self.ops[reference].cursor).checked_sub(digit(&old.ops[reference].cursor))?
         };
         let home = loop_at(program, &program.ops[reference], at)?;
-        if period == 0 || !self.barriers_alike(old) {
+        if period == 0 || !self.barriers_alike(old, reference) {
             return None;
         }
         let mut times = u64::MAX;
@@ -218,6 +216,10 @@ impl Machine<'_> {
                 let left = new.full_left(program, op, at).checked_sub(digit)?;
                 times = times.min(left / period);
                 let low = digits(before).nth(at)?;
+                // A running value's first update waits for none before it.
+                if low == 0 {
+                    return None;
+                }
                 range = Some(range.map_or((low, digit), |(a, b): (u64, u64)| {
                     (a.min(low), b.max(digit))
                 }));
@@ -257,7 +259,7 @@ impl Machine<'_> {
         while times > 0 && !self.order_holds(&moved_ops, at, times * period) {
             times /= 2;
         }
-        Some(times)
+        Some((times, moved_ops))
     }
 
     /// Whether a cursor moved on by the period in the loop; none where it moved otherwise.

@@ -7,8 +7,66 @@ use crate::{
 };
 
 impl Machine<'_> {
+    /// Repeats what happened since a snapshot so many times, or fewer where something that stood still would have moved meanwhile.
+    /// False where that leaves nothing.
+    pub(super) fn repeat(
+        &mut self,
+        old: &Snapshot,
+        at: usize,
+        times: u64,
+        moved: &[bool],
+    ) -> Result<bool, CycleError> {
+        let mut times = times;
+        let saved = self.snapshot();
+        while times > 0 {
+            self.jump(old, at, times, moved)?;
+            if self.still_waits(moved) {
+                return Ok(true);
+            }
+            self.restore(&saved);
+            times /= 2;
+        }
+        Ok(false)
+    }
+
+    /// Whether all that stood still has to wait on. What others have done by then they never undo: what waits at the end waited all along.
+    fn still_waits(&self, moved: &[bool]) -> bool {
+        let stands = |member: &usize| !moved[*member];
+        let units = (0..self.unit_free.len()).all(|unit| {
+            let stands = self
+                .turn(unit)
+                .is_some_and(|t| t.members.iter().all(stands));
+            !stands || !matches!(self.unit_candidate(unit), Some(Ok(_)))
+        });
+        units
+            && (0..self.streams.len()).all(|id| {
+                moved[self.ops.len() + id] || !matches!(self.stream_candidate(id), Some(Ok(_)))
+            })
+    }
+
+    fn restore(&mut self, saved: &Snapshot) {
+        self.now = saved.now;
+        self.ops.clone_from(&saved.ops);
+        self.streams.clone_from(&saved.streams);
+        self.uses.clone_from(&saved.uses);
+        self.unit_free.clone_from(&saved.unit_free);
+        self.barrier.clone_from(&saved.barrier);
+        self.ports.clone_from(&saved.ports);
+        self.channels.clone_from(&saved.channels);
+        self.totals.clone_from(&saved.totals);
+        self.end = saved.end;
+        self.ready.clone_from(&saved.ready);
+        self.find_turns();
+    }
+
     /// Repeats what happened since a snapshot so many times.
-    pub(super) fn jump(&mut self, old: &Snapshot, at: usize, times: u64) -> Result<(), CycleError> {
+    fn jump(
+        &mut self,
+        old: &Snapshot,
+        at: usize,
+        times: u64,
+        moved: &[bool],
+    ) -> Result<(), CycleError> {
         let program = self.program;
         let ahead = (self.now - old.now)
             .checked_mul(times)
@@ -16,6 +74,7 @@ impl Machine<'_> {
             .ok_or(CycleError::Overflow)?;
         let before = self.generations();
         let count = u128::from(times);
+        let mut further = None;
         for (i, (state, then)) in self.ops.iter_mut().zip(&old.ops).enumerate() {
             let op = &program.ops[i];
             let by = digits(&state.cursor).nth(at).unwrap_or(0)
@@ -25,8 +84,11 @@ impl Machine<'_> {
             }
             let place = state.place;
             let tile = state.tile;
+            let key = state.key;
             state.cursor.shift(program, op, at, by * times);
             state.key = state.cursor.key(program, op);
+            // The same for all that moved: they walk one loop.
+            further = Some((state.key.scope - key.scope, state.key.epoch - key.epoch));
             state.tile = state.cursor.tile(program, op);
             state.place = state.cursor.place(program, op);
             let started = (state.started - then.started) * times;
@@ -67,9 +129,11 @@ impl Machine<'_> {
         for keep in 0..program.keeps.len() {
             for (position, user) in program.keeps[keep].users.iter().enumerate() {
                 let by = after[keep][position] - before[keep][position];
-                for last in &mut self.uses[keep][*user] {
-                    last.generation += by;
-                    last.end += ahead;
+                if moved[*user] {
+                    for last in &mut self.uses[keep][*user] {
+                        last.generation += by;
+                        last.end += ahead;
+                    }
                 }
                 if program.ops[*user].writes == Some(keep) {
                     self.ops[*user].recent.iter_mut().for_each(|g| *g += by);
@@ -85,18 +149,13 @@ impl Machine<'_> {
                 *time += ahead;
             }
         }
-        let least = self
-            .ops
-            .iter()
-            .filter(|o| !o.cursor.done)
-            .map(|o| o.key)
-            .min();
         let b = &mut self.barrier;
         b.floor += ahead;
         b.end += ahead;
         b.epoch.0 += ahead;
-        if let (Some(open), Some(key)) = (&mut b.open, least) {
-            *open = (key.scope, key.epoch, open.2);
+        if let (Some(open), Some((scopes, epochs))) = (&mut b.open, further) {
+            open.0 += scopes;
+            open.1 += epochs;
         }
         for table in &mut self.ports {
             table.taken.iter_mut().for_each(|p| p.start += ahead);
