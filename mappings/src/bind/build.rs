@@ -54,12 +54,20 @@ impl Context<'_> {
         let mut space = Space::new(base_sizes);
         space.skip_empty = spec.skip_empty;
         let keeps = problems
-            .absorb(self.keeps(&spec.keep, &loops, without, &space, &all, index))
+            .absorb(self.keeps(&spec.keep, &loops, &[], without, &space, &all, index))
             .unwrap_or_default();
         for (nest, nest_spec) in nests.iter_mut().zip(&spec.nests) {
             let around: Vec<NamedLoop> = loops.iter().chain(&nest.loops).cloned().collect();
             nest.keeps = problems
-                .absorb(self.keeps(&nest_spec.keep, &around, without, &space, &all, index))
+                .absorb(self.keeps(
+                    &nest_spec.keep,
+                    &around,
+                    &keeps,
+                    without,
+                    &space,
+                    &all,
+                    index,
+                ))
                 .unwrap_or_default();
             for (name, binding) in &nest_spec.einsums {
                 if let Some(bound) =

@@ -38,21 +38,23 @@ impl Context<'_> {
         let mut loops = find(&spec.loops)?;
         loops.extend(find(&spec.searched_loops)?);
         let space = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
-        let block = self.keeps(&spec.keep, &loops, without, &space, sizes, index)?;
+        let block = self.keeps(&spec.keep, &loops, &[], without, &space, sizes, index)?;
         let mut nests = Vec::with_capacity(spec.nests.len());
         for nest in &spec.nests {
             let mut around = loops.clone();
             around.extend(find(&nest.loops)?);
-            nests.push(self.keeps(&nest.keep, &around, without, &space, sizes, index)?);
+            nests.push(self.keeps(&nest.keep, &around, &block, without, &space, sizes, index)?);
         }
         Ok(Tiles { block, nests })
     }
 
-    /// The tiles that `specs` keep below `loops`, but for the places `without`.
+    /// The tiles that `specs` keep below `loops`, but for the places `without`; the block keeps `outside` already.
+    #[allow(clippy::too_many_arguments)]
     pub fn keeps(
         &self,
         specs: &[KeepSpec],
         loops: &[NamedLoop],
+        outside: &[Keep],
         without: &[Span],
         space: &Space,
         sizes: &BTreeMap<String, u64>,
@@ -60,7 +62,7 @@ impl Context<'_> {
     ) -> Result<Vec<Keep>, Problems> {
         let block = &self.spec.blocks[index];
         let mut problems = Problems::new();
-        let mut keeps = Vec::new();
+        let mut keeps: Vec<Keep> = Vec::new();
         for spec in specs {
             let Some(tensor) = problems.absorb(self.tensor(&spec.tensor).map_err(Problems::from))
             else {
@@ -120,6 +122,17 @@ impl Context<'_> {
                 let (Some(found), Some(depth), Some(share), Some(in_place_of)) = parts else {
                     continue;
                 };
+                let kept = |k: &Keep| k.tensor == tensor && k.place == found;
+                if keeps.iter().chain(outside).any(kept) {
+                    problems.push(self.at(
+                        &place.memory,
+                        format!(
+                            "{} is kept in `{}` already",
+                            spec.tensor.text, place.memory.text
+                        ),
+                    ));
+                    continue;
+                }
                 let words = self.tile_words(index, tensor, space, &loops[..depth], &[]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
                 let runs_on = block.pipeline.as_ref().is_some_and(|p| {

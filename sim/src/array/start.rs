@@ -128,8 +128,11 @@ impl Engine<'_> {
                 return Err(Stop::Waits(format!("the stream of {tensor}")));
             }
             if let Some(there) = state.arrived.iter().rev().find(|a| a.place <= place) {
-                // A hop from the edge; the first word for the first step, the last for the last.
-                let last = turn.load + turn.issue.last(position);
+                // A hop from the edge; the first word for the first step, the last for the last, or for the first where all stay.
+                let last = match read.stays {
+                    true => first,
+                    false => turn.load + turn.issue.last(position),
+                };
                 time = time.max((there.first + 1).saturating_sub(first));
                 time = time.max((there.whole + 1).saturating_sub(last));
             }

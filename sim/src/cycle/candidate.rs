@@ -191,7 +191,12 @@ impl Machine<'_> {
             }
             if let Some(there) = state.arrived.iter().rev().find(|a| a.place <= place) {
                 let hop = 1;
-                let span = steps.at(steps.count.saturating_sub(1)) - steps.at(0);
+                let last = if read.stays {
+                    0
+                } else {
+                    steps.count.saturating_sub(1)
+                };
+                let span = steps.at(last) - steps.at(0);
                 let time = (there.first + hop).max((there.whole + hop).saturating_sub(span));
                 later(time.saturating_sub(first), there.cause.unwrap_or(cause));
             }

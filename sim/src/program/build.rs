@@ -4,7 +4,7 @@ use einflow_arch::Accelerator;
 use einflow_mappings::{
     mapped::{
         Block, BoundEinsum, BoundOperand, Keep, MappedCascade, NamedLoop, OperandOrigin, Place,
-        TransferKind,
+        Transfer, TransferKind,
     },
     nest::{CountError, MAX_RANKS, Occupied, Projection},
 };
@@ -49,7 +49,7 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
     builder.makers();
     builder.sources();
     let lockstep = builder.lockstep();
-    let (groups, segments) = builder.groups(&lockstep);
+    let (groups, segments) = builder.groups();
     let Builder {
         mut ops,
         keeps,
@@ -156,8 +156,11 @@ impl Builder<'_> {
                 let Some(Place::Memory(outer)) = moved.outer else {
                     return None;
                 };
+                let (n, e) = moved.einsum;
+                let exit = block.nests[n].einsums[e].at_exit_of.as_ref();
                 self.streams.push(Stream {
                     kind,
+                    exit: loops[..depth].iter().position(|l| exit == Some(&l.name)),
                     transfer,
                     tensor: keep.tensor,
                     outer,
@@ -336,20 +339,7 @@ impl Builder<'_> {
         steps: &[NamedLoop],
     ) -> Read {
         let block = self.block;
-        let transfer = block.transfers.iter().position(|t| {
-            t.kind == TransferKind::Operand
-                && t.einsum == at
-                && t.tensor == operand.tensor
-                && (t.projection == operand.projection || {
-                    // What registers keep is loaded as a tile of its own.
-                    einsum
-                        .operands
-                        .iter()
-                        .filter(|o| o.tensor == t.tensor)
-                        .count()
-                        == 1
-                })
-        });
+        let transfer = self.operand_transfer(at, einsum, position);
         let (mut way, mut stream) = (None, None);
         if let Some(id) = transfer {
             let moved = &block.transfers[id];
@@ -374,6 +364,7 @@ impl Builder<'_> {
                         share,
                         nest: at.0,
                         depth: 0,
+                        exit: None,
                         projection: operand.projection.clone(),
                         source: None,
                     });
@@ -398,7 +389,44 @@ impl Builder<'_> {
             way,
             operand: transfer,
             stream,
+            stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
         }
+    }
+
+    /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has its own, in the
+    /// order of the reads; what registers keep is loaded once, as a tile, for the first.
+    fn operand_transfer(
+        &self,
+        at: (usize, usize),
+        einsum: &BoundEinsum,
+        position: usize,
+    ) -> Option<usize> {
+        let operand = &einsum.operands[position];
+        let alike =
+            |o: &BoundOperand| o.tensor == operand.tensor && o.projection == operand.projection;
+        let from_memory = |o: &BoundOperand| matches!(o.origin, OperandOrigin::Memory(_));
+        if !from_memory(operand) {
+            return None;
+        }
+        let before = einsum.operands[..position]
+            .iter()
+            .filter(|o| alike(o) && from_memory(o))
+            .count();
+        let alone = einsum
+            .operands
+            .iter()
+            .filter(|o| o.tensor == operand.tensor)
+            .count()
+            == 1;
+        let counts = |t: &Transfer| {
+            t.kind == TransferKind::Operand
+                && t.einsum == at
+                && t.tensor == operand.tensor
+                && (t.projection == operand.projection || alone)
+        };
+        let transfers = self.block.transfers.iter().enumerate();
+        let mut found = transfers.filter(|(_, t)| counts(t)).map(|(i, _)| i);
+        found.nth(before)
     }
 
     fn inward_way(
@@ -472,6 +500,7 @@ impl Builder<'_> {
                 share,
                 nest: at.0,
                 depth: 0,
+                exit: None,
                 projection: self.mapped.own_projection(moved.tensor).clone(),
                 source: None,
             });
@@ -666,32 +695,32 @@ impl Builder<'_> {
 
     /// Which Einsums are issued together: those that the mapping says alternate, and those of one unit that hand
     /// over word by word in registers.
-    fn groups(&self, _lockstep: &[Lockstep]) -> (Vec<Group>, Vec<Vec<usize>>) {
+    fn groups(&self) -> (Vec<Group>, Vec<Vec<usize>>) {
         let index = |at: &(usize, usize)| self.ops.iter().position(|o| o.at == *at);
         let mut of: Vec<usize> = (0..self.ops.len()).collect();
-        let mut join = |a: usize, b: usize| {
+        let join = |of: &mut Vec<usize>, a: usize, b: usize| {
             let (from, to) = (of[a].max(of[b]), of[a].min(of[b]));
             of.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
         };
         let mut stated: Vec<usize> = Vec::new();
         for names in &self.block.interleave {
             let members: Vec<usize> = names.iter().filter_map(index).collect();
-            members.windows(2).for_each(|pair| join(pair[0], pair[1]));
+            members
+                .windows(2)
+                .for_each(|pair| join(&mut of, pair[0], pair[1]));
             stated.extend(members);
         }
         for (reader, op) in self.ops.iter().enumerate() {
             for read in &op.reads {
                 if let Some(maker) = &read.maker
-                    && maker.memory.is_none()
-                    && maker.by_word
-                    // A sum that comes back along its lane comes too late for the next turn.
-                    && maker.delay == 0
+                    && in_turn(maker)
                     && self.ops[maker.op].unit == op.unit
                     && self.ops[maker.op].offset == op.offset
                     && read.time != einflow_workloads::cascade::ReadTime::Previous
                     && self.in_step(maker.op, reader)
+                    && self.all_in_turn(&of, [maker.op, reader])
                 {
-                    join(maker.op, reader);
+                    join(&mut of, maker.op, reader);
                 }
             }
         }
@@ -763,12 +792,34 @@ impl Builder<'_> {
         let whole = op.reads.iter().any(|read| {
             read.maker.as_ref().is_some_and(|m| {
                 m.op != maker
-                    && !(m.by_word && m.memory.is_none() && m.delay == 0)
+                    && !in_turn(m)
                     && read.time != einflow_workloads::cascade::ReadTime::Previous
                     && self.follows(m.op, maker, 0)
             })
         });
         alike && !whole
+    }
+
+    /// Whether the members of two groups may take turns: none reads from a memory, or late, what another made in the same round.
+    fn all_in_turn(&self, of: &[usize], pair: [usize; 2]) -> bool {
+        let inside = |op: usize| pair.iter().any(|p| of[*p] == of[op]);
+        (0..self.ops.len()).filter(|op| inside(*op)).all(|op| {
+            let op = &self.ops[op];
+            // The value of the round before matters where the steps walk the iterative rank.
+            let walked = |m: &Maker| {
+                let mut steps = op.steps.iter().filter(|l| l.count > 1);
+                m.memory.is_some() && steps.any(|l| m.iterative == Some(l.cut.rank))
+            };
+            op.reads.iter().all(|read| {
+                let Some(maker) = read.maker.as_ref().filter(|m| inside(m.op)) else {
+                    return true;
+                };
+                match read.time {
+                    einflow_workloads::cascade::ReadTime::Previous => !walked(maker),
+                    _ => in_turn(maker),
+                }
+            })
+        })
     }
 
     /// Whether an Einsum reads another's output, through any number of others, in the same tile.
@@ -783,6 +834,11 @@ impl Builder<'_> {
                             .is_some_and(|m| self.follows(m.op, maker, depth + 1))
                 }))
     }
+}
+
+/// Whether a word is there for the next turn: a sum that comes back along its lane, or through a memory, comes too late.
+fn in_turn(maker: &Maker) -> bool {
+    maker.by_word && maker.memory.is_none() && maker.delay == 0
 }
 
 fn last_real(steps: &[NamedLoop]) -> usize {

@@ -152,6 +152,8 @@ pub struct Read {
     pub operand: Option<usize>,
     /// Bytes of a task that come from the outermost memory past every other: the stream.
     pub stream: Option<usize>,
+    /// Whether its words stay in the PEs for a whole task: all of them are there before the first step.
+    pub stays: bool,
 }
 
 /// Who makes an operand, and how it comes.
@@ -219,6 +221,8 @@ pub struct Stream {
     pub nest: usize,
     /// How many loops of it tell its tiles apart.
     pub depth: usize,
+    /// Of these, the one at whose exit the tiles are made or used.
+    pub exit: Option<usize>,
     /// Which words of a tile.
     pub projection: Projection,
     /// Where this block makes the words: they have to be in the outer memory first.

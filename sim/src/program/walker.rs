@@ -8,7 +8,8 @@ impl Stream {
     pub fn walker(&self, program: &Program) -> Op {
         let (at, loops, exit, folds) = match self.kind {
             StreamKind::Fill(_) | StreamKind::Drain(_) => {
-                ((self.nest, 0), (0..self.depth).collect(), None, Vec::new())
+                let loops = (0..self.depth).filter(|at| Some(*at) != self.exit);
+                ((self.nest, 0), loops.collect(), self.exit, Vec::new())
             }
             StreamKind::Operand(op, _) | StreamKind::Result(op) => {
                 let of = &program.ops[op];

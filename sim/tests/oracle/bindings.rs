@@ -119,14 +119,14 @@ impl Maker<'_, '_> {
                 .iter()
                 .any(|e| e.reads.iter().any(|r| self.viewed(r.tensor) == TensorId(i)));
             let name = tensor.name.clone();
-            // Inside what is kept in part there is no other tile; running values have one place.
-            let partly = block.0.split(&format!("{name:?}: [")).nth(1);
-            let partly =
-                partly.is_some_and(|k| k.split(']').next().unwrap_or("").contains("share"));
+            // What the block keeps there is kept, and inside what it keeps in part is no other tile; running values have one place.
+            let kept = block.0.split(&format!("{name:?}: [")).nth(1);
+            let kept = kept.and_then(|k| k.split(']').next()).unwrap_or("");
+            let kept = kept.contains("share") || kept.contains("\"buffer\"");
             let twice = self.cascade.name == "test/gram" && name == "A";
             if tensor.kind == TensorKind::View
                 || !(made || read)
-                || partly
+                || kept
                 || twice
                 || tensor.iterative.is_some()
                 || !self.draws.one_in(6)

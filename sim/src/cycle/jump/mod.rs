@@ -190,7 +190,8 @@ impl Machine<'_> {
             digit(&self.ops[reference].cursor).checked_sub(digit(&old.ops[reference].cursor))?
         };
         let home = loop_at(program, &program.ops[reference], at)?;
-        if period == 0 || !self.barriers_alike(old, reference) {
+        if period == 0 || !self.groups_repeat(home, period) || !self.barriers_alike(old, reference)
+        {
             return None;
         }
         let mut times = u64::MAX;
@@ -260,6 +261,22 @@ impl Machine<'_> {
             times /= 2;
         }
         Some((times, moved_ops))
+    }
+
+    /// Whether coordinates that share a word, and those of which words begin anew, stand as they did a period before.
+    fn groups_repeat(&self, home: &NamedLoop, period: u64) -> bool {
+        let transfers = &self.mapped.blocks[self.block].transfers;
+        let of_transfers = transfers.iter().map(|t| &t.projection);
+        let of_reads = self.program.ops.iter().flat_map(|o| &o.reads);
+        let all = of_transfers.chain(of_reads.map(|r| &r.projection));
+        let by = period.saturating_mul(home.cut.step);
+        all.flat_map(|p| &p.dims)
+            .flat_map(|d| &d.terms)
+            .filter(|t| t.rank == home.cut.rank)
+            .all(|t| {
+                let group = t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
+                by.is_multiple_of(group)
+            })
     }
 
     /// Whether a cursor moved on by the period in the loop; none where it moved otherwise.
