@@ -113,7 +113,10 @@ impl Lives {
             }
             let mut firsts = moved.tile.map(|(first, _)| first);
             let loops = &program.nests[plan.nest][..plan.depth];
-            let generation = loops.iter().fold(0u128, |sum, l| {
+            let generation = loops.iter().enumerate().fold(0u128, |sum, (at, l)| {
+                if stream.exit == Some(at) {
+                    return number(sum, l.count, l.count.saturating_sub(1));
+                }
                 let step = l.cut.step.max(1);
                 let digit = firsts[l.cut.rank] / step;
                 firsts[l.cut.rank] %= step;
@@ -131,7 +134,7 @@ impl Lives {
     fn note(&mut self, keep: usize, generation: u128, (start, end): (u64, u64), from: u64) {
         let tiles = self.keeps[keep].1;
         let lives = &mut self.lives[keep];
-        let known = lives.iter_mut().rev().take(tiles + RECENT);
+        let known = lives.iter_mut().rev().take(tiles.saturating_add(RECENT));
         if let Some(life) = known.into_iter().find(|l| l.generation == generation) {
             life.start = life.start.min(start);
             life.end = life.end.max(end);
@@ -143,7 +146,9 @@ impl Lives {
             end,
         });
         // What has gone before the window is not shown.
-        while lives.len() > tiles + RECENT && lives.front().is_some_and(|l| l.end < from) {
+        while lives.len() > tiles.saturating_add(RECENT)
+            && lives.front().is_some_and(|l| l.end < from)
+        {
             lives.pop_front();
         }
     }
@@ -154,7 +159,10 @@ impl Lives {
         let mut ends: Vec<Vec<u64>> = Vec::new();
         for (lives, (_, tiles, _)) in self.lives.iter().zip(&self.keeps) {
             // The successor's room is the predecessor's.
-            let next = |i: usize| lives.get(i + tiles).map_or(u64::MAX, |l| l.start);
+            let next = |i: usize| {
+                let later = lives.get(i.saturating_add(*tiles));
+                later.map_or(u64::MAX, |l| l.start)
+            };
             let own = lives.iter().enumerate();
             ends.push(own.map(|(i, l)| l.end.min(next(i)).max(l.start)).collect());
         }
@@ -177,7 +185,7 @@ impl Lives {
             let bytes = i128::try_from(bytes).unwrap_or(i128::MAX);
             for (i, life) in lives.iter().enumerate() {
                 out.push((life.start, bytes));
-                if !open || i + tiles < lives.len() {
+                if !open || i.saturating_add(tiles) < lives.len() {
                     out.push((ends[keep][i], -bytes));
                 }
             }
