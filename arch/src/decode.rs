@@ -277,7 +277,7 @@ fn link(name: &str, node: &Node) -> Result<Link, Problems> {
 }
 
 /// The entries of a map from names, each decoded by `read`.
-fn named<T>(
+pub(crate) fn named<T>(
     node: &Node,
     read: impl Fn(&str, &Node) -> Result<T, Problems>,
 ) -> Result<IndexMap<String, T>, Problems> {
@@ -301,7 +301,7 @@ fn named<T>(
 }
 
 /// A string that says something.
-fn text(node: &Node) -> Result<String, Problem> {
+pub(crate) fn text(node: &Node) -> Result<String, Problem> {
     let text = node.text()?;
     if text.trim().is_empty() {
         Err(node.expected("a text that is not empty"))

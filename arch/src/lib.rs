@@ -1,5 +1,5 @@
 //! What a cascade runs on: accelerators, described in RON files by memories, arrays, operators,
-//! energies and areas.
+//! energies and areas; and devices, real ones beside them ([`device`]).
 //!
 //! [`Accelerator::parse`] reads a file, [`accelerators`] holds the ones that travel inside the binary, and
 //! `arch/ACCELERATORS.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
@@ -8,6 +8,7 @@ mod accelerator;
 mod area;
 mod check;
 mod decode;
+pub mod device;
 mod library;
 mod link;
 mod measure;

@@ -5,13 +5,16 @@ use include_dir::{Dir, include_dir};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/accelerators");
 
-static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let files = FILES.files().filter_map(|file| {
+static LIBRARY: LazyLock<Library> =
+    LazyLock::new(|| Library::new("accelerator", "ron", files(&FILES)).marked("clock"));
+
+/// Names and texts of the RON files of a folder.
+pub(crate) fn files(folder: &'static Dir<'_>) -> impl Iterator<Item = (String, &'static str)> {
+    folder.files().filter_map(|file| {
         let name = file.path().to_str()?.strip_suffix(".ron")?;
         Some((name.to_string(), file.contents_utf8()?))
-    });
-    Library::new("accelerator", "ron", files).marked("clock")
-});
+    })
+}
 
 /// The accelerators that travel inside the binary.
 pub fn accelerators() -> &'static Library {

@@ -20,6 +20,12 @@ pub(crate) const BANDWIDTH: &[(&str, f64)] = &[
     ("GiB/s", 1_073_741_824.0),
     ("TiB/s", 1_099_511_627_776.0),
 ];
+pub(crate) const ARITHMETIC: &[(&str, f64)] = &[
+    ("op/s", 1.0),
+    ("GFLOP/s", 1e9),
+    ("TFLOP/s", 1e12),
+    ("PFLOP/s", 1e15),
+];
 pub(crate) const FREQUENCY: &[(&str, f64)] =
     &[("Hz", 1.0), ("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)];
 pub(crate) const TIME: &[(&str, f64)] = &[

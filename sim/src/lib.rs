@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod cycle;
+pub mod device;
 pub mod eval;
 pub mod explain;
 pub mod hardware;

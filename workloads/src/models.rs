@@ -12,7 +12,7 @@ static MODELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models");
 static LIBRARY: LazyLock<Library> =
     LazyLock::new(|| Library::new("model", "ron", crate::library::files(&MODELS)).marked("heads"));
 
-/// Every model file: `bert`, `trxl`, `t5`, `xlm`.
+/// Every model file: `bert`, `llama3-8b`, `t5`, ...
 pub fn models() -> &'static Library {
     &LIBRARY
 }
@@ -30,6 +30,12 @@ pub struct Model {
     pub batch: u64,
     /// Query heads: rank H.
     pub heads: u64,
+    /// Key heads: `heads / key_heads` query heads share one; as many as query heads where the file says nothing.
+    pub key_heads: u64,
+    /// Decoder layers; none where the file describes one layer.
+    pub layers: Option<u64>,
+    /// Tokens of the vocabulary.
+    pub vocabulary: Option<u64>,
     /// Width of a query or key of one head: rank E.
     pub query_width: u64,
     /// Width of a value of one head: rank F.
@@ -54,6 +60,18 @@ impl Model {
         let description = fields.need("description", text);
         let batch = fields.need("batch", size);
         let heads = fields.need("heads", size);
+        let key_heads = fields.get("key_heads", size);
+        let layers = fields.get("layers", size);
+        let vocabulary = fields.get("vocabulary", size);
+        if let (Some(heads), Some(keys)) = (heads, key_heads)
+            && !heads.is_multiple_of(keys)
+            && let Some(node) = fields.optional("key_heads")
+        {
+            fields.push(
+                node.problem(format!("{heads} query heads over {keys} key heads"))
+                    .help("each key head serves as many query heads: a divisor of `heads`"),
+            );
+        }
         let query_width = fields.need("query_width", size);
         let value_width = fields.need("value_width", size);
         let model_width = fields.need("model_width", size);
@@ -65,6 +83,9 @@ impl Model {
                 description: description?,
                 batch: batch?,
                 heads: heads?,
+                key_heads: key_heads.or(heads)?,
+                layers,
+                vocabulary,
                 query_width: query_width?,
                 value_width: value_width?,
                 model_width: model_width?,

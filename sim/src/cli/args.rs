@@ -138,6 +138,19 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Predict a table's measured times on a device
+    ///
+    /// The header tells what a table measures (validation/data has one of each kind); each row is echoed with the predicted
+    /// time and the error, and each group of rows gets its mean and worst error.
+    #[command(
+        after_help = "Examples:\n  einflow predict --device h200 --table data/h200/gemm-bf16.csv\n  einflow predict --device h100 --table mine.csv --format csv > predicted.csv\n  einflow predict --device h200-profiled --table mine.csv --extrapolate"
+    )]
+    Predict(PredictArguments),
+    /// Fit a device to measured times, and print its file
+    #[command(
+        after_help = "Examples:\n  einflow fit --table gemm.csv --table attention.csv --name mine --out mine.ron\n  einflow fit --device h200 --table data/h200/gemm-bf16.csv"
+    )]
+    Fit(FitArguments),
     /// Run over a grid of values
     ///
     /// Points are written as they are computed: points.csv and points.jsonl hold every row, front.csv those that no other
@@ -182,6 +195,58 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+}
+
+/// Arguments of `predict`.
+#[derive(Args, Debug)]
+pub struct PredictArguments {
+    /// The device: a name or a file
+    #[arg(long)]
+    pub device: String,
+    /// A table of measurements: a file, or one of validation/data by its path there
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// How the kernels were launched; graph where the file's name says so, else eager
+    #[arg(long, value_enum)]
+    pub launch: Option<LaunchMode>,
+    /// Go on beyond what a profiled device has measured, with a flag
+    #[arg(long)]
+    pub extrapolate: bool,
+    /// A folder for a plot of predicted against measured, as SVG and PNG; it is made if needed
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
+    /// How to print it; with csv the groups go to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `fit`.
+#[derive(Args, Debug)]
+pub struct FitArguments {
+    /// A table of measurements; several are fitted together
+    #[arg(long, value_name = "FILE", required = true)]
+    pub table: Vec<PathBuf>,
+    /// A device whose chip it is, and whose laws the fit starts from
+    #[arg(long)]
+    pub device: Option<String>,
+    /// The name of the new device
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How the kernels were launched; graph where the file's name says so, else eager
+    #[arg(long, value_enum)]
+    pub launch: Option<LaunchMode>,
+    /// Where to write the file; standard output where none is given
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// How kernels are launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LaunchMode {
+    /// One by one, by the host
+    Eager,
+    /// As a captured graph
+    Graph,
 }
 
 /// Arguments of `run`.
@@ -278,4 +343,6 @@ pub enum Listing {
     Runs,
     Sweeps,
     Experiments,
+    Devices,
+    Links,
 }

@@ -1,7 +1,10 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use clap::CommandFactory;
-use einflow_arch::accelerators;
+use einflow_arch::{
+    accelerators,
+    device::{devices, links},
+};
 use einflow_mappings::mappings;
 use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::{analysis::passes, cascades, format::Format as NumberFormat, models};
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     OUT_OF_BOUNDS,
     args::{self, Arguments, Command, Format, Listing, RunArguments},
-    describe, explain, output,
+    describe, device, explain, output,
 };
 use crate::{
     catalog::Catalog,
@@ -49,6 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             compare(run.as_deref(), (*accounting).into(), how, plot, *format)
         }
         Command::Run(run) => one(run),
+        Command::Predict(arguments) => device::predicted(arguments),
+        Command::Fit(arguments) => device::fitted(arguments),
         Command::Eval {
             cascade,
             input,
@@ -546,7 +551,7 @@ fn man(out: Option<&Path>) -> Result<u8, Problems> {
 }
 
 fn list(what: Option<Listing>) -> Result<(), Problems> {
-    let kinds: [(&str, Listing, Vec<String>); 7] = [
+    let kinds: [(&str, Listing, Vec<String>); 9] = [
         (
             "workloads",
             Listing::Workloads,
@@ -581,6 +586,16 @@ fn list(what: Option<Listing>) -> Result<(), Problems> {
             "experiments",
             Listing::Experiments,
             validate::experiments().names().map(String::from).collect(),
+        ),
+        (
+            "devices",
+            Listing::Devices,
+            devices().names().map(String::from).collect(),
+        ),
+        (
+            "links",
+            Listing::Links,
+            links().names().map(String::from).collect(),
         ),
     ];
     let heads = what.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());

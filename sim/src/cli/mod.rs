@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod describe;
+mod device;
 mod error;
 mod explain;
 mod output;

@@ -7,11 +7,13 @@
 mod colours;
 mod draw;
 mod outline;
+mod predicted;
 mod runs;
 mod sweep;
 mod waterfall;
 
 pub use draw::save;
+pub use predicted::predicted;
 pub use runs::{compared, one};
 pub use sweep::swept;
 pub use waterfall::{Lane, Span, waterfall};

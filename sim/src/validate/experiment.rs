@@ -37,6 +37,44 @@ pub enum Kind {
     Systolic(Systolic),
     /// Holds the array engine's miniatures against the cycle engine, the interpreter and golden references.
     Engines(Engines),
+    /// Holds a device's model against a measured table.
+    Device(DeviceTable),
+    /// Shows attention on several devices.
+    Devices(SideBySide),
+}
+
+/// A measured table and how near a device's model has to come; each a largest mean error.
+#[derive(Clone, Debug)]
+pub struct DeviceTable {
+    /// The device.
+    pub device: String,
+    /// The table.
+    pub table: Node,
+    /// Predicted columns that count; all where none is named.
+    pub columns: Vec<String>,
+    /// Over all rows, as the device's file has it.
+    pub all: Option<f64>,
+    /// On a half that a fit to the other has not seen, law by law.
+    pub half: Option<f64>,
+    /// On families left out of the fit, one at a time.
+    pub families: Option<f64>,
+    /// Between the points of the measured grid, each left out in turn.
+    pub grid: Option<f64>,
+}
+
+/// Shapes of attention, and devices side by side.
+#[derive(Clone, Debug)]
+pub struct SideBySide {
+    /// The devices.
+    pub devices: Vec<String>,
+    /// Query heads and key heads.
+    pub heads: (u64, u64),
+    /// Width of a head.
+    pub width: u64,
+    /// Batch and cached tokens.
+    pub decode: Vec<(u64, u64)>,
+    /// Batch and prompt.
+    pub prefill: Vec<(u64, u64)>,
 }
 
 /// Runs whose miniatures the engines must agree on.
@@ -182,10 +220,9 @@ impl Experiment {
         f.get("description", text);
         let fast = f.get("fast", Node::bool).unwrap_or(true);
         let what = f.need("kind", |n| match n.text()? {
-            kind @ ("table" | "means" | "timeloop" | "systolic" | "engines") => {
-                Ok(kind.to_string())
-            }
-            _ => Err(n.expected("table, means, timeloop, systolic or engines")),
+            kind @ ("table" | "means" | "timeloop" | "systolic" | "engines" | "device"
+            | "devices") => Ok(kind.to_string()),
+            _ => Err(n.expected("table, means, timeloop, systolic, engines, device or devices")),
         });
         let kind = match what.as_deref() {
             Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
@@ -212,6 +249,28 @@ impl Experiment {
                     }))
                 })()
             }
+            Some("device") => {
+                let device = f.need("device", text);
+                let table = f.need("table", |n| n.text().map(|_| n.clone()));
+                let columns = f.get("columns", |n| n.list()?.iter().map(text).collect());
+                let mut limit = |name| f.get(name, tolerance);
+                let (all, half) = (limit("all"), limit("half"));
+                let (families, grid) = (limit("families"), limit("grid"));
+                f.need("reason", text);
+                let value = device.zip(table);
+                value.map(|(device, table)| {
+                    Kind::Device(DeviceTable {
+                        device,
+                        table,
+                        columns: columns.unwrap_or_default(),
+                        all,
+                        half,
+                        families,
+                        grid,
+                    })
+                })
+            }
+            Some("devices") => side_by_side(&mut f).map(Kind::Devices),
             Some("systolic") => {
                 let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
                 let accelerator = f.need("accelerator", text);
@@ -238,6 +297,28 @@ impl Experiment {
         });
         f.finish(value)
     }
+}
+
+fn side_by_side(f: &mut Fields<'_>) -> Option<SideBySide> {
+    let pair = |n: &Node| -> Result<(u64, u64), Problem> {
+        match n.list()? {
+            [a, b] => Ok((a.u64()?.max(1), b.u64()?.max(1))),
+            _ => Err(n.expected("two numbers, [a, b]")),
+        }
+    };
+    let pairs = |n: &Node| n.list()?.iter().map(pair).collect::<Result<Vec<_>, _>>();
+    let devices = f.need("devices", |n| n.list()?.iter().map(text).collect());
+    let heads = f.need("heads", pair);
+    let width = f.need("width", Node::u64);
+    let decode = f.need("decode", pairs);
+    let prefill = f.need("prefill", pairs);
+    Some(SideBySide {
+        devices: devices?,
+        heads: heads?,
+        width: width?,
+        decode: decode?,
+        prefill: prefill?,
+    })
 }
 
 fn text(node: &Node) -> Result<String, Problem> {

@@ -1,5 +1,6 @@
 //! Experiments: runs held against published and measured results.
 
+mod devices;
 mod engines;
 mod experiment;
 mod means;
@@ -47,7 +48,7 @@ pub fn parse_experiment(source: &Source) -> Result<(), Problems> {
 }
 
 /// Reads a file that an experiment names: beside the experiment, or embedded.
-fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
+pub(crate) fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
     let given = PathBuf::from(name);
     let path = match beside {
         Some(folder) => folder.join(&given),
@@ -118,6 +119,8 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
         Kind::Timeloop(cases) => timeloop_cases(experiment, cases),
         Kind::Systolic(systolic) => systolic::run(experiment, systolic, catalog),
         Kind::Engines(engines) => engines::run(experiment, engines, catalog),
+        Kind::Device(table) => devices::run(experiment, table),
+        Kind::Devices(shapes) => devices::side_by_side(experiment, shapes),
     }
 }
 

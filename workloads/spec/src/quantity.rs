@@ -64,6 +64,23 @@ float_quantity!(
     BytesPerSecond, "B/s"
 );
 
+float_quantity!(
+    /// Arithmetic, in operations a second.
+    OperationsPerSecond, "op/s"
+);
+float_quantity!(
+    /// Energy, in joules.
+    Joules, "J"
+);
+float_quantity!(
+    /// Power, in watts.
+    Watts, "W"
+);
+float_quantity!(
+    /// Price, in US dollars an hour.
+    DollarsPerHour, "$/h"
+);
+
 macro_rules! count_quantity {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $unit:literal) => {
         $(#[$doc])*

@@ -1,0 +1,144 @@
+//! Devices: real hardware by measured or fitted times, and accelerators of this simulator beside it.
+//!
+//! A device file (`arch/devices`) has a chip (its peaks), power and price, and one of three answers to "how long does this
+//! take": *laws* (closed forms with fitted parameters, [`law`]), *tables* (measured times, interpolated) or an *accelerator*
+//! with a mapping. This crate holds what a device is; `einflow`'s `device` module asks it.
+
+mod decode;
+mod kernel;
+pub mod law;
+mod link;
+
+use std::sync::LazyLock;
+
+use einflow_spec::{
+    Library, Source,
+    quantity::{Bytes, BytesPerSecond, DollarsPerHour, OperationsPerSecond, Seconds, Watts},
+};
+use include_dir::{Dir, include_dir};
+use indexmap::IndexMap;
+
+pub use kernel::{Attention, Kernel};
+pub use link::{Collective, DeviceLink, links};
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/devices");
+
+static LIBRARY: LazyLock<Library> =
+    LazyLock::new(|| Library::new("device", "ron", crate::library::files(&FILES)).marked("chip"));
+
+/// The devices that travel inside the binary.
+pub fn devices() -> &'static Library {
+    &LIBRARY
+}
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// The name, as in the file.
+    pub name: String,
+    /// Where the device is published.
+    pub cited: String,
+    /// A sentence.
+    pub description: String,
+    /// The file.
+    pub source: Source,
+    /// Its peaks.
+    pub chip: Chip,
+    /// What it draws; none where it is not known.
+    pub power: Option<Power>,
+    /// What it costs; none where it is not known.
+    pub price: Option<DollarsPerHour>,
+    /// Links that it has, by name.
+    pub links: Vec<String>,
+    /// How long things take on it.
+    pub times: Times,
+}
+
+/// What a chip can do at best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chip {
+    /// Units that run blocks of work side by side (streaming multiprocessors).
+    pub units: u64,
+    /// Dense products of 16-bit words.
+    pub matrix: OperationsPerSecond,
+    /// Memory.
+    pub memory: Bytes,
+    /// Its peak.
+    pub bandwidth: BytesPerSecond,
+    /// The last-level cache.
+    pub cache: Bytes,
+}
+
+/// What a device draws.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Power {
+    /// Doing nothing.
+    pub idle: Watts,
+    /// Beyond idling, whatever it runs.
+    pub active: Watts,
+    /// The limit of the board: it slows down rather than exceed it.
+    pub limit: Watts,
+    /// Of a score that attention exponentiates, in picojoules beyond running.
+    pub score: Option<f64>,
+    /// Of an operation of a product, in picojoules beyond running; none where it was not measured.
+    pub operation: Option<f64>,
+    /// Of a byte that a product or attention reads or writes in memory, in picojoules beyond running.
+    pub byte: Option<f64>,
+    /// Of a byte that a pass over memory reads or writes.
+    pub copied_byte: Option<f64>,
+}
+
+/// How a device answers.
+#[derive(Clone, Debug)]
+pub enum Times {
+    /// Closed forms.
+    Laws(IndexMap<String, Fitted>),
+    /// Measured tables, by path.
+    Tables(Vec<String>),
+    /// An accelerator of this simulator.
+    Accelerator(Modelled),
+}
+
+/// A law's parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// Where they come from.
+    pub cited: String,
+    /// Their values, in the order of the law's parameters.
+    pub values: Vec<f64>,
+}
+
+/// An accelerator as a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modelled {
+    /// The accelerator file.
+    pub accelerator: String,
+    /// The mapping of attention.
+    pub mapping: String,
+    /// The mapping of causal attention; the same where none is given.
+    pub causal: Option<String>,
+}
+
+/// Names of laws, as in a device file. A suffix tells the library or the launch apart: `decode:flash`, `product:graph`.
+pub fn law_parameters(name: &str) -> Option<&'static [law::Parameter]> {
+    match name.split(':').next().unwrap_or(name) {
+        "product" => Some(law::PRODUCT),
+        "decode" => Some(law::DECODE),
+        "prefill" => Some(law::PREFILL),
+        "pass" => Some(law::PASS),
+        _ => None,
+    }
+}
+
+impl Device {
+    /// The time of a kernel by the named law; none where the device has no such law, or answers otherwise.
+    ///
+    /// `flushed`: nothing of the kernel's data is in the cache when it begins.
+    pub fn by_law(&self, name: &str, kernel: &Kernel, flushed: bool) -> Option<Seconds> {
+        let Times::Laws(laws) = &self.times else {
+            return None;
+        };
+        let law = laws.get(name)?;
+        Some(law::time(&self.chip, kernel, &law.values, flushed))
+    }
+}

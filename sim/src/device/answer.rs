@@ -1,0 +1,271 @@
+//! A device's answer to a task.
+
+use std::{collections::BTreeMap, path::Path};
+
+use einflow_arch::device::{Device, DeviceLink, Kernel, Times, devices, links};
+use einflow_spec::{Problem, Problems, quantity::Seconds};
+
+use crate::request::Engine;
+
+use super::{Call, Launch, Step, Task, accelerator::Modelled, profiled::Profile};
+
+/// A time, and what it rests on beyond the device's own numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The time.
+    pub time: Seconds,
+    /// What makes it less sure: extrapolation, a law that stands in for another.
+    pub flags: Vec<String>,
+}
+
+/// A device that can be asked.
+pub struct Answerer {
+    /// The device.
+    pub device: Device,
+    links: BTreeMap<String, DeviceLink>,
+    profile: Option<Profile>,
+    accelerator: Option<Modelled>,
+    /// Whether answers beyond a table's grid are given, with a flag.
+    pub extrapolate: bool,
+}
+
+/// What the host takes to launch a kernel from a framework, where nothing is captured; assumed: a few layers of Python and C++.
+const HOST_LAUNCH: Seconds = Seconds(9e-6);
+
+impl Answerer {
+    /// Loads a device by its name in the library or by path.
+    ///
+    /// # Errors
+    /// No such file, every mistake in it, and in the links, tables and files that it names.
+    pub fn load(name: &str, beside: Option<&Path>) -> Result<Self, Problems> {
+        let (source, origin) = devices().find(name, beside)?;
+        let device = Device::parse(&source)?;
+        Self::new(device, origin.folder().as_deref())
+    }
+
+    /// Of a device whose files are looked for in this folder first.
+    ///
+    /// # Errors
+    /// Every mistake in the links, tables and files that it names.
+    pub fn new(device: Device, beside: Option<&Path>) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let mut own = BTreeMap::new();
+        for name in &device.links {
+            let link = links()
+                .find(name, beside)
+                .map_err(Problems::from)
+                .and_then(|(source, _)| DeviceLink::parse(&source));
+            if let Some(link) = problems.absorb(link) {
+                own.insert(name.clone(), link);
+            }
+        }
+        let (mut profile, mut accelerator) = (None, None);
+        match &device.times {
+            Times::Laws(_) => {}
+            Times::Tables(paths) => {
+                profile = problems.absorb(Profile::load(&device, paths, beside));
+            }
+            Times::Accelerator(of) => accelerator = problems.absorb(Modelled::load(of, beside)),
+        }
+        problems.into_result(Some(Self {
+            device,
+            links: own,
+            profile,
+            accelerator,
+            extrapolate: false,
+        }))
+    }
+
+    /// A link of the device.
+    pub fn link(&self, name: &str) -> Option<&DeviceLink> {
+        self.links.get(name)
+    }
+
+    /// What a task takes.
+    ///
+    /// # Errors
+    /// A task of which the device's file says nothing, or one beyond what was measured.
+    pub fn time(&self, task: &Task) -> Result<Answer, Problem> {
+        let mut answer = Answer {
+            time: Seconds(0.0),
+            flags: Vec::new(),
+        };
+        for step in &task.steps {
+            let one = self.step(step, task)?;
+            answer.time += one.time;
+            for flag in one.flags {
+                if !answer.flags.contains(&flag) {
+                    answer.flags.push(flag);
+                }
+            }
+        }
+        if task.events {
+            answer.time += Seconds(self.events().unwrap_or(0.0) * 1e-6);
+        }
+        if task.chained && task.launch == Launch::Eager {
+            let host = HOST_LAUNCH * task.steps.len() as f64;
+            answer.time = Seconds(answer.time.0.max(host.0));
+        }
+        Ok(answer)
+    }
+
+    fn step(&self, step: &Step, task: &Task) -> Result<Answer, Problem> {
+        match step {
+            Step::Call(call) => self.call(call, task),
+            Step::Fastest(calls) => {
+                let mut best: Option<Answer> = None;
+                let mut problem = None;
+                for call in calls {
+                    match self.call(call, task) {
+                        Ok(a) if best.as_ref().is_none_or(|b| a.time < b.time) => best = Some(a),
+                        Ok(_) => {}
+                        Err(p) => problem = Some(p),
+                    }
+                }
+                best.ok_or_else(|| problem.unwrap_or_else(|| self.unknown("attention")))
+            }
+            Step::Send {
+                operation,
+                link,
+                bytes,
+                count,
+            } => {
+                let one = self
+                    .find_link(link)?
+                    .send(operation, *bytes, 1)
+                    .ok_or_else(|| self.no_operation(link, operation))?;
+                Ok(plain(one * *count as f64))
+            }
+            Step::AllReduce {
+                operation,
+                link,
+                bytes,
+                devices,
+                how,
+            } => self
+                .find_link(link)?
+                .all_reduce(operation, *devices, *bytes, *how)
+                .map(plain)
+                .ok_or_else(|| self.no_operation(link, operation)),
+        }
+    }
+
+    fn find_link(&self, name: &str) -> Result<&DeviceLink, Problem> {
+        self.links.get(name).ok_or_else(|| {
+            let own: Vec<&str> = self.links.keys().map(String::as_str).collect();
+            Problem::nowhere(format!("{} has no link `{name}`", self.device.name)).help(
+                match own.is_empty() {
+                    true => "its file names no links".to_string(),
+                    false => format!("it has: {}", own.join(", ")),
+                },
+            )
+        })
+    }
+
+    fn no_operation(&self, link: &str, operation: &str) -> Problem {
+        Problem::nowhere(format!("`{operation}` over {link} is not known"))
+    }
+
+    fn unknown(&self, what: &str) -> Problem {
+        let known = match &self.device.times {
+            Times::Laws(laws) => {
+                let names: Vec<&str> = laws.keys().map(String::as_str).collect();
+                format!("its file has laws for: {}", names.join(", "))
+            }
+            Times::Tables(tables) => format!("its tables: {}", tables.join(", ")),
+            Times::Accelerator(_) => "it computes attention only".to_string(),
+        };
+        Problem::nowhere(format!(
+            "{} has nothing to say of `{what}`",
+            self.device.name
+        ))
+        .help(known)
+    }
+
+    /// What launching alone and between events costs beyond launching in a graph, as passes over memory show it.
+    fn events(&self) -> Option<f64> {
+        let Times::Laws(laws) = &self.device.times else {
+            return None;
+        };
+        // The floor is the first parameter of a law.
+        let floor = |name: &str| laws.get(name).and_then(|l| l.values.first().copied());
+        Some((floor("pass")? - floor("pass:graph")?).max(0.0))
+    }
+
+    fn call(&self, call: &Call, task: &Task) -> Result<Answer, Problem> {
+        if let Some(profile) = &self.profile {
+            return profile.time(call, task.launch, self.extrapolate);
+        }
+        if let Some(accelerator) = &self.accelerator {
+            return accelerator.time(&call.kernel).map(plain);
+        }
+        let device = &self.device;
+        let alone = !task.chained;
+        if task.launch == Launch::Graph || task.chained {
+            let name = format!("{}:graph", call.law);
+            if let Some(time) = device.by_law(&name, &call.kernel, call.flushed) {
+                return Ok(plain(time));
+            }
+        }
+        let mut flags = Vec::new();
+        let time = match device.by_law(&call.law, &call.kernel, call.flushed) {
+            Some(time) => time,
+            None => {
+                // Another library's kernel for the same is better than no answer.
+                let operator = call.law.split(':').next().unwrap_or(&call.law);
+                let Times::Laws(laws) = &device.times else {
+                    return Err(self.unknown(&call.law));
+                };
+                let other = laws
+                    .keys()
+                    .find(|k| k.split(':').next() == Some(operator) && !k.ends_with(":graph"));
+                let other = other.ok_or_else(|| self.unknown(&call.law))?;
+                flags.push(format!("`{other}` in place of `{}`", call.law));
+                device
+                    .by_law(other, &call.kernel, call.flushed)
+                    .ok_or_else(|| self.unknown(&call.law))?
+            }
+        };
+        let time = match self.events() {
+            Some(events) if task.launch == Launch::Graph || !alone => {
+                Seconds((time.0 - events * 1e-6).max(1e-7))
+            }
+            _ => time,
+        };
+        Ok(Answer { time, flags })
+    }
+
+    /// Takes an accelerator's times from this engine; false for a device that is none.
+    pub fn by(&mut self, engine: Engine) -> bool {
+        if let Some(accelerator) = &mut self.accelerator {
+            accelerator.by(engine);
+        }
+        self.accelerator.is_some()
+    }
+
+    /// What bounds a kernel: of an accelerator what its report says, else what its peaks say: its memory, or its matrix units.
+    ///
+    /// # Errors
+    /// A kernel that an accelerator does not compute.
+    pub fn bound_by(&self, kernel: &Kernel) -> Result<String, Problem> {
+        if let Some(accelerator) = &self.accelerator {
+            return Ok(accelerator.report(kernel)?.bottleneck());
+        }
+        let chip = &self.device.chip;
+        let memory = kernel.bytes() / chip.bandwidth.0;
+        let matrix = kernel.operations() / chip.matrix.0;
+        Ok(if memory > matrix {
+            "memory"
+        } else {
+            "products"
+        }
+        .to_string())
+    }
+}
+
+fn plain(time: Seconds) -> Answer {
+    Answer {
+        time,
+        flags: Vec::new(),
+    }
+}

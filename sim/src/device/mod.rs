@@ -1,0 +1,99 @@
+//! Devices: what a kernel, a layer or a message takes on real hardware, from laws or tables, and on an accelerator of this
+//! simulator beside it.
+//!
+//! A table's row ([`table`]) becomes a [`Task`]; a device answers it ([`answer`]); [`predict`] puts answers beside measured times, and
+//! [`fit`] finds a law's parameters from them.
+
+mod accelerator;
+mod answer;
+mod cells;
+mod energy;
+pub mod file;
+pub mod fit;
+pub mod halves;
+pub mod layer;
+pub mod predict;
+pub mod profiled;
+pub mod table;
+
+pub use answer::{Answer, Answerer};
+
+use einflow_arch::device::{Collective, Kernel};
+
+/// How kernels are launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// One by one, by the host.
+    Eager,
+    /// As a captured graph: without the host.
+    Graph,
+}
+
+/// One launch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The law that answers, without the launch: `product`, `decode:flash`.
+    pub law: String,
+    /// The work.
+    pub kernel: Kernel,
+    /// Nothing of its data is in the cache when it begins.
+    pub flushed: bool,
+}
+
+/// A part of a [`Task`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A kernel.
+    Call(Call),
+    /// The fastest of several ways to do the same.
+    Fastest(Vec<Call>),
+    /// Messages over a link, one after another.
+    Send {
+        /// The operation in the link's file.
+        operation: String,
+        /// The link.
+        link: String,
+        /// Bytes of one.
+        bytes: u64,
+        /// How many.
+        count: u64,
+    },
+    /// A reduction over devices.
+    AllReduce {
+        /// The operation in the link's file.
+        operation: String,
+        /// The link.
+        link: String,
+        /// Bytes.
+        bytes: u64,
+        /// Devices.
+        devices: u64,
+        /// How.
+        how: Collective,
+    },
+}
+
+/// What is asked of a device: steps, one after another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// How they are launched.
+    pub launch: Launch,
+    /// Whether its steps follow one another without the events that a kernel timed alone has around it.
+    pub chained: bool,
+    /// Whether such events are around the whole.
+    pub events: bool,
+}
+
+impl Task {
+    /// One kernel, timed alone.
+    pub fn alone(call: Call, launch: Launch) -> Self {
+        Self {
+            steps: vec![Step::Call(call)],
+            launch,
+            chained: false,
+            events: false,
+        }
+    }
+}

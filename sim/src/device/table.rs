@@ -1,0 +1,553 @@
+//! Tables of measurements: which one a file is, and what each row asks of a device.
+
+use einflow_arch::device::{Attention, Collective, Kernel};
+use einflow_spec::{Problem, Problems, Source, did_you_mean};
+
+use super::{
+    Call, Launch, Step, Task,
+    cells::{CellRow, Cells},
+    layer::{self, Phase},
+};
+
+/// What a file measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Matrix products.
+    Product,
+    /// Fused attention of prompts.
+    Prefill,
+    /// Fused attention over a cache.
+    Decode,
+    /// Attention in three kernels.
+    Unfused,
+    /// Whole decoder layers.
+    Layer,
+    /// Parts of a Llama-2-70B layer, by tensor-parallel degree.
+    Parts,
+    /// Copies and additions in memory, and over the host's link.
+    Memory,
+    /// Element-wise maps and normalisations.
+    Elementwise,
+    /// Messages and reductions between two devices.
+    Messages,
+    /// Messages and reductions among several.
+    Network,
+    /// Energy of sustained loops.
+    Energy,
+}
+
+/// A table that was recognised.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// What it measures.
+    pub kind: Kind,
+    /// Its text.
+    pub cells: Cells,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// How its kernels were launched.
+    pub launch: Launch,
+}
+
+/// A row: what it asks, and what was measured.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its place among the table's rows.
+    pub at: usize,
+    /// The device that it was measured on, where the table says.
+    pub device: Option<String>,
+    /// Rows of one group belong together: one (k, n), one set of heads.
+    pub group: String,
+    /// The measured columns, each with what was measured (in microseconds), if it was, and the question.
+    pub columns: Vec<(String, Option<f64>, Task)>,
+    /// The value of `energy.csv`'s columns.
+    pub energy: Option<super::energy::Measured>,
+}
+
+impl Row {
+    /// Whether it was measured on the device of that name: tables say `h100_sxm`, device files `h100`.
+    pub fn of(&self, device: &str) -> bool {
+        let plain = |name: &str| -> String {
+            let letters = name.chars().filter(|c| c.is_ascii_alphanumeric());
+            letters.collect::<String>().to_ascii_lowercase()
+        };
+        let device = device.strip_suffix("-profiled").unwrap_or(device);
+        self.device
+            .as_ref()
+            .is_none_or(|own| plain(own).starts_with(&plain(device)))
+    }
+}
+
+/// The columns of each kind: those that it must have besides what was measured.
+const KINDS: &[(Kind, &[&str], &str)] = &[
+    (Kind::Product, &["m", "k", "n", "us"], "matrix products"),
+    (
+        Kind::Prefill,
+        &["backend", "b", "h", "hkv", "d", "s", "causal", "us"],
+        "fused attention of prompts",
+    ),
+    (
+        Kind::Decode,
+        &["b", "h", "hkv", "d", "l", "us"],
+        "fused attention over a cache (with `backend` or `framework`)",
+    ),
+    (
+        Kind::Unfused,
+        &[
+            "b",
+            "h",
+            "d",
+            "s",
+            "qk_us",
+            "softmax_us",
+            "av_us",
+            "total_us",
+        ],
+        "attention in three kernels",
+    ),
+    (
+        Kind::Layer,
+        &["model", "phase", "b", "s", "us_eager", "us_graph"],
+        "decoder layers",
+    ),
+    (
+        Kind::Parts,
+        &[
+            "device",
+            "tp",
+            "tokens",
+            "attn_pre_proj_us",
+            "mlp_up_proj_us",
+        ],
+        "parts of a Llama-2-70B layer",
+    ),
+    (
+        Kind::Network,
+        &["system", "op", "gpus", "gpus_per_node", "bytes", "us"],
+        "messages among devices",
+    ),
+    (Kind::Messages, &["op", "bytes", "us"], "copies or messages"),
+    (
+        Kind::Elementwise,
+        &["op", "rows", "us"],
+        "element-wise maps",
+    ),
+    (
+        Kind::Energy,
+        &["op", "params", "us_per_call", "joule_per_call", "mean_watt"],
+        "energy",
+    ),
+];
+
+/// Operations within a device's memory or over the host's link.
+const MEMORY: [&str; 4] = ["d2d", "add", "h2d", "d2h"];
+/// Operations between two devices.
+const MESSAGES: [&str; 3] = ["pingpong", "allreduce", "allgather"];
+/// Element-wise operations.
+const ELEMENTWISE: [&str; 4] = ["add", "copy", "rmsnorm", "silu_mul"];
+
+impl Table {
+    /// Reads a table of measurements; `launch` overrides what its name says.
+    ///
+    /// # Errors
+    /// A header that is none of the known ones (with the columns that it lacks to be the nearest), and every wrong cell.
+    pub fn read(source: &Source, launch: Option<Launch>) -> Result<Self, Problems> {
+        let cells = Cells::read(source)?;
+        let kind = recognised(&cells)?;
+        let named = match source.name().contains("graph") {
+            true => Launch::Graph,
+            false => Launch::Eager,
+        };
+        let launch = launch.unwrap_or(named);
+        let mut problems = Problems::new();
+        let mut rows = Vec::new();
+        for (at, row) in cells.rows.iter().enumerate() {
+            let found = row_of(kind, &cells, row, at, launch);
+            rows.extend(problems.absorb(found));
+        }
+        if cells.rows.is_empty() {
+            problems.push(cells.at_header("the table has no rows"));
+        }
+        problems.into_result(Some(()))?;
+        Ok(Self {
+            kind,
+            cells,
+            rows,
+            launch,
+        })
+    }
+}
+
+fn recognised(cells: &Cells) -> Result<Kind, Problem> {
+    let lacks = |columns: &[&str]| -> Vec<String> {
+        let missing = columns.iter().filter(|c| !cells.has(c));
+        missing.map(|c| format!("`{c}`")).collect()
+    };
+    if let Some((kind, ..)) = KINDS
+        .iter()
+        .find(|(_, columns, _)| lacks(columns).is_empty())
+    {
+        if *kind == Kind::Messages {
+            let memory = |row: &CellRow| MEMORY.contains(&cells.text(row, "op"));
+            if cells.rows.iter().any(memory) {
+                return Ok(Kind::Memory);
+            }
+        }
+        return Ok(*kind);
+    }
+    // The kind that shares the most columns is likely meant.
+    let shared = |columns: &[&str]| columns.iter().filter(|c| cells.has(c)).count();
+    let nearest = KINDS
+        .iter()
+        .max_by_key(|(_, columns, _)| (shared(columns) * 100) / columns.len());
+    let problem = cells.at_header("this is no table of measurements that is known");
+    Err(match nearest {
+        Some((_, columns, what)) if shared(columns) > 1 => {
+            let lacking = lacks(columns);
+            let near: Vec<String> = lacking
+                .iter()
+                .filter_map(|c| {
+                    let known = cells.header.iter().map(String::as_str);
+                    einflow_spec::nearest(c.trim_matches('`'), known)
+                        .map(|n| format!("; is `{n}` {c}?"))
+                })
+                .collect();
+            problem.help(format!(
+                "a table of {what} has the columns {}; this one lacks {}{}",
+                columns.join(", "),
+                lacking.join(", "),
+                near.concat()
+            ))
+        }
+        _ => problem.help(format!(
+            "a table of matrix products has the columns {}; see validation/data for the others",
+            KINDS[0].1.join(", ")
+        )),
+    })
+}
+
+fn row_of(
+    kind: Kind,
+    cells: &Cells,
+    row: &CellRow,
+    at: usize,
+    launch: Launch,
+) -> Result<Row, Problems> {
+    let mut problems = Problems::new();
+    let mut size = |column: &str| problems.absorb(cells.size(row, column).map_err(Problems::from));
+    // What is timed again and again, its data untouched between, finds them in the cache.
+    let flushed = !cells.has("framework") && launch == Launch::Eager;
+    let alone = |law: String, kernel: Kernel, flushed: bool| {
+        Task::alone(
+            Call {
+                law,
+                kernel,
+                flushed,
+            },
+            launch,
+        )
+    };
+    let column = |name: &str, task: Task| {
+        let measured = cells.measured(row, name).map_err(Problems::from);
+        measured.map(|m| (name.to_string(), m, task))
+    };
+    let device = cells
+        .has("device")
+        .then(|| cells.text(row, "device").to_string());
+    let mut out = Row {
+        at,
+        device,
+        group: String::new(),
+        columns: Vec::new(),
+        energy: None,
+    };
+    let (group, tasks): (String, Vec<(&str, Task)>) = match kind {
+        Kind::Product => {
+            let (m, k, n) = (size("m"), size("k"), size("n"));
+            problems.into_result(Some(()))?;
+            let (m, k, n) = (m.unwrap_or(1), k.unwrap_or(1), n.unwrap_or(1));
+            let kernel = Kernel::Product { batch: 1, m, k, n };
+            // A chain of products with weights of their own finds none in the cache.
+            let flushed = !cells.has("framework");
+            (
+                format!("k={k} n={n}"),
+                vec![("us", alone("product".into(), kernel, flushed))],
+            )
+        }
+        Kind::Prefill => {
+            let shape = (size("b"), size("h"), size("hkv"), size("d"), size("s"));
+            let causal = problems.absorb(cells.flag(row, "causal").map_err(Problems::from));
+            let backend = cells.text(row, "backend").to_string();
+            problems.into_result(Some(()))?;
+            let a = attention(cells, row, shape, causal.unwrap_or(false))?;
+            (
+                format!("{backend} h={} hkv={} d={}", a.heads, a.key_heads, a.width),
+                vec![(
+                    "us",
+                    alone(format!("prefill:{backend}"), Kernel::Prefill(a), flushed),
+                )],
+            )
+        }
+        Kind::Decode => {
+            let shape = (size("b"), size("h"), size("hkv"), size("d"), size("l"));
+            problems.into_result(Some(()))?;
+            let a = attention(cells, row, shape, false)?;
+            let backend = match cells.has("backend") {
+                true => cells.text(row, "backend"),
+                // A framework with its version: vllm-0.24.0.
+                false => cells.text(row, "framework").split('-').next().unwrap_or(""),
+            };
+            let law = match backend {
+                "" => "decode".to_string(),
+                name => format!("decode:{name}"),
+            };
+            (
+                format!("{backend} h={} hkv={} d={}", a.heads, a.key_heads, a.width)
+                    .trim_start()
+                    .to_string(),
+                vec![("us", alone(law, Kernel::Decode(a), flushed))],
+            )
+        }
+        Kind::Unfused => {
+            let (b, h, d, s) = (size("b"), size("h"), size("d"), size("s"));
+            problems.into_result(Some(()))?;
+            let (b, h, d, s) = (
+                b.unwrap_or(1),
+                h.unwrap_or(1),
+                d.unwrap_or(1),
+                s.unwrap_or(1),
+            );
+            let parts = layer::unfused(b * h, d, s);
+            let total = Task {
+                steps: parts.iter().cloned().map(Step::Call).collect(),
+                launch: Launch::Graph,
+                chained: true,
+                events: launch == Launch::Eager,
+            };
+            let [qk, softmax, av] = parts.map(|call| Task::alone(call, launch));
+            (
+                format!("b={b} h={h} d={d}"),
+                vec![
+                    ("total_us", total),
+                    ("qk_us", qk),
+                    ("softmax_us", softmax),
+                    ("av_us", av),
+                ],
+            )
+        }
+        Kind::Layer => {
+            let (b, s) = (size("b"), size("s"));
+            let phase = problems.absorb(
+                cells
+                    .choice(row, "phase", &["prefill", "decode"])
+                    .map_err(Problems::from),
+            );
+            let name = cells.text(row, "model");
+            let model = problems.absorb(layer::model(name).map_err(|problems| {
+                let problem = cells.wrong(row, "model", name, "a model that is known");
+                let help = problems.iter().find_map(|p| p.help.clone());
+                Problems::from(problem.help(help.unwrap_or_default()))
+            }));
+            problems.into_result(Some(()))?;
+            let (Some(model), Some(b), Some(s), Some(phase)) = (model, b, s, phase) else {
+                return Err(Problems::new());
+            };
+            let phase_of = match phase {
+                "prefill" => Phase::Prefill,
+                _ => Phase::Decode,
+            };
+            let task = |launch| layer::layer(&model, phase_of, b, s, launch);
+            (
+                format!("{name} {phase}"),
+                vec![
+                    ("us_graph", task(Launch::Graph)),
+                    ("us_eager", task(Launch::Eager)),
+                ],
+            )
+        }
+        Kind::Parts => {
+            let (tp, tokens) = (size("tp"), size("tokens"));
+            problems.into_result(Some(()))?;
+            let (tp, tokens) = (tp.unwrap_or(1), tokens.unwrap_or(1));
+            let model = layer::model("llama2-70b").map_err(Problems::from)?;
+            let parts = layer::parts(&model, tp, tokens)
+                .map_err(|m| cells.wrong(row, "tp", &tp.to_string(), &m))?;
+            (format!("tp={tp}"), parts)
+        }
+        Kind::Memory => {
+            let bytes = size("bytes");
+            let op = problems.absorb(cells.choice(row, "op", &MEMORY).map_err(Problems::from));
+            problems.into_result(Some(()))?;
+            let (bytes, op) = (bytes.unwrap_or(1), op.unwrap_or("d2d"));
+            let task = match op {
+                // Every byte is read once and written once.
+                "d2d" | "add" => {
+                    let bytes = bytes.saturating_mul(2);
+                    alone("pass".into(), Kernel::Pass { rows: 1, bytes }, flushed)
+                }
+                _ => Task {
+                    steps: vec![Step::Send {
+                        operation: op.into(),
+                        link: "pcie5".into(),
+                        bytes,
+                        count: 1,
+                    }],
+                    launch,
+                    chained: false,
+                    events: false,
+                },
+            };
+            (op.to_string(), vec![("us", task)])
+        }
+        Kind::Elementwise => {
+            let rows = size("rows");
+            let op = problems.absorb(
+                cells
+                    .choice(row, "op", &ELEMENTWISE)
+                    .map_err(Problems::from),
+            );
+            problems.into_result(Some(()))?;
+            let (rows, op) = (rows.unwrap_or(1), op.unwrap_or("add"));
+            let task = Task {
+                steps: layer::elementwise(op, rows)
+                    .into_iter()
+                    .map(Step::Call)
+                    .collect(),
+                launch,
+                chained: true,
+                events: false,
+            };
+            (op.to_string(), vec![("us", task)])
+        }
+        Kind::Messages => {
+            let bytes = size("bytes");
+            let op = problems.absorb(cells.choice(row, "op", &MESSAGES).map_err(Problems::from));
+            problems.into_result(Some(()))?;
+            let (bytes, op) = (bytes.unwrap_or(1), op.unwrap_or("pingpong"));
+            (
+                op.to_string(),
+                vec![("us", message(op, "nvlink4", bytes, 2, launch))],
+            )
+        }
+        Kind::Network => {
+            let (gpus, per_node, bytes) = (size("gpus"), size("gpus_per_node"), size("bytes"));
+            let op = problems.absorb(
+                cells
+                    .choice(row, "op", &["all_reduce", "send_recv"])
+                    .map_err(Problems::from),
+            );
+            problems.into_result(Some(()))?;
+            let (gpus, per_node, bytes) =
+                (gpus.unwrap_or(2), per_node.unwrap_or(1), bytes.unwrap_or(1));
+            let op = op.unwrap_or("send_recv");
+            let link = match per_node > 1 {
+                true => "nvlink4-dgx",
+                false => "ethernet-400g-nccl",
+            };
+            (
+                format!("{op} gpus={gpus} of {per_node} a node"),
+                vec![("us", message(op, link, bytes, gpus, launch))],
+            )
+        }
+        Kind::Energy => {
+            let energy = super::energy::row(cells, row)?;
+            let group = energy.op.clone();
+            let task = energy.task.clone();
+            out.energy = Some(energy);
+            (
+                group,
+                match task {
+                    Some(task) => vec![("us_per_call", task)],
+                    None => Vec::new(),
+                },
+            )
+        }
+    };
+    out.group = group;
+    let mut problems = Problems::new();
+    for (name, task) in tasks {
+        out.columns.extend(problems.absorb(column(name, task)));
+    }
+    problems.into_result(Some(out))
+}
+
+type Shape = (
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+);
+
+fn attention(
+    cells: &Cells,
+    row: &CellRow,
+    (b, h, hkv, d, length): Shape,
+    causal: bool,
+) -> Result<Attention, Problem> {
+    let shape = Attention {
+        batch: b.unwrap_or(1),
+        heads: h.unwrap_or(1),
+        key_heads: hkv.unwrap_or(1),
+        width: d.unwrap_or(1),
+        length: length.unwrap_or(1),
+        causal,
+    };
+    if !shape.heads.is_multiple_of(shape.key_heads) {
+        let text = shape.key_heads.to_string();
+        return Err(cells.wrong(
+            row,
+            "hkv",
+            &text,
+            &format!("a divisor of h, {}", shape.heads),
+        ));
+    }
+    Ok(shape)
+}
+
+fn message(op: &str, link: &str, bytes: u64, gpus: u64, launch: Launch) -> Task {
+    let suffix = match launch {
+        Launch::Graph => ":graph",
+        Launch::Eager => "",
+    };
+    let operation = |name: &str| format!("{name}{suffix}");
+    let step = match op {
+        // There and back.
+        "pingpong" => Step::Send {
+            operation: operation("send"),
+            link: link.into(),
+            bytes,
+            count: 2,
+        },
+        "send_recv" => Step::Send {
+            operation: operation("send"),
+            link: link.into(),
+            bytes,
+            count: 1,
+        },
+        "allgather" => Step::Send {
+            operation: operation("all_gather"),
+            link: link.into(),
+            bytes,
+            count: 1,
+        },
+        _ => Step::AllReduce {
+            operation: operation("all_reduce"),
+            link: link.into(),
+            bytes,
+            devices: gpus,
+            how: Collective::Ring,
+        },
+    };
+    Task {
+        steps: vec![step],
+        launch,
+        chained: false,
+        events: false,
+    }
+}
+
+/// The nearest of some names, for a message.
+pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    did_you_mean(name, known)
+}
