@@ -29,6 +29,7 @@ fn the_library_holds_the_chips() {
             "flat-artifact",
             "fusemax",
             "fusemax-artifact",
+            "fusemax-hbm",
             "fusemax-range-reduced",
             "systolic-128",
             "systolic-32",

@@ -14,11 +14,15 @@ use std::{
 
 use einflow::{
     analytic,
+    device::table::Table,
     runs::{RunFile, runs},
     sweep::{SweepFile, Watch, run, sweeps},
     validate::{experiments, parse_experiment},
 };
-use einflow_arch::{Accelerator, accelerators};
+use einflow_arch::{
+    Accelerator, accelerators,
+    device::{Device, DeviceLink, devices, links},
+};
 use einflow_mappings::{bind, mappings, spec::MappingSpec};
 use einflow_spec::{Library, Node, Problems, Source, check_sources};
 use einflow_workloads::{cascade::Cascade, cascades};
@@ -202,6 +206,9 @@ enum Kind {
     Run,
     Sweep,
     Experiment,
+    Device,
+    Link,
+    Measured,
 }
 
 /// Stops a sweep before its first chunk.
@@ -215,6 +222,14 @@ impl Watch for Nobody {
     }
 }
 
+/// Rows of tables of measurements.
+const MEASURED: [&str; 4] = [
+    "m,k,n,us\n1,4096,4096,17.5\n2,4096,4096,18.9\n",
+    "backend,b,h,hkv,d,l,us\nflash,1,32,8,128,256,13.6\n",
+    "model,phase,b,s,us_eager,us_graph\nllama3-8b,decode,1,512,209.1,166.2\n",
+    "op,params,us_per_call,joule_per_call,mean_watt\ngemm,m=64;k=8192;n=8192,39.1,0.0298,762.8\n",
+];
+
 struct Inputs {
     files: Vec<(Kind, String)>,
     cascades: BTreeMap<String, Arc<Cascade>>,
@@ -224,12 +239,14 @@ struct Inputs {
 impl Inputs {
     fn new() -> Self {
         let mut files = Vec::new();
-        let libraries: [(Kind, &Library); 5] = [
+        let libraries: [(Kind, &Library); 7] = [
             (Kind::Mapping, mappings()),
             (Kind::Accelerator, accelerators()),
             (Kind::Run, runs()),
             (Kind::Sweep, sweeps()),
             (Kind::Experiment, experiments()),
+            (Kind::Device, devices()),
+            (Kind::Link, links()),
         ];
         for (kind, library) in libraries {
             for name in library.names() {
@@ -239,6 +256,9 @@ impl Inputs {
                     files.push((kind, text.clone()));
                 }
             }
+        }
+        for table in MEASURED {
+            files.push((Kind::Measured, table.to_string()));
         }
         let parse = |name: &str| Arc::new(Cascade::parse(&cascades().get(name).unwrap()).unwrap());
         let cascades = cascades()
@@ -281,6 +301,9 @@ impl Inputs {
                 Ok(())
             }),
             Kind::Experiment => parse_experiment(&source),
+            Kind::Device => Device::parse(&source).map(|_| ()),
+            Kind::Link => DeviceLink::parse(&source).map(|_| ()),
+            Kind::Measured => Table::read(&source, None).map(|_| ()),
         };
         match good {
             Ok(()) => true,

@@ -4,7 +4,6 @@ use einflow_spec::{
     Fields, Node, Problem, Problems, Source,
     quantity::{Bytes, BytesPerSecond, DollarsPerHour, OperationsPerSecond, Watts},
 };
-use indexmap::IndexMap;
 
 use super::{Chip, Device, DeviceLink, Fitted, Modelled, Power, Times, law, law_parameters};
 use crate::{
@@ -211,7 +210,7 @@ impl DeviceLink {
                 source: source.clone(),
                 bandwidth: BytesPerSecond(bandwidth?),
                 shared: shared.unwrap_or(false),
-                operations: operations.unwrap_or_else(IndexMap::new),
+                operations: operations.unwrap_or_default(),
             })
         })();
         fields.finish(value)

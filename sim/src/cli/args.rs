@@ -209,6 +209,9 @@ pub struct PredictArguments {
     /// How the kernels were launched; graph where the file's name says so, else eager
     #[arg(long, value_enum)]
     pub launch: Option<LaunchMode>,
+    /// Add what each row costs at the device's price
+    #[arg(long)]
+    pub cost: bool,
     /// Go on beyond what a profiled device has measured, with a flag
     #[arg(long)]
     pub extrapolate: bool,

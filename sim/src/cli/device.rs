@@ -52,7 +52,16 @@ pub fn predicted(arguments: &PredictArguments) -> Result<u8, Problems> {
     let mut answerer = Answerer::load(&arguments.device, None)?;
     answerer.extrapolate = arguments.extrapolate;
     let table = table(&arguments.table, arguments.launch)?;
-    let found = predict(&answerer, &table)?;
+    let mut found = predict(&answerer, &table)?;
+    if arguments.cost {
+        let device = &answerer.device;
+        let price = device.price.ok_or_else(|| {
+            Problem::nowhere(format!("{} has no price", device.name)).help(
+                "add `price: (source: ..., per_hour: ...)` to its file, in US dollars, or leave out --cost",
+            )
+        })?;
+        found.add_cost(price);
+    }
     match arguments.format {
         Format::Csv => output::print(&csv(&found))?,
         Format::Json => output::json(&document(&found))?,
@@ -71,7 +80,11 @@ pub fn predicted(arguments: &PredictArguments) -> Result<u8, Problems> {
 }
 
 fn number(value: Option<f64>) -> String {
-    value.map_or(String::new(), |v| format!("{v:.4}"))
+    value.map_or(String::new(), |v| match v.abs() {
+        // Dollars of a kernel, and joules of a small one.
+        small if small < 1e-2 && small > 0.0 => format!("{v:.4e}"),
+        _ => format!("{v:.4}"),
+    })
 }
 
 /// Columns of the rows beyond the table's own: predictions, errors and flags.
@@ -185,7 +198,10 @@ fn text(found: &Predicted) -> String {
             table.add_row(vec![
                 format!("{name}{flag}"),
                 row.measured[at].map_or("-".into(), |m| format!("{m:.3}")),
-                row.predicted[at].map_or("-".into(), |p| format!("{p:.3}")),
+                row.predicted[at].map_or("-".into(), |p| match p {
+                    p if p < 1e-2 => format!("{p:.3e}"),
+                    p => format!("{p:.3}"),
+                }),
                 errors[at].map_or("-".into(), percent),
             ]);
         }

@@ -11,6 +11,8 @@ pub struct Cells {
     pub header: Vec<String>,
     /// The rows.
     pub rows: Vec<CellRow>,
+    /// Rows that are none: with more or fewer cells than the header.
+    pub problems: Problems,
 }
 
 /// A row.
@@ -27,7 +29,7 @@ impl Cells {
     /// Reads a table.
     ///
     /// # Errors
-    /// No header, rows with more or fewer cells than the header, a column given twice.
+    /// No header.
     pub fn read(source: &Source) -> Result<Self, Problems> {
         let mut reader = csv::ReaderBuilder::new()
             .flexible(true)
@@ -86,11 +88,12 @@ impl Cells {
                 span,
             });
         }
-        problems.into_result(Some(Self {
+        Ok(Self {
             source: source.clone(),
             header,
             rows,
-        }))
+            problems,
+        })
     }
 
     /// Whether the table has a column.

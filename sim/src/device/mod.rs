@@ -1,13 +1,13 @@
 //! Devices: what a kernel, a layer or a message takes on real hardware, from laws or tables, and on an accelerator of this
 //! simulator beside it.
 //!
-//! A table's row ([`table`]) becomes a [`Task`]; a device answers it ([`answer`]); [`predict`] puts answers beside measured times, and
+//! A table's row ([`table`]) becomes a [`Task`]; a device answers it ([`Answerer`]); [`predict`] puts answers beside measured times, and
 //! [`fit`] finds a law's parameters from them.
 
 mod accelerator;
 mod answer;
 mod cells;
-mod energy;
+pub mod energy;
 pub mod file;
 pub mod fit;
 pub mod halves;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::{Problem, Problems, quantity::DollarsPerHour};
 
 use super::{Answerer, Step, energy::energy, fit, table::Table};
 
@@ -176,7 +176,6 @@ pub fn predict(answerer: &Answerer, table: &Table) -> Result<Predicted, Problems
                 .help(format!("it has rows of {}", named.join(", "))),
         );
     }
-    let mut columns = columns;
     if summed {
         columns.push((String::new(), "predicted_us".into()));
         for row in &mut rows {
@@ -196,6 +195,19 @@ pub fn predict(answerer: &Answerer, table: &Table) -> Result<Predicted, Problems
 }
 
 impl Predicted {
+    /// Adds a column of what each row costs on a device of this price: `predicted_dollars`.
+    pub fn add_cost(&mut self, price: DollarsPerHour) {
+        let main = self.columns.iter().position(|(_, p)| p == "predicted_us");
+        self.columns
+            .push((String::new(), "predicted_dollars".into()));
+        for row in &mut self.rows {
+            let us = main.and_then(|at| row.predicted[at]);
+            row.predicted
+                .push(us.map(|us| us * 1e-6 / 3600.0 * price.0));
+            row.measured.push(None);
+        }
+    }
+
     /// Mean and worst error of each group and predicted column, and over all groups (an empty name).
     pub fn groups(&self) -> Vec<GroupError> {
         let mut found: BTreeMap<(usize, String), Vec<f64>> = BTreeMap::new();

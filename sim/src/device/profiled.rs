@@ -49,7 +49,10 @@ fn place(chip: &Chip, call: &Call, launch: Launch) -> (String, u64, f64) {
     let heads = |a: &Attention| format!("h={} hkv={} d={}", a.heads, a.key_heads, a.width);
     match call.kernel {
         Kernel::Product { batch, m, k, n } => (
-            format!("{law}{suffix} of k={k} n={n} in {batch}"),
+            match batch {
+                1 => format!("{law}{suffix} of k={k} n={n}"),
+                _ => format!("{law}{suffix} of k={k} n={n}, {batch} at once"),
+            },
             0,
             m as f64,
         ),

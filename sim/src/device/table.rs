@@ -159,7 +159,7 @@ impl Table {
             false => Launch::Eager,
         };
         let launch = launch.unwrap_or(named);
-        let mut problems = Problems::new();
+        let mut problems = cells.problems.clone();
         let mut rows = Vec::new();
         for (at, row) in cells.rows.iter().enumerate() {
             let found = row_of(kind, &cells, row, at, launch);
@@ -369,7 +369,7 @@ fn row_of(
             let (tp, tokens) = (size("tp"), size("tokens"));
             problems.into_result(Some(()))?;
             let (tp, tokens) = (tp.unwrap_or(1), tokens.unwrap_or(1));
-            let model = layer::model("llama2-70b").map_err(Problems::from)?;
+            let model = layer::model("llama2-70b")?;
             let parts = layer::parts(&model, tp, tokens)
                 .map_err(|m| cells.wrong(row, "tp", &tp.to_string(), &m))?;
             (format!("tp={tp}"), parts)

@@ -61,8 +61,7 @@ pub(super) fn run(
         let found = predict(&answerer, &table)?;
         let groups = found.groups().into_iter().filter(|g| g.group.is_empty());
         // Where a column has a limit of its own, the others do not count.
-        let own = groups
-            .filter(|g| spec.columns.is_empty() || spec.columns.iter().any(|c| *c == g.column));
+        let own = groups.filter(|g| spec.columns.is_empty() || spec.columns.contains(&g.column));
         let rows = own.map(|g| row(g.column, g.mean, allowed)).collect();
         add("all rows, mean error", rows);
     }

@@ -129,7 +129,7 @@ fn messages_fit_80_columns_where_the_input_does() {
 
 #[test]
 fn lists_print_one_name_a_line() {
-    let kinds: [(&str, &Library); 7] = [
+    let kinds: [(&str, &Library); 9] = [
         ("workloads", cascades()),
         ("models", models()),
         ("accelerators", accelerators()),
@@ -137,6 +137,8 @@ fn lists_print_one_name_a_line() {
         ("runs", runs()),
         ("sweeps", einflow::sweep::sweeps()),
         ("experiments", experiments()),
+        ("devices", einflow_arch::device::devices()),
+        ("links", einflow_arch::device::links()),
     ];
     let mut all = Vec::new();
     for (kind, library) in kinds {

@@ -2,6 +2,7 @@
 //!
 //! `EINFLOW_BLESS=1 cargo test -p einflow --test cli` writes the files anew; read what changed before keeping it.
 
+mod devices;
 mod eval;
 mod files;
 mod mappings;
@@ -16,6 +17,7 @@ use einflow_workloads::{cascades, models::models};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 use self::mappings::{cascade_cases, home_cases, mapping_cases};
+use devices::device_cases;
 use eval::eval_cases;
 pub use eval::{ARRAYS, npz};
 use files::{experiment_cases, run_file_cases};
@@ -276,6 +278,7 @@ fn every_mistake() {
     cases.extend(none(run_file_cases()));
     cases.extend(none(experiment_cases()));
     cases.extend(none(sweep_cases()));
+    cases.extend(none(device_cases()));
     cases.extend(eval_cases().into_iter().map(|(c, bytes)| (c, Some(bytes))));
     let (mut wrong, mut names) = (Vec::new(), Vec::new());
     for (case, npz) in cases {

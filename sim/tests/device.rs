@@ -1,0 +1,307 @@
+//! Device models: fits find what was planted, tables are interpolated, layers and accelerators add up.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use einflow::{
+    device::{
+        Answerer, Call, Launch, Step, Task,
+        energy::energy,
+        fit::{Sample, Samples, fit},
+        halves::unseen,
+        layer::{Phase, layer, model},
+        predict::predict,
+        table::Table,
+    },
+    request::Request,
+};
+use einflow_arch::device::{Attention, Device, Kernel, devices, law};
+use einflow_spec::{Source, quantity::Seconds};
+
+fn h200() -> Answerer {
+    Answerer::load("h200", None).unwrap()
+}
+
+fn close(found: f64, expected: f64, tolerance: f64) {
+    assert!(
+        (found / expected - 1.0).abs() <= tolerance,
+        "{found} is not within {tolerance} of {expected}"
+    );
+}
+
+/// Times of a known law on a grid of caches.
+fn planted(values: &[f64]) -> Samples {
+    let chip = h200().device.chip;
+    let mut all = Vec::new();
+    for heads in [8, 32, 40] {
+        for batch in [1, 4, 16, 64, 256] {
+            for power in 4..14 {
+                let kernel = Kernel::Decode(Attention {
+                    batch,
+                    heads,
+                    key_heads: heads,
+                    width: 128,
+                    length: 1 << power,
+                    causal: false,
+                });
+                all.push(Sample {
+                    kernel,
+                    flushed: false,
+                    us: law::time(&chip, &kernel, values, false).0 * 1e6,
+                    group: format!("h={heads}"),
+                });
+            }
+        }
+    }
+    Samples { all }
+}
+
+#[test]
+fn a_fit_finds_what_was_planted() {
+    // floor, bandwidth, ramp, head, combine, unsplit, cache_bandwidth, cached
+    let values = [11.0, 0.9, 9.0, 3.0, 4.0, 0.6, 3.0, 0.7];
+    let chip = h200().device.chip;
+    let samples = planted(&values);
+    let found = fit("decode:mine", &chip, &samples, &BTreeMap::new()).unwrap();
+    for (found, planted) in found.values.iter().zip(values) {
+        // The search ends where a round gains less than a ten-millionth of the cost.
+        close(*found, planted, 0.01);
+    }
+    assert!(found.error.1 < 0.01, "{:?}", found.error);
+    let held = unseen("decode:mine", &chip, &samples, &BTreeMap::new(), &[7]).unwrap();
+    assert!(held.half < 0.01, "{held:?}");
+    assert_eq!(held.families.len(), 3);
+    assert!(held.families.values().all(|e| *e < 0.01), "{held:?}");
+    // A parameter that is kept stays.
+    let keep = BTreeMap::from([("floor".to_string(), 5.0)]);
+    let kept = fit("decode:mine", &chip, &samples, &keep).unwrap();
+    assert_eq!((kept.values[0], kept.uncertainty[0]), (5.0, None));
+    assert!(kept.error.0 > 0.02);
+}
+
+#[test]
+fn a_fit_needs_as_many_times_as_parameters() {
+    let chip = h200().device.chip;
+    let mut samples = planted(&[11.0, 0.9, 9.0, 3.0, 4.0, 0.6, 3.0, 0.7]);
+    samples.all.truncate(7);
+    let message = fit("decode", &chip, &samples, &BTreeMap::new()).unwrap_err();
+    assert_eq!(message, "7 measured times for the 8 parameters of `decode`");
+}
+
+/// A device of a table of products; its cache holds 50 MiB.
+fn profiled(rows: &str) -> (tempfile::TempDir, Answerer) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.csv"), rows).unwrap();
+    let text = r#"(name: "mine", description: "measured", source: "assumed",
+        chip: (source: "assumed", units: 132, matrix: "989 TFLOP/s", memory: "80 GB", bandwidth: "4 TB/s", cache: "50 MiB"),
+        tables: ["t.csv"])"#;
+    let device = Device::parse(&Source::new("mine.ron", text)).unwrap();
+    let answerer = Answerer::new(device, Some(folder.path())).unwrap();
+    (folder, answerer)
+}
+
+fn product(m: u64) -> Task {
+    let kernel = Kernel::Product {
+        batch: 1,
+        m,
+        k: 1024,
+        n: 1024,
+    };
+    let call = Call {
+        law: "product".into(),
+        kernel,
+        flushed: true,
+    };
+    Task::alone(call, Launch::Eager)
+}
+
+#[test]
+fn tables_are_interpolated_linearly_and_not_left() {
+    let (_folder, mut mine) =
+        profiled("m,k,n,us\n16,1024,1024,10\n64,1024,1024,22\n256,1024,1024,40\n");
+    let us = |a: &Answerer, m| a.time(&product(m)).map(|a| a.time.0 * 1e6);
+    close(us(&mine, 64).unwrap(), 22.0, 1e-12);
+    // Half way from 16 to 64, and a quarter of the way from 64 to 256.
+    close(us(&mine, 40).unwrap(), 16.0, 1e-12);
+    close(us(&mine, 112).unwrap(), 26.5, 1e-12);
+    let problem = us(&mine, 512).unwrap_err();
+    assert!(problem.message.contains("beyond what mine has measured"));
+    assert!(us(&mine, 8).is_err());
+    mine.extrapolate = true;
+    let beyond = mine.time(&product(448)).unwrap();
+    // As far beyond 256 as 64 is below it.
+    close(beyond.time.0 * 1e6, 58.0, 1e-12);
+    assert_eq!(beyond.flags, ["extrapolated"]);
+    assert!(mine.time(&product(100)).unwrap().flags.is_empty());
+}
+
+#[test]
+fn what_fits_in_the_cache_is_another_regime() {
+    // Bytes of a cached token: 4 x 8 x 128 = 4096, so that 50 MiB hold 12800 tokens.
+    let rows = "device,framework,b,l,h,hkv,d,us\nmine,vllm-1,1,4096,8,8,128,10\nmine,vllm-1,1,8192,8,8,128,14\nmine,vllm-1,1,16384,8,8,128,60\nmine,vllm-1,1,32768,8,8,128,100\n";
+    let (_folder, mine) = profiled(rows);
+    let time = |length| {
+        let kernel = Kernel::Decode(Attention {
+            batch: 1,
+            heads: 8,
+            key_heads: 8,
+            width: 128,
+            length,
+            causal: false,
+        });
+        let call = Call {
+            law: "decode:vllm".into(),
+            kernel,
+            flushed: false,
+        };
+        let answer = mine.time(&Task::alone(call, Launch::Eager)).unwrap();
+        answer.time.0 * 1e6
+    };
+    // On the line of the two that fit, on, and on that of the two that do not, back.
+    close(time(10240), 16.0, 1e-12);
+    close(time(14336), 55.0, 1e-12);
+}
+
+#[test]
+fn a_layer_is_the_sum_of_its_kernels() {
+    let llama = model("llama3-8b").unwrap();
+    let task = layer(&llama, Phase::Decode, 16, 2048, Launch::Graph);
+    let mut weights = 0.0;
+    for step in &task.steps {
+        if let Step::Call(call) = step
+            && let Kernel::Product { k, n, .. } = call.kernel
+        {
+            weights += k as f64 * n as f64;
+        }
+    }
+    // Llama 3 8B: 4096 x (4096 + 2 x 1024), 4096 x 4096, three of 4096 x 14336.
+    let expected = 4096.0 * 6144.0 + 4096.0 * 4096.0 + 3.0 * 4096.0 * 14336.0;
+    assert_eq!(weights, expected);
+    let answerer = h200();
+    let whole = answerer.time(&task).unwrap().time.0;
+    let parts: f64 = task
+        .steps
+        .iter()
+        .map(|step| {
+            let one = Task {
+                steps: vec![step.clone()],
+                ..task.clone()
+            };
+            answerer.time(&one).unwrap().time.0
+        })
+        .sum();
+    close(whole, parts, 1e-12);
+}
+
+#[test]
+fn energy_is_idle_active_and_dynamic_up_to_the_limit() {
+    let power = h200().device.power.unwrap();
+    let kernel = Kernel::Product {
+        batch: 1,
+        m: 16384,
+        k: 8192,
+        n: 8192,
+    };
+    // In a second the operations are nothing: idle and active.
+    let (joules, watts) = energy(&power, &kernel, Seconds(1.0)).unwrap();
+    let operations = 2.0 * 16384.0 * 8192.0 * 8192.0 * power.operation.unwrap() * 1e-12;
+    let bytes = 2.0 * (2.0 * 16384.0 * 8192.0 + 8192.0 * 8192.0) * power.byte.unwrap() * 1e-12;
+    let expected = power.idle.0 + power.active.0 + operations + bytes;
+    close(watts.0, expected, 1e-12);
+    close(joules.0, expected, 1e-12);
+    // In a microsecond they would be beyond any board.
+    let (_, watts) = energy(&power, &kernel, Seconds(1e-6)).unwrap();
+    assert_eq!(watts.0, power.limit.0);
+}
+
+#[test]
+fn an_accelerator_is_a_device() {
+    let fusemax = Answerer::load("fusemax-hbm", None).unwrap();
+    let shape = Attention {
+        batch: 4,
+        heads: 32,
+        key_heads: 8,
+        width: 128,
+        length: 2048,
+        causal: false,
+    };
+    let time = |kernel| {
+        let call = Call {
+            law: "attention".into(),
+            kernel,
+            flushed: true,
+        };
+        fusemax
+            .time(&Task::alone(call, Launch::Eager))
+            .unwrap()
+            .time
+            .0
+    };
+    let run = |sizes: [(&str, u64); 6]| {
+        let request = Request {
+            accelerator: Some("fusemax-hbm".into()),
+            mapping: "fusemax-binding".into(),
+            sizes: sizes.map(|(n, s)| (n.to_string(), s)).into(),
+            ..Request::default()
+        };
+        let report = request.run(&einflow::catalog::Catalog::new()).unwrap();
+        report.seconds()
+    };
+    // Four query heads that share a key head are four queries to it.
+    let decode = [
+        ("B", 4),
+        ("H", 8),
+        ("E", 128),
+        ("F", 128),
+        ("M", 2048),
+        ("P", 4),
+    ];
+    assert_eq!(time(Kernel::Decode(shape)), run(decode));
+    let prefill = [
+        ("B", 4),
+        ("H", 8),
+        ("E", 128),
+        ("F", 128),
+        ("M", 2048),
+        ("P", 8192),
+    ];
+    assert_eq!(time(Kernel::Prefill(shape)), run(prefill));
+    let causal = Attention {
+        causal: true,
+        ..shape
+    };
+    let half = time(Kernel::Prefill(causal)) / time(Kernel::Prefill(shape));
+    // Half of the scores, and what diagonal tiles compute in vain.
+    assert!((0.5..0.75).contains(&half), "{half}");
+}
+
+#[test]
+fn predictions_stand_beside_what_was_measured() {
+    let text = "device,framework,m,k,n,us\nh100_sxm,vllm-1,16,4096,4096,15\na100_sxm,vllm-1,16,4096,4096,25\nh100_pcie,vllm-1,64,4096,4096,\n";
+    let table = Table::read(&Source::new("mine.csv", text), None).unwrap();
+    let h100 = Answerer::load("h100", None).unwrap();
+    let mut found = predict(&h100, &table).unwrap();
+    assert_eq!((found.rows.len(), found.others), (2, 1));
+    assert_eq!(
+        found.columns,
+        [("us".to_string(), "predicted_us".to_string())]
+    );
+    assert_eq!(found.rows[1].measured, [None]);
+    let predicted = found.rows[0].predicted[0].unwrap();
+    let groups = found.groups();
+    assert_eq!(groups.len(), 2);
+    close(groups[0].worst + 1.0, predicted / 15.0, 1e-12);
+    found.add_cost(h100.device.price.unwrap());
+    // 11.06 $ an hour.
+    let cost = found.rows[0].predicted[1].unwrap();
+    close(cost, predicted * 1e-6 * 11.06 / 3600.0, 1e-12);
+}
+
+#[test]
+fn every_device_of_the_library_loads() {
+    for name in devices().names() {
+        let answerer = Answerer::load(name, None).unwrap_or_else(|p| panic!("{name}: {p}"));
+        assert_eq!(answerer.device.name, name);
+    }
+}
