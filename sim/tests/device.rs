@@ -18,6 +18,7 @@ use einflow::{
 };
 use einflow_arch::device::{Attention, Device, Kernel, devices, law};
 use einflow_spec::{Source, quantity::Seconds};
+use einflow_workloads::analysis::operations;
 
 fn h200() -> Answerer {
     Answerer::load("h200", None).unwrap()
@@ -192,6 +193,42 @@ fn a_layer_is_the_sum_of_its_kernels() {
         })
         .sum();
     close(whole, parts, 1e-12);
+}
+
+/// What a kernel counts is what the cascade of the library counts.
+#[test]
+fn kernels_count_as_the_cascades_do() {
+    let catalog = einflow::catalog::Catalog::new();
+    let count = |name: &str, queries: u64| {
+        let cascade = catalog.cascade(name, None, &[]).unwrap();
+        let given = [
+            ("B", 3),
+            ("H", 8),
+            ("G", 2),
+            ("E", 64),
+            ("F", 64),
+            ("M", 96),
+            ("P", queries),
+        ];
+        let given = given.map(|(n, s)| (n.to_string(), s)).into();
+        let sizes = cascade.sizes(&given).unwrap();
+        let counted = operations(&cascade, &sizes).unwrap();
+        (counted.total["mac"], counted.total["exp"])
+    };
+    let shape = Attention {
+        batch: 3,
+        heads: 8,
+        key_heads: 2,
+        width: 64,
+        length: 96,
+        causal: false,
+    };
+    let (products, exponentials) = count("attention/grouped-query", 96);
+    assert_eq!(Kernel::Prefill(shape).operations(), 2.0 * products as f64);
+    assert_eq!(shape.scores(96), exponentials as f64);
+    let (products, exponentials) = count("attention/grouped-query", 1);
+    assert_eq!(Kernel::Decode(shape).operations(), 2.0 * products as f64);
+    assert_eq!(shape.scores(1), exponentials as f64);
 }
 
 #[test]

@@ -134,6 +134,9 @@ pub enum Command {
         /// Every experiment, the slow ones too
         #[arg(long)]
         all: bool,
+        /// A folder for plots of predicted against measured times, each as SVG and PNG; it is made if needed
+        #[arg(long, value_name = "DIR")]
+        plot: Option<PathBuf>,
         /// How to print it; json gives every row
         #[arg(long, value_enum, default_value_t)]
         format: Format,

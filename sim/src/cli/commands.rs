@@ -127,9 +127,15 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
         Command::Validate {
             experiments,
             all,
+            plot,
             format,
         } => {
             let outcome = validate::run(experiments, *all)?;
+            if let Some(folder) = plot {
+                for figure in validate::figures(experiments, *all)? {
+                    plot::save(&figure, folder)?;
+                }
+            }
             output::print(&match format {
                 Format::Json => format!(
                     "{}\n",

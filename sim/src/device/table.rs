@@ -154,7 +154,8 @@ impl Table {
     pub fn read(source: &Source, launch: Option<Launch>) -> Result<Self, Problems> {
         let cells = Cells::read(source)?;
         let kind = recognised(&cells)?;
-        let named = match source.name().contains("graph") {
+        let file = std::path::Path::new(source.name()).file_name();
+        let named = match file.is_some_and(|f| f.to_string_lossy().contains("graph")) {
             true => Launch::Graph,
             false => Launch::Eager,
         };

@@ -6,14 +6,14 @@ use crate::device::predict::Predicted;
 /// More series than these do not tell apart.
 const MOST: usize = 8;
 
-/// A prediction's rows, log-log, and their errors: a series for each predicted column and group, or for each column where there are many groups.
+/// A prediction's rows, log-log, and how far each is off: a series for each predicted column and group, or for each column where there are many groups.
 pub fn predicted(found: &Predicted, name: &str) -> Figure {
     let several = found.columns.len() > 1;
     let mut groups: Vec<&str> = found.rows.iter().map(|r| r.group.as_str()).collect();
     groups.sort_unstable();
     groups.dedup();
     let by_group = !several && groups.len() <= MOST;
-    let (mut times, mut errors): (Vec<Series>, Vec<Series>) = (Vec::new(), Vec::new());
+    let (mut times, mut ratios): (Vec<Series>, Vec<Series>) = (Vec::new(), Vec::new());
     let put = |list: &mut Vec<Series>, name: &str, point: (f64, f64)| {
         if let Some(series) = list.iter_mut().find(|s| s.name == name) {
             series.points.push(point);
@@ -40,8 +40,7 @@ pub fn predicted(found: &Predicted, name: &str) -> Figure {
             low = low.min(measured);
             high = high.max(measured);
             put(&mut times, name, (measured, predicted));
-            let error = 100.0 * (predicted / measured - 1.0);
-            put(&mut errors, name, (measured, error));
+            put(&mut ratios, name, (measured, predicted / measured));
         }
     }
     let pale = |name: &str, points: Vec<(f64, f64)>| Series {
@@ -52,27 +51,27 @@ pub fn predicted(found: &Predicted, name: &str) -> Figure {
     };
     if low < high {
         times.insert(0, pale("as measured", vec![(low, low), (high, high)]));
-        errors.insert(0, pale("as measured", vec![(low, 0.0), (high, 0.0)]));
+        ratios.insert(0, pale("as measured", vec![(low, 1.0), (high, 1.0)]));
     }
     let unit = match found.columns.iter().any(|(c, _)| c.contains("watt")) {
         true => "us, J or W",
         false => "us",
     };
-    let panel = |y: &str, series: Vec<Series>, log: bool| Panel {
+    let panel = |y: &str, series: Vec<Series>| Panel {
         title: String::new(),
         y: y.into(),
         x: format!("measured ({unit})"),
         content: Content::Points {
             series,
-            log: (true, log),
+            log: (true, true),
         },
     };
     Figure {
         name: name.to_string(),
         title: format!("{}: predicted against measured", found.device),
         panels: vec![
-            panel(&format!("predicted ({unit})"), times, true),
-            panel("error (%)", errors, false),
+            panel(&format!("predicted ({unit})"), times),
+            panel("predicted / measured", ratios),
         ],
         note: String::new(),
     }

@@ -16,7 +16,7 @@ use crate::{
         Answerer, Call, Launch, Task,
         fit::{self, kept, of_table},
         halves::unseen,
-        predict::predict,
+        predict::{Predicted, predict},
         profiled::between_points,
         table::Table,
     },
@@ -36,17 +36,30 @@ fn row(what: String, mean: f64, allowed: f64) -> RowResult {
     }
 }
 
-pub(super) fn run(
-    experiment: &Experiment,
-    spec: &DeviceTable,
-) -> Result<ExperimentResult, Problems> {
+fn load(experiment: &Experiment, spec: &DeviceTable) -> Result<(Answerer, Table), Problems> {
     let beside = experiment.beside.as_deref();
     let answerer = Answerer::load(&spec.device, beside)?;
     let source = data(spec.table.text()?, beside).map_err(|p| Problem {
         place: Some((experiment.source.clone(), spec.table.span)),
         ..p
     })?;
-    let table = Table::read(&source, None)?;
+    Ok((answerer, Table::read(&source, None)?))
+}
+
+/// The table's rows with their predictions.
+pub(super) fn predicted(
+    experiment: &Experiment,
+    spec: &DeviceTable,
+) -> Result<Predicted, Problems> {
+    let (answerer, table) = load(experiment, spec)?;
+    predict(&answerer, &table)
+}
+
+pub(super) fn run(
+    experiment: &Experiment,
+    spec: &DeviceTable,
+) -> Result<ExperimentResult, Problems> {
+    let (answerer, table) = load(experiment, spec)?;
     let mut columns = Vec::new();
     let mut add = |name: &str, rows: Vec<RowResult>| {
         if !rows.is_empty() {

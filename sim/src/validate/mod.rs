@@ -18,7 +18,7 @@ use einflow_spec::{Library, Origin, Problem, Problems, Source};
 use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
-use crate::catalog::Catalog;
+use crate::{catalog::Catalog, plot::Figure};
 use experiment::{Cases, Experiment, Kind};
 pub use outcome::{ColumnResult, ExperimentResult, Outcome, RowResult};
 
@@ -69,11 +69,8 @@ pub(crate) fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem>
         })
 }
 
-/// Runs experiments by name or path; none: the fast set, or all.
-///
-/// # Errors
-/// Every mistake in the experiments and in the files that they name; a run that is refused.
-pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
+/// Experiments by name or path; none: the fast set, or all.
+fn load(names: &[String], all: bool) -> Result<Vec<Experiment>, Problems> {
     let mut problems = Problems::new();
     let chosen: Vec<String> = if names.is_empty() {
         experiments().names().map(String::from).collect()
@@ -100,6 +97,34 @@ pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
     if names.is_empty() && !all {
         loaded.retain(|e| e.fast);
     }
+    Ok(loaded)
+}
+
+/// Predicted against measured times of the device experiments among these.
+///
+/// # Errors
+/// As [`run`].
+pub fn figures(names: &[String], all: bool) -> Result<Vec<Figure>, Problems> {
+    let loaded = load(names, all)?;
+    let of_devices = loaded.iter().filter_map(|e| match &e.kind {
+        Kind::Device(table) => Some((e, table)),
+        _ => None,
+    });
+    of_devices
+        .map(|(experiment, table)| {
+            let found = devices::predicted(experiment, table)?;
+            Ok(crate::plot::predicted(&found, &experiment.name))
+        })
+        .collect()
+}
+
+/// Runs experiments by name or path; none: the fast set, or all.
+///
+/// # Errors
+/// Every mistake in the experiments and in the files that they name; a run that is refused.
+pub fn run(names: &[String], all: bool) -> Result<Outcome, Problems> {
+    let loaded = load(names, all)?;
+    let mut problems = Problems::new();
     let catalog = Catalog::new();
     let results: Vec<Result<ExperimentResult, Problems>> = loaded
         .par_iter()
