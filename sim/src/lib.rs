@@ -17,6 +17,7 @@ pub mod render;
 pub mod report;
 pub mod request;
 pub mod runs;
+pub mod serving;
 pub mod sweep;
 pub mod trace;
 pub mod units;

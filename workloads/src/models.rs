@@ -105,6 +105,24 @@ impl Model {
         Self::parse(&source)
     }
 
+    /// Words of all weights: decoder layers with a gated feed-forward, and the vocabulary in and out. `None` on overflow, or where the
+    /// file describes one layer only.
+    pub fn weights(&self) -> Option<u64> {
+        let attention = (2 * self.heads + 2 * self.key_heads).checked_mul(self.query_width)?;
+        let feed = self.feed_forward_width.checked_mul(3)?;
+        let layer = self.model_width.checked_mul(attention.checked_add(feed)?)?;
+        let ends = self
+            .model_width
+            .checked_mul(self.vocabulary?.checked_mul(2)?)?;
+        layer.checked_mul(self.layers?)?.checked_add(ends)
+    }
+
+    /// Words of a token's keys and values in all layers.
+    pub fn cache_words(&self) -> Option<u64> {
+        let width = self.query_width.checked_add(self.value_width)?;
+        self.key_heads.checked_mul(width)?.checked_mul(self.layers?)
+    }
+
     /// Sizes of the ranks B, H, E, F, D, S, and of M and P, both `length` tokens long: what
     /// [`crate::cascade::Cascade::sizes`] takes, which also checks the range of `length`.
     pub fn sizes(&self, length: u64) -> BTreeMap<String, u64> {

@@ -155,7 +155,22 @@ fn models_have_the_published_shapes() {
         ("trxl", [1024, 64, 16, 4096]),
         ("xlm", [2048, 128, 16, 8192]),
     ];
-    assert!(models().names().eq(published.iter().map(|(name, _)| *name)));
+    let decoders = ["llama2-13b", "llama2-70b", "llama3-70b", "llama3-8b"];
+    let mut names: Vec<&str> = published.iter().map(|(name, _)| *name).collect();
+    names.extend(decoders);
+    names.sort_unstable();
+    assert!(models().names().eq(names));
+    // Parameters as published, in billions: without normalisations and rounding.
+    for (name, billions) in decoders.iter().zip([13.0, 69.0, 70.6, 8.03]) {
+        let weights = Model::load(name, None).unwrap().weights().unwrap();
+        let off = weights as f64 / 1e9 / billions - 1.0;
+        assert!(off.abs() < 0.005, "{name}: {weights}");
+    }
+    // 32 layers of keys and values, 8 heads of 128.
+    assert_eq!(
+        Model::load("llama3-8b", None).unwrap().cache_words(),
+        Some(2 * 32 * 8 * 128)
+    );
     for (name, [d, e, h, s]) in published {
         let sizes = Model::load(name, None).unwrap().sizes(7);
         let expected = [

@@ -26,6 +26,7 @@ impl Device {
         let power = fields.get_all("power", power);
         let price = fields.get_all("price", price);
         let links = fields.get("links", |n| n.list()?.iter().map(text).collect());
+        let servers = fields.get_all("servers", |n| named(n, |_, n| Ok(text(n)?)));
         let laws = fields.get_all("laws", |n| named(n, fitted_law));
         let tables = fields.get("tables", |n| n.list()?.iter().map(text).collect());
         let accelerator = fields.get_all("accelerator", modelled);
@@ -57,6 +58,7 @@ impl Device {
                 power,
                 price,
                 links: links.unwrap_or_default(),
+                servers: servers.unwrap_or_default(),
                 times: times?,
             })
         })();

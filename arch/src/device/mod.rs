@@ -50,6 +50,8 @@ pub struct Device {
     pub price: Option<DollarsPerHour>,
     /// Links that it has, by name.
     pub links: Vec<String>,
+    /// Folders of tables measured in a server, by model: whole layers by tokens, attention by what a step mixes.
+    pub servers: IndexMap<String, String>,
     /// How long things take on it.
     pub times: Times,
 }

@@ -154,6 +154,14 @@ pub enum Command {
         after_help = "Examples:\n  einflow fit --table gemm.csv --table attention.csv --name mine --out mine.ron\n  einflow fit --device h200 --table data/h200/gemm-bf16.csv"
     )]
     Fit(FitArguments),
+    /// Serve a trace of requests on a device, step by step
+    ///
+    /// A server as vLLM schedules it: prompts in chunks, mixed with decodes, first come first served; the newest request is preempted where the
+    /// KV cache is full.
+    #[command(
+        after_help = "Example:\n  einflow replay requests.csv --device rtx4090 --model llama3-8b --kv-blocks 2588"
+    )]
+    Replay(ReplayArguments),
     /// Run over a grid of values
     ///
     /// Points are written as they are computed: points.csv and points.jsonl hold every row, front.csv those that no other
@@ -222,6 +230,37 @@ pub struct PredictArguments {
     #[arg(long, value_name = "DIR")]
     pub plot: Option<PathBuf>,
     /// How to print it; with csv the groups go to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArguments {
+    /// The requests: a CSV file with arrival_s, prompt_tokens, generated_tokens
+    pub requests: PathBuf,
+    /// The device: a name or a file
+    #[arg(long)]
+    pub device: String,
+    /// The model: a name or a file
+    #[arg(long)]
+    pub model: String,
+    /// Blocks of the KV cache; what fits beside the weights where none is given
+    #[arg(long, value_name = "N")]
+    pub kv_blocks: Option<u64>,
+    /// Tokens of a block
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub block_size: u64,
+    /// Tokens of a step
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub step_tokens: u64,
+    /// Requests that run at once
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub sequences: u64,
+    /// What the host adds to each step, in microseconds
+    #[arg(long, value_name = "US", default_value_t = 0.0)]
+    pub host_overhead: f64,
+    /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     OUT_OF_BOUNDS,
     args::{self, Arguments, Command, Format, Listing, RunArguments},
-    describe, device, explain, output,
+    describe, device, explain, output, replay,
 };
 use crate::{
     catalog::Catalog,
@@ -54,6 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
         Command::Run(run) => one(run),
         Command::Predict(arguments) => device::predicted(arguments),
         Command::Fit(arguments) => device::fitted(arguments),
+        Command::Replay(arguments) => replay::replayed(arguments),
         Command::Eval {
             cascade,
             input,

@@ -7,6 +7,7 @@ mod device;
 mod error;
 mod explain;
 mod output;
+mod replay;
 mod sweep;
 
 use std::process::ExitCode;

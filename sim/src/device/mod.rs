@@ -6,7 +6,7 @@
 
 mod accelerator;
 mod answer;
-mod cells;
+pub mod cells;
 pub mod energy;
 pub mod file;
 pub mod fit;

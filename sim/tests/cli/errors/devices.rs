@@ -133,6 +133,39 @@ pub(super) fn device_cases() -> Vec<Case> {
             &["rows of several devices", "--device", "a100_sxm"],
         ),
         case(
+            "trace-missing-column",
+            "replay trace.csv --device rtx4090 --model llama3-8b",
+            &["lacks `generated_tokens`"],
+        )
+        .with("trace.csv", "arrival_s,prompt_tokens\n0,5\n"),
+        case(
+            "trace-wrong-cells",
+            "replay trace.csv --device rtx4090 --model llama3-8b",
+            &[
+                "row 2, field `prompt_tokens`: `-5`",
+                "row 4, field `arrival_s`: `0.5` is not at or after the arrival before it",
+            ],
+        )
+        .with(
+            "trace.csv",
+            "arrival_s,prompt_tokens,generated_tokens\n0,-5,3\n1,5,3\n0.5,5,3\n",
+        ),
+        case(
+            "trace-larger-than-the-cache",
+            "replay trace.csv --device rtx4090 --model llama3-8b --kv-blocks 10",
+            &["request 1 needs 200 tokens of KV cache, and there are 160"],
+        )
+        .with(
+            "trace.csv",
+            "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n1,100,101\n",
+        ),
+        case(
+            "model-too-large",
+            "replay trace.csv --device l40s --model llama3-70b",
+            &["llama3-70b does not fit on l40s: 141.1 GB of weights"],
+        )
+        .with("trace.csv", "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n"),
+        case(
             "device-file",
             "predict --device mine.ron --table mine.csv",
             &[
