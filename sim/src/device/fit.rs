@@ -343,7 +343,13 @@ fn parent(name: &str) -> Option<(String, &'static [&'static str])> {
     match parts.as_slice() {
         ["product", "graph"] => Some((
             "product".into(),
-            &["efficiency", "tile_penalty", "throttle", "throttle_after"],
+            &[
+                "efficiency",
+                "tile_penalty",
+                "throttle",
+                "throttle_after",
+                "step",
+            ],
         )),
         ["pass", "graph"] => Some(("pass".into(), &["bandwidth", "ramp", "row"])),
         ["pass", _, "graph"] => Some((

@@ -320,7 +320,16 @@ fn row_of(
             );
             let parts = layer::unfused(b * h, d, s);
             let total = Task {
-                steps: parts.iter().cloned().map(Step::Call).collect(),
+                // One kernel finds what the one before left in the cache.
+                steps: parts
+                    .iter()
+                    .cloned()
+                    .enumerate()
+                    .map(|(at, call)| {
+                        let flushed = call.flushed && at == 0;
+                        Step::Call(Call { flushed, ..call })
+                    })
+                    .collect(),
                 launch: Launch::Graph,
                 chained: true,
                 events: launch == Launch::Eager,
