@@ -149,6 +149,22 @@ fn a_step_is_the_sum_of_its_tables() {
     assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
 }
 
+/// Two chunks of 512 take what one takes alone, and what the other adds to the smallest launch; one of 1024 takes more.
+#[test]
+fn chunks_of_a_step_are_apart() {
+    let chunk = |tokens| Part {
+        request: 0,
+        tokens,
+        before: 0,
+        samples: false,
+    };
+    let model = tables();
+    let us = |parts: &[Part]| model.time(parts).unwrap().0 * 1e6;
+    let apart = us(&[chunk(512), chunk(512)]) - us(&[chunk(1024)]);
+    let expected = 32.0 * (41.0747 + (41.0747 - 9.546) - 108.24);
+    assert!((apart / expected - 1.0).abs() < 1e-6, "{apart} {expected}");
+}
+
 /// The sampler's measured time.
 fn sampler(sequences: u64) -> f64 {
     let text = include_str!("../../validation/data/serving/rtx4090-llama3.1-8b/per_sequence.csv");

@@ -24,13 +24,13 @@ pub enum StepModel {
     Kernels(Box<(Answerer, Model)>),
 }
 
-/// What a step computes, in sums: tables have no more.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What a step computes: decodes by their number and mean context, prompts chunk by chunk.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Load {
     tokens: u64,
     sampled: u64,
-    chunk: f64,
-    chunk_before: f64,
+    /// Tokens, and those before them in the cache; the largest first.
+    chunks: Vec<(f64, f64)>,
     decodes: f64,
     context: f64,
 }
@@ -38,7 +38,7 @@ struct Load {
 impl Load {
     fn of(parts: &[Part]) -> Self {
         let mut out = Self::default();
-        let (mut before, mut context) = (0.0, 0.0);
+        let mut context = 0.0;
         for part in parts {
             out.tokens += part.tokens;
             out.sampled += u64::from(part.samples);
@@ -46,11 +46,11 @@ impl Load {
                 out.decodes += 1.0;
                 context += (part.before + 1) as f64;
             } else {
-                out.chunk += part.tokens as f64;
-                before += part.tokens as f64 * part.before as f64;
+                out.chunks.push((part.tokens as f64, part.before as f64));
             }
         }
-        out.chunk_before = before / out.chunk.max(1.0);
+        out.chunks
+            .sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
         out.context = context / out.decodes.max(1.0);
         out
     }
@@ -166,15 +166,28 @@ impl ServerTables {
         }))
     }
 
-    /// Attention of a step: linear in each coordinate between the measured points around.
+    /// Attention of a step. Tables mix one chunk with decodes; further chunks add what they take alone beyond the smallest launch.
     fn attention(&self, load: &Load) -> f64 {
-        let point = [load.chunk, load.chunk_before, load.decodes, load.context];
+        let (chunk, before) = load.chunks.first().copied().unwrap_or_default();
+        let least = self.axes[0].iter().find(|c| **c > 0);
+        let least = least.map_or(0.0, |c| self.mixed([*c as f64, 0.0, 0.0, 0.0]));
+        let others: f64 = load
+            .chunks
+            .iter()
+            .skip(1)
+            .map(|(chunk, before)| (self.mixed([*chunk, *before, 0.0, 0.0]) - least).max(0.0))
+            .sum();
+        self.mixed([chunk, before, load.decodes, load.context]) + others
+    }
+
+    /// Attention of a chunk, the tokens before it, decodes and their context: linear in each between the measured points around.
+    fn mixed(&self, point: [f64; 4]) -> f64 {
         // A coordinate of what there is none of is 0; what there is some of does not lean on what there is none of.
         let mut corners: Vec<([u64; 4], f64)> = vec![([0; 4], 1.0)];
         for (axis, x) in point.into_iter().enumerate() {
             let present = match axis {
-                0 | 1 => load.chunk > 0.0,
-                _ => load.decodes > 0.0,
+                0 | 1 => point[0] > 0.0,
+                _ => point[2] > 0.0,
             };
             let least = if axis == 1 { 0 } else { 1 };
             let values: Vec<u64> = self.axes[axis]
@@ -182,7 +195,7 @@ impl ServerTables {
                 .copied()
                 .filter(|v| if present { *v >= least } else { *v == 0 })
                 .collect();
-            let (Some(first), Some(last)) = (values.first(), values.last()) else {
+            let Some(first) = values.first() else {
                 return f64::NAN;
             };
             let (a, b, share) = if x <= *first as f64 {
@@ -192,7 +205,6 @@ impl ServerTables {
                     .partition_point(|v| (*v as f64) < x)
                     .min(values.len() - 1);
                 let (a, b) = (values[at.saturating_sub(1)], values[at]);
-                let _ = last;
                 (a, b, (x - a as f64) / (b - a).max(1) as f64)
             };
             corners = corners
@@ -310,9 +322,10 @@ fn kernels(answerer: &Answerer, model: &Model, load: &Load) -> Result<Seconds, P
             let kernel = Kernel::Decode(shape(load.decodes, load.context, false));
             steps.push(fastest("decode", kernel));
         }
-        if load.chunk > 0.0 {
-            // A chunk of c queries over b + c keys has the scores of a causal prompt of this length.
-            let length = (load.chunk * (load.chunk + 2.0 * load.chunk_before)).sqrt();
+        if !load.chunks.is_empty() {
+            // A chunk of c queries over b + c keys has c (c + 2 b) / 2 scores: those of a causal prompt of this length.
+            let scores = load.chunks.iter().map(|(c, b)| c * (c + 2.0 * b));
+            let length = scores.sum::<f64>().sqrt();
             let kernel = Kernel::Prefill(shape(1.0, length, true));
             steps.push(fastest("prefill", kernel));
         }
