@@ -21,7 +21,7 @@ fn is_share(value: &Value) -> bool {
     value.as_f64().is_some_and(|v| (0.0..=1.0).contains(&v))
 }
 
-/// The keys that the issue names, each with its type.
+/// The keys that the report promises, each with its type.
 fn check_report(report: &Value) {
     assert!(is_whole(&report["cycles"]));
     assert!(report["seconds"].as_f64().unwrap() > 0.0);
