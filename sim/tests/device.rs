@@ -295,6 +295,19 @@ fn an_accelerator_is_a_device() {
         ("P", 4),
     ];
     assert_eq!(time(Kernel::Decode(shape)), run(decode));
+    // Energy is the engine's ledger, power that over the time.
+    let kernel = Kernel::Decode(shape);
+    let found = fusemax.energy(&kernel, Seconds(time(kernel)));
+    let (joules, watts) = found.unwrap().unwrap();
+    let request = Request {
+        accelerator: Some("fusemax-hbm".into()),
+        mapping: "fusemax-binding".into(),
+        sizes: decode.map(|(n, s)| (n.to_string(), s)).into(),
+        ..Request::default()
+    };
+    let report = request.run(&einflow::catalog::Catalog::new()).unwrap();
+    close(joules.0, report.energy_pj() * 1e-12, 1e-12);
+    close(watts.0 * time(kernel), joules.0, 1e-12);
     let prefill = [
         ("B", 4),
         ("H", 8),

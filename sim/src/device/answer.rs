@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use einflow_arch::device::{Device, DeviceLink, Kernel, Times, devices, links};
-use einflow_spec::{Problem, Problems, quantity::Seconds};
+use einflow_spec::{
+    Problem, Problems,
+    quantity::{Joules, Seconds, Watts},
+};
 
 use crate::request::Engine;
 
+use super::energy::energy;
 use super::{Call, Launch, Step, Task, accelerator::Modelled, profiled::Profile};
 
 /// A time, and what it rests on beyond the device's own numbers.
@@ -241,6 +245,24 @@ impl Answerer {
             accelerator.by(engine);
         }
         self.accelerator.is_some()
+    }
+
+    /// Energy of a kernel that takes this long: of an accelerator what its engine's ledger says, else what its board draws. `None`: the
+    /// device's file does not say what it draws.
+    ///
+    /// # Errors
+    /// A kernel that an accelerator does not compute.
+    pub fn energy(
+        &self,
+        kernel: &Kernel,
+        time: Seconds,
+    ) -> Result<Option<(Joules, Watts)>, Problem> {
+        if let Some(accelerator) = &self.accelerator {
+            let joules = accelerator.report(kernel)?.energy_pj() * 1e-12;
+            return Ok(Some((Joules(joules), Watts(joules / time.0))));
+        }
+        let power = self.device.power.as_ref();
+        Ok(power.and_then(|power| energy(power, kernel, time)))
     }
 
     /// What bounds a kernel: of an accelerator what its report says, else what its peaks say: its memory, or its matrix units.

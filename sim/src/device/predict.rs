@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use einflow_spec::{Problem, Problems, quantity::DollarsPerHour};
 
-use super::{Answerer, Step, energy::energy, fit, table::Table};
+use super::{Answerer, Step, fit, table::Table};
 
 /// A table with its predictions.
 #[derive(Clone, Debug)]
@@ -128,26 +128,28 @@ pub fn predict(answerer: &Answerer, table: &Table) -> Result<Predicted, Problems
             }
         }
         if let Some(measured) = &row.energy {
-            let drawn = match (&measured.task, &device.power) {
-                (_, None) => {
-                    problems.push(table.cells.at_row(
-                        cell,
-                        format!(
-                            "row {}: {} does not say what it draws",
-                            cell.number, device.name
-                        ),
-                    ));
-                    None
-                }
-                (None, Some(power)) => Some((None, power.idle.0)),
-                (Some(task), Some(power)) => answerer.time(task).ok().and_then(|answer| {
+            let drawn = match &measured.task {
+                None => device.power.as_ref().map(|power| (None, power.idle.0)),
+                Some(task) => answerer.time(task).ok().and_then(|answer| {
                     let Step::Call(call) = task.steps.first()? else {
                         return None;
                     };
-                    let (joules, watts) = energy(power, &call.kernel, answer.time)?;
-                    Some((Some(joules.0), watts.0))
+                    let found = answerer.energy(&call.kernel, answer.time).ok()??;
+                    Some((Some(found.0.0), found.1.0))
                 }),
             };
+            if drawn.is_none()
+                && measured.task.is_some()
+                && out.predicted.iter().any(Option::is_some)
+            {
+                problems.push(table.cells.at_row(
+                    cell,
+                    format!(
+                        "row {}: {} does not say what it draws",
+                        cell.number, device.name
+                    ),
+                ));
+            }
             let values = [
                 ("joule_per_call", measured.joules, drawn.and_then(|d| d.0)),
                 ("mean_watt", measured.watts, drawn.map(|d| d.1)),

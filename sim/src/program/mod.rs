@@ -12,6 +12,7 @@
 mod build;
 mod cursor;
 mod geometry;
+mod groups;
 mod read;
 mod walker;
 

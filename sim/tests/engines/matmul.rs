@@ -40,23 +40,3 @@ fn weight_stationary() {
 fn input_stationary() {
     all("matmul-input-stationary", Values::Whole);
 }
-
-#[test]
-#[ignore = "prints how fast the engine is"]
-fn speed() {
-    let mapped = shipped(
-        "matmul-output-stationary",
-        None,
-        &[],
-        &[("M", 512), ("N", 512), ("K", 512)],
-    );
-    let given = inputs(&mapped, Values::Real, 1);
-    let start = std::time::Instant::now();
-    let run = einflow::array::run(&mapped, &given).unwrap();
-    let time = start.elapsed().as_secs_f64();
-    println!(
-        "{} PE-cycles in {time:.3} s: {:.3e} a second",
-        run.pe_cycles,
-        run.pe_cycles as f64 / time
-    );
-}
