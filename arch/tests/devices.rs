@@ -90,6 +90,15 @@ fn a_product_by_hand() {
     };
     let work = 8.0 * (2.0 * 64.0 * 128.0 * 4096.0 / 0.8e6 + 0.5);
     close(us(&thin, &values, true), 2.0 + work, 1e-3);
+    // One tile of 64 x 64 over k = 4096: split in four, a unit each, and a step to add up.
+    let deep = Kernel::Product {
+        batch: 1,
+        m: 64,
+        k: 4096,
+        n: 64,
+    };
+    let work = 2.0 * 64.0 * 64.0 * 1024.0 / 0.8e6 + 0.5 + 0.5;
+    close(us(&deep, &values, true), 2.0 + work, 1e-3);
     // In the cache the same words come at twice the peak.
     let small = square(64);
     assert!(us(&small, &values, false) <= us(&small, &values, true));
@@ -114,6 +123,10 @@ fn a_decode_by_hand() {
     let bytes = 4.0 * 2.0 * 64.0 * 4097.0;
     let expected = 3.0 + bytes / 0.5e6 + 4.0 * bytes / (bytes + 1e6) + 1.5;
     close(us(&cache(1, 4096), &values, true), expected, 1e-3);
+    // Four key heads of eight slots are fewer than 0.8 of them: split, at half the peak.
+    let twice = 2.0 * bytes;
+    let expected = 3.0 + twice / 0.5e6 + 4.0 * twice / (twice + 1e6) + 1.5;
+    close(us(&cache(2, 4096), &values, true), expected, 1e-3);
     // Eight key heads: 0.8 x 8 slots are taken, and the cache is not split.
     let bytes = 4.0 * bytes;
     let expected = 3.0 + bytes / 0.25e6 + 4.0 * bytes / (bytes + 1e6);
@@ -142,6 +155,17 @@ fn a_prompt_by_hand() {
         5.0 + 4.0 * (4.0 * block + 2.0),
         1e-3,
     );
+    // Three heads of three blocks: nine on four units, 2.25 waves that take as long as the mean of that and three.
+    let odd = Kernel::Prefill(Attention {
+        batch: 1,
+        heads: 3,
+        key_heads: 3,
+        width: 64,
+        length: 384,
+        causal: false,
+    });
+    let expected = 5.0 + 2.625 * (3.0 * block + 2.0);
+    close(us(&odd, &values, true), expected, 1e-3);
     // Causal: 4 x (1 + 2 + 3 + 4) steps over four units, half of the longest block left over, four rows a unit.
     close(
         us(&prompt(true), &values, true),

@@ -349,6 +349,21 @@ fn predictions_stand_beside_what_was_measured() {
 }
 
 #[test]
+fn rows_are_named_whatever_ends_a_line() {
+    for end in ["\n", "\r\n"] {
+        let text = ["m,k,n,us", "1,2,3,4", "1,2,3,x", ""].join(end);
+        let problems = Table::read(&Source::new("mine.csv", text), None).unwrap_err();
+        let first = problems.iter().next().unwrap();
+        assert!(
+            first.message.starts_with("row 3, field `us`: `x`"),
+            "{first:?}"
+        );
+        let (source, span) = first.place.as_ref().unwrap();
+        assert_eq!(&source.text()[span.start..span.start + 7], "1,2,3,x");
+    }
+}
+
+#[test]
 fn every_device_of_the_library_loads() {
     for name in devices().names() {
         let answerer = Answerer::load(name, None).unwrap_or_else(|p| panic!("{name}: {p}"));

@@ -66,9 +66,13 @@ impl Cells {
                     break;
                 }
             };
-            let (start, number) = record
-                .position()
-                .map_or((0, 0), |p| (p.byte() as usize, p.line()));
+            // Of lines that end in CR LF, the reader's record begins at the LF.
+            let text = source.text();
+            let from = record.position().map_or(0, |p| p.byte() as usize);
+            let ends = text.get(from..).unwrap_or("").chars();
+            let start = from + ends.take_while(|c| matches!(c, '\r' | '\n')).count();
+            let before = text.get(..start).unwrap_or("");
+            let number = before.matches('\n').count() as u64 + 1;
             let span = at(start);
             if record.len() != header.len() {
                 problems.push(Problem::at(
