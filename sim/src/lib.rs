@@ -11,6 +11,7 @@ pub mod eval;
 pub mod explain;
 pub mod hardware;
 pub mod npz;
+pub mod offload;
 pub mod plot;
 pub mod program;
 pub mod render;

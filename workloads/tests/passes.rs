@@ -125,6 +125,10 @@ fn the_other_attentions() {
     );
     // No normalisation over the keys.
     check("attention/sigmoid", "E 1, P 1, M 1, F 1");
+    // The maximum stands between two reads of the scores; nothing waits for the denominator.
+    check("attention/partial", "E 1, P 1, M 2, F 1; M holds QK");
+    // PLM reads the maxima again; denominators and numerators are read once.
+    check("attention/merge", "M1 2, P 1, F 1; M1 holds LM");
     // A stable softmax over the keys for each agent, then one over the agents for each query. TV descends from the agent
     // tokens, which the second softmax's maximum has swept by the time that AV reads it.
     check(

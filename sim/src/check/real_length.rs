@@ -492,7 +492,7 @@ pub(super) fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f6
 }
 
 /// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014).
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -503,10 +503,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Uniform in 0..1.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+    }
+
     /// Nearly standard normal: the sum of twelve uniform numbers less 6, the same on every platform.
     pub(super) fn normal(&mut self) -> f64 {
-        let uniform = |x: u64| (x >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0);
-        (0..12).map(|_| uniform(self.next())).sum::<f64>() - 6.0
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
 }
 

@@ -6,10 +6,12 @@
 //! each function is one head of one sequence, except where heads share something.
 
 pub mod agent;
+pub mod decode;
 pub mod ffn;
 pub mod grouped;
 pub mod linear;
 pub mod masks;
+pub mod parts;
 pub mod pedagogical;
 pub mod projections;
 pub mod sigmoid;

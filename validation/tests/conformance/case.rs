@@ -91,6 +91,8 @@ impl Case {
             let mut draw = || match fill {
                 // Logarithms of decays are negative.
                 _ if tensor.name == "G" => -0.5 * random.unit(),
+                // Denominators are sums of exponentials.
+                _ if tensor.name == "SLD" => 0.5 + 0.5 * random.unit(),
                 Fill::Signed => random.signed(),
                 Fill::Coarse => 0.5 + 0.25 * (3.0 * random.unit()).floor(),
                 _ => 0.5 + 0.5 * random.unit(),
@@ -179,12 +181,13 @@ impl Case {
     }
 }
 
-/// `max |found - expected| / max |expected|`; infinite where anything is not finite.
+/// `max |found - expected| / max |expected|`, over finite expected values; infinite where anything else is not finite.
+/// Infinities of one sign are equal.
 pub fn relative(found: &Array, expected: &Array) -> f64 {
     assert_eq!(found.shape, expected.shape);
     let mut worst: f64 = 0.0;
     for (a, b) in found.data.iter().zip(&expected.data) {
-        let error = (a - b).abs();
+        let error = if a == b { 0.0 } else { (a - b).abs() };
         worst = worst.max(if error.is_finite() {
             error
         } else {
@@ -194,7 +197,8 @@ pub fn relative(found: &Array, expected: &Array) -> f64 {
     if worst == 0.0 {
         0.0
     } else {
-        worst / expected.max_abs()
+        let finite = expected.data.iter().filter(|x| x.is_finite());
+        worst / finite.fold(0.0, |largest: f64, x| largest.max(x.abs()))
     }
 }
 
@@ -254,6 +258,14 @@ impl<'a> Element<'a> {
             .fold(0, |place, (i, length)| place * length + i);
         let count = rows * columns;
         DMatrix::from_row_slice(*rows, *columns, &data[first * count..(first + 1) * count])
+    }
+
+    /// The matrix of the outer two axes of an input with three, at a coordinate of the middle one.
+    pub fn middle_slice(&self, name: &str, at: usize) -> DMatrix<f64> {
+        let (shape, data) = self.data(name);
+        DMatrix::from_fn(shape[0], shape[2], |i, j| {
+            data[(i * shape[1] + at) * shape[2] + j]
+        })
     }
 
     /// The matrix of the first two axes of an input with three, at a coordinate of the last.

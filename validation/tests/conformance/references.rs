@@ -6,6 +6,7 @@ use einflow_validation::golden::ffn::{ffn, gated_ffn, relu};
 use einflow_validation::golden::grouped::grouped_query;
 use einflow_validation::golden::linear::linear_attention;
 use einflow_validation::golden::masks::{causal, neighborhood, sliding_window};
+use einflow_validation::golden::parts::{Part, merged, part};
 use einflow_validation::golden::pedagogical::product_of_sums;
 use einflow_validation::golden::projections::{merge_heads, project};
 use einflow_validation::golden::sigmoid::sigmoid_attention;
@@ -32,6 +33,30 @@ pub fn of(name: &str) -> Option<Reference> {
         | "attention/split"
         | "attention/one-pass" => |x| softmax(x, 1.0, |_, _| true),
         "attention/one-pass-causal" => |x| softmax(x, 1.0, causal),
+        "attention/partial" => |x| {
+            let part = part(&x.matrix("Q"), &x.matrix("K"), &x.matrix("V"), scale(x));
+            let queries = vec![x.size("P")];
+            let mut outputs = vec![
+                ("LM", queries.clone(), part.maxima),
+                ("SLD", queries, part.denominators),
+            ];
+            let numerators = &part.numerators;
+            let shape = vec![numerators.nrows(), numerators.ncols()];
+            outputs.push(("SLNV", shape, row_major(numerators)));
+            outputs
+        },
+        "attention/merge" => |x| {
+            let (maxima, denominators) = (x.matrix("LM"), x.matrix("SLD"));
+            let row = |matrix: &DMatrix<f64>, i: usize| matrix.row(i).iter().copied().collect();
+            let parts: Vec<Part> = (0..x.size("M1"))
+                .map(|i| Part {
+                    maxima: row(&maxima, i),
+                    denominators: row(&denominators, i),
+                    numerators: x.middle_slice("SLNV", i),
+                })
+                .collect();
+            av(merged(&parts))
+        },
         "attention/grouped-query" => |x| {
             let heads = |name: &str, count: usize| {
                 (0..count)
@@ -157,6 +182,10 @@ pub fn roundings(name: &str, x: &Element<'_>) -> f64 {
         "attention/one-pass" | "attention/one-pass-causal" => {
             unscaled() + 2.0 * (2.0 + 3.0 * size("M1")) + 1.0
         }
+        // The scaled query rounds once more; SLN, then SLD or SLNV.
+        "attention/partial" => scaled() + 2.0,
+        // The maxima are exact. Numerator PLM, SNV; denominator PLM, SD; the division.
+        "attention/merge" => 5.0,
         // The scaled query rounds once more; then as the 3-pass cascade.
         "attention/grouped-query"
         | "attention/sliding-window"
