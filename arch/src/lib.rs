@@ -11,7 +11,7 @@ mod decode;
 pub mod device;
 mod library;
 mod link;
-mod measure;
+pub mod measure;
 mod memory;
 mod paths;
 mod pe_array;

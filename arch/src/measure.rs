@@ -2,7 +2,8 @@
 
 use einflow_spec::{Kind, Node, Problem};
 
-pub(crate) const BYTES: &[(&str, f64)] = &[
+/// Sizes.
+pub const BYTES: &[(&str, f64)] = &[
     ("B", 1.0),
     ("KiB", 1024.0),
     ("MiB", 1_048_576.0),
@@ -11,7 +12,8 @@ pub(crate) const BYTES: &[(&str, f64)] = &[
     ("MB", 1e6),
     ("GB", 1e9),
 ];
-pub(crate) const BANDWIDTH: &[(&str, f64)] = &[
+/// Bandwidths.
+pub const BANDWIDTH: &[(&str, f64)] = &[
     ("B/s", 1.0),
     ("MB/s", 1e6),
     ("GB/s", 1e9),
@@ -28,7 +30,8 @@ pub(crate) const ARITHMETIC: &[(&str, f64)] = &[
 ];
 pub(crate) const FREQUENCY: &[(&str, f64)] =
     &[("Hz", 1.0), ("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)];
-pub(crate) const TIME: &[(&str, f64)] = &[
+/// Times.
+pub const TIME: &[(&str, f64)] = &[
     ("s", 1.0),
     ("ms", 1e-3),
     ("us", 1e-6),
@@ -37,7 +40,10 @@ pub(crate) const TIME: &[(&str, f64)] = &[
 ];
 
 /// The number at `node` in the base unit (the first of `units`).
-pub(crate) fn measure(node: &Node, units: &[(&str, f64)]) -> Result<f64, Problem> {
+///
+/// # Errors
+/// Neither a number nor one with one of these units.
+pub fn measure(node: &Node, units: &[(&str, f64)]) -> Result<f64, Problem> {
     let Kind::Text(text, _) = &node.kind else {
         return node.f64();
     };
@@ -67,7 +73,10 @@ pub(crate) fn measure(node: &Node, units: &[(&str, f64)]) -> Result<f64, Problem
 }
 
 /// Like [`measure`], for a whole number.
-pub(crate) fn whole(node: &Node, units: &[(&str, f64)]) -> Result<u64, Problem> {
+///
+/// # Errors
+/// As [`measure`]; a number that is not whole, or beyond 2^53.
+pub fn whole(node: &Node, units: &[(&str, f64)]) -> Result<u64, Problem> {
     if !matches!(node.kind, Kind::Text(..)) {
         return node.u64();
     }

@@ -117,6 +117,14 @@ impl Model {
         layer.checked_mul(self.layers?)?.checked_add(ends)
     }
 
+    /// Words of the weights of attention's projections, in all layers. `None` as for [`Model::weights`].
+    pub fn attention_weights(&self) -> Option<u64> {
+        let attention = (2 * self.heads + 2 * self.key_heads).checked_mul(self.query_width)?;
+        self.model_width
+            .checked_mul(attention)?
+            .checked_mul(self.layers?)
+    }
+
     /// Words of a token's keys and values in all layers.
     pub fn cache_words(&self) -> Option<u64> {
         let width = self.query_width.checked_add(self.value_width)?;

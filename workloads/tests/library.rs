@@ -157,16 +157,32 @@ fn models_have_the_published_shapes() {
         ("trxl", [1024, 64, 16, 4096]),
         ("xlm", [2048, 128, 16, 8192]),
     ];
-    let decoders = ["llama2-13b", "llama2-70b", "llama3-70b", "llama3-8b"];
+    let decoders = [
+        "llama-33b",
+        "llama-65b",
+        "llama2-13b",
+        "llama2-70b",
+        "llama3-70b",
+        "llama3-8b",
+    ];
     let mut names: Vec<&str> = published.iter().map(|(name, _)| *name).collect();
     names.extend(decoders);
     names.sort_unstable();
     assert!(models().names().eq(names));
     // Parameters as published, in billions: without normalisations and rounding.
-    for (name, billions) in decoders.iter().zip([13.0, 69.0, 70.6, 8.03]) {
+    for (name, billions) in decoders.iter().zip([32.5, 65.2, 13.0, 69.0, 70.6, 8.03]) {
         let weights = Model::load(name, None).unwrap().weights().unwrap();
         let off = weights as f64 / 1e9 / billions - 1.0;
         assert!(off.abs() < 0.005, "{name}: {weights}");
+    }
+    // Lamina (arXiv 2405.01814), table 2: bytes of a token's keys and values, of words of two.
+    for (name, bytes) in [
+        ("llama-33b", 1_597_440),
+        ("llama-65b", 2_621_440),
+        ("llama3-70b", 327_680),
+    ] {
+        let words = Model::load(name, None).unwrap().cache_words();
+        assert_eq!(words, Some(bytes / 2), "{name}");
     }
     // 32 layers of keys and values, 8 heads of 128.
     assert_eq!(

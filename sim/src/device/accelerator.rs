@@ -7,7 +7,10 @@ use std::{
 };
 
 use einflow_arch::device::{Attention, Kernel, Modelled as Spec};
-use einflow_spec::{Problem, Problems, quantity::Seconds};
+use einflow_spec::{
+    Problem, Problems,
+    quantity::{BytesPerSecond, Seconds},
+};
 
 use crate::{
     catalog::Catalog,
@@ -21,6 +24,8 @@ pub struct Modelled {
     beside: Option<PathBuf>,
     catalog: Catalog,
     engine: Engine,
+    /// Numbers of the accelerator that are other than its file's.
+    overrides: Vec<(String, f64)>,
     known: Mutex<HashMap<String, Arc<Report>>>,
 }
 
@@ -33,6 +38,7 @@ impl Modelled {
             beside: beside.map(Path::to_path_buf),
             catalog,
             engine: Engine::Analytic,
+            overrides: Vec::new(),
             known: Mutex::new(HashMap::new()),
         })
     }
@@ -40,6 +46,20 @@ impl Modelled {
     /// Takes times from another engine.
     pub fn by(&mut self, engine: Engine) {
         self.engine = engine;
+    }
+
+    /// Another bandwidth of the outermost memory.
+    ///
+    /// # Errors
+    /// An accelerator that cannot be read.
+    pub fn with_bandwidth(&mut self, bandwidth: BytesPerSecond) -> Result<(), Problems> {
+        let (name, beside) = (&self.spec.accelerator, self.beside.as_deref());
+        let accelerator = self.catalog.accelerator(name, beside, &[])?;
+        if let Some(memory) = accelerator.memories.first() {
+            let path = format!("memories.{}.bandwidth", memory.name);
+            self.overrides = vec![(path, bandwidth.0)];
+        }
+        Ok(())
     }
 
     /// The report of a kernel of attention.
@@ -103,6 +123,7 @@ impl Modelled {
                 .collect::<BTreeMap<_, _>>(),
             engine: self.engine,
             beside: self.beside.clone(),
+            overrides: self.overrides.clone(),
             ..Request::default()
         }
     }

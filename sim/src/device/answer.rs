@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use einflow_arch::device::{Device, DeviceLink, Kernel, Times, devices, links};
 use einflow_spec::{
     Problem, Problems,
-    quantity::{Joules, Seconds, Watts},
+    quantity::{BytesPerSecond, Joules, Seconds, Watts},
 };
 
 use crate::request::Engine;
@@ -245,6 +245,25 @@ impl Answerer {
             accelerator.by(engine);
         }
         self.accelerator.is_some()
+    }
+
+    /// Another bandwidth of its memory.
+    ///
+    /// # Errors
+    /// A device that answers by measured tables: they hold for the memory that it has.
+    pub fn with_bandwidth(&mut self, bandwidth: BytesPerSecond) -> Result<(), Problems> {
+        if self.profile.is_some() {
+            let problem =
+                Problem::nowhere(format!("{} answers by measured tables", self.device.name));
+            return Err(problem
+                .help("another bandwidth goes with a device that has laws, or is an accelerator")
+                .into());
+        }
+        self.device.chip.bandwidth = bandwidth;
+        match &mut self.accelerator {
+            Some(accelerator) => accelerator.with_bandwidth(bandwidth),
+            None => Ok(()),
+        }
     }
 
     /// Energy of a kernel that takes this long: of an accelerator what its engine's ledger says, else what its board draws. `None`: the

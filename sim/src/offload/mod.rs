@@ -1,6 +1,20 @@
-//! Attention on devices of its own, apart from the rest of the model (Lamina, arXiv 2405.01814).
+//! Pools of devices: decoding on devices of one kind, or with attention offloaded to others.
+//!
+//! A [`Scenario`] is read ([`scenario`]) and its files with it ([`system`]); [`serve`] runs requests through batches in flight
+//! ([`pipeline`]), whose times come from the devices ([`times`]); what that adds up to ([`account`]) is reported. [`values`] computes one layer's attention so divided, on real numbers.
 
+pub mod account;
+pub mod pipeline;
+mod recur;
+pub mod scenario;
+pub mod serve;
+pub mod system;
+pub mod time;
+pub mod times;
 pub mod values;
+
+pub use scenario::Scenario;
+pub use system::System;
 
 /// What each attention device takes of a layer's attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

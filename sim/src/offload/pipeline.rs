@@ -1,0 +1,607 @@
+//! Batches in flight over model replicas, an attention pool and the links between them: which task runs when.
+//!
+//! A batch goes through its layers: a *slice* on a model replica (the output projection and the feed-forward of one layer, the queries,
+//! keys and values of the next), messages to the attention pool, attention there, a message back. Every replica, the pool and each
+//! direction of a link serve one task at a time, in the order in which tasks become ready. Slice `k` of batch `j` runs on replica
+//! `(j + k) mod replicas`.
+//!
+//! Layers of an iteration are alike, so the same state comes back, later by some time and some layers on ([`super::recur`]); the layers
+//! until the next batch that ends are then passed over, which changes nothing but the work of simulating them.
+
+use std::collections::VecDeque;
+
+use super::{recur::History, time::Ps};
+
+/// A message: what it occupies the link for, and what it takes beyond that to arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The link is busy.
+    pub stream: Ps,
+    /// From there to arrival.
+    pub latency: Ps,
+}
+
+/// What the tasks of one iteration of one batch take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iteration {
+    /// One task on the batch's own replica: a pool that does everything.
+    Whole(Ps),
+    /// Layer by layer, attention elsewhere.
+    Layers(Layers),
+}
+
+/// What the tasks of a layer take where attention is elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// Layers.
+    pub count: u32,
+    /// The slice before the first attention.
+    pub first: Ps,
+    /// Between two attentions.
+    pub slice: Ps,
+    /// After the last.
+    pub last: Ps,
+    /// What follows a slice on its replica after the queries are there (but not the last): the new keys and values, sent apart.
+    pub early: Ps,
+    /// What is sent for attention to begin.
+    pub query: Message,
+    /// What follows, where attention begins without it: the new keys and values.
+    pub rest: Option<Message>,
+    /// Attention that needs `query` only.
+    pub attend: Ps,
+    /// Attention that needs `rest` too.
+    pub merge: Ps,
+    /// What comes back.
+    pub output: Message,
+}
+
+/// How the system is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Batches in flight.
+    pub batches: usize,
+    /// Model replicas.
+    pub replicas: usize,
+    /// Whether slices rotate over the replicas; else batch `j` stays on replica `j mod replicas`.
+    pub rotate: bool,
+    /// Whether the attention pool takes a message only while it attends to nothing, and attends to what it carries next.
+    pub receive_idle: bool,
+    /// By how many thousandths a device is slowed while a message of its own streams beside.
+    pub interference: u32,
+}
+
+/// What runs, for a timeline and for tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// On a replica.
+    Slice,
+    /// On a replica: the new keys and values, after the queries.
+    KeyValue,
+    /// To the attention pool: what attention begins with.
+    Query,
+    /// To the attention pool: the new keys and values.
+    Rest,
+    /// On the attention pool.
+    Attend,
+    /// On the attention pool: with the new keys and values.
+    Merge,
+    /// Back from the attention pool.
+    Output,
+}
+
+/// A resource that serves one task at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// A model replica.
+    Replica(usize),
+    /// The attention pool.
+    Attention,
+    /// The link to the attention pool.
+    Out,
+    /// The link back.
+    Back,
+}
+
+/// A task that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where.
+    pub unit: Unit,
+    /// What.
+    pub kind: Kind,
+    /// The batch.
+    pub batch: usize,
+    /// The layer, from 0; a slice has that of the attention after it.
+    pub layer: u32,
+    /// From.
+    pub start: Ps,
+    /// To.
+    pub end: Ps,
+}
+
+/// A batch that ended its iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub batch: usize,
+    /// When.
+    pub at: Ps,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Job {
+    pub batch: usize,
+    pub kind: Kind,
+    pub layer: u32,
+}
+
+/// A task underway.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Running {
+    pub job: Job,
+    pub start: Ps,
+    /// What was left of it, in time at full speed, at `since`.
+    pub left: Ps,
+    pub since: Ps,
+    pub slowed: bool,
+    pub end: Ps,
+}
+
+impl Running {
+    /// Goes on at another pace.
+    fn pace(&mut self, now: Ps, slowed: bool, interference: u32) {
+        if slowed == self.slowed {
+            return;
+        }
+        let passed = now.since(self.since);
+        let done = match self.slowed {
+            true => passed.0 * 1000 / (1000 + u64::from(interference)),
+            false => passed.0,
+        };
+        self.left = self.left.since(Ps(done));
+        (self.since, self.slowed) = (now, slowed);
+        self.end = now.after(stretched(self.left, slowed, interference));
+    }
+}
+
+fn stretched(work: Ps, slowed: bool, interference: u32) -> Ps {
+    match slowed {
+        true => Ps(work.0.saturating_mul(1000 + u64::from(interference)) / 1000),
+        false => work,
+    }
+}
+
+/// A message under way: its link is free again before it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub at: Ps,
+    pub job: Job,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub work: Option<Iteration>,
+    /// When it may start, while it has not.
+    pub starts: Option<Ps>,
+    /// The layer of the attention that it is at or before.
+    pub layer: u32,
+    pub attended: bool,
+    pub rest_arrived: bool,
+}
+
+/// Tasks of batches in flight, event by event.
+pub struct Pipeline<'o> {
+    shape: Shape,
+    pub(super) now: Ps,
+    pub(super) batches: Vec<Batch>,
+    pub(super) units: Vec<Option<Running>>,
+    pub(super) queues: Vec<VecDeque<Job>>,
+    pub(super) arrivals: Vec<Arrival>,
+    /// A batch whose message is on its way to an idle attention pool.
+    pub(super) reserved: Option<usize>,
+    ended: VecDeque<Ended>,
+    history: History,
+    /// A slice ended at this instant: a moment to compare states.
+    mark: bool,
+    /// Whether recurring states are passed over.
+    pub jump: bool,
+    observer: Option<Box<dyn FnMut(Span) + 'o>>,
+    /// Events handled: what the simulation itself costs.
+    pub events: u64,
+}
+
+impl<'o> Pipeline<'o> {
+    /// An idle system.
+    pub fn new(shape: Shape) -> Self {
+        let units = shape.replicas + 3;
+        let idle = Batch {
+            work: None,
+            starts: None,
+            layer: 0,
+            attended: false,
+            rest_arrived: false,
+        };
+        Self {
+            shape,
+            now: Ps::ZERO,
+            batches: vec![idle; shape.batches],
+            units: vec![None; units],
+            queues: vec![VecDeque::new(); units],
+            arrivals: Vec::new(),
+            reserved: None,
+            ended: VecDeque::new(),
+            history: History::default(),
+            mark: false,
+            jump: true,
+            observer: None,
+            events: 0,
+        }
+    }
+
+    /// Shows every task that ends to `observer`, and passes over none.
+    pub fn observe(&mut self, observer: impl FnMut(Span) + 'o) {
+        self.observer = Some(Box::new(observer));
+        self.jump = false;
+    }
+
+    /// Stops observing.
+    pub fn unobserve(&mut self, jump: bool) {
+        self.observer = None;
+        self.jump = jump;
+    }
+
+    /// How it is built.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// A batch that does nothing begins an iteration, at `at` or now if that is past.
+    pub fn start(&mut self, batch: usize, work: Iteration, at: Ps) {
+        self.batches[batch] = Batch {
+            work: Some(work),
+            starts: Some(at.max(self.now)),
+            layer: 0,
+            attended: false,
+            rest_arrived: false,
+        };
+        self.history.clear();
+    }
+
+    /// Goes on to the next batch that ends, or to `until`.
+    pub fn advance(&mut self, until: Ps) -> Option<Ended> {
+        loop {
+            if let Some(ended) = self.ended.pop_front() {
+                return Some(ended);
+            }
+            let next = self.next_event();
+            if next > until || next == Ps::NEVER {
+                self.now = until.max(self.now);
+                return None;
+            }
+            self.now = next;
+            self.settle();
+            if self.mark && self.jump && self.ended.is_empty() {
+                self.pass_over(until);
+            }
+            self.mark = false;
+        }
+    }
+
+    fn next_event(&self) -> Ps {
+        let units = self.units.iter().flatten().map(|r| r.end);
+        let arrivals = self.arrivals.iter().map(|a| a.at);
+        let starts = self.batches.iter().filter_map(|b| b.starts);
+        units
+            .chain(arrivals)
+            .chain(starts)
+            .min()
+            .unwrap_or(Ps::NEVER)
+    }
+
+    /// Everything that happens now, and what it sets off.
+    fn settle(&mut self) {
+        loop {
+            let mut any = false;
+            for batch in 0..self.batches.len() {
+                if self.batches[batch].starts.is_some_and(|at| at <= self.now) {
+                    self.batches[batch].starts = None;
+                    self.queue(batch, Kind::Slice);
+                    any = true;
+                }
+            }
+            for unit in 0..self.units.len() {
+                if let Some(done) = self.units[unit].filter(|r| r.end <= self.now) {
+                    self.units[unit] = None;
+                    self.finish(unit, done);
+                    any = true;
+                }
+            }
+            while let Some(at) = self.due() {
+                let arrival = self.arrivals.swap_remove(at);
+                self.arrive(arrival.job);
+                any = true;
+            }
+            self.dispatch();
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// A message that is there, the first by batch and kind.
+    fn due(&self) -> Option<usize> {
+        let here = self.arrivals.iter().enumerate();
+        here.filter(|(_, a)| a.at <= self.now)
+            .min_by_key(|(_, a)| (a.job.batch, a.job.kind))
+            .map(|(at, _)| at)
+    }
+
+    fn attention(&self) -> usize {
+        self.shape.replicas
+    }
+
+    fn replica(&self, batch: usize, slice: u32) -> usize {
+        let shift = if self.shape.rotate { slice as usize } else { 0 };
+        (batch + shift) % self.shape.replicas
+    }
+
+    fn unit(&self, index: usize) -> Unit {
+        match index.checked_sub(self.shape.replicas) {
+            None => Unit::Replica(index),
+            Some(0) => Unit::Attention,
+            Some(1) => Unit::Out,
+            Some(_) => Unit::Back,
+        }
+    }
+
+    fn layers(&self, batch: usize) -> Layers {
+        match self.batches[batch].work {
+            Some(Iteration::Layers(layers)) => layers,
+            _ => Layers::default(),
+        }
+    }
+
+    /// A task becomes ready.
+    fn queue(&mut self, batch: usize, kind: Kind) {
+        let layer = self.batches[batch].layer;
+        let unit = match kind {
+            Kind::Slice | Kind::KeyValue => self.replica(batch, layer),
+            Kind::Attend | Kind::Merge => self.attention(),
+            Kind::Query | Kind::Rest => self.attention() + 1,
+            Kind::Output => self.attention() + 2,
+        };
+        self.queues[unit].push_back(Job { batch, kind, layer });
+    }
+
+    /// Starts what may start.
+    fn dispatch(&mut self) {
+        let (attention, out) = (self.attention(), self.attention() + 1);
+        for unit in 0..self.units.len() {
+            if self.units[unit].is_some() {
+                continue;
+            }
+            if self.shape.receive_idle && unit == out {
+                // The pool listens only while it does nothing.
+                let idle = self.units[attention].is_none()
+                    && self.queues[attention].is_empty()
+                    && self.reserved.is_none();
+                if !idle {
+                    continue;
+                }
+                self.reserved = self.queues[out].front().map(|job| job.batch);
+            }
+            if let Some(job) = self.queues[unit].pop_front() {
+                self.run(unit, job);
+            }
+        }
+    }
+
+    fn run(&mut self, unit: usize, job: Job) {
+        let work = self.work(job);
+        self.events += 1;
+        self.units[unit] = Some(Running {
+            job,
+            start: self.now,
+            left: work,
+            since: self.now,
+            slowed: false,
+            end: self.now.after(work),
+        });
+        self.repace();
+    }
+
+    fn work(&self, job: Job) -> Ps {
+        let layers = match self.batches[job.batch].work {
+            Some(Iteration::Layers(layers)) => layers,
+            Some(Iteration::Whole(time)) => return time,
+            None => return Ps::ZERO,
+        };
+        match job.kind {
+            Kind::Slice if job.layer == layers.count => layers.last,
+            Kind::Slice if job.layer == 0 => layers.first,
+            Kind::Slice => layers.slice,
+            Kind::KeyValue => layers.early,
+            Kind::Query => layers.query.stream,
+            Kind::Rest => layers.rest.unwrap_or_default().stream,
+            Kind::Attend => layers.attend,
+            Kind::Merge => layers.merge,
+            Kind::Output => layers.output.stream,
+        }
+    }
+
+    /// Devices whose messages stream beside their work are slower meanwhile.
+    fn repace(&mut self) {
+        if self.shape.interference == 0 {
+            return;
+        }
+        let attention = self.attention();
+        let messages: [Option<Job>; 2] =
+            [attention + 1, attention + 2].map(|u| self.units[u].map(|r| r.job));
+        for unit in 0..=attention {
+            let slowed = messages.iter().flatten().any(|job| {
+                let slice = match job.kind {
+                    Kind::Output => job.layer + 1,
+                    _ => job.layer,
+                };
+                unit == attention || unit == self.replica(job.batch, slice)
+            });
+            if let Some(running) = &mut self.units[unit] {
+                running.pace(self.now, slowed, self.shape.interference);
+            }
+        }
+    }
+
+    fn finish(&mut self, unit: usize, done: Running) {
+        let job = done.job;
+        let place = self.unit(unit);
+        if let Some(observer) = &mut self.observer {
+            observer(Span {
+                unit: place,
+                kind: job.kind,
+                batch: job.batch,
+                layer: job.layer,
+                start: done.start,
+                end: done.end,
+            });
+        }
+        let layers = self.layers(job.batch);
+        match job.kind {
+            Kind::Slice => {
+                let whole = matches!(self.batches[job.batch].work, Some(Iteration::Whole(_)));
+                if whole || job.layer == layers.count {
+                    self.batches[job.batch].work = None;
+                    self.history.clear();
+                    self.ended.push_back(Ended {
+                        batch: job.batch,
+                        at: self.now,
+                    });
+                } else {
+                    self.mark = true;
+                    self.queue(job.batch, Kind::Query);
+                    if layers.rest.is_some() {
+                        // The replica goes on with the same batch.
+                        let next = Job {
+                            kind: Kind::KeyValue,
+                            ..job
+                        };
+                        self.run(unit, next);
+                    }
+                }
+            }
+            Kind::KeyValue => self.queue(job.batch, Kind::Rest),
+            Kind::Query | Kind::Rest | Kind::Output => {
+                let message = match job.kind {
+                    Kind::Query => layers.query,
+                    Kind::Rest => layers.rest.unwrap_or_default(),
+                    _ => layers.output,
+                };
+                self.arrivals.push(Arrival {
+                    at: self.now.after(message.latency),
+                    job,
+                });
+                self.repace();
+            }
+            Kind::Attend => {
+                self.batches[job.batch].attended = true;
+                match layers.rest {
+                    Some(_) if self.batches[job.batch].rest_arrived => {
+                        self.queue(job.batch, Kind::Merge);
+                    }
+                    Some(_) => {}
+                    None => self.queue(job.batch, Kind::Output),
+                }
+            }
+            Kind::Merge => self.queue(job.batch, Kind::Output),
+        }
+    }
+
+    fn arrive(&mut self, job: Job) {
+        if matches!(job.kind, Kind::Query | Kind::Rest) && self.reserved == Some(job.batch) {
+            self.reserved = None;
+        }
+        match job.kind {
+            Kind::Query => self.queue(job.batch, Kind::Attend),
+            Kind::Rest => {
+                self.batches[job.batch].rest_arrived = true;
+                if self.batches[job.batch].attended {
+                    self.queue(job.batch, Kind::Merge);
+                }
+            }
+            _ => {
+                let batch = &mut self.batches[job.batch];
+                batch.layer += 1;
+                (batch.attended, batch.rest_arrived) = (false, false);
+                self.queue(job.batch, Kind::Slice);
+            }
+        }
+    }
+
+    /// Passes over layers if this state was there before.
+    fn pass_over(&mut self, until: Ps) {
+        let Some((period, layers)) = self.recurs() else {
+            return;
+        };
+        let mut rounds = u64::MAX;
+        for (batch, passed) in self.batches.iter().zip(&layers) {
+            let Some(Iteration::Layers(work)) = batch.work else {
+                continue;
+            };
+            if let Some(starts) = batch.starts {
+                rounds = rounds.min(starts.since(self.now).0 / period.0);
+            } else {
+                // The slice before the last attention is the last that is like the others.
+                let left = work.count.saturating_sub(1).saturating_sub(batch.layer);
+                rounds = rounds.min(u64::from(left / passed));
+            }
+        }
+        rounds = rounds.min(until.since(self.now).0 / period.0);
+        if rounds == 0 || rounds == u64::MAX {
+            return;
+        }
+        let later = period.times(rounds);
+        let shift = |time: &mut Ps| *time = time.after(later);
+        shift(&mut self.now);
+        for running in self.units.iter_mut().flatten() {
+            shift(&mut running.start);
+            shift(&mut running.since);
+            shift(&mut running.end);
+        }
+        for arrival in &mut self.arrivals {
+            shift(&mut arrival.at);
+        }
+        let further = |batch: usize| (rounds as u32) * layers[batch];
+        for (at, batch) in self.batches.iter_mut().enumerate() {
+            if batch.work.is_some() && batch.starts.is_none() {
+                batch.layer += further(at);
+            }
+        }
+        let jobs = self.units.iter_mut().flatten().map(|r| &mut r.job);
+        let jobs = jobs.chain(self.arrivals.iter_mut().map(|a| &mut a.job));
+        for job in jobs.chain(self.queues.iter_mut().flatten()) {
+            job.layer += further(job.batch);
+        }
+        self.history.clear();
+    }
+
+    /// The time and, for each batch, the layers between this state and the same one before.
+    fn recurs(&mut self) -> Option<(Ps, Vec<u32>)> {
+        let mut active = self.batches.iter().filter(|b| b.starts.is_none());
+        if active.any(|b| matches!(b.work, Some(Iteration::Whole(_)))) {
+            return None;
+        }
+        let state = super::recur::state(self, self.shape);
+        let layers: Vec<u32> = self.batches.iter().map(|b| b.layer).collect();
+        let (before, from) = self.history.seen(state, self.now, &layers)?;
+        let passed: Vec<u32> = layers
+            .iter()
+            .zip(&from)
+            .map(|(now, then)| now - then)
+            .collect();
+        let moves = |b: usize| {
+            let batch = &self.batches[b];
+            batch.work.is_none() || batch.starts.is_some() || passed[b] > 0
+        };
+        let all = (0..passed.len()).all(moves);
+        (all && self.now > before).then(|| (self.now.since(before), passed))
+    }
+}

@@ -1,0 +1,566 @@
+//! A scenario with its files read, and whether it can be: memory, divisibility, prices.
+
+use einflow_arch::device::{Device, DeviceLink, Times, devices, links};
+use einflow_spec::{
+    Problem, Problems, Span,
+    quantity::{Bytes, DollarsPerHour},
+};
+use einflow_workloads::models::Model;
+
+use super::{
+    Boundary, Partition,
+    pipeline::Shape,
+    scenario::{Load, Pool, Prefill, Role, Scenario},
+};
+use crate::device::Answerer;
+
+/// Bytes of a word.
+pub const WORD: u64 = 2;
+
+/// A pool with its devices.
+pub struct DevicePool {
+    /// As the scenario has it.
+    pub spec: Pool,
+    /// One of its devices.
+    pub answerer: Answerer,
+    /// The link within the pool.
+    pub link: Option<DeviceLink>,
+    /// Devices among which one replica's products are divided.
+    pub group: u64,
+    /// Groups.
+    pub replicas: u64,
+    /// What an hour of one device costs.
+    pub price: DollarsPerHour,
+    /// What fills a device's memory.
+    pub memory: Memory,
+}
+
+/// What fills the memory of one device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// All of it.
+    pub total: Bytes,
+    /// What may be used.
+    pub usable: Bytes,
+    /// Weights.
+    pub weights: Bytes,
+    /// Activations of the largest step.
+    pub activations: Bytes,
+    /// The runtime.
+    pub reserved: Bytes,
+    /// What is left for keys and values; 0 where none are kept.
+    pub cache: Bytes,
+}
+
+/// A scenario ready to run.
+pub struct System {
+    /// As written.
+    pub scenario: Scenario,
+    /// The model.
+    pub model: Model,
+    /// Layers.
+    pub layers: u64,
+    /// Where products of the model run: a pool for `model` or `all`.
+    pub models: DevicePool,
+    /// Where attention runs, if elsewhere.
+    pub attention: Option<DevicePool>,
+    /// Where prompts are computed, if on a pool.
+    pub prefill: Option<DevicePool>,
+    /// Between the model's pool and attention's.
+    pub network: Option<DeviceLink>,
+    /// Between the prompts' pool and where caches are.
+    pub prefill_network: Option<DeviceLink>,
+    /// Tokens whose keys and values fit in each store.
+    pub stores: Vec<u64>,
+    /// How batches go through it.
+    pub shape: Shape,
+}
+
+impl DevicePool {
+    /// Devices.
+    pub fn count(&self) -> u64 {
+        self.spec.count.value
+    }
+
+    /// The name of the device's file.
+    pub fn device(&self) -> &str {
+        &self.answerer.device.name
+    }
+
+    fn load(scenario: &Scenario, spec: &Pool, replicas: Option<u64>) -> Result<Self, Problems> {
+        let beside = scenario.beside.as_deref();
+        let mut problems = Problems::new();
+        let link = spec.link.as_ref().and_then(|name| {
+            let found = links().find(&name.value, beside).map_err(Problems::from);
+            let link = found.and_then(|(source, _)| DeviceLink::parse(&source));
+            problems.absorb(link.map_err(|found| placed(scenario, name.span, &found)))
+        });
+        let count = spec.count.value;
+        // Attention's devices share no products; what they share is `partition`'s.
+        let replicas = replicas.unwrap_or(count);
+        let group = match &spec.tensor_parallel {
+            Some(given) if !count.is_multiple_of(given.value) => {
+                problems.push(
+                    scenario
+                        .at(
+                            given.span,
+                            format!("{count} devices in groups of {}", given.value),
+                        )
+                        .help("`tensor_parallel` divides `count`"),
+                );
+                1
+            }
+            Some(given) => given.value,
+            None if !count.is_multiple_of(replicas) => {
+                problems.push(
+                    scenario
+                        .at(
+                            spec.count.span,
+                            format!("{count} devices for {replicas} replicas of the model"),
+                        )
+                        .help("n batches rotate over n - 1 replicas: `count` is a multiple of it"),
+                );
+                1
+            }
+            None => count / replicas,
+        };
+        if group > 1 && link.is_none() && spec.link.is_none() {
+            problems.push(
+                scenario
+                    .at(
+                        spec.span,
+                        format!("{group} devices share the products, with no link between them"),
+                    )
+                    .help("add `link: \"nvlink4\"` to the pool, or `tensor_parallel: 1`"),
+            );
+        }
+        let found = devices().find(&spec.device.value, beside);
+        let found = found.map_err(|p| placed(scenario, spec.device.span, &p.into()));
+        let answerer = problems.absorb(found.and_then(|(source, origin)| {
+            let device = Device::parse(&source)?;
+            let mut answerer = Answerer::new(device, origin.folder().as_deref())?;
+            answerer.extrapolate = true;
+            if let Some(bandwidth) = &spec.bandwidth {
+                let changed = answerer.with_bandwidth(bandwidth.value);
+                changed.map_err(|found| placed(scenario, bandwidth.span, &found))?;
+            }
+            Ok(answerer)
+        }));
+        let price = answerer.as_ref().and_then(|answerer| {
+            let price = spec.price.or(answerer.device.price);
+            if price.is_none() {
+                problems.push(
+                    scenario
+                        .at(
+                            spec.device.span,
+                            format!("{} has no price", answerer.device.name),
+                        )
+                        .help("give the pool one, in US dollars an hour: price: 2.5"),
+                );
+            }
+            price
+        });
+        let pool = answerer.zip(price).map(|(answerer, price)| {
+            let total = spec.memory.unwrap_or(answerer.device.chip.memory);
+            Self {
+                spec: spec.clone(),
+                link,
+                group,
+                replicas: count / group,
+                price,
+                memory: Memory {
+                    total,
+                    usable: Bytes((total.0 as f64 * spec.memory_utilization) as u128),
+                    weights: Bytes(0),
+                    activations: Bytes(0),
+                    reserved: spec.reserved,
+                    cache: Bytes(0),
+                },
+                answerer,
+            }
+        });
+        problems.into_result(pool)
+    }
+
+    /// Fills the memory; refuses what does not fit.
+    fn fill(
+        &mut self,
+        scenario: &Scenario,
+        model: &Model,
+        weights: f64,
+        activations: f64,
+        cached: bool,
+    ) -> Result<(), Problem> {
+        let memory = &mut self.memory;
+        memory.weights = Bytes(weights.ceil() as u128);
+        memory.activations = Bytes(activations.ceil() as u128);
+        let taken = memory.weights.0 + memory.activations.0 + memory.reserved.0;
+        let gb = |bytes: u128| bytes as f64 * 1e-9;
+        match memory.usable.0.checked_sub(taken) {
+            Some(left) if left > 0 || !cached => {
+                memory.cache = Bytes(if cached { left } else { 0 });
+                Ok(())
+            }
+            _ => Err(scenario
+                .at(
+                    self.spec.count.span,
+                    format!(
+                        "{} does not fit in the pool `{}`: each of {} {} needs {:.1} GB for weights, {:.1} for activations, {:.1} for the runtime, and has {:.1} of {:.1} GB",
+                        model.name,
+                        self.spec.name,
+                        self.spec.count.value,
+                        self.answerer.device.name,
+                        gb(memory.weights.0),
+                        gb(memory.activations.0),
+                        gb(memory.reserved.0),
+                        gb(memory.usable.0),
+                        gb(memory.total.0),
+                    ),
+                )
+                .help("more devices in a tensor-parallel group, a larger `memory_utilization`, or a smaller model")),
+        }
+    }
+}
+
+impl System {
+    /// Reads the files that a scenario names.
+    ///
+    /// # Errors
+    /// Every file that is missing or wrong, and what does not go together: heads and partition, model and memory, batches and replicas.
+    pub fn new(scenario: Scenario) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let beside = scenario.beside.clone();
+        let model = Model::load(&scenario.model.value, beside.as_deref());
+        let model =
+            problems.absorb(model.map_err(|found| placed(&scenario, scenario.model.span, &found)));
+        let n = scenario.batches.value;
+        let mut load = |role: Role, replicas: Option<u64>| {
+            let spec = scenario.pool(role)?;
+            problems.absorb(DevicePool::load(&scenario, spec, replicas))
+        };
+        let all = load(Role::All, Some(1));
+        let models = load(Role::Model, Some(n.saturating_sub(1).max(1)));
+        let attention = load(Role::Attention, None);
+        let prefill = load(Role::Prefill, Some(1));
+        let network = problems.absorb(link(&scenario, Role::Model, Role::Attention));
+        let keeps = match scenario.pool(Role::All) {
+            Some(_) => Role::All,
+            None => Role::Attention,
+        };
+        let prefill_network = problems.absorb(link(&scenario, Role::Prefill, keeps));
+        if let Some(models) = &models {
+            let wanted = n.saturating_sub(1).max(1);
+            if models.replicas != wanted {
+                problems.push(
+                    scenario
+                        .at(
+                            scenario.batches.span,
+                            format!(
+                                "{n} batches in flight over {} replicas of the model",
+                                models.replicas
+                            ),
+                        )
+                        .help(format!(
+                            "n batches rotate over n - 1 replicas: {wanted} of them, each of count / {wanted} devices"
+                        )),
+                );
+            }
+        }
+        if let Some(all) = &all
+            && !n.is_multiple_of(all.replicas)
+        {
+            problems.push(
+                scenario
+                    .at(
+                        scenario.batches.span,
+                        format!("{n} batches over {} replicas", all.replicas),
+                    )
+                    .help("each replica has as many batches: a multiple"),
+            );
+        }
+        problems.into_result(Some(()))?;
+        let (Some(model), Some(models)) = (model, all.or(models)) else {
+            return Err(Problems::new());
+        };
+        let layers = model.layers.unwrap_or(0);
+        let mut system = Self {
+            layers,
+            shape: Shape {
+                batches: usize::try_from(n).unwrap_or(usize::MAX),
+                replicas: usize::try_from(models.replicas).unwrap_or(1),
+                rotate: attention.is_some(),
+                receive_idle: false,
+                interference: 0,
+            },
+            model,
+            models,
+            attention,
+            prefill,
+            network: network.flatten(),
+            prefill_network: prefill_network.flatten(),
+            stores: Vec::new(),
+            scenario,
+        };
+        system.check()?;
+        system.fill()?;
+        Ok(system)
+    }
+
+    /// The pool that attends.
+    pub fn attends(&self) -> &DevicePool {
+        self.attention.as_ref().unwrap_or(&self.models)
+    }
+
+    /// Every pool.
+    pub fn pools(&self) -> impl Iterator<Item = &DevicePool> {
+        [
+            Some(&self.models),
+            self.attention.as_ref(),
+            self.prefill.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Devices among which each request's heads are divided, where it is attended.
+    pub fn head_parts(&self) -> u64 {
+        match &self.attention {
+            None => self.models.group,
+            Some(pool) if pool.spec.partition == Partition::Heads => pool.count(),
+            Some(_) => 1,
+        }
+    }
+
+    fn check(&self) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        let (scenario, model) = (&self.scenario, &self.model);
+        if model.layers.is_none() || model.vocabulary.is_none() {
+            problems.push(
+                scenario
+                    .at(
+                        scenario.model.span,
+                        format!("the model {} has no layers or no vocabulary", model.name),
+                    )
+                    .help("give `layers` and `vocabulary` in its file"),
+            );
+        }
+        let mut divides = |parts: u64, pool: &DevicePool, heads: u64, what: &str| {
+            if !heads.is_multiple_of(parts) {
+                let fits: Vec<String> = (1..=heads)
+                    .filter(|n| heads.is_multiple_of(*n))
+                    .map(|n| n.to_string())
+                    .collect();
+                problems.push(
+                    scenario
+                        .at(
+                            pool.spec.count.span,
+                            format!(
+                                "{heads} {what} of {} cannot be divided among {parts} devices",
+                                model.name
+                            ),
+                        )
+                        .help(format!(
+                            "by heads: {} devices; by requests: `partition: requests`, any number",
+                            fits.join(", ")
+                        )),
+                );
+            }
+        };
+        divides(
+            self.head_parts(),
+            self.attends(),
+            model.key_heads,
+            "key heads",
+        );
+        if self.attention.is_some() {
+            divides(
+                self.models.group,
+                &self.models,
+                model.key_heads,
+                "key heads",
+            );
+        }
+        if let Some(prefill) = &self.prefill {
+            divides(prefill.group, prefill, model.key_heads, "key heads");
+        }
+        if self.attention.is_some() && self.network.is_none() {
+            problems.push(
+                scenario
+                    .at(
+                        self.attends().spec.span,
+                        "no link joins the model's pool and attention's",
+                    )
+                    .help("links: [(name: \"network\", between: [\"model\", \"attention\"], link: \"ethernet-400g\")]"),
+            );
+        }
+        if self.prefill.is_some() && self.prefill_network.is_none() {
+            problems.push(
+                scenario
+                    .at(
+                        scenario.prefill.span,
+                        "no link joins the pool for prompts and the pool with the caches",
+                    )
+                    .help("add one to `links`"),
+            );
+        }
+        if let (Some(pool), Boundary::Projections, Partition::Heads) = (
+            &self.attention,
+            scenario.boundary,
+            self.attends().spec.partition,
+        ) && pool.count() > 1
+            && pool.link.is_none()
+        {
+            problems.push(
+                scenario
+                    .at(
+                        pool.spec.span,
+                        "heads' outputs are summed over the pool, with no link within it",
+                    )
+                    .help("add `link: ...` to the pool, or `partition: requests`"),
+            );
+        }
+        for pool in self.pools() {
+            let accelerator = matches!(pool.answerer.device.times, Times::Accelerator(_));
+            let attends_only =
+                pool.spec.role == Role::Attention && scenario.boundary == Boundary::Core;
+            if accelerator && !attends_only {
+                problems.push(
+                    scenario
+                        .at(
+                            pool.spec.device.span,
+                            format!("{} computes attention only", pool.device()),
+                        )
+                        .help("an accelerator's pool has `role: attention`, with `boundary: core`"),
+                );
+            }
+        }
+        problems.into_result(Some(()))
+    }
+
+    /// Weights, activations and room for caches.
+    fn fill(&mut self) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        let (model, scenario) = (&self.model, &self.scenario);
+        let overflow = || {
+            Problem::nowhere(format!("the weights of {} overflow", model.name))
+                .help("smaller sizes")
+        };
+        let bytes = |words: u64| words as f64 * WORD as f64;
+        let all = bytes(model.weights().ok_or_else(overflow)?);
+        let cached = bytes(model.cache_words().ok_or_else(overflow)?);
+        let attention = bytes(model.attention_weights().ok_or_else(overflow)?);
+        let steps = match scenario.prefill.value {
+            Prefill::Chunked => scenario.sequences.max(scenario.step_tokens),
+            _ => scenario.sequences,
+        };
+        // The residual stream and what a layer makes of it, and the scores of the vocabulary, in words of four bytes.
+        let step = |tokens: u64, group: u64| {
+            let (d, f) = (model.model_width as f64, model.feed_forward_width as f64);
+            let vocabulary = model.vocabulary.unwrap_or(0) as f64;
+            let group = group as f64;
+            tokens as f64 * (WORD as f64 * (2.0 * d + 3.0 * f / group) + 4.0 * vocabulary / group)
+        };
+        // Batches are as large as their share of what is resident at most.
+        let shares = scenario.batches.value.max(1);
+        let tokens = match &scenario.load {
+            Load::Fixed { batch, .. } => batch.value.div_ceil(shares),
+            _ => steps.min(DEFAULT_STEP.max(scenario.step_tokens)),
+        };
+        let offloads = self.attention.is_some();
+        let moved = match (offloads, scenario.boundary) {
+            (true, Boundary::Projections) => attention,
+            _ => 0.0,
+        };
+        let group = self.models.group as f64;
+        let room = step(tokens, self.models.group);
+        let filled = self
+            .models
+            .fill(scenario, model, (all - moved) / group, room, !offloads);
+        problems.absorb(filled.map_err(Problems::from));
+        let mut stores = Vec::new();
+        let tokens_in =
+            |cache: Bytes, parts: u64| (cache.0 as f64 * parts as f64 / cached).floor() as u64;
+        match &mut self.attention {
+            None => {
+                let one = tokens_in(self.models.memory.cache, self.models.group);
+                stores = vec![one; self.models.replicas as usize];
+            }
+            Some(pool) => {
+                let parts = match pool.spec.partition {
+                    Partition::Heads => pool.count() as f64,
+                    Partition::Requests => 1.0,
+                };
+                let words = tokens as f64 * (3 * model.heads * model.query_width) as f64;
+                let filled = pool.fill(
+                    scenario,
+                    model,
+                    moved / parts,
+                    bytes(1) * words / parts,
+                    true,
+                );
+                problems.absorb(filled.map_err(Problems::from));
+                match pool.spec.partition {
+                    Partition::Heads => stores.push(tokens_in(pool.memory.cache, pool.count())),
+                    Partition::Requests => {
+                        stores = vec![tokens_in(pool.memory.cache, 1); pool.count() as usize];
+                    }
+                }
+            }
+        }
+        if let Some(pool) = &mut self.prefill {
+            let room = step(scenario.step_tokens, pool.group);
+            let filled = pool.fill(scenario, model, all / pool.group as f64, room, false);
+            problems.absorb(filled.map_err(Problems::from));
+        }
+        self.stores = stores;
+        problems.into_result(Some(()))
+    }
+}
+
+/// Tokens of a step for which activations are set aside, where a scenario says nothing: what a batch of a server has at most.
+const DEFAULT_STEP: u64 = 2048;
+
+/// Problems without a place of their own, with that of the value that led to them.
+fn placed(scenario: &Scenario, span: Span, problems: &Problems) -> Problems {
+    let mut out = Problems::new();
+    for problem in problems.iter() {
+        let own = problem.place.clone();
+        let place = own.or_else(|| Some((scenario.source.clone(), span)));
+        out.push(Problem {
+            place,
+            ..problem.clone()
+        });
+    }
+    out
+}
+
+/// The link between two roles' pools.
+fn link(scenario: &Scenario, a: Role, b: Role) -> Result<Option<DeviceLink>, Problems> {
+    let (Some(a), Some(b)) = (scenario.pool(a), scenario.pool(b)) else {
+        return Ok(None);
+    };
+    let joins = |l: &&super::scenario::Link| {
+        let has = |name: &str| l.between.iter().any(|e| e.value == name);
+        has(&a.name) && has(&b.name)
+    };
+    let Some(link) = scenario.links.iter().find(joins) else {
+        return Ok(None);
+    };
+    let (source, _) = links()
+        .find(&link.link.value, scenario.beside.as_deref())
+        .map_err(|p| Problem {
+            place: Some((scenario.source.clone(), link.link.span)),
+            ..p
+        })?;
+    let found = DeviceLink::parse(&source)?;
+    if !found.operations.contains_key("send") && !found.operations.contains_key("send:graph") {
+        return Err(scenario
+            .at(
+                link.link.span,
+                format!("nothing is known of `send` over {}", found.name),
+            )
+            .help("a link with the operation `send` in its file")
+            .into());
+    }
+    Ok(Some(found))
+}

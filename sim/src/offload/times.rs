@@ -1,0 +1,795 @@
+//! What an iteration of a batch takes: kernels of a layer on the devices of each pool, messages between them.
+//!
+//! A served layer is: a normalisation, the products for queries, keys and values, the rotary embedding with the write to the cache,
+//! attention, the output projection, a normalisation (with the residual sum), the two feed-forward products in, their gate, the product
+//! out; a reduction over the group after the output projection and after the feed-forward. It runs as a captured graph.
+
+use std::collections::{BTreeSet, HashMap};
+
+use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, Times as Answers};
+use einflow_spec::{Problem, quantity::Seconds};
+
+use super::{
+    Boundary, Partition,
+    pipeline::{Iteration, Layers, Message},
+    system::{DevicePool, System, WORD},
+    time::Ps,
+};
+use crate::device::{Call, Launch, Step, Task};
+
+/// What a device does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operator {
+    /// Products for queries, keys and values.
+    Projections,
+    /// The output projection.
+    Output,
+    /// Feed-forward products.
+    FeedForward,
+    /// Normalisations, the rotary embedding, gates, writes to the cache.
+    Elementwise,
+    /// Reductions over a group.
+    AllReduce,
+    /// Attention.
+    Attention,
+    /// Scores of the vocabulary.
+    Head,
+    /// Prompts, on a pool of their own.
+    Prompts,
+}
+
+/// How many there are.
+pub const OPERATORS: usize = 8;
+
+impl Operator {
+    /// All of them.
+    pub const ALL: [Self; OPERATORS] = [
+        Self::Projections,
+        Self::Output,
+        Self::FeedForward,
+        Self::Elementwise,
+        Self::AllReduce,
+        Self::Attention,
+        Self::Head,
+        Self::Prompts,
+    ];
+
+    /// In reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Projections => "projections",
+            Self::Output => "output projection",
+            Self::FeedForward => "feed-forward",
+            Self::Elementwise => "element-wise",
+            Self::AllReduce => "all-reduce",
+            Self::Attention => "attention",
+            Self::Head => "vocabulary",
+            Self::Prompts => "prompts",
+        }
+    }
+}
+
+/// Time, and energy beyond idling.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Of one device.
+    pub time: Ps,
+    /// Of one device, beyond what it draws idle.
+    pub joules: f64,
+}
+
+impl Work {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            time: self.time.after(other.time),
+            joules: self.joules + other.joules,
+        }
+    }
+
+    fn times(self, n: u64) -> Self {
+        Self {
+            time: self.time.times(n),
+            joules: self.joules * n as f64,
+        }
+    }
+}
+
+/// Work by operator.
+pub type Works = [Work; OPERATORS];
+
+fn add(works: &mut Works, operator: Operator, work: Work) {
+    let own = &mut works[operator as usize];
+    *own = own.plus(work);
+}
+
+/// The time of all.
+pub fn total(works: &Works) -> Ps {
+    works.iter().fold(Ps::ZERO, |sum, w| sum.after(w.time))
+}
+
+/// What a batch brings to an iteration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Requests that decode.
+    pub requests: u64,
+    /// Tokens in their caches, the newest with them.
+    pub tokens: u64,
+    /// The same by store, where requests are whole on one device.
+    pub by_store: Vec<(u64, u64)>,
+    /// Parts of prompts: tokens, and those before them.
+    pub chunks: Vec<(u64, u64)>,
+    /// Tokens that come out.
+    pub sampled: u64,
+}
+
+impl Load {
+    /// Tokens that products run over.
+    pub fn width(&self) -> u64 {
+        self.requests + self.chunks.iter().map(|(tokens, _)| tokens).sum::<u64>()
+    }
+}
+
+/// An iteration of a batch.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// What the pipeline runs.
+    pub iteration: Iteration,
+    /// Of each device of a replica that runs a slice, over the iteration.
+    pub model: Works,
+    /// Of each device of attention's pool, over the iteration; one for all where they do the same.
+    pub attention: Vec<Works>,
+    /// Bytes to attention's pool and back, over the iteration, all devices together.
+    pub bytes: [f64; 2],
+    /// Of the busiest device on each side of the link, to and back, in one layer.
+    pub device_bytes: [f64; 2],
+    /// Messages, there and back, as far as they stand between a slice and the next: seconds over the iteration.
+    pub messages: Ps,
+}
+
+/// Layers' products by the tokens that they run over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Products {
+    norm: Work,
+    query: Work,
+    key_value: Work,
+    projections: Work,
+    rotary: Work,
+    output: Work,
+    reduce: Work,
+    feed: Work,
+    gate: Work,
+}
+
+/// Times of a system's iterations, remembered where they come back.
+pub struct Times<'s> {
+    system: &'s System,
+    products: HashMap<(usize, u64), Products>,
+    heads: HashMap<(usize, u64), Work>,
+    lengths: HashMap<(usize, u64), Work>,
+    laws: HashMap<usize, String>,
+    /// What makes the times less sure.
+    pub flags: BTreeSet<String>,
+}
+
+/// Pools are told apart by their roles.
+fn key(pool: &DevicePool) -> usize {
+    pool.spec.role as usize
+}
+
+fn operation<'n>(link: &DeviceLink, graph: &'n str, plain: &'n str) -> &'n str {
+    // Layers are captured: a link measured without the host in the way says so.
+    if link.operations.contains_key(graph) {
+        graph
+    } else {
+        plain
+    }
+}
+
+impl<'s> Times<'s> {
+    /// Nothing asked yet.
+    pub fn new(system: &'s System) -> Self {
+        Self {
+            system,
+            products: HashMap::new(),
+            heads: HashMap::new(),
+            lengths: HashMap::new(),
+            laws: HashMap::new(),
+            flags: BTreeSet::new(),
+        }
+    }
+
+    /// An iteration of a batch.
+    ///
+    /// # Errors
+    /// A kernel or a message of which the device's or link's file says nothing.
+    pub fn iteration(&mut self, load: &Load) -> Result<Timed, Problem> {
+        match &self.system.attention {
+            None => self.together(load),
+            Some(pool) => match self.system.scenario.boundary {
+                Boundary::Core => self.core(load, pool),
+                Boundary::Projections => self.projections(load, pool),
+            },
+        }
+    }
+
+    /// A prompt on the pool for prompts.
+    ///
+    /// # Errors
+    /// As [`Times::iteration`].
+    pub fn prompt(&mut self, pool: &DevicePool, tokens: u64) -> Result<Works, Problem> {
+        let mut out = Works::default();
+        let p = self.products(pool, tokens)?;
+        let attention = self.prompt_attention(pool, &[(tokens, 0)])?;
+        let layer = [
+            p.norm,
+            p.projections,
+            p.rotary,
+            attention,
+            p.output,
+            p.reduce,
+            p.norm,
+            p.feed,
+            p.gate,
+            p.reduce,
+        ];
+        let sum = layer.into_iter().fold(Work::default(), Work::plus);
+        add(&mut out, Operator::Prompts, sum.times(self.system.layers));
+        let head = self.head(pool, 1)?;
+        add(&mut out, Operator::Prompts, head);
+        Ok(out)
+    }
+
+    /// Everything on one pool.
+    fn together(&mut self, load: &Load) -> Result<Timed, Problem> {
+        let system = self.system;
+        let pool = &system.models;
+        let p = self.products(pool, load.width().max(1))?;
+        let mut attention = Work::default();
+        if load.requests > 0 {
+            attention = self.decode(pool, load.requests, load.tokens, pool.group)?;
+        }
+        if !load.chunks.is_empty() {
+            attention = attention.plus(self.prompt_attention(pool, &load.chunks)?);
+        }
+        let mut works = Works::default();
+        let layer = [
+            (Operator::Elementwise, p.norm.times(2)),
+            (Operator::Projections, p.projections),
+            (Operator::Elementwise, p.rotary),
+            (Operator::Attention, attention),
+            (Operator::Output, p.output),
+            (Operator::AllReduce, p.reduce.times(2)),
+            (Operator::FeedForward, p.feed),
+            (Operator::Elementwise, p.gate),
+        ];
+        for (operator, work) in layer {
+            add(&mut works, operator, work.times(system.layers));
+        }
+        let head = self.head(pool, load.sampled)?;
+        add(&mut works, Operator::Head, head);
+        Ok(Timed {
+            iteration: Iteration::Whole(total(&works)),
+            model: works,
+            attention: Vec::new(),
+            bytes: [0.0; 2],
+            device_bytes: [0.0; 2],
+            messages: Ps::ZERO,
+        })
+    }
+
+    /// Attention alone elsewhere.
+    fn core(&mut self, load: &Load, pool: &DevicePool) -> Result<Timed, Problem> {
+        let system = self.system;
+        let (scenario, model, models) = (&system.scenario, &system.model, &system.models);
+        let batch = load.requests.max(1);
+        let p = self.products(models, batch)?;
+        let head = self.head(models, load.sampled)?;
+        let overlap = scenario.overlap;
+        let made = match overlap {
+            true => p.query,
+            false => p.projections,
+        };
+        let before = p.norm.plus(made).plus(p.rotary);
+        let after = [p.output, p.reduce, p.norm, p.feed, p.gate, p.reduce]
+            .into_iter()
+            .fold(Work::default(), Work::plus);
+        let early = if overlap {
+            p.key_value
+        } else {
+            Work::default()
+        };
+        let last = after.plus(p.norm).plus(head);
+        // Bytes of one layer.
+        let (h, k) = (
+            model.heads * model.query_width,
+            model.key_heads * model.query_width,
+        );
+        let words = |width: u64| (WORD * width) as f64;
+        let (q, kv) = (words(h), 2.0 * words(k));
+        let (first, rest) = match overlap {
+            true => (q, Some(kv)),
+            false => (q + kv, None),
+        };
+        let shares = self.shares(load, pool);
+        let each = |bytes: f64| busiest(bytes, batch, models.group, &shares);
+        let query = self.message(each(first))?;
+        let rest_message = rest.map(|bytes| self.message(each(bytes))).transpose()?;
+        let output = self.message(each(q))?;
+        // What each device of the pool does.
+        let mut works = Vec::with_capacity(shares.len());
+        let (mut attend, mut merge) = (Ps::ZERO, Ps::ZERO);
+        for share in &shares {
+            let mut own = Works::default();
+            if share.requests > 0 {
+                let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
+                let row = share.requests * model.query_width / share.parts;
+                let written = 2 * 2 * row * model.key_heads;
+                // With overlap the old tokens' part is read again, with the new keys and values, and the sum written.
+                let moved = match overlap {
+                    true => {
+                        written + row * (2 * model.heads + 2 * model.key_heads) + row * model.heads
+                    }
+                    false => written,
+                };
+                let copied = self.pass(pool, "pass", 1, moved)?;
+                add(&mut own, Operator::Attention, time.times(system.layers));
+                add(&mut own, Operator::Elementwise, copied.times(system.layers));
+                match overlap {
+                    true => {
+                        attend = attend.max(time.time);
+                        merge = merge.max(copied.time);
+                    }
+                    false => attend = attend.max(time.time.after(copied.time)),
+                }
+            }
+            works.push(own);
+        }
+        let layers = Layers {
+            count: u32::try_from(system.layers).unwrap_or(u32::MAX),
+            first: before.time,
+            slice: after.plus(before).time,
+            last: last.time,
+            early: early.time,
+            query,
+            rest: rest_message,
+            attend,
+            merge,
+            output,
+        };
+        let mut model_works = Works::default();
+        let n = system.layers;
+        for (operator, work) in [
+            (Operator::Elementwise, p.norm.times(2)),
+            (Operator::Projections, made.plus(early)),
+            (Operator::Elementwise, p.rotary.plus(p.gate)),
+            (Operator::Output, p.output),
+            (Operator::AllReduce, p.reduce.times(2)),
+            (Operator::FeedForward, p.feed),
+        ] {
+            add(&mut model_works, operator, work.times(n));
+        }
+        add(&mut model_works, Operator::Elementwise, p.norm);
+        add(&mut model_works, Operator::Head, head);
+        let count = n as f64;
+        Ok(Timed {
+            iteration: Iteration::Layers(layers),
+            model: model_works,
+            attention: works,
+            bytes: [(q + kv) * batch as f64 * count, q * batch as f64 * count],
+            device_bytes: [each(q + kv), each(q)],
+            messages: arrives(query).after(arrives(output)).times(n),
+        })
+    }
+
+    /// Attention with its projections elsewhere: the residual stream travels.
+    fn projections(&mut self, load: &Load, pool: &DevicePool) -> Result<Timed, Problem> {
+        let system = self.system;
+        let (model, models) = (&system.model, &system.models);
+        let batch = load.requests.max(1);
+        let p = self.products(models, batch)?;
+        let head = self.head(models, load.sampled)?;
+        let feed = [p.norm, p.feed, p.gate, p.reduce]
+            .into_iter()
+            .fold(Work::default(), Work::plus);
+        let bytes = (WORD * model.model_width) as f64;
+        let shares = self.shares(load, pool);
+        // Each device that has some heads of a request needs all of its stream, and one of them sends the sum back.
+        let there = busiest(bytes, batch, models.group, &shares).max(
+            shares
+                .iter()
+                .map(|s| bytes * s.requests as f64)
+                .fold(0.0, f64::max),
+        );
+        let back = busiest(bytes, batch, models.group, &shares);
+        let (query, output) = (self.message(there)?, self.message(back)?);
+        let mut works = Vec::with_capacity(shares.len());
+        let mut attend = Ps::ZERO;
+        for share in &shares {
+            let mut own = Works::default();
+            if share.requests > 0 {
+                let d = self.shard(pool, share.requests, share.parts)?;
+                let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
+                for (operator, work) in [
+                    (Operator::Elementwise, d.norm.plus(d.rotary)),
+                    (Operator::Projections, d.projections),
+                    (Operator::Attention, time),
+                    (Operator::Output, d.output),
+                    (Operator::AllReduce, d.reduce),
+                ] {
+                    add(&mut own, operator, work.times(system.layers));
+                }
+                attend = attend.max(Ps(total(&own).0 / system.layers.max(1)));
+            }
+            works.push(own);
+        }
+        let n = system.layers;
+        let layers = Layers {
+            count: u32::try_from(n).unwrap_or(u32::MAX),
+            first: p.norm.time,
+            slice: feed.time,
+            last: feed.plus(p.norm).plus(head).time,
+            early: Ps::ZERO,
+            query,
+            rest: None,
+            attend,
+            merge: Ps::ZERO,
+            output,
+        };
+        let mut model_works = Works::default();
+        for (operator, work) in [
+            (Operator::Elementwise, p.norm.plus(p.gate)),
+            (Operator::FeedForward, p.feed),
+            (Operator::AllReduce, p.reduce),
+        ] {
+            add(&mut model_works, operator, work.times(n));
+        }
+        add(&mut model_works, Operator::Elementwise, p.norm.times(2));
+        add(&mut model_works, Operator::Head, head);
+        let parts = shares.iter().map(|s| s.requests).sum::<u64>().max(batch);
+        Ok(Timed {
+            iteration: Iteration::Layers(layers),
+            model: model_works,
+            attention: works,
+            bytes: [
+                bytes * parts as f64 * n as f64,
+                bytes * batch as f64 * n as f64,
+            ],
+            device_bytes: [there, back],
+            messages: arrives(query).after(arrives(output)).times(n),
+        })
+    }
+
+    /// How a batch is spread over attention's devices.
+    fn shares(&self, load: &Load, pool: &DevicePool) -> Vec<Share> {
+        match pool.spec.partition {
+            Partition::Heads => {
+                let share = Share {
+                    requests: load.requests,
+                    tokens: load.tokens,
+                    parts: pool.count(),
+                };
+                vec![share; pool.count() as usize]
+            }
+            Partition::Requests => load
+                .by_store
+                .iter()
+                .map(|(requests, tokens)| Share {
+                    requests: *requests,
+                    tokens: *tokens,
+                    parts: 1,
+                })
+                .collect(),
+        }
+    }
+
+    fn products(&mut self, pool: &DevicePool, tokens: u64) -> Result<Products, Problem> {
+        let known = (key(pool), tokens);
+        if let Some(found) = self.products.get(&known) {
+            return Ok(*found);
+        }
+        let mut made = self.shard(pool, tokens, pool.group)?;
+        let (d, feed) = (
+            self.system.model.model_width,
+            self.system.model.feed_forward_width / pool.group,
+        );
+        let m = tokens;
+        made.feed = self
+            .product(pool, m, d, 2 * feed)?
+            .plus(self.product(pool, m, feed, d)?);
+        made.gate = self.pass(pool, "pass", 1, m.saturating_mul(3 * feed))?;
+        self.products.insert(known, made);
+        Ok(made)
+    }
+
+    /// Attention's products on one of `parts` devices among which the heads are divided.
+    fn shard(&mut self, pool: &DevicePool, tokens: u64, parts: u64) -> Result<Products, Problem> {
+        let model = &self.system.model;
+        let (d, w) = (model.model_width, model.query_width);
+        let (q, k) = (model.heads / parts * w, model.key_heads / parts * w);
+        let m = tokens;
+        let overlap = self.system.scenario.overlap;
+        let mut made = Products {
+            norm: self.pass(pool, "pass:norm", m, m.saturating_mul(2 * d))?,
+            rotary: self.pass(pool, "pass", 1, m.saturating_mul(2 * (q + 2 * k)))?,
+            output: self.product(pool, m, q, d)?,
+            projections: self.product(pool, m, d, q + 2 * k)?,
+            ..Products::default()
+        };
+        if overlap {
+            made.query = self.product(pool, m, d, q)?;
+            made.key_value = self.product(pool, m, d, 2 * k)?;
+        }
+        if let (Some(link), true) = (&pool.link, parts > 1) {
+            let name = operation(link, "all_reduce:graph", "all_reduce");
+            let bytes = m.saturating_mul(WORD * d);
+            let time = link
+                .all_reduce(name, parts, bytes, Collective::Ring)
+                .ok_or_else(|| {
+                    Problem::nowhere(format!("`all_reduce` over {} is not known", link.name))
+                        .help("a link with that operation in its file, for the pool")
+                })?;
+            made.reduce.time = rounded(time)?;
+        }
+        Ok(made)
+    }
+
+    /// Scores of the vocabulary for the tokens that come out.
+    fn head(&mut self, pool: &DevicePool, tokens: u64) -> Result<Work, Problem> {
+        if tokens == 0 {
+            return Ok(Work::default());
+        }
+        let known = (key(pool), tokens);
+        if let Some(found) = self.heads.get(&known) {
+            return Ok(*found);
+        }
+        let model = &self.system.model;
+        let words = model.vocabulary.unwrap_or(1).div_ceil(pool.group);
+        let made = self.product(pool, tokens, model.model_width, words)?;
+        self.heads.insert(known, made);
+        Ok(made)
+    }
+
+    /// Attention of `requests` new tokens over `tokens` cached ones, on one of `parts` devices among which the heads are divided.
+    fn decode(
+        &mut self,
+        pool: &DevicePool,
+        requests: u64,
+        tokens: u64,
+        parts: u64,
+    ) -> Result<Work, Problem> {
+        let mean = tokens as f64 / requests.max(1) as f64;
+        let shape = |batch: u64, length: u64| Attention {
+            batch,
+            heads: self.system.model.heads / parts,
+            key_heads: self.system.model.key_heads / parts,
+            width: self.system.model.query_width,
+            length: length.max(1),
+            causal: false,
+        };
+        if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
+            let kernel = Kernel::Decode(shape(requests, mean.round() as u64));
+            let law = self.law(pool, &kernel)?;
+            return self.call(pool, &law, kernel);
+        }
+        // An accelerator runs one sequence after another. Its times are computed at eight lengths of each octave, and are nearly
+        // straight between.
+        let step = ((mean.max(1.0) as u64).ilog2().max(3) - 3) as u64;
+        let step = 1u64 << step;
+        let low = (mean as u64 / step * step).max(1);
+        let high = low + step;
+        let mut at = |length: u64| -> Result<Work, Problem> {
+            let known = (key(pool), length);
+            if let Some(found) = self.lengths.get(&known) {
+                return Ok(*found);
+            }
+            let made = self.call(pool, "decode", Kernel::Decode(shape(1, length)))?;
+            self.lengths.insert(known, made);
+            Ok(made)
+        };
+        let (a, b) = (at(low)?, at(high)?);
+        let share = ((mean - low as f64) / step as f64).max(0.0);
+        let between = |a: f64, b: f64| (a + (b - a) * share) * requests as f64;
+        Ok(Work {
+            time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
+            joules: between(a.joules, b.joules),
+        })
+    }
+
+    /// Attention of chunks of prompts, one after another: c queries over b + c keys have c (c + 2 b) / 2 scores, those of a causal
+    /// prompt of the root's length.
+    fn prompt_attention(
+        &mut self,
+        pool: &DevicePool,
+        chunks: &[(u64, u64)],
+    ) -> Result<Work, Problem> {
+        let model = &self.system.model;
+        let mut sum = Work::default();
+        for (tokens, before) in chunks {
+            let (c, b) = (*tokens as f64, *before as f64);
+            let kernel = Kernel::Prefill(Attention {
+                batch: 1,
+                heads: model.heads / pool.group,
+                key_heads: model.key_heads / pool.group,
+                width: model.query_width,
+                length: ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1),
+                causal: true,
+            });
+            let mut best: Option<Work> = None;
+            let laws = self.prefill_laws(pool);
+            for law in laws {
+                let work = self.call(pool, &law, kernel)?;
+                best = Some(best.map_or(work, |b| if work.time < b.time { work } else { b }));
+            }
+            sum = sum.plus(best.unwrap_or_default());
+        }
+        Ok(sum)
+    }
+
+    fn prefill_laws(&self, pool: &DevicePool) -> Vec<String> {
+        let Answers::Laws(laws) = &pool.answerer.device.times else {
+            return vec!["prefill:flash".into()];
+        };
+        let own: Vec<String> = laws
+            .keys()
+            .filter(|name| name.starts_with("prefill") && !name.ends_with(":graph"))
+            .cloned()
+            .collect();
+        if own.is_empty() {
+            vec!["prefill".into()]
+        } else {
+            own
+        }
+    }
+
+    /// Whose kernel attends: what the pool says, else a server's before a framework's.
+    fn law(&mut self, pool: &DevicePool, kernel: &Kernel) -> Result<String, Problem> {
+        if let Some(library) = &pool.spec.library {
+            return Ok(format!("decode:{}", library.value));
+        }
+        if let Some(found) = self.laws.get(&key(pool)) {
+            return Ok(found.clone());
+        }
+        let candidates = ["decode:vllm", "decode:flash", "decode:cudnn", "decode"];
+        let found = match &pool.answerer.device.times {
+            Answers::Laws(laws) => candidates
+                .iter()
+                .find(|name| laws.contains_key(**name))
+                .map_or("decode", |name| *name)
+                .to_string(),
+            _ => {
+                let works = |law: &&&str| self.ask(pool, law, *kernel).is_ok();
+                let found = candidates.iter().find(works);
+                found.copied().unwrap_or("decode").to_string()
+            }
+        };
+        self.laws.insert(key(pool), found.clone());
+        Ok(found)
+    }
+
+    fn product(&mut self, pool: &DevicePool, m: u64, k: u64, n: u64) -> Result<Work, Problem> {
+        let kernel = Kernel::Product { batch: 1, m, k, n };
+        self.call(pool, "product", kernel)
+    }
+
+    /// A pass over `words` words of memory.
+    fn pass(
+        &mut self,
+        pool: &DevicePool,
+        law: &str,
+        rows: u64,
+        words: u64,
+    ) -> Result<Work, Problem> {
+        let bytes = words.saturating_mul(WORD);
+        if matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
+            self.flags.insert(format!(
+                "{}: writes to the cache and sums of parts take their bytes over its bandwidth: assumed",
+                pool.device()
+            ));
+            let seconds = bytes as f64 / pool.answerer.device.chip.bandwidth.0;
+            return Ok(Work {
+                time: rounded(Seconds(seconds))?,
+                joules: 0.0,
+            });
+        }
+        self.call(pool, law, Kernel::Pass { rows, bytes })
+    }
+
+    fn ask(
+        &self,
+        pool: &DevicePool,
+        law: &str,
+        kernel: Kernel,
+    ) -> Result<(Seconds, Vec<String>), Problem> {
+        let task = Task {
+            steps: vec![Step::Call(Call {
+                law: law.to_string(),
+                kernel,
+                // Between two uses of a layer's weights and caches those of all others pass.
+                flushed: !matches!(kernel, Kernel::Pass { .. }),
+            })],
+            launch: Launch::Graph,
+            chained: true,
+            events: false,
+        };
+        let answer = pool.answerer.time(&task)?;
+        Ok((answer.time, answer.flags))
+    }
+
+    fn call(&mut self, pool: &DevicePool, law: &str, kernel: Kernel) -> Result<Work, Problem> {
+        let (time, flags) = self.ask(pool, law, kernel)?;
+        for flag in flags {
+            self.flags.insert(format!("{}: {flag}", pool.device()));
+        }
+        let device = &pool.answerer.device;
+        let drawn = pool.answerer.energy(&kernel, time)?;
+        let joules = match (drawn, &device.power) {
+            // An accelerator's ledger has no idle power.
+            (Some((joules, _)), None) => joules.0,
+            (Some((joules, _)), Some(power)) => joules.0 - power.idle.0 * time.0,
+            (None, Some(power)) => {
+                self.flags.insert(format!(
+                    "{}: at its power limit while it works: assumed, its file has no energy of operations",
+                    device.name
+                ));
+                (power.limit.0 - power.idle.0) * time.0
+            }
+            (None, None) => {
+                self.flags.insert(format!(
+                    "{}: its file does not say what it draws: 0 J",
+                    device.name
+                ));
+                0.0
+            }
+        };
+        Ok(Work {
+            time: rounded(time)?,
+            joules: joules.max(0.0),
+        })
+    }
+
+    /// A message of so many bytes from the busiest device.
+    fn message(&self, bytes: f64) -> Result<Message, Problem> {
+        let Some(link) = &self.system.network else {
+            return Ok(Message::default());
+        };
+        let name = operation(link, "send:graph", "send");
+        let sharers = self.system.attends().count().max(self.system.models.group);
+        let unknown = || Problem::nowhere(format!("`send` over {} is not known", link.name));
+        let time = |bytes: u64| link.send(name, bytes, sharers).ok_or_else(unknown);
+        let latency = rounded(time(0)?)?;
+        let all = rounded(time(bytes.ceil() as u64)?)?;
+        Ok(Message {
+            stream: all.since(latency),
+            latency,
+        })
+    }
+}
+
+/// What one device of attention's pool has of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    requests: u64,
+    tokens: u64,
+    /// Devices among which its heads are divided.
+    parts: u64,
+}
+
+/// Bytes through the busiest device on either side, of `bytes` for each request.
+fn busiest(bytes: f64, batch: u64, group: u64, shares: &[Share]) -> f64 {
+    let sent = bytes * batch as f64 / group as f64;
+    let received = shares
+        .iter()
+        .map(|s| bytes * s.requests as f64 / s.parts as f64)
+        .fold(0.0, f64::max);
+    sent.max(received)
+}
+
+fn arrives(message: Message) -> Ps {
+    message.stream.after(message.latency)
+}
+
+fn rounded(time: Seconds) -> Result<Ps, Problem> {
+    Ps::of(time).ok_or_else(|| {
+        Problem::nowhere(format!("a time of {} s", time.0)).help("times go from 0 to 213 days")
+    })
+}
