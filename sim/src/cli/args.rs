@@ -162,6 +162,14 @@ pub enum Command {
         after_help = "Example:\n  einflow replay requests.csv --device rtx4090 --model llama3-8b --kv-blocks 2588"
     )]
     Replay(ReplayArguments),
+    /// Decode on pools of devices, with attention offloaded or not
+    ///
+    /// A scenario says which devices, links, batches in flight and requests; the report says how fast, what every device and link does, and
+    /// what a token costs.
+    #[command(
+        after_help = "Examples:\n  einflow offload lamina-70b-azure-conv\n  einflow offload --compare lamina-70b-azure-conv vllm-70b-azure-conv\n  einflow offload mine.ron --format json --plot plots --trace trace.json"
+    )]
+    Offload(OffloadArguments),
     /// Run over a grid of values
     ///
     /// Points are written as they are computed: points.csv and points.jsonl hold every row, front.csv those that no other
@@ -260,6 +268,32 @@ pub struct ReplayArguments {
     /// What the host adds to each step, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `offload`.
+#[derive(Args, Debug)]
+pub struct OffloadArguments {
+    /// The scenario: a name or a file
+    #[arg(required_unless_present = "compare", conflicts_with = "compare")]
+    pub scenario: Option<String>,
+    /// Two scenarios, side by side
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub compare: Vec<String>,
+    /// Compute one layer's attention on real numbers, divided as the scenario says, and hold it against the undivided
+    #[arg(long)]
+    pub check: bool,
+    /// A folder for plots, each as SVG and PNG; it is made if needed
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
+    /// A file for a timeline of the first tasks, to open in Perfetto
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub trace: Option<PathBuf>,
+    /// Simulate every layer, also those that repeat: the same result, later
+    #[arg(long)]
+    pub every_layer: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -390,4 +424,5 @@ pub enum Listing {
     Experiments,
     Devices,
     Links,
+    Scenarios,
 }

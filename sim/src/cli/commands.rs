@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use super::{
     OUT_OF_BOUNDS,
     args::{self, Arguments, Command, Format, Listing, RunArguments},
-    describe, device, explain, output, replay,
+    describe, device, explain, offload, output, replay,
 };
 use crate::{
     catalog::Catalog,
     eval::{EvalReport, EvalRequest, eval},
+    offload::scenario::scenarios,
     plot::{self, Figure},
     render,
     report::Report,
@@ -55,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
         Command::Predict(arguments) => device::predicted(arguments),
         Command::Fit(arguments) => device::fitted(arguments),
         Command::Replay(arguments) => replay::replayed(arguments),
+        Command::Offload(arguments) => offload::offloaded(arguments),
         Command::Eval {
             cascade,
             input,
@@ -558,7 +560,7 @@ fn man(out: Option<&Path>) -> Result<u8, Problems> {
 }
 
 fn list(what: Option<Listing>) -> Result<(), Problems> {
-    let kinds: [(&str, Listing, Vec<String>); 9] = [
+    let kinds: [(&str, Listing, Vec<String>); 10] = [
         (
             "workloads",
             Listing::Workloads,
@@ -603,6 +605,11 @@ fn list(what: Option<Listing>) -> Result<(), Problems> {
             "links",
             Listing::Links,
             links().names().map(String::from).collect(),
+        ),
+        (
+            "scenarios",
+            Listing::Scenarios,
+            scenarios().names().map(String::from).collect(),
         ),
     ];
     let heads = what.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());

@@ -6,6 +6,8 @@ mod describe;
 mod device;
 mod error;
 mod explain;
+mod interrupt;
+mod offload;
 mod output;
 mod replay;
 mod sweep;

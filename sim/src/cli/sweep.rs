@@ -4,25 +4,19 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use einflow_spec::{Problem, Problems};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{args::Format, output};
+use super::{args::Format, interrupt, output};
 use crate::{
     render,
     sweep::{FRONT, POINTS_CSV, POINTS_JSON, Summary, SweepFile, Watch, run},
 };
 
-/// Exit code of a sweep that was stopped: that of a process ended by an interrupt.
-const STOPPED: u8 = 130;
 /// Rows of the front that the table shows.
 const MOST_SHOWN: usize = 40;
-
-/// Set by an interrupt.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 struct Bar(ProgressBar);
 
@@ -32,7 +26,7 @@ impl Watch for Bar {
     }
 
     fn stop(&self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupt::happened()
     }
 }
 
@@ -53,8 +47,7 @@ pub fn sweep(
             own.path()
         }
     };
-    // A second handler in one process is refused; the first serves as well.
-    let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+    interrupt::remember();
     let bar = ProgressBar::new(file.points());
     if let Ok(style) =
         ProgressStyle::with_template("{pos}/{len} points {wide_bar} {rate}, {eta} left")
@@ -92,7 +85,7 @@ pub fn sweep(
             "stopped after {} of {} points: the rows so far are whole",
             summary.done, summary.points
         );
-        return Ok(STOPPED);
+        return Ok(interrupt::STOPPED);
     }
     Ok(0)
 }

@@ -119,8 +119,8 @@ pub struct Account {
     pub batch: Series,
     /// The fullest of all stores, in tokens.
     pub peak_cached: u64,
-    /// The largest rate through a device's link, in bytes a second.
-    pub peak_rate: f64,
+    /// The largest rate through a device's link, there and back, in bytes a second.
+    pub peak_rate: [f64; 2],
     /// Requests that were preempted, every time.
     pub preemptions: u64,
     resident: u64,
@@ -156,7 +156,7 @@ impl Account {
             first: histogram(),
             batch: Series::new(),
             peak_cached: 0,
-            peak_rate: 0.0,
+            peak_rate: [0.0; 2],
             preemptions: 0,
             resident: 0,
         }
@@ -208,7 +208,7 @@ impl Account {
             let seconds = stream.seconds().0;
             if seconds > 0.0 {
                 let rate = timed.device_bytes[direction] / seconds;
-                self.peak_rate = self.peak_rate.max(rate);
+                self.peak_rate[direction] = self.peak_rate[direction].max(rate);
             }
         }
     }

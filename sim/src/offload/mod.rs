@@ -1,18 +1,22 @@
 //! Pools of devices: decoding on devices of one kind, or with attention offloaded to others.
 //!
 //! A [`Scenario`] is read ([`scenario`]) and its files with it ([`system`]); [`serve`] runs requests through batches in flight
-//! ([`pipeline`]), whose times come from the devices ([`times`]); what that adds up to ([`account`]) is reported. [`values`] computes one layer's attention so divided, on real numbers.
+//! ([`pipeline`]), whose times come from the devices ([`times`]); what that adds up to ([`account`]) is reported ([`report`]). [`values`] computes one layer's attention so divided, on real numbers.
 
 pub mod account;
+pub mod curve;
 pub mod pipeline;
 mod recur;
+pub mod report;
 pub mod scenario;
 pub mod serve;
 pub mod system;
 pub mod time;
+pub mod timeline;
 pub mod times;
 pub mod values;
 
+pub use report::{Report, report};
 pub use scenario::Scenario;
 pub use system::System;
 

@@ -137,6 +137,12 @@ pub struct Served {
     pub typical: Option<(Load, Timed)>,
     /// What makes times less sure.
     pub flags: Vec<String>,
+    /// What times rest on that nobody measured.
+    pub assumed: Vec<String>,
+    /// Whether requests came when the trace said.
+    pub arrivals: bool,
+    /// Whether a request ever waited for room.
+    pub refused: bool,
     /// Events that the simulation handled.
     pub events: u64,
 }
@@ -267,6 +273,9 @@ pub fn serve(
         host_spans: run.host_spans,
         typical: run.typical,
         flags: server.times.flags.iter().cloned().collect(),
+        assumed: server.times.assumed().into_iter().collect(),
+        arrivals,
+        refused: server.refused,
         account: server.account,
         events,
     })

@@ -169,6 +169,8 @@ pub struct Times<'s> {
     laws: HashMap<usize, String>,
     /// What makes the times less sure.
     pub flags: BTreeSet<String>,
+    /// Laws that were asked: the pool, and the law.
+    pub asked: BTreeSet<(usize, String)>,
 }
 
 /// Pools are told apart by their roles.
@@ -195,6 +197,7 @@ impl<'s> Times<'s> {
             lengths: HashMap::new(),
             laws: HashMap::new(),
             flags: BTreeSet::new(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -625,6 +628,29 @@ impl<'s> Times<'s> {
         Ok(sum)
     }
 
+    /// What the times rest on that nobody measured: the laws that were asked and are assumed.
+    pub fn assumed(&self) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        for (pool, law) in &self.asked {
+            let pools = self.system.pools();
+            let Some(pool) = pools.into_iter().find(|p| key(p) == *pool) else {
+                continue;
+            };
+            let Answers::Laws(laws) = &pool.answerer.device.times else {
+                continue;
+            };
+            let graph = format!("{law}:graph");
+            let own = match measured_in_server(pool, law) {
+                true => laws.get(law),
+                false => laws.get(&graph).or_else(|| laws.get(law)),
+            };
+            if let Some(own) = own.filter(|l| l.cited.starts_with("assumed")) {
+                out.insert(format!("{}: `{law}` is {}", pool.device(), own.cited));
+            }
+        }
+        out
+    }
+
     fn prefill_laws(&self, pool: &DevicePool) -> Vec<String> {
         let Answers::Laws(laws) = &pool.answerer.device.times else {
             return vec!["prefill:flash".into()];
@@ -700,16 +726,20 @@ impl<'s> Times<'s> {
         law: &str,
         kernel: Kernel,
     ) -> Result<(Seconds, Vec<String>), Problem> {
-        let task = Task {
-            steps: vec![Step::Call(Call {
-                law: law.to_string(),
-                kernel,
-                // Between two uses of a layer's weights and caches those of all others pass.
-                flushed: !matches!(kernel, Kernel::Pass { .. }),
-            })],
-            launch: Launch::Graph,
-            chained: true,
-            events: false,
+        let call = Call {
+            law: law.to_string(),
+            kernel,
+            // Between two uses of a layer's weights and caches those of all others pass.
+            flushed: !matches!(kernel, Kernel::Pass { .. }),
+        };
+        let task = match measured_in_server(pool, law) {
+            true => Task::alone(call, Launch::Eager),
+            false => Task {
+                steps: vec![Step::Call(call)],
+                launch: Launch::Graph,
+                chained: true,
+                events: false,
+            },
         };
         let answer = pool.answerer.time(&task)?;
         Ok((answer.time, answer.flags))
@@ -717,6 +747,10 @@ impl<'s> Times<'s> {
 
     fn call(&mut self, pool: &DevicePool, law: &str, kernel: Kernel) -> Result<Work, Problem> {
         let (time, flags) = self.ask(pool, law, kernel)?;
+        let asked = (key(pool), law.to_string());
+        if !self.asked.contains(&asked) {
+            self.asked.insert(asked);
+        }
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
@@ -763,6 +797,23 @@ impl<'s> Times<'s> {
             latency,
         })
     }
+}
+
+/// Whether a law was fitted to what a server measured: kernels one after another, without the host between them. Those of a captured
+/// graph are better where they were measured, not where they are assumed.
+fn measured_in_server(pool: &DevicePool, law: &str) -> bool {
+    let Answers::Laws(laws) = &pool.answerer.device.times else {
+        return false;
+    };
+    let assumed = |name: &str| {
+        laws.get(name)
+            .is_none_or(|l| l.cited.starts_with("assumed"))
+    };
+    let server = |name: &str| {
+        laws.get(name)
+            .is_some_and(|l| l.cited.contains("data/serving"))
+    };
+    server(law) && assumed(&format!("{law}:graph"))
 }
 
 /// What one device of attention's pool has of a batch.

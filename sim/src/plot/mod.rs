@@ -6,6 +6,7 @@
 
 mod colours;
 mod draw;
+mod offload;
 mod outline;
 mod predicted;
 mod runs;
@@ -13,6 +14,7 @@ mod sweep;
 mod waterfall;
 
 pub use draw::save;
+pub use offload::{offload_compared, offloaded};
 pub use predicted::predicted;
 pub use runs::{compared, one};
 pub use sweep::swept;

@@ -13,6 +13,16 @@ pub enum Metric {
     Text(String),
 }
 
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Metric::Whole(value) => write!(f, "{value}"),
+            Metric::Real(value) => write!(f, "{value}"),
+            Metric::Text(value) => f.write_str(value),
+        }
+    }
+}
+
 impl Metric {
     /// The number; `None` for a name.
     pub fn number(&self) -> Option<f64> {

@@ -1,0 +1,45 @@
+//! A scenario at fixed batches, from one request to a full cache: throughput, latency and cost against the batch.
+
+use einflow_spec::Problems;
+use rayon::prelude::*;
+
+use super::{
+    Report, Scenario, report,
+    scenario::{At, Load, Prefill},
+    serve::{Options, Unwatched},
+};
+
+/// The scenario with other batches, all of the report's mean context: powers of two from the batches in flight on, and the most that the
+/// cache holds.
+///
+/// # Errors
+/// A kernel of which a device says nothing.
+pub fn by_batch(scenario: &Scenario, found: &Report) -> Result<Vec<Report>, Problems> {
+    let context = found.mean_context.round().max(1.0) as u64;
+    let most = (found.capacity.0 / context).max(1);
+    let first = scenario.batches.value;
+    let mut batches: Vec<u64> = std::iter::successors(Some(first), |b| b.checked_mul(2))
+        .take_while(|b| *b < most)
+        .collect();
+    if most >= first {
+        batches.push(most);
+    }
+    let one = |batch: u64| {
+        let mut own = scenario.clone();
+        let span = own.batches.span;
+        own.load = Load::Fixed {
+            batch: At { value: batch, span },
+            context,
+        };
+        // Prompts are no part of a fixed load.
+        own.prefill.value = Prefill::Excluded;
+        own.pools
+            .retain(|p| p.role != super::scenario::Role::Prefill);
+        own.links.retain(|l| {
+            let known = |name: &str| own.pools.iter().any(|p| p.name == name);
+            l.between.iter().all(|e| known(&e.value))
+        });
+        report(own, Options::default(), &Unwatched).map(|(report, _)| report)
+    };
+    batches.into_par_iter().map(one).collect()
+}

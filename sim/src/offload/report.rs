@@ -1,0 +1,660 @@
+//! What a run says: rates over its window, what every device and link did, what a token costs.
+
+use einflow_arch::device::Kernel;
+use einflow_spec::{Problem, Problems};
+use hdrhistogram::Histogram;
+
+use crate::report::Metric;
+
+use super::{
+    Boundary, Partition, Scenario, System,
+    account::PARTS,
+    scenario::{Admission, Load, Prefill, Role},
+    serve::{Demand, Options, Served, Watch, serve},
+    system::{DevicePool, Memory, WORD},
+    time::Ps,
+    times::{OPERATORS, Operator, Works, total},
+};
+
+/// A distribution of times, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantiles {
+    /// Half are at or below.
+    pub p50: f64,
+    /// Nine of ten.
+    pub p90: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// The mean.
+    pub mean: f64,
+}
+
+/// What a device did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceUse {
+    /// The pool and the device's place in it: `attention/2`.
+    pub name: String,
+    /// The device's file.
+    pub device: String,
+    /// The share of the window in which it worked.
+    pub utilization: f64,
+    /// The same by operator.
+    pub by_operator: Vec<(&'static str, f64)>,
+}
+
+/// What a link did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkUse {
+    /// Between which pools, and the direction.
+    pub name: String,
+    /// Bytes in the window, all devices together.
+    pub bytes: f64,
+    /// The share of the window in which it was busy.
+    pub utilization: f64,
+    /// The largest rate of a device, in GB/s.
+    pub peak_gb_per_s: f64,
+}
+
+/// The least bandwidth for which messages take no more than a share of the time of model and attention, in GB/s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Needed {
+    /// That share (`alpha`).
+    pub slowdown: f64,
+    /// Both directions added, as Lamina has it, over all devices.
+    pub aggregate: f64,
+    /// The larger direction alone: what full duplex needs.
+    pub duplex: f64,
+    /// Of `aggregate`, for each device of a model replica.
+    pub per_model_device: f64,
+    /// Of `aggregate`, for each device of attention.
+    pub per_attention_device: f64,
+}
+
+/// What the devices of a pool cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolPrice {
+    /// The pool.
+    pub pool: String,
+    /// Devices.
+    pub count: u64,
+    /// US dollars an hour of one.
+    pub each: f64,
+    /// Whether attention is offloaded to it.
+    pub attends: bool,
+}
+
+/// What a pool holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolMemory {
+    /// The pool.
+    pub pool: String,
+    /// The device's file.
+    pub device: String,
+    /// Devices.
+    pub count: u64,
+    /// What fills each.
+    pub each: Memory,
+}
+
+/// How a layer of all batches takes what it takes (times in microseconds).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Balance {
+    /// Batches in flight.
+    pub batches: u64,
+    /// A slice on a replica.
+    pub model: f64,
+    /// Attention.
+    pub attention: f64,
+    /// Messages there and back.
+    pub messages: f64,
+    /// The host's share of a layer.
+    pub host: f64,
+    /// The larger of n t_m / (n - 1), n t_a and the way of one batch: what a layer of all batches takes.
+    pub layer: f64,
+    /// Attention as long as t_m / (n - 1) would keep both busy.
+    pub balanced: f64,
+}
+
+/// The report of a scenario.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The scenario.
+    pub name: String,
+    /// A sentence.
+    pub description: String,
+    /// The model.
+    pub model: String,
+    /// Seconds of the window.
+    pub window_s: f64,
+    /// Whether the queue was never empty in it.
+    pub saturated: bool,
+    /// Tokens a second.
+    pub throughput: f64,
+    /// Resident requests, the mean over time.
+    pub mean_batch: f64,
+    /// Tokens in the cache of a request, the mean over the tokens that came out.
+    pub mean_context: f64,
+    /// Resident requests over time: seconds, and the mean around.
+    pub batch_over_time: Vec<(f64, f64)>,
+    /// Between a request's tokens.
+    pub between: Option<Quantiles>,
+    /// From arrival to the first token, where prompts are computed.
+    pub first: Option<Quantiles>,
+    /// The mean time between tokens by what it is for, in milliseconds.
+    pub breakdown: Vec<(&'static str, f64)>,
+    /// Every device.
+    pub devices: Vec<DeviceUse>,
+    /// Every link between pools, by direction.
+    pub links: Vec<LinkUse>,
+    /// What links need.
+    pub needed: Option<Needed>,
+    /// Every pool.
+    pub memory: Vec<PoolMemory>,
+    /// Tokens that the stores hold, all together, and what was in the fullest at most.
+    pub capacity: (u64, u64),
+    /// What each pool costs, the model's first.
+    pub prices: Vec<PoolPrice>,
+    /// US dollars an hour.
+    pub dollars_per_hour: f64,
+    /// Tokens for a dollar.
+    pub tokens_per_dollar: f64,
+    /// Joules for a token.
+    pub joules_per_token: f64,
+    /// What bounds the rate.
+    pub bound_by: String,
+    /// How the layers are balanced, where attention is elsewhere.
+    pub balance: Option<Balance>,
+    /// Tokens that came out, of all that were asked for; none asked where the load is fixed.
+    pub tokens: (u64, u64),
+    /// Requests that got all their tokens, of all.
+    pub requests: (u64, u64),
+    /// How often a request gave its room back.
+    pub preemptions: u64,
+    /// What the result rests on.
+    pub assumptions: Vec<String>,
+    /// What makes it less sure.
+    pub flags: Vec<String>,
+}
+
+/// A scenario run and reported, with what it did for a timeline.
+///
+/// # Errors
+/// Everything wrong with the files that it names, a request that fits nowhere, a kernel of which a device says nothing.
+pub fn report(
+    scenario: Scenario,
+    options: Options,
+    watch: &dyn Watch,
+) -> Result<(Report, Served), Problems> {
+    let mut problems = Problems::new();
+    let demand = problems.absorb(Demand::read(&scenario));
+    let system = problems.absorb(System::new(scenario));
+    problems.into_result(Some(()))?;
+    let (Some(demand), Some(system)) = (demand, system) else {
+        return Err(Problems::new());
+    };
+    let served = serve(&system, &demand, options, watch)?;
+    let report = Report::new(&system, &demand, &served)?;
+    Ok((report, served))
+}
+
+/// Below this share of its time a unit does not bound a system by itself.
+const BUSY: f64 = 0.9;
+
+impl Report {
+    fn new(system: &System, demand: &Demand, served: &Served) -> Result<Self, Problem> {
+        let scenario = &system.scenario;
+        let (begin, end) = (&served.begin, &served.end);
+        let window = end.at.since(begin.at);
+        let seconds = window.seconds().0;
+        let per = |value: f64| if seconds > 0.0 { value / seconds } else { 0.0 };
+        let tokens = end.tokens - begin.tokens;
+        let throughput = per(tokens as f64);
+        let dollars_per_hour = system
+            .pools()
+            .map(|p| p.price.0 * p.count() as f64)
+            .sum::<f64>();
+        let (devices, joules) = devices(system, served, window);
+        let links = links(system, served, window);
+        let balance = balance(system, served);
+        let account = &served.account;
+        let gaps = account.totals.gaps.max(1) as f64;
+        let parts = account.totals.parts.iter().map(|p| *p as f64 / gaps * 1e-9);
+        let chunked = scenario.prefill.value != Prefill::Excluded;
+        let wanted = match demand {
+            Demand::Requests { list, .. } => list.iter().map(|r| r.generated).sum(),
+            Demand::Fixed { .. } => 0,
+        };
+        let mut report = Self {
+            name: scenario.name.clone(),
+            description: scenario.description.clone(),
+            model: system.model.name.clone(),
+            window_s: seconds,
+            saturated: served.saturated,
+            throughput,
+            mean_batch: per((end.resident - begin.resident) as f64 * 1e-12),
+            mean_context: (end.context - begin.context) as f64 / tokens.max(1) as f64,
+            batch_over_time: account.batch.points(),
+            between: quantiles(&account.between),
+            first: (chunked && served.arrivals)
+                .then(|| quantiles(&account.first))
+                .flatten(),
+            breakdown: PARTS.into_iter().zip(parts).collect(),
+            devices,
+            links,
+            needed: needed(system, served),
+            memory: system.pools().map(pool_memory).collect(),
+            capacity: (system.stores.iter().sum(), account.peak_cached),
+            prices: system
+                .pools()
+                .map(|p| PoolPrice {
+                    pool: p.spec.name.clone(),
+                    count: p.count(),
+                    each: p.price.0,
+                    attends: p.spec.role == Role::Attention,
+                })
+                .collect(),
+            dollars_per_hour,
+            tokens_per_dollar: throughput * 3600.0 / dollars_per_hour,
+            joules_per_token: joules / tokens.max(1) as f64,
+            bound_by: String::new(),
+            balance,
+            tokens: (account.totals.tokens, wanted),
+            requests: (served.finished, served.requests),
+            preemptions: account.preemptions,
+            assumptions: assumptions(system, served),
+            flags: served.flags.clone(),
+        };
+        report.bound_by = report.bound(system, served)?;
+        if served.stopped {
+            report.flags.push(format!(
+                "stopped after {} of {wanted} tokens: what is here is of those",
+                report.tokens.0
+            ));
+        } else if report.tokens.0 < wanted {
+            report.flags.push(format!(
+                "{} of {} requests did not get all their tokens",
+                report.requests.1 - report.requests.0,
+                report.requests.1
+            ));
+        }
+        if account.preemptions > 0 && scenario.prefill.value == Prefill::Excluded {
+            report.flags.push(format!(
+                "{} times a request gave its room back; to make its cache again took no time, as prompts are not simulated",
+                account.preemptions
+            ));
+        }
+        Ok(report)
+    }
+
+    /// Every number there is one of, by the name under which a sweep or a table asks for it.
+    pub fn metrics(&self) -> Vec<(String, Metric)> {
+        let mut out: Vec<(String, Metric)> = Vec::new();
+        let mut real = |name: &str, value: f64| out.push((name.into(), Metric::Real(value)));
+        real("throughput_tokens_per_s", self.throughput);
+        real("mean_batch", self.mean_batch);
+        real("mean_context", self.mean_context);
+        for (name, times) in [
+            ("time_between_tokens_ms", self.between),
+            ("first_token_ms", self.first),
+        ] {
+            let Some(times) = times else { continue };
+            real(&format!("{name}.p50"), times.p50);
+            real(&format!("{name}.p90"), times.p90);
+            real(&format!("{name}.p99"), times.p99);
+            real(&format!("{name}.mean"), times.mean);
+        }
+        real("dollars_per_hour", self.dollars_per_hour);
+        real("tokens_per_dollar", self.tokens_per_dollar);
+        real("dollars_per_million_tokens", 1e6 / self.tokens_per_dollar);
+        real("energy_j_per_token", self.joules_per_token);
+        for pool in &self.memory {
+            real(
+                &format!("utilization.{}", pool.pool),
+                self.busiest(&pool.pool),
+            );
+        }
+        if let Some(needed) = self.needed {
+            real("bandwidth_needed_gb_per_s", needed.aggregate);
+        }
+        if let Some(balance) = self.balance {
+            real("layer.model_us", balance.model);
+            real("layer.attention_us", balance.attention);
+            real("layer.messages_us", balance.messages);
+        }
+        out.push(("cache_tokens".into(), Metric::Whole(self.capacity.0.into())));
+        out.push(("tokens".into(), Metric::Whole(self.tokens.0.into())));
+        out.push(("preemptions".into(), Metric::Whole(self.preemptions.into())));
+        out.push(("bound_by".into(), Metric::Text(self.bound_by.clone())));
+        out
+    }
+
+    /// The busiest device of a pool.
+    pub fn busiest(&self, pool: &str) -> f64 {
+        let own = self
+            .devices
+            .iter()
+            .filter(|d| d.name.rsplit_once('/').is_some_and(|(p, _)| p == pool));
+        own.map(|d| d.utilization).fold(0.0, f64::max)
+    }
+
+    fn bound(&self, system: &System, served: &Served) -> Result<String, Problem> {
+        if served.arrivals && !served.refused {
+            return Ok("arrivals".to_string());
+        }
+        let models = &system.models;
+        let batch = served.typical.as_ref().map_or(1, |(load, _)| load.width());
+        let product = Kernel::Product {
+            batch: 1,
+            m: batch.max(1),
+            k: system.model.model_width,
+            n: 2 * system.model.feed_forward_width / models.group,
+        };
+        let model = match models.answerer.bound_by(&product)?.as_str() {
+            "memory" => "model (weights from memory)",
+            _ => "model (products)",
+        };
+        let mean: f64 = self.breakdown.iter().map(|(_, ms)| ms).sum();
+        if system.attention.is_none() {
+            // One task after another: the longest.
+            let longest = self
+                .breakdown
+                .iter()
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+                .map_or("model", |(name, _)| name);
+            return Ok(match longest {
+                "model" => model.to_string(),
+                "attention" => "attention (cache from memory)".to_string(),
+                other => other.to_string(),
+            });
+        }
+        let host = served.end.host.since(served.begin.host);
+        let window = served.end.at.since(served.begin.at);
+        let mut units: Vec<(String, f64)> = vec![
+            (model.to_string(), self.busiest(&models.spec.name)),
+            (
+                "attention (cache from memory)".to_string(),
+                self.busiest(&system.attends().spec.name),
+            ),
+            ("host".to_string(), host.0 as f64 / window.0.max(1) as f64),
+        ];
+        if let Some(prefill) = &system.prefill {
+            units.push(("prompts".to_string(), self.busiest(&prefill.spec.name)));
+        }
+        let links = self.links.iter().map(|l| l.utilization);
+        units.push(("network".to_string(), links.fold(0.0, f64::max)));
+        let busiest = units.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        Ok(match busiest {
+            Some((name, share)) if share >= BUSY => name,
+            Some((name, share)) => format!(
+                "the way of one batch: {mean:.1} ms through model, network and attention; the busiest is {name}, {:.0} %",
+                100.0 * share
+            ),
+            None => String::new(),
+        })
+    }
+}
+
+fn quantiles(times: &Histogram<u64>) -> Option<Quantiles> {
+    // Nanoseconds.
+    let at = |q: f64| times.value_at_quantile(q) as f64 * 1e-6;
+    (!times.is_empty()).then(|| Quantiles {
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        mean: times.mean() * 1e-6,
+    })
+}
+
+fn pool_memory(pool: &DevicePool) -> PoolMemory {
+    PoolMemory {
+        pool: pool.spec.name.clone(),
+        device: pool.device().to_string(),
+        count: pool.count(),
+        each: pool.memory,
+    }
+}
+
+/// What every device did in the window, and the joules of all.
+fn devices(system: &System, served: &Served, window: Ps) -> (Vec<DeviceUse>, f64) {
+    let (begin, end) = (&served.begin, &served.end);
+    let mut out = Vec::new();
+    let mut joules = 0.0;
+    let seconds = window.seconds().0;
+    let mut add = |pool: &DevicePool, at: u64, before: &Works, after: &Works, share: f64| {
+        let mut by_operator = Vec::new();
+        let mut busy = 0.0;
+        let idle = pool.answerer.device.power.map_or(0.0, |p| p.idle.0);
+        joules += idle * seconds;
+        for operator in 0..OPERATORS {
+            let time = after[operator].time.since(before[operator].time);
+            joules += (after[operator].joules - before[operator].joules) * share;
+            if time > Ps::ZERO {
+                let part = time.0 as f64 * share / window.0.max(1) as f64;
+                busy += part;
+                by_operator.push((Operator::ALL[operator].name(), part));
+            }
+        }
+        out.push(DeviceUse {
+            name: format!("{}/{at}", pool.spec.name),
+            device: pool.device().to_string(),
+            utilization: busy,
+            by_operator,
+        });
+    };
+    let models = &system.models;
+    for (replica, (before, after)) in begin.model.iter().zip(&end.model).enumerate() {
+        for place in 0..models.group {
+            add(
+                models,
+                replica as u64 * models.group + place,
+                before,
+                after,
+                1.0,
+            );
+        }
+    }
+    if let Some(pool) = &system.attention {
+        for (at, (before, after)) in begin.attention.iter().zip(&end.attention).enumerate() {
+            add(pool, at as u64, before, after, 1.0);
+        }
+    }
+    if let Some(pool) = &system.prefill {
+        // What all of them did together: prompts go to the first that is free.
+        let share = 1.0 / pool.count() as f64;
+        for at in 0..pool.count() {
+            add(pool, at, &begin.prompts, &end.prompts, share);
+        }
+    }
+    (out, joules)
+}
+
+fn links(system: &System, served: &Served, window: Ps) -> Vec<LinkUse> {
+    let (begin, end) = (&served.begin, &served.end);
+    let share = |a: Ps, b: Ps| b.since(a).0 as f64 / window.0.max(1) as f64;
+    let mut out = Vec::new();
+    let scenario = &system.scenario;
+    let named = |a: Role, b: Role| {
+        let (a, b) = (scenario.pool(a)?, scenario.pool(b)?);
+        let joins = |l: &&super::scenario::Link| {
+            let has = |name: &str| l.between.iter().any(|e| e.value == name);
+            has(&a.name) && has(&b.name)
+        };
+        let link = scenario.links.iter().find(joins)?;
+        Some((link.name.clone(), a.name.clone(), b.name.clone()))
+    };
+    if let Some((link, a, b)) = named(Role::Model, Role::Attention) {
+        for (at, (from, to)) in [(&a, &b), (&b, &a)].into_iter().enumerate() {
+            out.push(LinkUse {
+                name: format!("{link}: {from} to {to}"),
+                bytes: end.bytes[at] - begin.bytes[at],
+                utilization: share(begin.links[at], end.links[at]),
+                peak_gb_per_s: served.account.peak_rate[at] * 1e-9,
+            });
+        }
+    }
+    let keeps = match system.attention {
+        None => Role::All,
+        Some(_) => Role::Attention,
+    };
+    if let Some((link, a, b)) = named(Role::Prefill, keeps) {
+        let bytes = end.cache_bytes - begin.cache_bytes;
+        let time = end.cache_time.since(begin.cache_time);
+        let seconds = time.seconds().0;
+        out.push(LinkUse {
+            name: format!("{link}: {a} to {b}"),
+            bytes,
+            utilization: share(begin.cache_time, end.cache_time),
+            peak_gb_per_s: if seconds > 0.0 {
+                bytes / seconds * 1e-9
+            } else {
+                0.0
+            },
+        });
+    }
+    out
+}
+
+/// What one batch's iteration takes on model and attention, in seconds.
+fn halves(served: &Served) -> Option<(f64, f64, u64)> {
+    let (load, timed) = served.typical.as_ref()?;
+    let layers = timed.layers()?;
+    let attention = layers
+        .attend
+        .after(layers.merge)
+        .times(u64::from(layers.count));
+    Some((
+        total(&timed.model).seconds().0,
+        attention.seconds().0,
+        load.requests,
+    ))
+}
+
+/// `(2 + 2 / G) e d B L / (alpha (MTIME(B) + ATIME(B, l)))`: Lamina (arXiv 2405.01814).
+fn needed(system: &System, served: &Served) -> Option<Needed> {
+    let (model_time, attention_time, batch) = halves(served)?;
+    let model = &system.model;
+    let pool = system.attention.as_ref()?;
+    let (q, kv) = match system.scenario.boundary {
+        Boundary::Core => (
+            model.heads * model.query_width,
+            2 * model.key_heads * model.query_width,
+        ),
+        Boundary::Projections => (model.model_width, 0),
+    };
+    let slowdown = system.scenario.slowdown;
+    let time = slowdown * (model_time + attention_time);
+    let rate = |words: u64| (words * WORD * batch * system.layers) as f64 / time * 1e-9;
+    let aggregate = rate(2 * q + kv);
+    Some(Needed {
+        slowdown,
+        aggregate,
+        duplex: rate(q + kv),
+        per_model_device: aggregate / system.models.group as f64,
+        per_attention_device: aggregate / pool.count() as f64,
+    })
+}
+
+fn balance(system: &System, served: &Served) -> Option<Balance> {
+    let (_, timed) = served.typical.as_ref()?;
+    let layers = timed.layers()?;
+    let n = system.scenario.batches.value;
+    let us = |time: Ps| time.0 as f64 * 1e-6;
+    let slices = total(&timed.model).0 as f64 * 1e-6;
+    let count = f64::from(layers.count.max(1));
+    let model = slices / count;
+    let attention = us(layers.attend.after(layers.merge));
+    let messages = us(timed.messages) / count;
+    let host = system.scenario.host_overhead.0 * 1e6 / count;
+    let replicas = system.models.replicas as f64;
+    let n_f = n as f64;
+    Some(Balance {
+        batches: n,
+        model,
+        attention,
+        messages,
+        host,
+        layer: (n_f * model / replicas)
+            .max(n_f * attention)
+            .max(model + attention + messages + host)
+            .max(n_f * host),
+        balanced: model / replicas,
+    })
+}
+
+fn assumptions(system: &System, served: &Served) -> Vec<String> {
+    let scenario = &system.scenario;
+    let mut out = vec![
+        "attention of requests of different lengths takes what as many of their mean length take"
+            .to_string(),
+        "looking up and sampling tokens takes no time".to_string(),
+    ];
+    for pool in system.pools() {
+        let spec = &pool.spec;
+        out.push(format!(
+            "{}: {} {} at {:.2} $/h each, {:.0} % of memory, {:.1} GB of it for the runtime",
+            spec.name,
+            pool.count(),
+            pool.device(),
+            pool.price.0,
+            100.0 * spec.memory_utilization,
+            spec.reserved.0 as f64 * 1e-9
+        ));
+        if let Some(bandwidth) = &spec.bandwidth {
+            out.push(format!(
+                "{}: memory of {:.2} TB/s in place of the device's",
+                spec.name,
+                bandwidth.value.0 * 1e-12
+            ));
+        }
+    }
+    if system.attention.is_some() {
+        let how = match system.attends().spec.partition {
+            Partition::Heads => "by heads",
+            Partition::Requests => "by requests, each to the device with the most room",
+        };
+        let ahead = match scenario.overlap {
+            true => "; queries travel first, old tokens are attended meanwhile",
+            false => "",
+        };
+        out.push(format!("attention is divided {how}{ahead}"));
+        out.push(
+            "a message takes as long as that of the device that sends or receives the most".into(),
+        );
+    }
+    out.push(match scenario.host_overhead.0 {
+        0.0 => "the host takes no time".to_string(),
+        time => format!(
+            "the host takes {:.1} ms for each iteration of a batch, one batch at a time",
+            time * 1e3
+        ),
+    });
+    out.push(match scenario.prefill.value {
+        Prefill::Excluded => "prompts are computed elsewhere: neither their time nor their cost is in here".to_string(),
+        Prefill::Pool => "prompts are computed on a pool of their own, whole; finished ones wait there without limit".to_string(),
+        Prefill::Chunked => format!("prompts are computed with the decodes, {} tokens a step", scenario.step_tokens),
+    });
+    match scenario.load {
+        Load::Fixed { .. } => {
+            out.push("the same requests all the time, of the same length".to_string())
+        }
+        Load::Trace { arrivals, .. } => {
+            out.push(
+                match scenario.admission {
+                    Admission::Reserve => "a request is admitted where its final length fits",
+                    Admission::Grow => {
+                        "a request is admitted where its present length fits; the newest gives way"
+                    }
+                }
+                .to_string(),
+            );
+            if !arrivals {
+                out.push(
+                    "all requests are there at the start; rates are of the time in which some wait"
+                        .to_string(),
+                );
+            }
+        }
+    }
+    out.extend(served.assumed.iter().cloned());
+    out
+}
