@@ -58,6 +58,7 @@ impl Cells {
             }
         }
         let mut rows = Vec::new();
+        let (mut counted, mut lines) = (0, 1);
         for record in reader.records() {
             let record = match record {
                 Ok(record) => record,
@@ -71,8 +72,10 @@ impl Cells {
             let from = record.position().map_or(0, |p| p.byte() as usize);
             let ends = text.get(from..).unwrap_or("").chars();
             let start = from + ends.take_while(|c| matches!(c, '\r' | '\n')).count();
-            let before = text.get(..start).unwrap_or("");
-            let number = before.matches('\n').count() as u64 + 1;
+            let passed = text.get(counted..start).unwrap_or("");
+            lines += passed.matches('\n').count() as u64;
+            counted = start;
+            let number = lines;
             let span = at(start);
             if record.len() != header.len() {
                 problems.push(Problem::at(

@@ -89,9 +89,13 @@ pub enum Target {
     Size(String),
     /// A value of a file by path.
     Field(File, String),
+    /// Which scenario.
+    Scenario,
+    /// A value of the scenario by path.
+    ScenarioField(String),
 }
 
-const HEADS: [&str; 12] = [
+const HEADS: [&str; 14] = [
     "model",
     "length",
     "mapping",
@@ -104,6 +108,8 @@ const HEADS: [&str; 12] = [
     "mapping.PATH",
     "model.PATH",
     "workload.PATH",
+    "scenario",
+    "scenario.PATH",
 ];
 
 impl Target {
@@ -125,6 +131,7 @@ impl Target {
                 "workload" => Ok(Target::Workload),
                 "accounting" => Ok(Target::Accounting),
                 "end_to_end" => Ok(Target::EndToEnd),
+                "scenario" => Ok(Target::Scenario),
                 _ => Err(unknown()),
             },
             Some(("sizes", name)) => Ok(Target::Size(name.to_string())),
@@ -132,12 +139,16 @@ impl Target {
             Some(("mapping", rest)) => field(File::Mapping, rest),
             Some(("model", rest)) => field(File::Model, rest),
             Some(("workload", rest)) => field(File::Workload, rest),
+            Some(("scenario", rest)) => Ok(Target::ScenarioField(rest.to_string())),
             Some(_) => Err(unknown()),
         }
     }
 
     /// Whether another value is another amount of work: points are ranked among those of the same work.
     pub fn is_work(&self) -> bool {
+        if let Target::ScenarioField(path) = self {
+            return path == "model" || path.split('.').next() == Some("load");
+        }
         matches!(
             self,
             Target::Model

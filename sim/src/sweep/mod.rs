@@ -5,6 +5,7 @@
 //! them in memory than a few and the Pareto front.
 
 mod axes;
+mod base;
 mod front;
 mod point;
 mod write;
@@ -18,8 +19,9 @@ use einflow_spec::{Fields, Library, Node, Problem, Problems, Source, expr::Expr}
 use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
-use crate::{catalog::Catalog, request::Request, runs};
-use axes::{Dimension, Values, dimension, expression};
+use crate::{catalog::Catalog, runs};
+use axes::{Dimension, Target, Values, dimension, expression};
+use base::Base;
 use front::Front;
 use point::{Columns, Evaluator, Verdict};
 use write::Writer;
@@ -60,8 +62,8 @@ pub struct SweepFile {
     pub name: String,
     /// One or two sentences.
     pub description: String,
-    /// The run that the axes change.
-    base: Request,
+    /// The run or the scenario that the axes change.
+    base: Base,
     /// What varies, the first slowest.
     dimensions: Vec<Dimension>,
     /// Points where one of these is 0 are left out.
@@ -100,7 +102,7 @@ impl SweepFile {
         let own_name = f.need("name", text);
         f.get("source", text);
         let description = f.get("description", text).unwrap_or_default();
-        let base = f.need_all("base", runs::run);
+        let base = f.need_all("base", Base::read);
         let dimensions = f.need_all("axes", |n| {
             let list = runs::each_all(n, dimension)?;
             if list.is_empty() {
@@ -136,7 +138,7 @@ impl SweepFile {
             .zip(base)
             .zip(dimensions)
             .map(|((name, mut base), dimensions)| {
-                base.beside = beside;
+                base.set_beside(beside);
                 SweepFile {
                     source: source.clone(),
                     name,
@@ -169,6 +171,23 @@ impl SweepFile {
                         format!("{} varies twice", axis.path),
                     )
                     .help("each axis has a path and a name of its own"),
+                );
+            }
+        }
+        for axis in &axes {
+            let of_scenario = matches!(axis.target, Target::Scenario | Target::ScenarioField(_));
+            if of_scenario != self.base.is_scenario() {
+                let (what, base) = match of_scenario {
+                    true => ("a scenario", "a run"),
+                    false => ("a run", "a scenario"),
+                };
+                problems.push(
+                    Problem::at(
+                        &self.source,
+                        axis.span,
+                        format!("{} is of {what}, and the base is {base}", axis.path),
+                    )
+                    .help("base: (scenario: \"lamina-70b\") goes with scenario.PATH"),
                 );
             }
         }
@@ -214,7 +233,11 @@ impl SweepFile {
             Some(list) => list.iter().map(|n| n.text.clone()).collect(),
             None => {
                 let ranked = self.front().into_iter().map(|(name, _)| name);
-                ranked.chain(["bottleneck".to_string()]).collect()
+                let bound = match self.base.is_scenario() {
+                    true => "bound_by",
+                    false => "bottleneck",
+                };
+                ranked.chain([bound.to_string()]).collect()
             }
         }
     }
@@ -235,6 +258,9 @@ impl SweepFile {
     /// What the front is about.
     pub fn front(&self) -> Vec<(String, f64)> {
         match &self.objectives {
+            None if self.base.is_scenario() => point::SCENARIO_OBJECTIVES
+                .map(|n| (n.to_string(), 1.0))
+                .to_vec(),
             None => point::DEFAULT_OBJECTIVES
                 .map(|n| (n.to_string(), 1.0))
                 .to_vec(),

@@ -7,11 +7,12 @@ use einflow_spec::{Edit, Node, Problem, Problems, did_you_mean, expr::Expr, find
 use super::{
     SweepFile,
     axes::{Axis, Target, Until, Value, Values},
+    base::{Base, Found, Work},
     write::line,
 };
 use crate::{
     catalog::Catalog,
-    report::{Metric, Report},
+    report::Metric,
     request::{Accounting, File, Request},
     units::{LENGTHS, parse_length},
 };
@@ -31,6 +32,23 @@ const DEFAULT_COLUMNS: [&str; 6] = [
 
 /// What the front is about where the file does not say.
 pub(super) const DEFAULT_OBJECTIVES: [&str; 3] = ["seconds", "energy_pj", "area_mm2"];
+
+/// The same of a scenario; the utilization of each pool joins them.
+const SCENARIO_COLUMNS: [&str; 6] = [
+    "throughput_tokens_per_s",
+    "mean_batch",
+    "time_between_tokens_ms.p50",
+    "tokens_per_dollar",
+    "energy_j_per_token",
+    "bound_by",
+];
+
+/// What its front is about where the file does not say.
+pub(super) const SCENARIO_OBJECTIVES: [&str; 3] = [
+    "time_between_tokens_ms.mean",
+    "dollars_per_million_tokens",
+    "energy_j_per_token",
+];
 
 /// What is written of each point.
 pub struct Columns {
@@ -113,7 +131,13 @@ impl<'a> Evaluator<'a> {
             until,
         };
         let values = new.values(0, None)?;
-        let mut plain = new.request(&values, |axis| !matches!(axis.target, Target::Field(..)))?;
+        if sweep.base.is_scenario() {
+            new.check_scenario(&values)?;
+            return Ok(new);
+        }
+        let mut plain = new
+            .work(&values, |axis| !matches!(axis.target, Target::Field(..)))?
+            .request()?;
         plain.edits = Default::default();
         let mut problems = Problems::new();
         for (i, axis) in new.axes.iter().enumerate() {
@@ -145,6 +169,27 @@ impl<'a> Evaluator<'a> {
         problems.into_result(Some(new))
     }
 
+    /// Checks the paths against the scenario of the first point.
+    fn check_scenario(&self, values: &[Value]) -> Result<(), Problems> {
+        let which = |axis: &Axis| matches!(axis.target, Target::Scenario);
+        let Work::Scenario(source, _) = self.work(values, which)? else {
+            return Ok(());
+        };
+        let root = Node::parse(&source)?;
+        let mut problems = Problems::new();
+        for axis in &self.axes {
+            let Target::ScenarioField(path) = &axis.target else {
+                continue;
+            };
+            if let Err(problem) = find(&root, path) {
+                let help = problem.help.clone().unwrap_or_default();
+                problems
+                    .push(Problem::at(&self.sweep.source, axis.span, problem.message).help(help));
+            }
+        }
+        problems.into_result(Some(()))
+    }
+
     /// What to write, by the first legal point; names that it does not have are refused.
     pub fn columns(&self) -> Result<Columns, Problems> {
         let mut columns = self.results()?;
@@ -162,7 +207,12 @@ impl<'a> Evaluator<'a> {
         let chosen = self.sweep.columns.as_ref();
         let chosen = chosen.map(|list| list.iter().map(|n| n.text.clone()).collect::<Vec<_>>());
         let mut columns = Columns {
-            names: chosen.clone().unwrap_or_else(|| named(&DEFAULT_COLUMNS)),
+            names: chosen
+                .clone()
+                .unwrap_or_else(|| match self.sweep.base.is_scenario() {
+                    true => named(&SCENARIO_COLUMNS),
+                    false => named(&DEFAULT_COLUMNS),
+                }),
             header: Vec::new(),
             objectives: self.sweep.front(),
             nearest_miss: None,
@@ -170,7 +220,7 @@ impl<'a> Evaluator<'a> {
         let mut legal = None;
         for point in 0..self.sweep.points().min(MOST_TRIED) {
             let values = self.values(point, None)?;
-            if let Ok(report) = self.request(&values, |_| true)?.run(self.catalog) {
+            if let Ok(report) = self.work(&values, |_| true)?.run(self.catalog) {
                 legal = Some((values, report));
                 break;
             }
@@ -179,8 +229,7 @@ impl<'a> Evaluator<'a> {
             return Ok(columns);
         };
         if chosen.is_none() {
-            let units = report.units.keys().map(|u| format!("utilization.{u}"));
-            columns.names.extend(units);
+            columns.names.extend(report.utilizations());
         }
         let mut problems = Problems::new();
         let chosen = self.sweep.columns.iter().flatten();
@@ -222,7 +271,7 @@ impl<'a> Evaluator<'a> {
         problems.into_result(Some(columns))
     }
 
-    fn unknown(&self, report: &Report, span: einflow_spec::Span, name: &str) -> Problem {
+    fn unknown(&self, report: &Found, span: einflow_spec::Span, name: &str) -> Problem {
         let names = report.metric_names();
         Problem::at(
             &self.sweep.source,
@@ -269,8 +318,8 @@ impl<'a> Evaluator<'a> {
         });
         if needs_sizes {
             let is_file = |axis: &Axis| matches!(axis.target, Target::Field(..));
-            let request = self.request(before, |axis| !is_file(axis))?;
-            sizes = request.given(self.catalog).ok();
+            let work = self.work(before, |axis| !is_file(axis))?;
+            sizes = work.request()?.given(self.catalog).ok();
         }
         let size = |name: &str| sizes.as_ref()?.get(name).map(|v| *v as f64);
         let known = || {
@@ -289,13 +338,13 @@ impl<'a> Evaluator<'a> {
         value.number()
     }
 
-    fn lookup(&self, values: &[Value], report: &Report, name: &str) -> Option<f64> {
+    fn lookup(&self, values: &[Value], report: &Found, name: &str) -> Option<f64> {
         self.number(values, name)
             .or_else(|| report.metric(name)?.number())
     }
 
     /// A condition's value at a point.
-    fn real(&self, expr: &Expr, values: &[Value], report: &Report) -> Result<f64, Problem> {
+    fn real(&self, expr: &Expr, values: &[Value], report: &Found) -> Result<f64, Problem> {
         let names = std::cell::OnceCell::new();
         expr.real(
             &self.sweep.source,
@@ -310,13 +359,39 @@ impl<'a> Evaluator<'a> {
         )
     }
 
-    /// The run of a point, changed by those axes that `takes` names.
+    /// The run or scenario of a point, changed by those axes that `takes` names.
+    fn work(&self, values: &[Value], takes: impl Fn(&Axis) -> bool) -> Result<Work, Problems> {
+        match &self.sweep.base {
+            Base::Run(base) => {
+                let request = self.request(base, values, takes)?;
+                Ok(Work::Run(Box::new(request)))
+            }
+            Base::Scenario { name, beside } => {
+                let mut name = name.clone();
+                let mut edits = Vec::new();
+                for (axis, value) in self.axes.iter().zip(values).filter(|(a, _)| takes(a)) {
+                    match &axis.target {
+                        Target::Scenario => name = value.to_string(),
+                        Target::ScenarioField(path) => edits.push(Edit {
+                            path: path.clone(),
+                            value: value.ron(),
+                        }),
+                        _ => {}
+                    }
+                }
+                Work::scenario(&name, beside.as_ref(), &edits)
+            }
+        }
+    }
+
+    /// The run of a point.
     fn request(
         &self,
+        base: &Request,
         values: &[Value],
         takes: impl Fn(&Axis) -> bool,
     ) -> Result<Request, Problems> {
-        let mut request = self.sweep.base.clone();
+        let mut request = base.clone();
         for (i, (axis, value)) in self.axes.iter().zip(values).enumerate() {
             if !takes(axis) {
                 continue;
@@ -334,6 +409,8 @@ impl<'a> Evaluator<'a> {
                 _ => Err(wrong("a name")),
             };
             match &axis.target {
+                // The base is a run: `SweepFile::check` has refused these.
+                Target::Scenario | Target::ScenarioField(_) => {}
                 Target::Model => request.model = Some(text()?),
                 Target::Mapping => request.mapping = text()?,
                 Target::Accelerator => request.accelerator = Some(text()?),
@@ -391,7 +468,7 @@ impl<'a> Evaluator<'a> {
         let mut open = None;
         loop {
             let values = self.values(point, open)?;
-            let report = match self.request(&values, |_| true)?.run(self.catalog) {
+            let report = match self.work(&values, |_| true)?.run(self.catalog) {
                 Ok(report) => report,
                 Err(problems) => {
                     let reason = one_line(&problems);
@@ -424,7 +501,7 @@ impl<'a> Evaluator<'a> {
         &self,
         status: Status,
         values: &[Value],
-        report: Option<&Report>,
+        report: Option<&Found>,
         reason: &str,
         columns: &Columns,
     ) -> Verdict {
