@@ -390,19 +390,20 @@ fn table(r: &Report) -> String {
     out.push_str(printed(&main).trim_start_matches('\n'));
     out.push_str(&wrapped(&r.bound_by, "bound by: "));
     if r.tokens.1 > 0 {
-        out.push_str(&format!(
-            "{} of {} requests done, {} of {} tokens; rates of {:.1} s{}\n",
+        let done = format!(
+            "{} of {} requests done, {} of {} tokens; rates of {:.1} s{}",
             r.requests.0,
             r.requests.1,
             r.tokens.0,
             r.tokens.1,
             r.window_s,
             if r.saturated {
-                ", with some waiting"
+                ", in which some waited"
             } else {
                 ""
             },
-        ));
+        );
+        out.push_str(&wrapped(&done, ""));
     }
     let mut parts = shown(&["time between tokens", "ms"]);
     for (name, ms) in &r.breakdown {

@@ -232,9 +232,11 @@ impl Account {
                 layers.attend.after(layers.merge).times(layers.count.into()),
             ),
         };
-        let parts = [model, attention, timed.messages, host];
+        let mut parts = [model, attention, timed.messages, host];
         let known = parts.iter().fold(Ps::ZERO, |sum, p| sum.after(*p));
         let waiting = gap.since(known);
+        // What runs beside attention of old tokens, keys and values of the new one, takes no time of its own.
+        parts[0] = parts[0].since(known.since(gap));
         for (own, part) in self
             .totals
             .parts

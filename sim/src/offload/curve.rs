@@ -28,7 +28,10 @@ pub fn by_batch(scenario: &Scenario, found: &Report) -> Result<Vec<Report>, Prob
         let mut own = scenario.clone();
         let span = own.batches.span;
         own.load = Load::Fixed {
-            batch: At { value: batch, span },
+            batch: At {
+                value: Some(batch),
+                span,
+            },
             context,
         };
         // Prompts are no part of a fixed load.

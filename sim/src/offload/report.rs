@@ -1,6 +1,6 @@
 //! What a run says: rates over its window, what every device and link did, what a token costs.
 
-use einflow_arch::device::Kernel;
+use einflow_arch::device::{Attention, Kernel, Times};
 use einflow_spec::{Problem, Problems};
 use hdrhistogram::Histogram;
 
@@ -277,6 +277,15 @@ impl Report {
                 report.requests.1
             ));
         }
+        if let Demand::Requests {
+            left_out: Some((count, row)),
+            ..
+        } = demand
+        {
+            report.flags.push(format!(
+                "{count} requests longer than `longest` are left out, the first in row {row}"
+            ));
+        }
         if account.preemptions > 0 && scenario.prefill.value == Prefill::Excluded {
             report.flags.push(format!(
                 "{} times a request gave its room back; to make its cache again took no time, as prompts are not simulated",
@@ -314,7 +323,16 @@ impl Report {
             );
         }
         if let Some(needed) = self.needed {
-            real("bandwidth_needed_gb_per_s", needed.aggregate);
+            real("bandwidth_needed_gb_per_s.aggregate", needed.aggregate);
+            real("bandwidth_needed_gb_per_s.larger_direction", needed.duplex);
+            real(
+                "bandwidth_needed_gb_per_s.model_device",
+                needed.per_model_device,
+            );
+            real(
+                "bandwidth_needed_gb_per_s.attention_device",
+                needed.per_attention_device,
+            );
         }
         if let Some(balance) = self.balance {
             real("layer.model_us", balance.model);
@@ -353,6 +371,20 @@ impl Report {
             "memory" => "model (weights from memory)",
             _ => "model (products)",
         };
+        let pool = system.attends();
+        let parts = system.head_parts();
+        let cached = Kernel::Decode(Attention {
+            batch: 1,
+            heads: system.model.heads / parts,
+            key_heads: system.model.key_heads / parts,
+            width: system.model.query_width,
+            length: (self.mean_context.round() as u64).max(1),
+            causal: false,
+        });
+        let attention = match pool.answerer.bound_by(&cached)?.as_str() {
+            "memory" => "attention (cache from memory)".to_string(),
+            other => format!("attention ({other})"),
+        };
         let mean: f64 = self.breakdown.iter().map(|(_, ms)| ms).sum();
         if system.attention.is_none() {
             // One task after another: the longest.
@@ -363,7 +395,7 @@ impl Report {
                 .map_or("model", |(name, _)| name);
             return Ok(match longest {
                 "model" => model.to_string(),
-                "attention" => "attention (cache from memory)".to_string(),
+                "attention" => attention,
                 other => other.to_string(),
             });
         }
@@ -371,10 +403,7 @@ impl Report {
         let window = served.end.at.since(served.begin.at);
         let mut units: Vec<(String, f64)> = vec![
             (model.to_string(), self.busiest(&models.spec.name)),
-            (
-                "attention (cache from memory)".to_string(),
-                self.busiest(&system.attends().spec.name),
-            ),
+            (attention, self.busiest(&pool.spec.name)),
             ("host".to_string(), host.0 as f64 / window.0.max(1) as f64),
         ];
         if let Some(prefill) = &system.prefill {
@@ -599,6 +628,13 @@ fn assumptions(system: &System, served: &Served) -> Vec<String> {
             100.0 * spec.memory_utilization,
             spec.reserved.0 as f64 * 1e-9
         ));
+        let device = &pool.answerer.device;
+        if matches!(device.times, Times::Accelerator(_)) {
+            out.push(format!(
+                "{}: {} {}",
+                spec.name, device.description, device.cited
+            ));
+        }
         if let Some(bandwidth) = &spec.bandwidth {
             out.push(format!(
                 "{}: memory of {:.2} TB/s in place of the device's",

@@ -163,11 +163,13 @@ pub enum Load {
         arrivals: bool,
         /// The first so many requests; all where none is given.
         requests: Option<u64>,
+        /// Requests of more tokens, prompt and generated, are left out, and the report says so.
+        longest: Option<u64>,
     },
     /// The same requests all the time, each over as many tokens.
     Fixed {
-        /// Requests, over all batches in flight.
-        batch: At<u64>,
+        /// Requests, over all batches in flight; as many as the cache holds where none is given.
+        batch: At<Option<u64>>,
         /// Tokens in the cache of each, the newest with them.
         context: u64,
     },
@@ -519,7 +521,12 @@ fn links(node: &Node) -> Result<Vec<Link>, Problems> {
 fn load(node: &Node) -> Result<Load, Problems> {
     let mut f = Fields::new(node, "a load");
     let path = f.get("trace", placed(text));
-    let batch = f.get("batch", placed(positive));
+    let full = |n: &Node| match n.text() {
+        Ok("full") => Ok(None),
+        Ok(_) => Err(n.expected("a number of requests, or full")),
+        Err(_) => positive(n).map(Some),
+    };
+    let batch = f.get("batch", placed(full));
     if path.is_some() == batch.is_some() {
         f.push(
             node.problem("a load is a trace, or a fixed batch")
@@ -532,10 +539,12 @@ fn load(node: &Node) -> Result<Load, Problems> {
         (Some(path), _) => {
             let arrivals = f.get("arrivals", Node::bool).unwrap_or(false);
             let requests = f.get("requests", positive);
+            let longest = f.get("longest", positive);
             Some(Load::Trace {
                 path,
                 arrivals,
                 requests,
+                longest,
             })
         }
         (None, batch) => {

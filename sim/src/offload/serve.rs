@@ -29,11 +29,13 @@ pub enum Demand {
         list: Vec<Arrival>,
         /// Whether they come when they say; else all are there at the start.
         arrivals: bool,
+        /// Those that the scenario leaves out: how many, and the first of them by row.
+        left_out: Option<(usize, usize)>,
     },
     /// The same requests all the time.
     Fixed {
-        /// Over all batches.
-        batch: u64,
+        /// Over all batches; none: as many as the cache holds.
+        batch: Option<u64>,
         /// Tokens of each.
         context: u64,
     },
@@ -54,6 +56,7 @@ impl Demand {
                 path,
                 arrivals,
                 requests,
+                longest,
             } => {
                 let source = validate::data(&path.value, scenario.beside.as_deref());
                 let source = source.map_err(|p| match p.place {
@@ -67,9 +70,15 @@ impl Demand {
                 if let Some(most) = requests {
                     list.truncate(usize::try_from(*most).unwrap_or(usize::MAX));
                 }
+                let too_long =
+                    |r: &Arrival| longest.is_some_and(|most| r.prompt + r.generated > most);
+                let first = list.iter().position(too_long);
+                let before = list.len();
+                list.retain(|r| !too_long(r));
                 Ok(Self::Requests {
-                    list,
                     arrivals: *arrivals,
+                    left_out: first.map(|at| (before - list.len(), at + 1)),
+                    list,
                 })
             }
         }
@@ -235,7 +244,7 @@ pub fn serve(
         });
     }
     let (list, arrivals): (&[Arrival], bool) = match demand {
-        Demand::Requests { list, arrivals } => (list, *arrivals),
+        Demand::Requests { list, arrivals, .. } => (list, *arrivals),
         Demand::Fixed { .. } => (&[], false),
     };
     let mut server = Server::new(system, list, arrivals)?;
@@ -250,7 +259,10 @@ pub fn serve(
     match demand {
         Demand::Requests { .. } => server.trace(&mut pipeline, &mut run, watch, options)?,
         Demand::Fixed { batch, context } => {
-            server.fixed(&mut pipeline, &mut run, *batch, *context)?;
+            let held: u64 = system.stores.iter().map(|s| s / context).sum();
+            // Each batch in flight has one at least: what does not fit is refused.
+            let batch = batch.unwrap_or(held.max(system.scenario.batches.value));
+            server.fixed(&mut pipeline, &mut run, batch, *context)?;
         }
     }
     let events = pipeline.events;
@@ -341,15 +353,24 @@ impl<'s> Server<'s> {
         Ps::of(self.requests[request].at).unwrap_or(Ps::NEVER)
     }
 
-    /// When something that waits can next be admitted, if nothing waits now.
+    /// When something new can next be admitted, or sent to the pool for prompts.
     fn next_ready(&self) -> Ps {
         let prompted = self.prompted.keys().next().map(|(at, _)| *at);
-        let coming = (self.next < self.requests.len()).then(|| self.arrives(self.next));
+        let more = self.next < self.requests.len() && self.prompted.len() < self.ahead();
+        let coming = more.then(|| self.arrives(self.next));
         [prompted, coming]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(Ps::NEVER)
+    }
+
+    /// Prompts that are computed ahead of what is admitted: without arrivals a few, else all that came.
+    fn ahead(&self) -> usize {
+        match (&self.system.prefill, self.arrivals) {
+            (Some(_), false) => 4 * (self.prompt_free.len() + self.batches.len()),
+            _ => usize::MAX,
+        }
     }
 
     /// Whether any request has yet to be admitted.
@@ -362,11 +383,9 @@ impl<'s> Server<'s> {
         if self.system.prefill.is_none() {
             return Ok(());
         }
-        // Without arrivals the pool stays a little ahead of what is admitted.
-        let ahead = 4 * self.prompt_free.len() + 4 * self.batches.len();
         while self.next < self.requests.len()
             && self.arrives(self.next) <= now
-            && (self.arrivals || self.prompted.len() < ahead)
+            && self.prompted.len() < self.ahead()
         {
             let request = self.next;
             self.next += 1;
@@ -731,6 +750,7 @@ impl<'s> Server<'s> {
         let mut now = Ps::ZERO;
         let mut between: Vec<usize> = (0..self.batches.len()).collect();
         let mut iterations = 0u64;
+        let mut stuck = false;
         loop {
             self.begin(pipeline, run, &between, now)?;
             // From where the queue was first held up to where it is empty.
@@ -755,6 +775,7 @@ impl<'s> Server<'s> {
             let all_idle = idle.len() == self.batches.len();
             match pipeline.advance(until) {
                 Some(ended) => {
+                    stuck = false;
                     now = ended.at;
                     if run.end.is_none() {
                         run.typical = self.batches[ended.batch].running.clone();
@@ -767,14 +788,20 @@ impl<'s> Server<'s> {
                     }
                 }
                 None if until == Ps::NEVER => {
-                    if all_idle && self.waits() {
-                        // Everything was given back: what waits can be admitted now.
-                        let ready = self.again.front().map_or(now, |w| w.ready.max(now));
-                        now = ready;
-                        between = idle;
-                        continue;
+                    if !(all_idle && self.waits()) {
+                        break;
                     }
-                    break;
+                    // Everything was given back: what waits can be admitted now. Once: an empty system admits what fits at all.
+                    if stuck {
+                        return Err(Problem::nowhere(format!(
+                            "request {} waits for ever",
+                            self.again.front().map_or(self.next, |w| w.request)
+                        )));
+                    }
+                    now = self.again.front().map_or(now, |w| w.ready.max(now));
+                    between = idle;
+                    stuck = true;
+                    continue;
                 }
                 None => {
                     now = until;

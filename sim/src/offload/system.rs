@@ -10,7 +10,7 @@ use einflow_workloads::models::Model;
 use super::{
     Boundary, Partition,
     pipeline::Shape,
-    scenario::{Load, Pool, Prefill, Role, Scenario},
+    scenario::{At, Load, Pool, Prefill, Role, Scenario},
 };
 use crate::device::Answerer;
 
@@ -463,7 +463,12 @@ impl System {
         // Batches are as large as their share of what is resident at most.
         let shares = scenario.batches.value.max(1);
         let tokens = match &scenario.load {
-            Load::Fixed { batch, .. } => batch.value.div_ceil(shares),
+            Load::Fixed {
+                batch: At {
+                    value: Some(batch), ..
+                },
+                ..
+            } => batch.div_ceil(shares),
             _ => steps.min(DEFAULT_STEP.max(scenario.step_tokens)),
         };
         let offloads = self.attention.is_some();

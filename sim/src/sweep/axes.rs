@@ -24,7 +24,11 @@ pub enum Value {
 }
 
 impl Value {
-    fn read(node: &Node) -> Result<Self, Problem> {
+    /// Reads a number, a text, true or false.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn read(node: &Node) -> Result<Self, Problem> {
         match &node.kind {
             Kind::Number(_) => node.f64().map(Value::Number),
             Kind::Bool(value) => Ok(Value::Bool(*value)),

@@ -20,6 +20,7 @@ use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
 use crate::{catalog::Catalog, runs};
+pub use axes::Value;
 use axes::{Dimension, Target, Values, dimension, expression};
 use base::Base;
 use front::Front;

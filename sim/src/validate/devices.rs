@@ -124,6 +124,7 @@ pub(super) fn run(
         name: experiment.name.clone(),
         columns,
         unreferenced: 0,
+        notes: Vec::new(),
     })
 }
 
@@ -199,5 +200,6 @@ pub(super) fn side_by_side(
         name: experiment.name.clone(),
         columns,
         unreferenced: 0,
+        notes: Vec::new(),
     })
 }

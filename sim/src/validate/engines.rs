@@ -83,5 +83,6 @@ pub(super) fn run(
         name: experiment.name.clone(),
         columns,
         unreferenced: 0,
+        notes: Vec::new(),
     }))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, Span, expr::Expr};
 
+use super::claims::Claim;
 use crate::{
     request::{Accounting, Engine, Request},
     runs,
@@ -41,6 +42,8 @@ pub enum Kind {
     Device(DeviceTable),
     /// Shows attention on several devices.
     Devices(SideBySide),
+    /// Holds what scenarios of pools of devices give against what is claimed.
+    Claims(Vec<Claim>),
 }
 
 /// A measured table and how near a device's model has to come; each a largest mean error.
@@ -221,8 +224,10 @@ impl Experiment {
         let fast = f.get("fast", Node::bool).unwrap_or(true);
         let what = f.need("kind", |n| match n.text()? {
             kind @ ("table" | "means" | "timeloop" | "systolic" | "engines" | "device"
-            | "devices") => Ok(kind.to_string()),
-            _ => Err(n.expected("table, means, timeloop, systolic, engines, device or devices")),
+            | "devices" | "claims") => Ok(kind.to_string()),
+            _ => Err(
+                n.expected("table, means, timeloop, systolic, engines, device, devices or claims")
+            ),
         });
         let kind = match what.as_deref() {
             Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
@@ -271,6 +276,9 @@ impl Experiment {
                 })
             }
             Some("devices") => side_by_side(&mut f).map(Kind::Devices),
+            Some("claims") => f
+                .need_all("claims", |n| all(n, super::claims::read))
+                .map(Kind::Claims),
             Some("systolic") => {
                 let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
                 let accelerator = f.need("accelerator", text);
@@ -321,11 +329,11 @@ fn side_by_side(f: &mut Fields<'_>) -> Option<SideBySide> {
     })
 }
 
-fn text(node: &Node) -> Result<String, Problem> {
+pub(super) fn text(node: &Node) -> Result<String, Problem> {
     Ok(node.text()?.to_string())
 }
 
-fn name(node: &Node) -> Result<Name, Problem> {
+pub(super) fn name(node: &Node) -> Result<Name, Problem> {
     Ok(Name {
         text: node.text()?.to_string(),
         span: node.span,
@@ -342,7 +350,10 @@ fn expression(node: &Node) -> Result<Expr, Problem> {
     }
 }
 
-fn all<T>(node: &Node, read: impl Fn(&Node) -> Result<T, Problems>) -> Result<Vec<T>, Problems> {
+pub(super) fn all<T>(
+    node: &Node,
+    read: impl Fn(&Node) -> Result<T, Problems>,
+) -> Result<Vec<T>, Problems> {
     let mut problems = Problems::new();
     let items = node
         .list()?
@@ -435,7 +446,7 @@ fn bound(node: &Node) -> Result<Bound, Problem> {
     }
 }
 
-fn tolerance(node: &Node) -> Result<f64, Problem> {
+pub(super) fn tolerance(node: &Node) -> Result<f64, Problem> {
     let value = node.f64()?;
     if value < 0.0 {
         Err(node.expected("a relative error of 0 or more"))

@@ -45,6 +45,7 @@ pub(super) fn run(
         name: experiment.name.clone(),
         columns,
         unreferenced: 0,
+        notes: Vec::new(),
     })
 }
 

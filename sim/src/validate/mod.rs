@@ -1,5 +1,6 @@
 //! Experiments: runs held against published and measured results.
 
+mod claims;
 mod devices;
 mod engines;
 mod experiment;
@@ -146,6 +147,7 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
         Kind::Engines(engines) => engines::run(experiment, engines, catalog),
         Kind::Device(table) => devices::run(experiment, table),
         Kind::Devices(shapes) => devices::side_by_side(experiment, shapes),
+        Kind::Claims(claims) => claims::run(experiment, claims),
     }
 }
 
@@ -190,5 +192,6 @@ fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentRe
         name: experiment.name.clone(),
         columns,
         unreferenced: 0,
+        notes: Vec::new(),
     })
 }

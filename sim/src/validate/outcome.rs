@@ -22,6 +22,8 @@ pub struct ExperimentResult {
     pub columns: Vec<ColumnResult>,
     /// Rows computed beyond the reference's.
     pub unreferenced: usize,
+    /// What there is to say besides numbers.
+    pub notes: Vec<String>,
 }
 
 /// One compared column.
@@ -200,6 +202,9 @@ impl Outcome {
                 String::new()
             },
         )));
+        for note in self.experiments.iter().flat_map(|e| &e.notes) {
+            out.push_str(&wrapped(note));
+        }
         const SHOWN: usize = 20;
         let more = failed.len().saturating_sub(SHOWN);
         out.extend(failed.into_iter().take(SHOWN));
@@ -228,7 +233,8 @@ impl Outcome {
                 }
             }
         }
-        json!({"passed": self.passed(), "rows": rows})
+        let notes: Vec<&String> = self.experiments.iter().flat_map(|e| &e.notes).collect();
+        json!({"passed": self.passed(), "rows": rows, "notes": notes})
     }
 
     /// Every row as CSV.

@@ -95,6 +95,7 @@ pub(super) fn run(
         name: experiment.name.clone(),
         columns,
         unreferenced: rows.len() - referenced,
+        notes: Vec::new(),
     }))
 }
 

@@ -101,11 +101,16 @@ fn tables_fit_80_columns() {
         "list",
         "completions",
         "sweep",
+        "offload",
+        "replay",
         "man",
     ];
     commands.extend(subcommands.map(|c| format!("{c} --help")));
     commands.extend(subcommands.map(|c| format!("{c} -h")));
     commands.extend(cascades().names().map(|name| format!("passes {name}")));
+    let scenarios = einflow::offload::scenario::scenarios().names();
+    commands.extend(scenarios.map(|name| format!("offload {name}")));
+    commands.push("offload --compare lamina-70b vllm-70b".into());
     for library in [cascades(), accelerators(), mappings()] {
         commands.extend(library.names().map(|name| format!("describe {name}")));
     }
@@ -129,7 +134,7 @@ fn messages_fit_80_columns_where_the_input_does() {
 
 #[test]
 fn lists_print_one_name_a_line() {
-    let kinds: [(&str, &Library); 9] = [
+    let kinds: [(&str, &Library); 10] = [
         ("workloads", cascades()),
         ("models", models()),
         ("accelerators", accelerators()),
@@ -139,6 +144,7 @@ fn lists_print_one_name_a_line() {
         ("experiments", experiments()),
         ("devices", einflow_arch::device::devices()),
         ("links", einflow_arch::device::links()),
+        ("scenarios", einflow::offload::scenario::scenarios()),
     ];
     let mut all = Vec::new();
     for (kind, library) in kinds {

@@ -6,6 +6,7 @@ mod devices;
 mod eval;
 mod files;
 mod mappings;
+mod offload;
 mod sweeps;
 
 use std::{fmt::Write as _, io::Write as _};
@@ -21,6 +22,7 @@ use devices::device_cases;
 use eval::eval_cases;
 pub use eval::{ARRAYS, npz};
 use files::{experiment_cases, run_file_cases};
+use offload::offload_cases;
 use sweeps::sweep_cases;
 
 use crate::support::{differs, edited, einflow_in, folder, stale};
@@ -279,6 +281,7 @@ fn every_mistake() {
     cases.extend(none(experiment_cases()));
     cases.extend(none(sweep_cases()));
     cases.extend(none(device_cases()));
+    cases.extend(none(offload_cases()));
     cases.extend(eval_cases().into_iter().map(|(c, bytes)| (c, Some(bytes))));
     let (mut wrong, mut names) = (Vec::new(), Vec::new());
     for (case, npz) in cases {

@@ -1,4 +1,4 @@
-//! `RUNS.md` against the readers and the report.
+//! `RUNS.md` and `OFFLOAD.md` against the readers and the reports.
 
 use std::{collections::BTreeSet, fs};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::{einflow, einflow_in};
 
 const PAGE: &str = include_str!("../../RUNS.md");
+const OFFLOAD: &str = include_str!("../../OFFLOAD.md");
 
 /// Tag and text of each fenced block.
 fn fences() -> Vec<(&'static str, &'static str)> {
@@ -21,8 +22,8 @@ fn fences() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Everything in code font outside the fenced blocks, as words.
-fn words() -> BTreeSet<&'static str> {
-    let outside = PAGE.split("```").step_by(2);
+fn words(page: &'static str) -> BTreeSet<&'static str> {
+    let outside = page.split("```").step_by(2);
     let code = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
     code.flat_map(|c| c.split(|c: char| !(c.is_alphanumeric() || c == '_')))
         .collect()
@@ -68,14 +69,16 @@ fn examples_run() {
 #[test]
 fn fields_are_explained() {
     let sources = [
-        include_str!("../../src/runs.rs"),
-        include_str!("../../src/validate/experiment.rs"),
-        include_str!("../../src/sweep/mod.rs"),
-        include_str!("../../src/sweep/axes.rs"),
+        (PAGE, include_str!("../../src/runs.rs")),
+        (PAGE, include_str!("../../src/validate/experiment.rs")),
+        (PAGE, include_str!("../../src/sweep/mod.rs")),
+        (PAGE, include_str!("../../src/sweep/axes.rs")),
+        (PAGE, include_str!("../../src/validate/claims.rs")),
+        (OFFLOAD, include_str!("../../src/offload/scenario.rs")),
     ];
-    let words = words();
     let mut found = 0;
-    for source in sources {
+    for (page, source) in sources {
+        let words = words(page);
         for start in [
             ".get(\"",
             ".need(\"",
@@ -94,6 +97,43 @@ fn fields_are_explained() {
         }
     }
     assert!(found > 40, "{found}");
+}
+
+/// The example of the page on scenarios runs, and the keys that it lists are the report's.
+#[test]
+fn the_offload_page_is_right() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let example = OFFLOAD.split("```ron scenario\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    fs::write(folder.path().join("mine.ron"), example).unwrap();
+    let report = einflow_in(folder.path(), &["offload", "mine.ron", "--format", "json"]).json();
+    let section = OFFLOAD.split("| key | value |").nth(1).unwrap();
+    let rows = section
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| l.split('|').nth(1).unwrap());
+    let listed: BTreeSet<&str> = rows
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let keys: BTreeSet<&str> = report
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(listed, keys);
+    let words = words(OFFLOAD);
+    for nested in [
+        "cost",
+        "bandwidth_needed",
+        "balance",
+        "time_between_tokens_ms",
+        "cache_tokens",
+    ] {
+        for key in report[nested].as_object().unwrap().keys() {
+            assert!(words.contains(key.as_str()), "{nested}.{key}");
+        }
+    }
 }
 
 /// The keys of the page's table are the report's.
@@ -118,7 +158,7 @@ fn keys_are_listed() {
         .map(String::as_str)
         .collect();
     assert_eq!(listed, keys);
-    let words = words();
+    let words = words(PAGE);
     let miniature = report["check"]["miniature"].as_object().unwrap();
     for key in report["account"]
         .as_object()

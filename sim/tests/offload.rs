@@ -1,0 +1,413 @@
+//! Scenarios served: by hand where there are few requests, and nothing lost where there are many.
+
+#![allow(clippy::unwrap_used)]
+
+use einflow::{
+    device::Answerer,
+    offload::{
+        Report, Scenario, System, report,
+        scenario::scenarios,
+        serve::{Options, Served, Unwatched},
+    },
+};
+use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, links};
+use einflow_spec::Source;
+
+fn scenario(text: &str, trace: &str) -> Scenario {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("trace.csv"), trace).unwrap();
+    // The folder must outlive the run: it is small, and goes with the machine's temporary files.
+    let path = folder.keep();
+    Scenario::parse(&Source::new("test.ron", text), Some(path)).unwrap_or_else(|p| panic!("{p}"))
+}
+
+fn run_with(text: &str, trace: &str, options: Options) -> (Report, Served) {
+    report(scenario(text, trace), options, &Unwatched).unwrap_or_else(|p| panic!("{p}"))
+}
+
+fn run(text: &str, trace: &str) -> Report {
+    run_with(text, trace, Options::default()).0
+}
+
+const TOGETHER: &str = r#"(
+    name: "test", source: "assumed", model: "llama3-8b",
+    pools: {"all": (role: all, device: "h200", count: 2, link: "nvlink4", memory_utilization: 0.9)},
+    host_overhead: "1 ms", load: (batch: 64, context: 2048),
+)"#;
+
+const APART: &str = r#"(
+    name: "test", source: "assumed", model: "llama3-8b",
+    pools: {
+        "model": (role: model, device: "h200", count: 1),
+        "attention": (role: attention, device: "h200", count: 2, partition: heads),
+    },
+    links: [(name: "net", between: ["model", "attention"], link: "ethernet-400g")],
+    boundary: core, overlap: false, batches: 1, host_overhead: "0 ms", admission: grow,
+    load: (batch: 64, context: 2048),
+)"#;
+
+/// The device's law, in microseconds.
+fn law(name: &str, kernel: Kernel) -> f64 {
+    let device = Answerer::load("h200", None).unwrap().device;
+    let flushed = !matches!(kernel, Kernel::Pass { .. });
+    device.by_law(name, &kernel, flushed).unwrap().0 * 1e6
+}
+
+fn product(m: u64, k: u64, n: u64) -> f64 {
+    law("product:graph", Kernel::Product { batch: 1, m, k, n })
+}
+
+fn pass(law_name: &str, rows: u64, words: u64) -> f64 {
+    law(
+        law_name,
+        Kernel::Pass {
+            rows,
+            bytes: 2 * words,
+        },
+    )
+}
+
+fn decode(batch: u64, heads: u64, key_heads: u64, length: u64) -> f64 {
+    let a = Attention {
+        batch,
+        heads,
+        key_heads,
+        width: 128,
+        length,
+        causal: false,
+    };
+    law("decode:vllm", Kernel::Decode(a))
+}
+
+fn link(name: &str) -> DeviceLink {
+    DeviceLink::parse(&links().find(name, None).unwrap().0).unwrap()
+}
+
+/// Rounding of every time to a picosecond, some thirty times a layer: far below this.
+const ROUNDED: f64 = 1e-6;
+
+#[test]
+fn an_iteration_on_one_pool_is_the_sum_of_its_kernels() {
+    // Llama-3-8B on two: 32 layers, 4096 wide, 32 and 8 heads of 128, 14336 between.
+    let b = 64;
+    let reduce = link("nvlink4")
+        .all_reduce("all_reduce:graph", 2, b * 4096 * 2, Collective::Ring)
+        .unwrap()
+        .0
+        * 1e6;
+    let layer = 2.0 * pass("pass:norm:graph", b, 2 * b * 4096)
+        + product(b, 4096, (16 + 8) * 128)
+        + pass("pass:graph", 1, 2 * b * (16 + 8) * 128)
+        + decode(b, 16, 4, 2048)
+        + product(b, 2048, 4096)
+        + product(b, 4096, 14336)
+        + pass("pass:graph", 1, 3 * b * 7168)
+        + product(b, 7168, 4096)
+        + 2.0 * reduce;
+    let step = 1000.0 + 32.0 * layer + product(b, 4096, 128_256 / 2);
+    let found = run(TOGETHER, "");
+    let expected = 64.0 / step * 1e6;
+    assert!(
+        (found.throughput / expected - 1.0).abs() < ROUNDED,
+        "{} {expected}",
+        found.throughput
+    );
+    // $ and J by hand: two H200s at 3.8 $/h; not below what both draw idle.
+    assert_eq!(found.dollars_per_hour, 7.6);
+    let per_dollar = found.throughput * 3600.0 / 7.6;
+    assert!((found.tokens_per_dollar / per_dollar - 1.0).abs() < 1e-12);
+    let idle = 2.0 * 124.8 / found.throughput;
+    let limit = 2.0 * 700.0 / found.throughput;
+    assert!(found.joules_per_token > idle && found.joules_per_token < limit);
+    // The host's millisecond is no device's.
+    let busy = 1.0 - 1000.0 / step;
+    assert!((found.devices[0].utilization - busy).abs() < ROUNDED);
+    assert_eq!(found.devices.len(), 2);
+}
+
+#[test]
+fn one_batch_apart_is_slices_messages_and_attention_in_turn() {
+    let b = 64;
+    let before = pass("pass:norm:graph", b, 2 * b * 4096)
+        + product(b, 4096, (32 + 16) * 128)
+        + pass("pass:graph", 1, 2 * b * (32 + 16) * 128);
+    let after = product(b, 4096, 4096)
+        + pass("pass:norm:graph", b, 2 * b * 4096)
+        + product(b, 4096, 2 * 14336)
+        + pass("pass:graph", 1, 3 * b * 14336)
+        + product(b, 14336, 4096);
+    let last = pass("pass:norm:graph", b, 2 * b * 4096) + product(b, 4096, 128_256);
+    // Two devices: half of the heads each; each writes its new keys and values, reading and writing them once.
+    let attend = decode(b, 16, 4, 2048) + pass("pass:graph", 1, 2 * 2 * b * 4 * 128);
+    let net = link("ethernet-400g");
+    // The one device of the model sends and receives all of it: e d B (1 + 2 / G) there, e d B back, G = 4.
+    let send = |bytes: u64| net.send("send", bytes, 1).unwrap().0 * 1e6;
+    let there = send(2 * 4096 * b + 2 * 2 * 4096 * b / 4);
+    let back = send(2 * 4096 * b);
+    let step = 32.0 * (before + there + attend + back + after) + last;
+    let found = run(APART, "");
+    let expected = 64.0 / step * 1e6;
+    assert!(
+        (found.throughput / expected - 1.0).abs() < ROUNDED,
+        "{} {expected}",
+        found.throughput
+    );
+    let tokens = found.throughput * found.window_s;
+    let bytes = |i: usize| found.links[i].bytes / tokens;
+    assert!(
+        (bytes(0) - 32.0 * 2.0 * 4096.0 * 1.5).abs() < 1.0,
+        "{}",
+        bytes(0)
+    );
+    assert!((bytes(1) - 32.0 * 2.0 * 4096.0).abs() < 1.0);
+    // Lamina's formula, both directions, over what model and attention take.
+    let needed = found.needed.unwrap();
+    let time = 0.2 * (32.0 * (before + attend + after) + last) * 1e-6;
+    let both = 2.5 * 2.0 * 4096.0 * 64.0 * 32.0 / time * 1e-9;
+    assert!((needed.aggregate / both - 1.0).abs() < ROUNDED);
+    assert!((needed.duplex / needed.aggregate - 1.5 / 2.5).abs() < 1e-12);
+    assert_eq!(needed.per_attention_device * 2.0, needed.aggregate);
+}
+
+#[test]
+fn room_for_caches_is_what_weights_and_runtime_leave() {
+    let scenario = Scenario::load("vllm-70b").unwrap();
+    let system = System::new(scenario).unwrap();
+    // 0.9 of 80 GB, a quarter of the weights, activations of 2048 tokens (a stream in and out, three feed-forward widths and the
+    // scores of a quarter of the vocabulary in four bytes), 1 GB.
+    let weights = 80.0 * (8192.0 * (64.0 + 64.0 + 8.0 + 8.0) * 128.0 + 3.0 * 8192.0 * 28672.0)
+        + 2.0 * 8192.0 * 128_256.0;
+    let step = 2048.0 * (2.0 * (2.0 * 8192.0 + 3.0 * 28672.0 / 4.0) + 4.0 * 128_256.0 / 4.0);
+    let left = 0.9 * 80e9 - 2.0 * weights / 4.0 - step - 1e9;
+    let tokens = 4.0 * left / 327_680.0;
+    assert_eq!(system.stores, [tokens as u64]);
+}
+
+/// Requests of mixed lengths, some of them bursts.
+fn trace(seed: u64, count: u64, longest: u64) -> String {
+    let mut state = seed;
+    let mut below = |n: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % n
+    };
+    let mut out = String::from("arrival_s,prompt_tokens,generated_tokens\n");
+    let mut at = 0;
+    for _ in 0..count {
+        at += [0, 0, 30, 400][below(4) as usize];
+        let (prompt, generated) = (1 + below(longest), 1 + below(200));
+        out.push_str(&format!("{:.3},{prompt},{generated}\n", at as f64 / 1000.0));
+    }
+    out
+}
+
+fn generated(trace: &str) -> u64 {
+    let last = |line: &str| line.rsplit(',').next().unwrap().parse::<u64>().unwrap();
+    trace.lines().skip(1).map(last).sum()
+}
+
+/// Every mode: pools, partition, boundary, overlap, batches, admission, prompts.
+fn modes() -> Vec<String> {
+    let apart = |batches: u64, extra: &str, pool: &str| {
+        format!(
+            r#"(name: "test", source: "assumed", model: "llama3-8b",
+            pools: {{
+                "model": (role: model, device: "h200", count: {}),
+                "attention": (role: attention, device: "rtx4090", {pool}),
+            }},
+            links: [(name: "net", between: ["model", "attention"], link: "ethernet-400g")],
+            batches: {batches}, host_overhead: "1 ms", {extra}
+            load: (trace: "trace.csv", arrivals: ARRIVALS))"#,
+            batches.saturating_sub(1).max(1)
+        )
+    };
+    // Caches of some 8000 tokens, so that requests wait and give way.
+    let heads = r#"count: 4, partition: heads, memory: "1.5 GB", link: "pcie4""#;
+    let requests = r#"count: 3, partition: requests, memory: "1.7 GB""#;
+    let mut out = Vec::new();
+    for batches in 1..=3 {
+        for admission in ["grow", "reserve"] {
+            for overlap in ["true", "false"] {
+                let extra = format!("admission: {admission}, overlap: {overlap},");
+                out.push(apart(batches, &extra, heads));
+                out.push(apart(batches, &extra, requests));
+            }
+        }
+    }
+    out.push(apart(
+        2,
+        "boundary: projections,",
+        r#"count: 3, partition: requests, memory: "5 GB""#,
+    ));
+    let together = |extra: &str| {
+        format!(
+            r#"(name: "test", source: "assumed", model: "llama3-8b",
+            pools: {{"all": (role: all, device: "h200", count: 2, tensor_parallel: 1, memory: "22 GB")}},
+            batches: 2, host_overhead: "1 ms", {extra}
+            load: (trace: "trace.csv", arrivals: ARRIVALS))"#
+        )
+    };
+    out.push(together("admission: grow,"));
+    out.push(together("admission: reserve,"));
+    out.push(together(
+        "prefill: chunked, step_tokens: 256, admission: grow,",
+    ));
+    out.push(together(
+        "prefill: chunked, sequences: 5, admission: reserve,",
+    ));
+    out.push(
+        r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {
+            "prompts": (role: prefill, device: "h200", count: 2, tensor_parallel: 1),
+            "model": (role: model, device: "h200", count: 1),
+            "attention": (role: attention, device: "rtx4090", count: 4, partition: heads, memory: "1.5 GB"),
+        },
+        links: [
+            (name: "net", between: ["model", "attention"], link: "ethernet-400g"),
+            (name: "caches", between: ["prompts", "attention"], link: "ethernet-400g"),
+        ],
+        batches: 2, host_overhead: "1 ms", prefill: pool,
+        load: (trace: "trace.csv", arrivals: ARRIVALS))"#
+            .into(),
+    );
+    out
+}
+
+#[test]
+fn every_token_is_made_and_what_is_passed_over_changes_nothing() {
+    let trace = trace(3, 150, 1500);
+    let wanted = generated(&trace);
+    let mut preempted = 0;
+    for mode in modes() {
+        for arrivals in ["true", "false"] {
+            let text = mode.replace("ARRIVALS", arrivals);
+            let all = Options {
+                jump: false,
+                spans: 0,
+            };
+            let (one, served) = run_with(&text, &trace, Options::default());
+            let (other, slow) = run_with(&text, &trace, all);
+            assert_eq!(one.tokens, (wanted, wanted), "{text}");
+            assert_eq!(one.requests, (150, 150), "{text}");
+            assert!(one.capacity.1 <= served_capacity(&text), "{text}");
+            // Twice the same, and the same with every layer simulated.
+            assert_eq!(format!("{one:?}"), format!("{other:?}"), "{text}");
+            assert!(served.events <= slow.events);
+            for device in &one.devices {
+                assert!(
+                    device.utilization <= 1.0 + 1e-9,
+                    "{} {text}",
+                    device.utilization
+                );
+            }
+            for link in &one.links {
+                assert!(link.utilization <= 1.0 + 1e-9 && link.peak_gb_per_s < 50.0);
+            }
+            preempted += one.preemptions;
+        }
+    }
+    assert!(preempted > 0, "some cache was too small for all that grew");
+}
+
+/// Tokens of the largest store.
+fn served_capacity(text: &str) -> u64 {
+    let system = System::new(scenario(text, "")).unwrap();
+    system.stores.into_iter().max().unwrap()
+}
+
+#[test]
+fn a_request_alone_takes_what_a_batch_of_one_takes() {
+    // One request, one token after another: each an iteration over one token more.
+    let trace = "arrival_s,prompt_tokens,generated_tokens\n5,1000,3\n";
+    let text = APART.replace(
+        "load: (batch: 64, context: 2048)",
+        "load: (trace: \"trace.csv\", arrivals: true)",
+    );
+    let (found, _) = run_with(&text, trace, Options::default());
+    let each: f64 = [1001, 1002, 1003]
+        .iter()
+        .map(|context| {
+            let fixed = APART.replace(
+                "batch: 64, context: 2048",
+                &format!("batch: 1, context: {context}"),
+            );
+            1.0 / run(&fixed, "").throughput
+        })
+        .sum();
+    let rate = 3.0 / (5.0 + each);
+    assert!(
+        (found.throughput / rate - 1.0).abs() < 1e-9,
+        "{} {rate}",
+        found.throughput
+    );
+    assert_eq!(found.bound_by, "arrivals");
+}
+
+#[test]
+fn prompts_in_chunks_come_before_the_first_token() {
+    // 600 tokens at 256 a step: three steps, the last of 88, whose end is the first token.
+    let trace = "arrival_s,prompt_tokens,generated_tokens\n0,600,1\n";
+    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {"all": (role: all, device: "h200", count: 1)},
+        host_overhead: "1 ms", prefill: chunked, step_tokens: 256, admission: grow,
+        load: (trace: "trace.csv", arrivals: true))"#;
+    let found = run(text, trace);
+    let prefill = |c: f64, before: f64| {
+        let length = (c * (c + 2.0 * before)).sqrt().round() as u64;
+        let a = Attention {
+            batch: 1,
+            heads: 32,
+            key_heads: 8,
+            width: 128,
+            length,
+            causal: true,
+        };
+        law("prefill:cudnn", Kernel::Prefill(a)).min(law("prefill:flash", Kernel::Prefill(a)))
+    };
+    let events = law("pass", Kernel::Pass { rows: 1, bytes: 0 })
+        - law("pass:graph", Kernel::Pass { rows: 1, bytes: 0 });
+    let step = |m: u64, before: f64| {
+        1000.0
+            + 32.0
+                * (2.0 * pass("pass:norm:graph", m, 2 * m * 4096)
+                    + product(m, 4096, 48 * 128)
+                    + pass("pass:graph", 1, 2 * m * 48 * 128)
+                    + prefill(m as f64, before)
+                    - events
+                    + product(m, 4096, 4096)
+                    + product(m, 4096, 2 * 14336)
+                    + pass("pass:graph", 1, 3 * m * 14336)
+                    + product(m, 14336, 4096))
+    };
+    let expected = step(256, 0.0) + step(256, 256.0) + step(88, 512.0) + product(1, 4096, 128_256);
+    let first = found.first.unwrap().p50 * 1e3;
+    // The histogram keeps three digits.
+    assert!((first / expected - 1.0).abs() < 2e-3, "{first} {expected}");
+    assert_eq!(found.tokens, (1, 1));
+}
+
+#[test]
+fn a_full_cache_holds_what_the_mean_context_allows() {
+    let found = report(
+        Scenario::load("lamina-70b").unwrap(),
+        Options::default(),
+        &Unwatched,
+    )
+    .unwrap()
+    .0;
+    let filled = found.mean_batch * found.mean_context / found.capacity.0 as f64;
+    // All but what is free for want of a request that fits, and between a batch's iterations.
+    assert!((0.98..=1.005).contains(&filled), "{filled}");
+    assert!(found.saturated);
+    assert_eq!(found.requests, (19366, 19366));
+}
+
+#[test]
+fn every_shipped_scenario_parses_and_names_what_exists() {
+    for name in scenarios().names() {
+        let scenario = Scenario::load(name).unwrap_or_else(|p| panic!("{name}: {p}"));
+        assert_eq!(scenario.name, name);
+        System::new(scenario).unwrap_or_else(|p| panic!("{name}: {p}"));
+    }
+}
