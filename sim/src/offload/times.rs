@@ -355,6 +355,7 @@ impl<'s> Times<'s> {
             attend,
             merge,
             output,
+            waiting: 0,
         };
         let mut model_works = Works::default();
         let n = system.layers;
@@ -434,6 +435,7 @@ impl<'s> Times<'s> {
             attend,
             merge: Ps::ZERO,
             output,
+            waiting: 0,
         };
         let mut model_works = Works::default();
         for (operator, work) in [
