@@ -105,6 +105,63 @@ fn a_product_by_hand() {
 }
 
 #[test]
+fn held_units_make_another_wave() {
+    // floor, bandwidth, ramp, efficiency, tile_penalty, throttle, throttle_after, step, cache_bandwidth, cached
+    let values = [2.0, 0.5, 0.001, 0.8, 0.01, 0.001, 1e5, 0.5, 2.0, 1.0];
+    let beside = |kernel: &Kernel, values: &[f64], held| {
+        law::time_beside(&CHIP, kernel, values, true, held).0 * 1e6
+    };
+    let cube = Kernel::Product {
+        batch: 1,
+        m: 1024,
+        k: 1024,
+        n: 1024,
+    };
+    // 32 tiles of 128 x 256 on three units of four: eleven waves in place of eight.
+    let wave = 2.0 * 128.0 * 256.0 * 1024.0 / 0.8e6 + 0.5;
+    close(beside(&cube, &values, 1), 2.0 + 11.0 * wave, 1e-3);
+    // Four tiles of 128 x 128 on four units: one wave, and two where one unit is held. The choice stays.
+    let small = Kernel::Product {
+        batch: 1,
+        m: 128,
+        k: 1024,
+        n: 512,
+    };
+    let wave = 2.0 * 128.0 * 128.0 * 1024.0 / 0.8e6 + 0.5;
+    close(us(&small, &values, true), 2.0 + wave, 1e-3);
+    close(beside(&small, &values, 1), 2.0 + 2.0 * wave, 1e-3);
+    assert_eq!(beside(&small, &values, 0), us(&small, &values, true));
+    // A pass: three quarters of the units ask for three quarters of the words.
+    let values = [1.0, 0.5, 0.001, 0.001, 2.0, 1.0];
+    let pass = Kernel::Pass {
+        rows: 1,
+        bytes: 3_000_000,
+    };
+    close(beside(&pass, &values, 1), 1.0 + 6.0 * 4.0 / 3.0, 1e-3);
+}
+
+#[test]
+fn what_has_to_be_written_back_by_hand() {
+    // floor, bandwidth, ramp, head, combine, unsplit, cache_bandwidth, cached
+    let values = [3.0, 0.5, 4.0, 0.001, 1.5, 0.25, 2.0, 1.0];
+    let cache = |batch| Attention {
+        batch,
+        heads: 8,
+        key_heads: 2,
+        width: 64,
+        length: 4096,
+        causal: false,
+    };
+    let written = |batch, dirty| law::written_back(&CHIP, &cache(batch), &values, dirty);
+    // A split cache streams at all that memory gives: a million bytes at half of 10^6 a microsecond.
+    close(written(1, 1e6), 2.0, 1e-12);
+    // No more than the cache of a sequence, 2 x 2 B x 2 x 64 x 4096, goes in its place.
+    close(written(1, 1e9), 2_097_152.0 * 2.0 / 1e6, 1e-12);
+    // Not split: at half of that, a quarter remains.
+    close(written(4, 1e6), 0.5, 1e-12);
+}
+
+#[test]
 fn a_decode_by_hand() {
     // floor, bandwidth, ramp, head, combine, unsplit, cache_bandwidth, cached
     let values = [3.0, 0.5, 4.0, 0.001, 1.5, 0.25, 2.0, 1.0];

@@ -30,6 +30,10 @@ fn layers(draw: &mut Draw) -> Layers {
     };
     let (query, rest, output) = (message(), message(), message());
     let overlap = draw.below(2) == 0;
+    let waiting = match draw.below(3) {
+        0 => draw.below(800) as u32,
+        _ => 0,
+    };
     Layers {
         count: 1 + draw.below(60) as u32,
         first,
@@ -41,6 +45,7 @@ fn layers(draw: &mut Draw) -> Layers {
         attend,
         merge: if overlap { merge } else { Ps::ZERO },
         output,
+        waiting,
     }
 }
 
@@ -183,4 +188,38 @@ fn a_layer_of_all_batches_takes_what_the_busiest_takes() {
             "n {n} t_m {t_m} t_a {t_a}: {found} {expected}"
         );
     }
+}
+
+#[test]
+fn a_replica_is_slower_while_it_waits_for_the_output_of_the_other_batch() {
+    let message = Message {
+        stream: Ps(0),
+        latency: Ps(100),
+    };
+    let layers = Layers {
+        count: 1,
+        first: Ps(1000),
+        slice: Ps(0),
+        last: Ps(1000),
+        query: message,
+        attend: Ps(200),
+        output: message,
+        waiting: 250,
+        ..Layers::default()
+    };
+    // The first slice of batch 0 ends at 1000: its output is there at 1400. Until then batch 1 does 400 / 1.25 = 320 of its 1000, the
+    // rest by 2080; its output is there at 2480, and the last slice of batch 0 does 320 until then, and the rest by 3160.
+    let spans = one(layers, plain(2, 1));
+    let of = |batch, layer| {
+        let slice = |s: &&Span| s.unit == Unit::Replica(0) && s.batch == batch && s.layer == layer;
+        let span = spans.iter().find(slice).map(|s| (s.start.0, s.end.0));
+        span.unwrap_or_default()
+    };
+    assert_eq!(of(0, 0), (0, 1000));
+    assert_eq!(of(1, 0), (1000, 2080));
+    assert_eq!(of(0, 1), (2080, 3160));
+    assert_eq!(of(1, 1), (3160, 4160));
+    // One batch waits for none but itself.
+    let alone = one(layers, plain(1, 1));
+    assert_eq!(alone.last().map(|s| s.end.0), Some(2400));
 }

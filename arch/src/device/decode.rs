@@ -2,10 +2,10 @@
 
 use einflow_spec::{
     Fields, Node, Problem, Problems, Source,
-    quantity::{Bytes, BytesPerSecond, DollarsPerHour, OperationsPerSecond, Watts},
+    quantity::{Bytes, BytesPerSecond, DollarsPerHour, OperationsPerSecond, Seconds, Watts},
 };
 
-use super::{Chip, Device, DeviceLink, Fitted, Modelled, Power, Times, law, law_parameters};
+use super::{Chip, Device, DeviceLink, Fitted, Graph, Modelled, Power, Times, law, law_parameters};
 use crate::{
     decode::{named, text},
     measure::{ARITHMETIC, BANDWIDTH, BYTES, measure, whole},
@@ -26,6 +26,8 @@ impl Device {
         let power = fields.get_all("power", power);
         let price = fields.get_all("price", price);
         let links = fields.get("links", |n| n.list()?.iter().map(text).collect());
+        let graph = fields.get_all("graph", graph);
+        let analytic = fields.get("analytic", text);
         let servers = fields.get_all("servers", |n| named(n, |_, n| Ok(text(n)?)));
         let laws = fields.get_all("laws", |n| named(n, fitted_law));
         let tables = fields.get("tables", |n| n.list()?.iter().map(text).collect());
@@ -42,12 +44,35 @@ impl Device {
                 "one of `laws` (fitted), `tables` (measured) and `accelerator` (an accelerator and a mapping)",
             ));
         }
+        let tabled = tables.is_some();
         let times = match (laws, tables, accelerator) {
             (Some(laws), ..) => Some(Times::Laws(laws)),
             (_, Some(tables), _) => Some(Times::Tables(tables)),
             (.., Some(accelerator)) => Some(Times::Accelerator(accelerator)),
             _ => None,
         };
+        if analytic.is_some() && !tabled {
+            fields.push(
+                Problem::at(
+                    source,
+                    node.span,
+                    "only tables lack what `analytic` answers",
+                )
+                .help("leave it out, or answer by `tables`"),
+            );
+        }
+        if let (Some(graph), Some(chip)) = (&graph, &chip)
+            && graph.transfer_units >= chip.units
+        {
+            fields.push(Problem::at(
+                source,
+                node.span,
+                format!(
+                    "a message cannot hold {} units of a chip that has {}",
+                    graph.transfer_units, chip.units
+                ),
+            ));
+        }
         let value = (|| {
             Some(Self {
                 name: name?,
@@ -58,6 +83,8 @@ impl Device {
                 power,
                 price,
                 links: links.unwrap_or_default(),
+                graph,
+                analytic,
                 servers: servers.unwrap_or_default(),
                 times: times?,
             })
@@ -121,6 +148,22 @@ fn power(node: &Node) -> Result<Power, Problems> {
             operation,
             byte,
             copied_byte,
+        })
+    })();
+    fields.finish(value)
+}
+
+fn graph(node: &Node) -> Result<Graph, Problems> {
+    let mut fields = Fields::new(node, "how kernels follow one another");
+    fields.need("source", text);
+    let gap = fields.need("gap", |n| positive(n, n.f64()?));
+    let transfer_units = fields.need("transfer_units", Node::u64);
+    let dirty = fields.need("dirty", |n| whole(n, BYTES));
+    let value = (|| {
+        Some(Graph {
+            gap: Seconds(gap? * 1e-6),
+            transfer_units: transfer_units?,
+            dirty: Bytes(dirty?.into()),
         })
     })();
     fields.finish(value)

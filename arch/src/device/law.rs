@@ -215,6 +215,9 @@ pub const TRANSFER: &[Parameter] = &[
 /// Queries, and keys, of a block of fused attention.
 const BLOCK: f64 = 128.0;
 
+/// How sharply the work of attention over a cache overlaps with its stream.
+const OVERLAP: i32 = 3;
+
 /// How sharply data fall out of a cache that is too small for them: used in turn, the first word goes just before it is needed again.
 const SPILL: i32 = 12;
 
@@ -243,14 +246,28 @@ pub fn parameters(kernel: &Kernel) -> &'static [Parameter] {
 ///
 /// `flushed`: nothing of its data is in the cache when it begins.
 pub fn time(chip: &Chip, kernel: &Kernel, values: &[f64], flushed: bool) -> Seconds {
+    time_beside(chip, kernel, values, flushed, 0)
+}
+
+/// The same while something else holds `held` of the chip's units: a library chooses its tiles as though all were there, and those
+/// that find no unit make another wave; a stream is as much slower as there are fewer units to ask for it. Attention takes what it
+/// takes with all of them: nothing is known to hold units beside it.
+pub fn time_beside(
+    chip: &Chip,
+    kernel: &Kernel,
+    values: &[f64],
+    flushed: bool,
+    held: u64,
+) -> Seconds {
+    let free = chip.units.saturating_sub(held).max(1) as f64;
     let us = match *kernel {
         Kernel::Product { batch, m, k, n } => {
             let sides = [batch, m, k, n].map(|s| s as f64);
-            product(chip, sides, kernel.bytes(), values, flushed)
+            product(chip, sides, kernel.bytes(), values, flushed, free)
         }
         Kernel::Prefill(a) => prefill(chip, &a, values),
         Kernel::Decode(a) => decode(chip, &a, values, flushed),
-        Kernel::Pass { rows, .. } => pass(chip, rows as f64, kernel.bytes(), values, flushed),
+        Kernel::Pass { rows, .. } => pass(chip, rows as f64, kernel.bytes(), values, flushed, free),
     };
     Seconds(us * 1e-6)
 }
@@ -274,7 +291,14 @@ fn ramp(chip: &Chip, bytes: f64, ramp: f64) -> f64 {
     ramp * bytes / (bytes + chip.cache.0 as f64)
 }
 
-fn product(chip: &Chip, sides: [f64; 4], bytes: f64, values: &[f64], flushed: bool) -> f64 {
+fn product(
+    chip: &Chip,
+    sides: [f64; 4],
+    bytes: f64,
+    values: &[f64],
+    flushed: bool,
+    free: f64,
+) -> f64 {
     let &[
         floor,
         bandwidth,
@@ -291,19 +315,24 @@ fn product(chip: &Chip, sides: [f64; 4], bytes: f64, values: &[f64], flushed: bo
         return f64::NAN;
     };
     let [batch, m, k, n] = sides;
-    let memory =
-        bytes / reached(chip, bytes, bandwidth, cache, cached, flushed) + ramp(chip, bytes, lost);
-    let peak = efficiency * chip.matrix.0 * 1e-6 / chip.units as f64;
     let units = chip.units as f64;
-    let mut work = f64::INFINITY;
+    let memory = (bytes / reached(chip, bytes, bandwidth, cache, cached, flushed)
+        + ramp(chip, bytes, lost))
+        * (units / free);
+    let peak = efficiency * chip.matrix.0 * 1e-6 / units;
+    // With all units, and with those that are free.
+    let (mut alone, mut work) = (f64::INFINITY, f64::INFINITY);
     for (rows, columns) in TILES {
         let tiles = batch * (m / rows).ceil() * (n / columns).ceil();
         let rate = peak / (1.0 + penalty * (1.0 / rows + 1.0 / columns));
         for split in [1.0, 2.0, 4.0] {
             let depth = (k / split).max(64.0);
-            let waves = (tiles * split / units).ceil();
             let sum = if split > 1.0 { step } else { 0.0 };
-            work = work.min(waves * (2.0 * rows * columns * depth / rate + step) + sum);
+            let wave = 2.0 * rows * columns * depth / rate + step;
+            let over = |units: f64| (tiles * split / units).ceil() * wave + sum;
+            if over(units) < alone {
+                (alone, work) = (over(units), over(free));
+            }
         }
     }
     let both = overlapped(work, memory, 4);
@@ -359,6 +388,24 @@ fn parts(chip: &Chip, heads: f64, length: f64) -> Option<f64> {
     Some(f64::from(found.unwrap_or(1)))
 }
 
+/// What attention over a cache takes longer, `values` being its law's, where `dirty` bytes that the cache holds have to be written back
+/// to make room for what it reads, in microseconds.
+///
+/// All that their traffic takes where memory bounds it. Where it is not split it leaves memory idle for a part of the time: to first
+/// order of the overlap, the square of the share that it reaches remains.
+pub fn written_back(chip: &Chip, a: &Attention, values: &[f64], dirty: f64) -> f64 {
+    let &[_, bandwidth, _, _, _, unsplit, ..] = values else {
+        return f64::NAN;
+    };
+    let heads = (a.batch * a.key_heads) as f64;
+    let share = match parts(chip, heads, a.length as f64) {
+        Some(_) => 1.0,
+        None => (unsplit / bandwidth).min(1.0),
+    };
+    let bytes = dirty.min(a.cache_bytes());
+    bytes / (bandwidth * chip.bandwidth.0 * 1e-6) * share.powi(OVERLAP - 1)
+}
+
 fn decode(chip: &Chip, a: &Attention, values: &[f64], flushed: bool) -> f64 {
     let &[
         floor,
@@ -385,15 +432,17 @@ fn decode(chip: &Chip, a: &Attention, values: &[f64], flushed: bool) -> f64 {
     } else {
         0.0
     };
-    floor + overlapped(issue, stream, 3) + ramp(chip, bytes, lost) + added
+    floor + overlapped(issue, stream, OVERLAP) + ramp(chip, bytes, lost) + added
 }
 
-fn pass(chip: &Chip, rows: f64, bytes: f64, values: &[f64], flushed: bool) -> f64 {
+fn pass(chip: &Chip, rows: f64, bytes: f64, values: &[f64], flushed: bool, free: f64) -> f64 {
     let &[floor, bandwidth, lost, row, cache, cached] = values else {
         return f64::NAN;
     };
     let stream = bytes / reached(chip, bytes, bandwidth, cache, cached, flushed);
-    floor + overlapped(row * rows / chip.units as f64, stream, 4) + ramp(chip, bytes, lost)
+    let slower = chip.units as f64 / free;
+    let all = overlapped(row * rows / chip.units as f64, stream, 4) * slower;
+    floor + all + ramp(chip, bytes, lost) * slower
 }
 
 /// The time of a message over a link with this peak, `values` being those of [`TRANSFER`]. A collective passes `steps` devices

@@ -50,6 +50,10 @@ pub struct Device {
     pub price: Option<DollarsPerHour>,
     /// Links that it has, by name.
     pub links: Vec<String>,
+    /// How kernels follow one another in a captured graph; none where it is not known.
+    pub graph: Option<Graph>,
+    /// The device whose laws answer, in a graph, for what its tables lack.
+    pub analytic: Option<String>,
     /// Folders of tables measured in a server, by model: whole layers by tokens, attention by what a step mixes.
     pub servers: IndexMap<String, String>,
     /// How long things take on it.
@@ -69,6 +73,17 @@ pub struct Chip {
     pub bandwidth: BytesPerSecond,
     /// The last-level cache.
     pub cache: Bytes,
+}
+
+/// How kernels follow one another in a captured graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Graph {
+    /// Between two kernels of which the second needs the first, beyond what a chain of alike ones shows.
+    pub gap: Seconds,
+    /// Units lost to all else while a kernel moves a message, or waits for one.
+    pub transfer_units: u64,
+    /// What flushing the cache before a kernel that is timed alone leaves to be written back beside it.
+    pub dirty: Bytes,
 }
 
 /// What a device draws.
@@ -142,5 +157,43 @@ impl Device {
         };
         let law = laws.get(name)?;
         Some(law::time(&self.chip, kernel, &law.values, flushed))
+    }
+
+    /// The same while something else holds `held` units of the chip.
+    pub fn by_law_beside(
+        &self,
+        name: &str,
+        kernel: &Kernel,
+        flushed: bool,
+        held: u64,
+    ) -> Option<Seconds> {
+        let Times::Laws(laws) = &self.times else {
+            return None;
+        };
+        let values = &laws.get(name)?.values;
+        Some(law::time_beside(&self.chip, kernel, values, flushed, held))
+    }
+
+    /// The same of a stream that nothing slows at its start: what the law calls `ramp` left out.
+    pub fn by_law_running(&self, name: &str, kernel: &Kernel, flushed: bool) -> Option<Seconds> {
+        let Times::Laws(laws) = &self.times else {
+            return None;
+        };
+        let mut values = laws.get(name)?.values.clone();
+        let parameters = law::parameters(kernel);
+        let ramp = parameters.iter().position(|p| p.name == "ramp");
+        if let Some(value) = ramp.and_then(|at| values.get_mut(at)) {
+            *value = 0.0;
+        }
+        Some(law::time(&self.chip, kernel, &values, flushed))
+    }
+
+    /// What attention over a cache takes longer by the named law where so much of the cache has to be written back.
+    pub fn written_back(&self, name: &str, kernel: &Kernel, dirty: Bytes) -> Option<Seconds> {
+        let (Times::Laws(laws), Kernel::Decode(a)) = (&self.times, kernel) else {
+            return None;
+        };
+        let us = law::written_back(&self.chip, a, &laws.get(name)?.values, dirty.0 as f64);
+        Some(Seconds(us * 1e-6))
     }
 }

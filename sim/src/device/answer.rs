@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use einflow_arch::device::{Device, DeviceLink, Kernel, Times, devices, links};
+use einflow_arch::device::{Device, DeviceLink, Graph, Kernel, Times, devices, links};
 use einflow_spec::{
     Problem, Problems,
     quantity::{BytesPerSecond, Joules, Seconds, Watts},
@@ -29,6 +29,8 @@ pub struct Answerer {
     links: BTreeMap<String, DeviceLink>,
     profile: Option<Profile>,
     accelerator: Option<Modelled>,
+    /// The device whose laws answer, in a graph, for what the tables lack.
+    analytic: Option<Device>,
     /// Whether answers beyond a table's grid are given, with a flag.
     pub extrapolate: bool,
 }
@@ -71,11 +73,14 @@ impl Answerer {
             }
             Times::Accelerator(of) => accelerator = problems.absorb(Modelled::load(of, beside)),
         }
+        let analytic = device.analytic.as_ref();
+        let analytic = analytic.and_then(|name| problems.absorb(with_laws(name, beside)));
         problems.into_result(Some(Self {
             device,
             links: own,
             profile,
             accelerator,
+            analytic,
             extrapolate: false,
         }))
     }
@@ -90,19 +95,7 @@ impl Answerer {
     /// # Errors
     /// A task of which the device's file says nothing, or one beyond what was measured.
     pub fn time(&self, task: &Task) -> Result<Answer, Problem> {
-        let mut answer = Answer {
-            time: Seconds(0.0),
-            flags: Vec::new(),
-        };
-        for step in &task.steps {
-            let one = self.step(step, task)?;
-            answer.time += one.time;
-            for flag in one.flags {
-                if !answer.flags.contains(&flag) {
-                    answer.flags.push(flag);
-                }
-            }
-        }
+        let mut answer = self.all(&task.steps, task, 0)?;
         if task.events {
             answer.time += Seconds(self.events().unwrap_or(0.0) * 1e-6);
         }
@@ -113,9 +106,31 @@ impl Answerer {
         Ok(answer)
     }
 
-    fn step(&self, step: &Step, task: &Task) -> Result<Answer, Problem> {
+    /// Steps one after another, while something else holds `held` units of the chip.
+    pub(super) fn all(&self, steps: &[Step], task: &Task, held: u64) -> Result<Answer, Problem> {
+        let mut answer = plain(Seconds(0.0));
+        for step in steps {
+            let mut one = self.step(step, task, held)?;
+            if let (Step::Call(call), 1..) = (step, held) {
+                one.time = one.time * self.slower(call, held)?;
+            }
+            answer.time += one.time;
+            join(&mut answer.flags, one.flags);
+        }
+        Ok(answer)
+    }
+
+    fn step(&self, step: &Step, task: &Task, held: u64) -> Result<Answer, Problem> {
         match step {
             Step::Call(call) => self.call(call, task),
+            Step::Clean(call) => self.clean(call, task),
+            Step::Gaps(count) => Ok(plain(self.graph()?.gap * *count as f64)),
+            Step::Repeat { count, steps } => {
+                let one = self.all(steps, task, held)?;
+                let time = one.time * *count as f64;
+                Ok(Answer { time, ..one })
+            }
+            Step::Apart(apart) => self.apart(apart, task),
             Step::Fastest(calls) => {
                 let mut best: Option<Answer> = None;
                 let mut problem = None;
@@ -186,9 +201,27 @@ impl Answerer {
         .help(known)
     }
 
+    /// How kernels follow one another in a graph.
+    pub(super) fn graph(&self) -> Result<&Graph, Problem> {
+        self.device.graph.as_ref().ok_or_else(|| {
+            Problem::nowhere(format!(
+                "{} does not say how kernels follow one another in a graph",
+                self.device.name
+            ))
+            .help(
+                "add `graph: (source: ..., gap: ..., transfer_units: ..., dirty: ...)` to its file",
+            )
+        })
+    }
+
+    /// The device with the laws: this one, or that which stands in where tables lack something.
+    fn lawful(&self) -> &Device {
+        self.analytic.as_ref().unwrap_or(&self.device)
+    }
+
     /// What launching alone and between events costs beyond launching in a graph, as passes over memory show it.
     fn events(&self) -> Option<f64> {
-        let Times::Laws(laws) = &self.device.times else {
+        let Times::Laws(laws) = &self.lawful().times else {
             return None;
         };
         // The floor is the first parameter of a law.
@@ -196,9 +229,77 @@ impl Answerer {
         Some((floor("pass")? - floor("pass:graph")?).max(0.0))
     }
 
+    /// How often as long a kernel of a graph takes while something else holds `held` units.
+    fn slower(&self, call: &Call, held: u64) -> Result<f64, Problem> {
+        let device = self.lawful();
+        let names = [format!("{}:graph", call.law), call.law.clone()];
+        let found = names.iter().find_map(|name| {
+            let beside = device.by_law_beside(name, &call.kernel, call.flushed, held)?;
+            let alone = device.by_law(name, &call.kernel, call.flushed)?;
+            Some(beside.0 / alone.0)
+        });
+        found.ok_or_else(|| self.unknown(&call.law))
+    }
+
+    /// A kernel of a graph that finds nothing in the cache which has yet to be written back, where it was timed alone after a flush.
+    ///
+    /// What the flush left dirty goes back to memory beside the kernel. A law that was fitted to such times has it in its `ramp`, which
+    /// is left out. From a measured time goes what the law says that it takes.
+    fn clean(&self, call: &Call, task: &Task) -> Result<Answer, Problem> {
+        let events = self.events().unwrap_or(0.0) * 1e-6;
+        let less = |time: Seconds, much: f64| Seconds((time.0 - much).max(1e-7));
+        let laws = |device: &Device| {
+            let time = device.by_law_running(&call.law, &call.kernel, call.flushed)?;
+            Some(less(time, events))
+        };
+        let Some(profile) = &self.profile else {
+            return match laws(&self.device) {
+                Some(time) => Ok(plain(time)),
+                None => self.call(call, task),
+            };
+        };
+        match profile.time(call, Launch::Eager, self.extrapolate) {
+            Ok(answer) => {
+                let dirty = self.graph()?.dirty;
+                let written = self.lawful().written_back(&call.law, &call.kernel, dirty);
+                let much = events + written.unwrap_or_default().0;
+                let time = less(answer.time, much);
+                Ok(Answer { time, ..answer })
+            }
+            Err(problem) => self.instead(&call.law, laws, problem),
+        }
+    }
+
+    /// What the laws say where the tables say nothing.
+    fn instead(
+        &self,
+        name: &str,
+        laws: impl Fn(&Device) -> Option<Seconds>,
+        problem: Problem,
+    ) -> Result<Answer, Problem> {
+        let Some(device) = &self.analytic else {
+            return Err(problem);
+        };
+        let time = laws(device).ok_or(problem)?;
+        Ok(Answer {
+            time,
+            flags: vec![format!("`{name}` by the laws of {}", device.name)],
+        })
+    }
+
     fn call(&self, call: &Call, task: &Task) -> Result<Answer, Problem> {
         if let Some(profile) = &self.profile {
-            return profile.time(call, task.launch, self.extrapolate);
+            let found = profile.time(call, task.launch, self.extrapolate);
+            return found.or_else(
+                |problem| match task.launch == Launch::Graph && task.chained {
+                    true => {
+                        let name = format!("{}:graph", call.law);
+                        let laws = |d: &Device| d.by_law(&name, &call.kernel, call.flushed);
+                        self.instead(&name, laws, problem)
+                    }
+                    false => Err(problem),
+                },
+            );
         }
         if let Some(accelerator) = &self.accelerator {
             return accelerator.time(&call.kernel).map(plain);
@@ -302,6 +403,28 @@ impl Answerer {
         }
         .to_string())
     }
+}
+
+/// Flags that are not there yet.
+pub(super) fn join(flags: &mut Vec<String>, more: Vec<String>) {
+    for flag in more {
+        if !flags.contains(&flag) {
+            flags.push(flag);
+        }
+    }
+}
+
+/// A device with laws.
+fn with_laws(name: &str, beside: Option<&Path>) -> Result<Device, Problems> {
+    let (source, _) = devices().find(name, beside)?;
+    let device = Device::parse(&source)?;
+    if !matches!(device.times, Times::Laws(_)) {
+        let problem = Problem::nowhere(format!("{name} has no laws"));
+        return Err(problem
+            .help("`analytic` names a device that answers by laws")
+            .into());
+    }
+    Ok(device)
 }
 
 fn plain(time: Seconds) -> Answer {

@@ -162,7 +162,7 @@ pub fn link_samples(table: &Table) -> BTreeMap<(String, String), LinkSamples> {
                     let sent = how.sent(*devices, *bytes);
                     ((link, operation), (sent, devices.saturating_sub(2), 1, *us))
                 }
-                Step::Call(_) | Step::Fastest(_) => continue,
+                _ => continue,
             };
             let key = (key.0.clone(), key.1.clone());
             out.entry(key).or_default().all.push(sample);

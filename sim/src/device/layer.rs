@@ -27,7 +27,7 @@ pub fn model(name: &str) -> Result<Model, Problems> {
     Model::load(name, None)
 }
 
-fn pass(law: &str, rows: u64, words: u64) -> Call {
+pub(super) fn pass(law: &str, rows: u64, words: u64) -> Call {
     Call {
         law: law.into(),
         kernel: Kernel::Pass {
@@ -38,7 +38,7 @@ fn pass(law: &str, rows: u64, words: u64) -> Call {
     }
 }
 
-fn product(m: u64, k: u64, n: u64) -> Call {
+pub(super) fn product(m: u64, k: u64, n: u64) -> Call {
     Call {
         law: "product".into(),
         kernel: Kernel::Product { batch: 1, m, k, n },
@@ -59,7 +59,7 @@ pub fn elementwise(op: &str, rows: u64) -> Vec<Call> {
 }
 
 /// silu(y) * z: two kernels.
-fn silu_mul(rows: u64, width: u64) -> [Call; 2] {
+pub(super) fn silu_mul(rows: u64, width: u64) -> [Call; 2] {
     let words = rows.saturating_mul(width);
     [pass("pass", 1, 2 * words), pass("pass", 1, 3 * words)]
 }

@@ -6,6 +6,7 @@
 
 mod accelerator;
 mod answer;
+pub mod apart;
 pub mod cells;
 pub mod energy;
 pub mod file;
@@ -15,6 +16,7 @@ pub mod layer;
 pub mod predict;
 pub mod profiled;
 pub mod table;
+pub mod two_gpus;
 
 pub use answer::{Answer, Answerer};
 
@@ -47,6 +49,19 @@ pub enum Step {
     Call(Call),
     /// The fastest of several ways to do the same.
     Fastest(Vec<Call>),
+    /// A kernel that finds nothing in the cache which has yet to be written back, unlike one that is timed alone after a flush.
+    Clean(Call),
+    /// So many gaps between kernels of a graph of which each needs the one before.
+    Gaps(u64),
+    /// The same again and again.
+    Repeat {
+        /// How often.
+        count: u64,
+        /// What.
+        steps: Vec<Step>,
+    },
+    /// Layers whose attention is on a second device like this one.
+    Apart(Box<apart::Apart>),
     /// Messages over a link, one after another.
     Send {
         /// The operation in the link's file.

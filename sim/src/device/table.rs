@@ -7,6 +7,7 @@ use super::{
     Call, Launch, Step, Task,
     cells::{CellRow, Cells},
     layer::{self, Phase},
+    two_gpus,
 };
 
 /// What a file measures.
@@ -24,6 +25,8 @@ pub enum Kind {
     Layer,
     /// Parts of a Llama-2-70B layer, by tensor-parallel degree.
     Parts,
+    /// A decode step over two devices.
+    TwoGpus,
     /// Copies and additions in memory, and over the host's link.
     Memory,
     /// Element-wise maps and normalisations.
@@ -120,6 +123,11 @@ const KINDS: &[(Kind, &[&str], &str)] = &[
             "mlp_up_proj_us",
         ],
         "parts of a Llama-2-70B layer",
+    ),
+    (
+        Kind::TwoGpus,
+        &["mode", "b", "l", "layers", "us"],
+        "a decode step over two devices",
     ),
     (
         Kind::Network,
@@ -384,6 +392,23 @@ fn row_of(
                 .map_err(|m| cells.wrong(row, "tp", &tp.to_string(), &m))?;
             (format!("tp={tp}"), parts)
         }
+        Kind::TwoGpus => {
+            let (b, l, layers) = (size("b"), size("l"), size("layers"));
+            let mode = cells.text(row, "mode");
+            if !two_gpus::MODES.contains(&mode) {
+                let known = two_gpus::MODES.join(", ");
+                let problem = cells.wrong(row, "mode", mode, "a way to divide the work");
+                problems.push(problem.help(format!("one of {known}")));
+            }
+            problems.into_result(Some(()))?;
+            let (Some(b), Some(l), Some(layers)) = (b, l, layers) else {
+                return Err(Problems::new());
+            };
+            // The shapes that the table was measured with.
+            let model = layer::model("llama3-8b")?;
+            let task = two_gpus::task(&model, mode, b, l, layers);
+            (mode.to_string(), vec![("us", task)])
+        }
         Kind::Memory => {
             let bytes = size("bytes");
             let op = problems.absorb(cells.choice(row, "op", &MEMORY).map_err(Problems::from));
@@ -558,6 +583,6 @@ fn message(op: &str, link: &str, bytes: u64, gpus: u64, launch: Launch) -> Task 
 }
 
 /// The nearest of some names, for a message.
-pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     did_you_mean(name, known)
 }

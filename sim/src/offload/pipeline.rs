@@ -5,7 +5,7 @@
 //! direction of a link serve one task at a time, in the order in which tasks become ready. Slice `k` of batch `j` runs on replica
 //! `(j + k) mod replicas`.
 //!
-//! Layers of an iteration are alike, so the same state comes back, later by some time and some layers on ([`super::recur`]); the layers
+//! Layers of an iteration are alike, so the same state comes back, later by some time and some layers on (`recur`); the layers
 //! until the next batch that ends are then passed over, which changes nothing but the work of simulating them.
 
 use std::collections::VecDeque;
@@ -53,6 +53,9 @@ pub struct Layers {
     pub merge: Ps,
     /// What comes back.
     pub output: Message,
+    /// By how many thousandths a slice is slowed while its replica waits for the output of another batch: what receives it holds a
+    /// part of the replica from the end of the slice before that attention until it is there.
+    pub waiting: u32,
 }
 
 /// How the system is built.
@@ -143,31 +146,32 @@ pub(super) struct Running {
     /// What was left of it, in time at full speed, at `since`.
     pub left: Ps,
     pub since: Ps,
-    pub slowed: bool,
+    /// By how many thousandths.
+    pub slowed: u32,
     pub end: Ps,
 }
 
 impl Running {
     /// Goes on at another pace.
-    fn pace(&mut self, now: Ps, slowed: bool, interference: u32) {
+    fn pace(&mut self, now: Ps, slowed: u32) {
         if slowed == self.slowed {
             return;
         }
         let passed = now.since(self.since);
         let done = match self.slowed {
-            true => passed.0 * 1000 / (1000 + u64::from(interference)),
-            false => passed.0,
+            0 => passed.0,
+            slowed => (u128::from(passed.0) * 1000 / (1000 + u128::from(slowed))) as u64,
         };
         self.left = self.left.since(Ps(done));
         (self.since, self.slowed) = (now, slowed);
-        self.end = now.after(stretched(self.left, slowed, interference));
+        self.end = now.after(stretched(self.left, slowed));
     }
 }
 
-fn stretched(work: Ps, slowed: bool, interference: u32) -> Ps {
+fn stretched(work: Ps, slowed: u32) -> Ps {
     match slowed {
-        true => Ps(work.0.saturating_mul(1000 + u64::from(interference)) / 1000),
-        false => work,
+        0 => work,
+        slowed => Ps(work.0.saturating_mul(1000 + u64::from(slowed)) / 1000),
     }
 }
 
@@ -187,6 +191,8 @@ pub(super) struct Batch {
     pub layer: u32,
     pub attended: bool,
     pub rest_arrived: bool,
+    /// From the end of a slice until the output of the attention after it is there.
+    pub waits: bool,
 }
 
 /// Tasks of batches in flight, event by event.
@@ -220,6 +226,7 @@ impl<'o> Pipeline<'o> {
             layer: 0,
             attended: false,
             rest_arrived: false,
+            waits: false,
         };
         Self {
             shape,
@@ -263,6 +270,7 @@ impl<'o> Pipeline<'o> {
             layer: 0,
             attended: false,
             rest_arrived: false,
+            waits: false,
         };
         self.history.clear();
     }
@@ -404,7 +412,7 @@ impl<'o> Pipeline<'o> {
             start: self.now,
             left: work,
             since: self.now,
-            slowed: false,
+            slowed: 0,
             end: self.now.after(work),
         });
         self.repace();
@@ -429,26 +437,45 @@ impl<'o> Pipeline<'o> {
         }
     }
 
-    /// Devices whose messages stream beside their work are slower meanwhile.
+    /// Whether a device may be slower at times: only then is it looked after.
+    pub(super) fn slows(&self) -> bool {
+        let waiting = |b: &Batch| matches!(b.work, Some(Iteration::Layers(l)) if l.waiting > 0);
+        self.shape.interference > 0 || self.batches.iter().any(waiting)
+    }
+
+    /// Devices whose messages stream beside their work are slower meanwhile, and replicas that wait for the output of another batch.
     fn repace(&mut self) {
-        if self.shape.interference == 0 {
+        if !self.slows() {
             return;
         }
         let attention = self.attention();
         let messages: [Option<Job>; 2] =
             [attention + 1, attention + 2].map(|u| self.units[u].map(|r| r.job));
         for unit in 0..=attention {
-            let slowed = messages.iter().flatten().any(|job| {
+            let Some(running) = self.units[unit] else {
+                continue;
+            };
+            let streams = messages.iter().flatten().any(|job| {
                 let slice = match job.kind {
                     Kind::Output => job.layer + 1,
                     _ => job.layer,
                 };
                 unit == attention || unit == self.replica(job.batch, slice)
             });
+            let mut slowed = if streams { self.shape.interference } else { 0 };
+            if running.job.kind == Kind::Slice && self.awaits(unit, running.job.batch) {
+                slowed = slowed.saturating_add(self.layers(running.job.batch).waiting);
+            }
             if let Some(running) = &mut self.units[unit] {
-                running.pace(self.now, slowed, self.shape.interference);
+                running.pace(self.now, slowed);
             }
         }
+    }
+
+    /// Whether the output of a batch other than this is to come to this replica.
+    fn awaits(&self, replica: usize, but: usize) -> bool {
+        let mut batches = self.batches.iter().enumerate();
+        batches.any(|(at, b)| b.waits && at != but && self.replica(at, b.layer + 1) == replica)
     }
 
     fn finish(&mut self, unit: usize, done: Running) {
@@ -477,7 +504,9 @@ impl<'o> Pipeline<'o> {
                     });
                 } else {
                     self.mark = true;
+                    self.batches[job.batch].waits = true;
                     self.queue(job.batch, Kind::Query);
+                    self.repace();
                     if layers.rest.is_some() {
                         // The replica goes on with the same batch.
                         let next = Job {
@@ -530,8 +559,9 @@ impl<'o> Pipeline<'o> {
             _ => {
                 let batch = &mut self.batches[job.batch];
                 batch.layer += 1;
-                (batch.attended, batch.rest_arrived) = (false, false);
+                (batch.attended, batch.rest_arrived, batch.waits) = (false, false, false);
                 self.queue(job.batch, Kind::Slice);
+                self.repace();
             }
         }
     }
@@ -547,7 +577,8 @@ impl<'o> Pipeline<'o> {
                 continue;
             };
             if let Some(starts) = batch.starts {
-                rounds = rounds.min(starts.since(self.now).0 / period.0);
+                // Short of it: what happens at the same instant comes after the start.
+                rounds = rounds.min(starts.since(self.now).0.saturating_sub(1) / period.0);
             } else {
                 // The slice before the last attention is the last that is like the others.
                 let left = work.count.saturating_sub(1).saturating_sub(batch.layer);

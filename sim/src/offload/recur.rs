@@ -43,6 +43,7 @@ impl History {
 /// A batch that has yet to start is left out: nothing is passed over beyond its start.
 pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
     let now = pipeline.now;
+    let slows = pipeline.slows();
     let mut out = Vec::with_capacity(48);
     let job = |job: &Job| ((job.batch as u64) << 4) | job.kind as u64;
     for running in &pipeline.units {
@@ -52,7 +53,7 @@ pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
                 out.push(job(&r.job));
                 out.push(r.end.since(now).0);
                 // What is left at full speed and since when matter only where the pace may change.
-                if shape.interference > 0 {
+                if slows {
                     out.push(r.left.0);
                     out.push(now.since(r.since).0);
                     out.push(u64::from(r.slowed));
@@ -82,7 +83,8 @@ pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
         // The slice before the first layer is unlike the others.
         let first = batch.layer == 0;
         out.push(
-            u64::from(batch.layer % turn) << 4
+            u64::from(batch.layer % turn) << 5
+                | u64::from(batch.waits) << 4
                 | u64::from(first) << 3
                 | u64::from(batch.attended) << 2
                 | u64::from(batch.rest_arrived) << 1

@@ -358,6 +358,7 @@ impl<'s> Times<'s> {
             attend,
             merge,
             output,
+            waiting: 0,
         };
         let mut model_works = Works::default();
         let n = system.layers;
@@ -437,6 +438,7 @@ impl<'s> Times<'s> {
             attend,
             merge: Ps::ZERO,
             output,
+            waiting: 0,
         };
         let mut model_works = Works::default();
         for (operator, work) in [

@@ -16,9 +16,9 @@ use crate::{
         Answerer, Call, Launch, Task,
         fit::{self, kept, of_table},
         halves::unseen,
-        predict::{Predicted, predict},
+        predict::{GroupError, Predicted, predict},
         profiled::between_points,
-        table::Table,
+        table::{Table, near},
     },
     request::Engine,
 };
@@ -70,13 +70,38 @@ pub(super) fn run(
             });
         }
     };
-    if let Some(allowed) = spec.all {
-        let found = predict(&answerer, &table)?;
-        let groups = found.groups().into_iter().filter(|g| g.group.is_empty());
+    if spec.all.is_some() || !spec.groups.is_empty() {
         // Where a column has a limit of its own, the others do not count.
-        let own = groups.filter(|g| spec.columns.is_empty() || spec.columns.contains(&g.column));
-        let rows = own.map(|g| row(g.column, g.mean, allowed)).collect();
-        add("all rows, mean error", rows);
+        let own = |g: &GroupError| spec.columns.is_empty() || spec.columns.contains(&g.column);
+        let found = predict(&answerer, &table)?.groups();
+        let found: Vec<GroupError> = found.into_iter().filter(own).collect();
+        let of = |name: &str, allowed: f64| -> Vec<RowResult> {
+            let groups = found.iter().filter(|g| g.group == name);
+            let what = |g: &GroupError| match name {
+                "" => g.column.clone(),
+                name => format!("{name}: {}", g.column),
+            };
+            groups.map(|g| row(what(g), g.mean, allowed)).collect()
+        };
+        if let Some(allowed) = spec.all {
+            add("all rows, mean error", of("", allowed));
+        }
+        let mut rows = Vec::new();
+        for (name, allowed) in &spec.groups {
+            let group = of(name, *allowed);
+            if group.is_empty() {
+                let known = found.iter().map(|g| g.group.as_str());
+                let known = known.filter(|g| !g.is_empty());
+                let problem = Problem::nowhere(format!("the table has no group `{name}`"));
+                return Err(Problem {
+                    place: Some((experiment.source.clone(), spec.table.span)),
+                    ..problem.help(near(name, known))
+                }
+                .into());
+            }
+            rows.extend(group);
+        }
+        add("groups, mean error", rows);
     }
     let device = &answerer.device;
     let known: BTreeMap<String, Vec<f64>> = match &device.times {

@@ -57,6 +57,8 @@ pub struct DeviceTable {
     pub columns: Vec<String>,
     /// Over all rows, as the device's file has it.
     pub all: Option<f64>,
+    /// Over the rows of a group, by its name.
+    pub groups: Vec<(String, f64)>,
     /// On a half that a fit to the other has not seen, law by law.
     pub half: Option<f64>,
     /// On families left out of the fit, one at a time.
@@ -258,6 +260,7 @@ impl Experiment {
                 let device = f.need("device", text);
                 let table = f.need("table", |n| n.text().map(|_| n.clone()));
                 let columns = f.get("columns", |n| n.list()?.iter().map(text).collect());
+                let groups = f.get_all("groups", groups);
                 let mut limit = |name| f.get(name, tolerance);
                 let (all, half) = (limit("all"), limit("half"));
                 let (families, grid) = (limit("families"), limit("grid"));
@@ -269,6 +272,7 @@ impl Experiment {
                         table,
                         columns: columns.unwrap_or_default(),
                         all,
+                        groups: groups.unwrap_or_default(),
                         half,
                         families,
                         grid,
@@ -444,6 +448,20 @@ fn bound(node: &Node) -> Result<Bound, Problem> {
         "report" => Ok(Bound::Report),
         _ => Err(node.expected("within, at_most, at_least or report")),
     }
+}
+
+/// Groups of a table's rows, each with its limit.
+fn groups(node: &Node) -> Result<Vec<(String, f64)>, Problems> {
+    let mut problems = Problems::new();
+    let mut out = Vec::new();
+    for (name, _, value) in node.record()? {
+        out.extend(
+            problems
+                .absorb(tolerance(value).map_err(Problems::from))
+                .map(|v| (name.clone(), v)),
+        );
+    }
+    problems.into_result(Some(out))
 }
 
 pub(super) fn tolerance(node: &Node) -> Result<f64, Problem> {

@@ -65,6 +65,34 @@ pub(super) fn device_cases() -> Vec<Case> {
             "model,phase,b,s,us_eager,us_graph\nllama3-8,decode,1,512,209,166\n",
         ),
         case(
+            "table-two-gpus",
+            "predict --device h200 --table mine.csv",
+            &[
+                "row 2, field `mode`: `split3` is not a way to divide the work",
+                "model_only, attention_only, one_gpu, tp2, split1, split2",
+                "row 3, field `b`: `0` is not a whole number, 1 or more",
+            ],
+        )
+        .with(
+            "mine.csv",
+            "mode,b,l,layers,us\nsplit3,64,512,8,900\none_gpu,0,512,8,900\n",
+        ),
+        case(
+            "two-gpus-for-ever",
+            "predict --device h200 --table mine.csv",
+            &["row 2: a step longer than a simulation lasts"],
+        )
+        .with(
+            "mine.csv",
+            "mode,b,l,layers,us\nsplit2,100000,131072,16000000,900\n",
+        ),
+        case(
+            "two-gpus-of-an-unmeasured-device",
+            "predict --device h100 --table mine.csv",
+            &["row 2: h100 does not say how kernels follow one another in a graph"],
+        )
+        .with("mine.csv", "mode,b,l,layers,us\nmodel_only,64,512,8,900\n"),
+        case(
             "table-wrong-degree",
             "predict --device h100 --table mine.csv",
             &["row 2, field `tp`: `3` is not a divisor of the 8 key heads"],
