@@ -237,6 +237,7 @@ fn steps_from_kernels() {
             at: Seconds(f64::from(i)),
             prompt: 500,
             generated: 50,
+            row: u64::try_from(i).unwrap() + 2,
         })
         .collect();
     let policy = Policy {

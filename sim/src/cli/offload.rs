@@ -123,7 +123,7 @@ fn run(name: &str, options: Options) -> Result<(Report, Served), Problems> {
 /// That of an interrupt where one came.
 fn code(reports: &[&Report]) -> u8 {
     let stopped = |r: &&Report| r.flags.iter().any(|f| f.starts_with("stopped after"));
-    if interrupt::happened() && reports.iter().any(|r| stopped(&r)) {
+    if interrupt::happened() && reports.iter().any(|r| stopped(r)) {
         interrupt::STOPPED
     } else {
         0
@@ -336,7 +336,7 @@ fn short(value: f64) -> String {
         v if v >= 1e6 => format!("{value:.3e}"),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        v if v == 0.0 => "0".to_string(),
+        0.0 => "0".to_string(),
         _ => format!("{value:.3}"),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::{Problem, Problems, Source};
 
 use super::{
     account::{Account, Totals},
@@ -29,8 +29,10 @@ pub enum Demand {
         list: Vec<Arrival>,
         /// Whether they come when they say; else all are there at the start.
         arrivals: bool,
-        /// Those that the scenario leaves out: how many, and the first of them by row.
-        left_out: Option<(usize, usize)>,
+        /// Those that the scenario leaves out: how many, and the row of the first.
+        left_out: Option<(usize, u64)>,
+        /// Their file.
+        source: Source,
     },
     /// The same requests all the time.
     Fixed {
@@ -72,16 +74,53 @@ impl Demand {
                 }
                 let too_long =
                     |r: &Arrival| longest.is_some_and(|most| r.prompt + r.generated > most);
-                let first = list.iter().position(too_long);
+                let first = list.iter().find(|r| too_long(r)).map(|r| r.row);
                 let before = list.len();
                 list.retain(|r| !too_long(r));
+                if list.is_empty() {
+                    return Err(Problem {
+                        place: Some((scenario.source.clone(), path.span)),
+                        ..Problem::nowhere("every request is longer than `longest`")
+                            .help("a larger `longest`, or none")
+                    }
+                    .into());
+                }
                 Ok(Self::Requests {
                     arrivals: *arrivals,
-                    left_out: first.map(|at| (before - list.len(), at + 1)),
+                    left_out: first.map(|row| (before - list.len(), row)),
                     list,
+                    source,
                 })
             }
         }
+    }
+}
+
+impl Demand {
+    /// Refuses requests that no store holds.
+    fn fits(&self, system: &System) -> Result<(), Problem> {
+        let most = system.stores.iter().copied().max().unwrap_or(0);
+        let Self::Requests { list, source, .. } = self else {
+            return Ok(());
+        };
+        let needs = |r: &Arrival| r.prompt.saturating_add(r.generated);
+        let too_large = |r: &&Arrival| needs(r) > most;
+        let Some(first) = list.iter().find(too_large) else {
+            return Ok(());
+        };
+        let more = match list.iter().filter(too_large).count() - 1 {
+            0 => String::new(),
+            n => format!("; {n} more are too large"),
+        };
+        let message = format!(
+            "row {}: a request of {} tokens, and the pool `{}` holds {most}{more}",
+            first.row,
+            needs(first),
+            system.attends().spec.name,
+        );
+        Err(trace::at_row(source, first.row, message).help(
+            "more devices or memory in that pool; `longest` in the load leaves such requests out",
+        ))
     }
 }
 
@@ -231,6 +270,7 @@ pub fn serve(
     options: Options,
     watch: &dyn Watch,
 ) -> Result<Served, Problem> {
+    demand.fits(system)?;
     let spans = std::cell::RefCell::new(Vec::new());
     let mut pipeline = Pipeline::new(system.shape);
     pipeline.jump = options.jump;
@@ -247,7 +287,7 @@ pub fn serve(
         Demand::Requests { list, arrivals, .. } => (list, *arrivals),
         Demand::Fixed { .. } => (&[], false),
     };
-    let mut server = Server::new(system, list, arrivals)?;
+    let mut server = Server::new(system, list, arrivals);
     let mut run = Run {
         begin: None,
         end: None,
@@ -304,27 +344,10 @@ struct Run {
 }
 
 impl<'s> Server<'s> {
-    fn new(system: &'s System, requests: &'s [Arrival], arrivals: bool) -> Result<Self, Problem> {
-        let most = system.stores.iter().copied().max().unwrap_or(0);
-        let needs = |r: &Arrival| r.prompt.saturating_add(r.generated);
-        let too_large = |r: &&Arrival| needs(r) > most;
-        if let Some(at) = requests.iter().position(|r| too_large(&r)) {
-            let others = requests.iter().filter(too_large).count() - 1;
-            let more = match others {
-                0 => String::new(),
-                n => format!(", and {n} more like it"),
-            };
-            return Err(Problem::nowhere(format!(
-                "request {at} (row {}) needs {} tokens of cache, and the pool `{}` holds {most}{more}",
-                at + 1,
-                needs(&requests[at]),
-                system.attends().spec.name,
-            ))
-            .help("more devices or memory in that pool, or a trace without it"));
-        }
+    fn new(system: &'s System, requests: &'s [Arrival], arrivals: bool) -> Self {
         let host = Ps::of(system.scenario.host_overhead).unwrap_or(Ps::ZERO);
         let groups = system.prefill.as_ref().map_or(0, |p| p.replicas as usize);
-        Ok(Self {
+        Self {
             system,
             requests,
             arrivals,
@@ -343,7 +366,7 @@ impl<'s> Server<'s> {
             host,
             finished: 0,
             refused: false,
-        })
+        }
     }
 
     fn arrives(&self, request: usize) -> Ps {

@@ -51,7 +51,8 @@ pub fn replay(
             if !scheduler.arrive(request.prompt, request.generated) {
                 let held = policy.blocks.saturating_mul(policy.block);
                 return Err(Problem::nowhere(format!(
-                    "request {next} needs {} tokens of KV cache, and there are {held}",
+                    "request {next} (row {}) needs {} tokens of KV cache, and there are {held}",
+                    request.row,
                     request.prompt + request.generated - 1
                 ))
                 .help("more blocks (--kv-blocks), or a trace without it"));

@@ -1,6 +1,6 @@
 //! Request traces.
 
-use einflow_spec::{Problem, Problems, Source, quantity::Seconds};
+use einflow_spec::{Problem, Problems, Source, Span, quantity::Seconds};
 
 use crate::device::cells::{CellRow, Cells};
 
@@ -13,6 +13,8 @@ pub struct Arrival {
     pub prompt: u64,
     /// Tokens to generate.
     pub generated: u64,
+    /// Its row in the file, the header being 1.
+    pub row: u64,
 }
 
 const COLUMNS: [&str; 3] = ["arrival_s", "prompt_tokens", "generated_tokens"];
@@ -43,6 +45,7 @@ pub fn read(source: &Source) -> Result<Vec<Arrival>, Problems> {
                 at,
                 prompt: cells.size(row, COLUMNS[1])?,
                 generated: cells.size(row, COLUMNS[2])?,
+                row: row.number,
             })
         })();
         out.extend(problems.absorb(read.map_err(|p: Problem| Problems::from(p))));
@@ -51,6 +54,15 @@ pub fn read(source: &Source) -> Result<Vec<Arrival>, Problems> {
         problems.push(cells.at_header("the trace has no requests"));
     }
     problems.into_result(Some(out))
+}
+
+/// A problem with the request in a row of its file.
+pub fn at_row(source: &Source, row: u64, message: impl Into<String>) -> Problem {
+    let line = usize::try_from(row).unwrap_or(usize::MAX);
+    let start = source.offset_of(line, 1);
+    let rest = source.text().get(start..).unwrap_or("");
+    let end = start + rest.lines().next().map_or(0, str::len);
+    Problem::at(source, Span::new(start, end), message)
 }
 
 fn arrival(cells: &Cells, row: &CellRow, last: Option<&Arrival>) -> Result<Seconds, Problem> {

@@ -181,7 +181,7 @@ pub(super) fn device_cases() -> Vec<Case> {
         case(
             "trace-larger-than-the-cache",
             "replay trace.csv --device rtx4090 --model llama3-8b --kv-blocks 10",
-            &["request 1 needs 200 tokens of KV cache, and there are 160"],
+            &["request 1 (row 3) needs 200 tokens of KV cache, and there are 160"],
         )
         .with(
             "trace.csv",

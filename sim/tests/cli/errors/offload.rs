@@ -98,7 +98,11 @@ pub(super) fn offload_cases() -> Vec<Case> {
         ),
         wrong(
             "offload-request-too-large",
-            &["request 1 (row 2) needs", "the pool `attention` holds"],
+            &[
+                "trace.csv:3:1",
+                "row 3: a request of 2000101 tokens",
+                "the pool `attention` holds",
+            ],
             &[],
         )
         .with(
