@@ -123,7 +123,7 @@ fn run(name: &str, options: Options) -> Result<(Report, Served), Problems> {
 /// That of an interrupt where one came.
 fn code(reports: &[&Report]) -> u8 {
     let stopped = |r: &&Report| r.flags.iter().any(|f| f.starts_with("stopped after"));
-    if interrupt::happened() && reports.iter().any(|r| stopped(r)) {
+    if interrupt::happened() && reports.iter().any(stopped) {
         interrupt::STOPPED
     } else {
         0
