@@ -20,6 +20,7 @@ const POLICY: Policy = Policy {
     sequences: 4,
     block: 4,
     blocks: 6,
+    reuse: false,
 };
 
 fn part(request: usize, tokens: u64, before: u64, samples: bool) -> Part {
@@ -88,6 +89,33 @@ fn the_newest_is_preempted_and_computes_again() {
 }
 
 #[test]
+fn a_preempted_request_finds_what_nobody_took() {
+    let mut server = Scheduler::new(Policy {
+        tokens: 16,
+        blocks: 4,
+        reuse: true,
+        ..POLICY
+    });
+    assert!(server.arrive(8, 3));
+    assert!(server.arrive(7, 3));
+    let parts = server.step();
+    server.done(&parts);
+    // The second gives its two back, the last first: that is the one that the first takes.
+    let parts = server.step();
+    assert_eq!(parts, [part(0, 1, 8, true)]);
+    server.done(&parts);
+    let parts = server.step();
+    assert_eq!(server.done(&parts), [(0, true)]);
+    // Its first block of four tokens is still there; the other four are computed again.
+    let parts = server.step();
+    assert_eq!(parts, [part(1, 4, 4, true)]);
+    server.done(&parts);
+    let parts = server.step();
+    assert_eq!(parts, [part(1, 1, 8, true)]);
+    assert_eq!(server.done(&parts), [(1, true)]);
+}
+
+#[test]
 fn what_never_fits_is_refused() {
     let mut server = Scheduler::new(POLICY);
     // 24 tokens of cache: the last token made is never read.
@@ -102,8 +130,9 @@ proptest! {
         tokens in 1u64..40,
         sequences in 1usize..8,
         block in 1u64..6,
+        reuse: bool,
     ) {
-        let policy = Policy { tokens, sequences, block, blocks: 50u64.div_ceil(block) };
+        let policy = Policy { tokens, sequences, block, blocks: 50u64.div_ceil(block), reuse };
         let mut server = Scheduler::new(policy);
         let mut made = vec![0; requests.len()];
         for (_, prompt, wanted) in &requests {
@@ -182,6 +211,7 @@ fn a_replay_by_hand() {
         sequences: 256,
         block: 16,
         blocks: 100,
+        reuse: true,
     };
     let model = tables();
     let overhead = Seconds(0.25);
@@ -245,6 +275,7 @@ fn steps_from_kernels() {
         sequences: 256,
         block: 16,
         blocks: 1000,
+        reuse: true,
     };
     let found = replay(&requests, policy, &model, Seconds(0.0)).unwrap();
     assert_eq!(found.served.len(), 20);

@@ -265,6 +265,9 @@ pub struct ReplayArguments {
     /// Requests that run at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub sequences: u64,
+    /// Whether a preempted request finds those of its blocks that nobody has taken meanwhile
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub prefix_caching: bool,
     /// What the host adds to each step, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,

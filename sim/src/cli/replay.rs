@@ -82,6 +82,7 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
         sequences: usize::try_from(arguments.sequences).unwrap_or(usize::MAX),
         block: arguments.block_size,
         blocks: derived,
+        reuse: arguments.prefix_caching,
     };
     let tables = answerer.device.servers.get(&model.name).cloned();
     let steps = match tables {

@@ -2,6 +2,7 @@
 //!
 //! [`trace`] reads requests, [`schedule`] says what a step runs, [`step`] how long that takes, [`replay()`] joins them.
 
+mod blocks;
 pub mod replay;
 pub mod schedule;
 pub mod step;

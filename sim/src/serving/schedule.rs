@@ -1,8 +1,11 @@
 //! What a server runs in each step, as vLLM's version 1 does it: requests that run go on first, one token each or the next chunk of their
 //! prompt; those that wait join in order of arrival while tokens, places and blocks of the KV cache are left. Where blocks run out, the
-//! newest that runs is preempted: it gives its blocks back and computes its tokens again when it comes back, before those that wait.
+//! newest that runs is preempted: it gives its blocks back and computes its tokens again when it comes back, before those that wait. With
+//! prefix caching it finds those of its blocks that nobody has taken meanwhile.
 
 use std::collections::VecDeque;
+
+use super::blocks::Blocks;
 
 /// The limits of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +18,19 @@ pub struct Policy {
     pub block: u64,
     /// Blocks.
     pub blocks: u64,
+    /// Whether a request that comes back finds its own blocks, as long as nobody has taken them (prefix caching).
+    pub reuse: bool,
 }
 
 /// A request to the scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     prompt: u64,
     wanted: u64,
     /// Tokens whose keys and values are in the cache.
     computed: u64,
     made: u64,
-    blocks: u64,
+    blocks: Vec<u32>,
 }
 
 impl State {
@@ -55,7 +60,7 @@ pub struct Scheduler {
     states: Vec<State>,
     waiting: VecDeque<usize>,
     running: Vec<usize>,
-    free: u64,
+    free: Blocks,
     /// How often a request was preempted.
     pub preemptions: u64,
 }
@@ -68,7 +73,7 @@ impl Scheduler {
             states: Vec::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
-            free: policy.blocks,
+            free: Blocks::new(policy.blocks),
             preemptions: 0,
         }
     }
@@ -85,7 +90,7 @@ impl Scheduler {
             wanted,
             computed: 0,
             made: 0,
-            blocks: 0,
+            blocks: Vec::new(),
         });
         fits
     }
@@ -104,19 +109,32 @@ impl Scheduler {
     fn allocate(&mut self, request: usize, tokens: u64) -> bool {
         let state = &mut self.states[request];
         let needed = (state.computed + tokens).div_ceil(self.policy.block);
-        let more = needed.saturating_sub(state.blocks);
-        if more > self.free {
-            return false;
+        let more = needed.saturating_sub(state.blocks.len() as u64);
+        self.free.take(more, &mut state.blocks)
+    }
+
+    /// A request that waits starts to run with the next tokens, if there are blocks enough.
+    fn start(&mut self, request: usize, budget: u64) -> Option<u64> {
+        let size = self.policy.block;
+        let state = &mut self.states[request];
+        // The last token at least is computed: its scores are wanted.
+        let kept = match self.policy.reuse {
+            true => self.free.kept(request, (state.known() - 1) / size),
+            false => 0,
+        };
+        let tokens = (state.known() - kept * size).min(budget);
+        if (kept * size + tokens).div_ceil(size) > self.free.count() {
+            return None;
         }
-        self.free -= more;
-        state.blocks += more;
-        true
+        self.free.take_back(request, kept, &mut state.blocks);
+        state.computed = kept * size;
+        self.allocate(request, tokens).then_some(tokens)
     }
 
     fn preempt(&mut self, request: usize) {
         let state = &mut self.states[request];
-        self.free += state.blocks;
-        (state.blocks, state.computed) = (0, 0);
+        self.free.give(&mut state.blocks);
+        state.computed = 0;
         self.waiting.push_front(request);
         self.preemptions += 1;
     }
@@ -129,7 +147,7 @@ impl Scheduler {
         let mut at = 0;
         while at < self.running.len() && budget > 0 {
             let request = self.running[at];
-            let state = self.states[request];
+            let state = &self.states[request];
             let tokens = (state.known() - state.computed).min(budget);
             let mut runs = true;
             while !self.allocate(request, tokens) {
@@ -154,11 +172,9 @@ impl Scheduler {
             let Some(request) = self.waiting.front().copied() else {
                 break;
             };
-            let state = self.states[request];
-            let tokens = (state.known() - state.computed).min(budget);
-            if !self.allocate(request, tokens) {
+            let Some(tokens) = self.start(request, budget) else {
                 break;
-            }
+            };
             self.waiting.pop_front();
             self.running.push(request);
             budget -= tokens;
@@ -182,15 +198,19 @@ impl Scheduler {
         let mut out = Vec::new();
         for part in parts {
             let state = &mut self.states[part.request];
+            let before = state.computed / self.policy.block;
             state.computed += part.tokens;
+            if self.policy.reuse {
+                let full = state.computed / self.policy.block;
+                self.free.filled(part.request, &state.blocks, before..full);
+            }
             if !part.samples {
                 continue;
             }
             state.made += 1;
             let last = state.made >= state.wanted;
             if last {
-                self.free += state.blocks;
-                state.blocks = 0;
+                self.free.give(&mut state.blocks);
                 self.running.retain(|r| *r != part.request);
             }
             out.push((part.request, last));
