@@ -115,7 +115,7 @@ fn what_is_passed_over_changes_nothing() {
 fn one(layers: Layers, shape: Shape) -> Vec<Span> {
     let spans = std::cell::RefCell::new(Vec::new());
     let mut pipeline = Pipeline::new(shape);
-    pipeline.observe(|span| spans.borrow_mut().push(span));
+    pipeline.observe(usize::MAX, |span| spans.borrow_mut().push(span));
     for batch in 0..shape.batches {
         pipeline.start(batch, Iteration::Layers(layers), Ps::ZERO);
     }

@@ -195,6 +195,15 @@ pub(super) struct Batch {
     pub waits: bool,
 }
 
+/// Who sees tasks.
+struct Observer<'o> {
+    /// How many more.
+    left: usize,
+    /// Whether recurring states are passed over afterwards.
+    jump: bool,
+    sees: Box<dyn FnMut(Span) + 'o>,
+}
+
 /// Tasks of batches in flight, event by event.
 pub struct Pipeline<'o> {
     shape: Shape,
@@ -211,7 +220,7 @@ pub struct Pipeline<'o> {
     mark: bool,
     /// Whether recurring states are passed over.
     pub jump: bool,
-    observer: Option<Box<dyn FnMut(Span) + 'o>>,
+    observer: Option<Observer<'o>>,
     /// Events handled: what the simulation itself costs.
     pub events: u64,
 }
@@ -245,16 +254,14 @@ impl<'o> Pipeline<'o> {
         }
     }
 
-    /// Shows every task that ends to `observer`, and passes over none.
-    pub fn observe(&mut self, observer: impl FnMut(Span) + 'o) {
-        self.observer = Some(Box::new(observer));
-        self.jump = false;
-    }
-
-    /// Stops observing.
-    pub fn unobserve(&mut self, jump: bool) {
-        self.observer = None;
-        self.jump = jump;
+    /// Shows the first `most` tasks that end to `observer`, and passes over none meanwhile.
+    pub fn observe(&mut self, most: usize, observer: impl FnMut(Span) + 'o) {
+        self.observer = (most > 0).then(|| Observer {
+            left: most,
+            jump: self.jump,
+            sees: Box::new(observer),
+        });
+        self.jump &= most == 0;
     }
 
     /// How it is built.
@@ -482,7 +489,7 @@ impl<'o> Pipeline<'o> {
         let job = done.job;
         let place = self.unit(unit);
         if let Some(observer) = &mut self.observer {
-            observer(Span {
+            (observer.sees)(Span {
                 unit: place,
                 kind: job.kind,
                 batch: job.batch,
@@ -490,6 +497,11 @@ impl<'o> Pipeline<'o> {
                 start: done.start,
                 end: done.end,
             });
+            observer.left -= 1;
+            if observer.left == 0 {
+                self.jump = observer.jump;
+                self.observer = None;
+            }
         }
         let layers = self.layers(job.batch);
         match job.kind {

@@ -415,7 +415,7 @@ impl Report {
         Ok(match busiest {
             Some((name, share)) if share >= BUSY => name,
             Some((name, share)) => format!(
-                "the way of one batch: {mean:.1} ms through model, network and attention; the busiest is {name}, {:.0} %",
+                "the way of one batch, {mean:.1} ms; busiest: {name} {:.0} %",
                 100.0 * share
             ),
             None => String::new(),

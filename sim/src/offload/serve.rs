@@ -274,15 +274,7 @@ pub fn serve(
     let spans = std::cell::RefCell::new(Vec::new());
     let mut pipeline = Pipeline::new(system.shape);
     pipeline.jump = options.jump;
-    if options.spans > 0 {
-        let (spans, most) = (&spans, options.spans);
-        pipeline.observe(move |span| {
-            let mut spans = spans.borrow_mut();
-            if spans.len() < most {
-                spans.push(span);
-            }
-        });
-    }
+    pipeline.observe(options.spans, |span| spans.borrow_mut().push(span));
     let (list, arrivals): (&[Arrival], bool) = match demand {
         Demand::Requests { list, arrivals, .. } => (list, *arrivals),
         Demand::Fixed { .. } => (&[], false),
@@ -297,7 +289,7 @@ pub fn serve(
         most_spans: options.spans,
     };
     match demand {
-        Demand::Requests { .. } => server.trace(&mut pipeline, &mut run, watch, options)?,
+        Demand::Requests { .. } => server.trace(&mut pipeline, &mut run, watch)?,
         Demand::Fixed { batch, context } => {
             let held: u64 = system.stores.iter().map(|s| s / context).sum();
             // Each batch in flight has one at least: what does not fit is refused.
@@ -314,6 +306,9 @@ pub fn serve(
         (Some(begin), Some(end)) if !arrivals && end.tokens > begin.tokens => (begin, end),
         _ => whole,
     };
+    let spans = spans.into_inner();
+    let shown = spans.last().map_or(Ps::ZERO, |s: &Span| s.end);
+    run.host_spans.retain(|(_, from, _)| *from < shown);
     Ok(Served {
         begin,
         end,
@@ -321,7 +316,7 @@ pub fn serve(
         finished: server.finished,
         requests: list.len() as u64,
         stopped: run.stopped,
-        spans: spans.into_inner(),
+        spans,
         host_spans: run.host_spans,
         typical: run.typical,
         flags: server.times.flags.iter().cloned().collect(),
@@ -767,7 +762,6 @@ impl<'s> Server<'s> {
         pipeline: &mut Pipeline<'_>,
         run: &mut Run,
         watch: &dyn Watch,
-        options: Options,
     ) -> Result<(), Problem> {
         let wanted: u64 = self.requests.iter().map(|r| r.generated).sum();
         let mut now = Ps::ZERO;
@@ -806,9 +800,6 @@ impl<'s> Server<'s> {
                     self.end(ended.batch, now);
                     between = vec![ended.batch];
                     iterations += 1;
-                    if options.spans > 0 && run.host_spans.len() >= options.spans {
-                        pipeline.unobserve(options.jump);
-                    }
                 }
                 None if until == Ps::NEVER => {
                     if !(all_idle && self.waits()) {
