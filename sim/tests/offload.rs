@@ -42,7 +42,7 @@ const APART: &str = r#"(
         "attention": (role: attention, device: "h200", count: 2, partition: heads),
     },
     links: [(name: "net", between: ["model", "attention"], link: "ethernet-400g")],
-    boundary: core, overlap: false, batches: 1, host_overhead: "0 ms", admission: grow,
+    boundary: core, overlap: false, batches: 1, host_overhead: "0 ms",
     load: (batch: 64, context: 2048),
 )"#;
 
@@ -401,6 +401,118 @@ fn a_full_cache_holds_what_the_mean_context_allows() {
     assert!((0.98..=1.005).contains(&filled), "{filled}");
     assert!(found.saturated);
     assert_eq!(found.requests, (19366, 19366));
+}
+
+/// A request that fills the cache to the last token comes back after it was preempted, and again.
+#[test]
+fn preempted_requests_do_not_grow() {
+    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {"all": (role: all, device: "h100", count: 1, memory: "22 GB")},
+        admission: grow, load: (trace: "trace.csv", arrivals: false))"#;
+    let most = served_capacity(text);
+    let half = most / 2;
+    let row = format!("0,{},{}\n", half - 5, most - (half - 5));
+    let trace = format!(
+        "arrival_s,prompt_tokens,generated_tokens\n{}",
+        row.repeat(3)
+    );
+    let found = run(text, &trace);
+    assert!(found.preemptions > 0);
+    assert_eq!(found.requests, (3, 3));
+    assert_eq!(found.tokens.0, found.tokens.1);
+    assert_eq!(found.capacity.1, most);
+}
+
+/// Requests of one token are done when their prompts are: two groups of one device, a prompt after another.
+#[test]
+fn prompts_of_one_token_end_when_they_end() {
+    let text = modes().pop().unwrap().replace("ARRIVALS", "true");
+    let trace = format!(
+        "arrival_s,prompt_tokens,generated_tokens\n{}",
+        "0,4000,1\n".repeat(50)
+    );
+    let found = run(&text, &trace);
+    assert_eq!((found.tokens, found.requests), ((50, 50), (50, 50)));
+    let one = run(
+        &text,
+        "arrival_s,prompt_tokens,generated_tokens\n0,4000,1\n",
+    )
+    .window_s;
+    assert!((found.window_s / (25.0 * one) - 1.0).abs() < 1e-9);
+    for device in found
+        .devices
+        .iter()
+        .filter(|d| d.name.starts_with("prompts/"))
+    {
+        assert!(
+            (device.utilization - 1.0).abs() < 1e-9,
+            "{}",
+            device.utilization
+        );
+    }
+    assert_ne!(found.bound_by, "arrivals");
+}
+
+/// What travels while old tokens are attended is hidden: overlap costs nothing where batches differ, or rotate.
+#[test]
+fn overlap_is_never_much_slower() {
+    for (batches, count) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
+        for batch in [13, 129, 400] {
+            let text = APART
+                .replace("batches: 1", &format!("batches: {batches}"))
+                .replace(
+                    "device: \"h200\", count: 1",
+                    &format!("device: \"h200\", count: {count}"),
+                )
+                .replace("batch: 64", &format!("batch: {batch}"));
+            let with = run(&text.replace("overlap: false", "overlap: true"), "").throughput;
+            let without = run(&text, "").throughput;
+            // Two products in place of one, and a merge, are more work: 3 % at most of these.
+            assert!(with > 0.97 * without, "{batches} {batch}: {with} {without}");
+        }
+    }
+}
+
+/// Where batches wait for a place and not for room, the window is that in which they do.
+#[test]
+fn a_queue_for_places_is_a_queue() {
+    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {"all": (role: all, device: "h100", count: 1)},
+        sequences: 64, load: (trace: "trace.csv", arrivals: false))"#;
+    let trace = format!(
+        "arrival_s,prompt_tokens,generated_tokens\n{}0,100,2000\n",
+        "0,100,10\n".repeat(640)
+    );
+    let found = run(text, &trace);
+    assert!(found.saturated);
+    assert!(found.mean_batch > 63.0, "{}", found.mean_batch);
+    let alone = run(&text.replace("arrivals: false", "arrivals: true"), &trace);
+    assert_ne!(alone.bound_by, "arrivals");
+}
+
+/// A fixed load fits store by store, not in their sum.
+#[test]
+fn a_fixed_request_is_whole_in_its_store() {
+    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {
+            "model": (role: model, device: "h200", count: 1),
+            "attention": (role: attention, device: "h20", count: 4, partition: requests, memory: "6 GB"),
+        },
+        links: [(name: "net", between: ["model", "attention"], link: "ethernet-400g")],
+        load: (batch: BATCH, context: 20000))"#;
+    assert_eq!(run(&text.replace("BATCH", "full"), "").mean_batch, 4.0);
+    let found = report(
+        scenario(&text.replace("BATCH", "5"), ""),
+        Options::default(),
+        &Unwatched,
+    );
+    assert!(
+        found
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("2 of them need 40000 tokens")
+    );
 }
 
 #[test]

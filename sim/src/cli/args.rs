@@ -286,7 +286,7 @@ pub struct OffloadArguments {
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub compare: Vec<String>,
     /// Compute one layer's attention on real numbers, divided as the scenario says, and hold it against the undivided
-    #[arg(long)]
+    #[arg(long, conflicts_with = "compare")]
     pub check: bool,
     /// A folder for plots, each as SVG and PNG; it is made if needed
     #[arg(long, value_name = "DIR")]

@@ -97,7 +97,7 @@ pub fn offloaded(arguments: &OffloadArguments) -> Result<u8, Problems> {
         }
     }
     if let Some(folder) = &arguments.plot {
-        let curve = by_batch(&Scenario::load(name)?, &found)?;
+        let curve = by_batch(&Scenario::load(name)?, &found, &Bar::new())?;
         for figure in plot::offloaded(&found, &curve) {
             plot::save(&figure, folder)?;
         }

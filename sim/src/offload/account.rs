@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::{
     system::System,
     time::Ps,
-    times::{Timed, Works, total},
+    times::{Load, Timed, Works, total},
 };
 
 /// Buckets of [`Series`].
@@ -80,8 +80,12 @@ pub struct Totals {
     pub iterations: u64,
     /// Resident requests times picoseconds.
     pub resident: u128,
-    /// Tokens in caches, summed over the tokens that came out.
+    /// Tokens that came out of caches: but those that end a prompt.
+    pub decoded: u64,
+    /// Tokens in caches, summed over those.
     pub context: u128,
+    /// Tokens that products ran over, prompts with them, summed over iterations.
+    pub width: u128,
     /// Of each device of each replica.
     pub model: Vec<Works>,
     /// Of each device of attention's pool.
@@ -121,6 +125,8 @@ pub struct Account {
     pub peak_cached: u64,
     /// The largest rate through a device's link, there and back, in bytes a second.
     pub peak_rate: [f64; 2],
+    /// The largest rate of a lane of the link from the pool for prompts.
+    pub peak_cache_rate: f64,
     /// Requests that were preempted, every time.
     pub preemptions: u64,
     resident: u64,
@@ -140,7 +146,9 @@ impl Account {
                 tokens: 0,
                 iterations: 0,
                 resident: 0,
+                decoded: 0,
                 context: 0,
+                width: 0,
                 model: vec![Works::default(); system.shape.replicas],
                 attention: vec![Works::default(); attention],
                 prompts: Works::default(),
@@ -157,6 +165,7 @@ impl Account {
             batch: Series::new(),
             peak_cached: 0,
             peak_rate: [0.0; 2],
+            peak_cache_rate: 0.0,
             preemptions: 0,
             resident: 0,
         }
@@ -174,6 +183,15 @@ impl Account {
         self.totals.resident += u128::from(passed.0) * u128::from(self.resident);
         self.batch.add(now, self.resident);
         self.totals.at = self.totals.at.max(now);
+    }
+
+    /// Tokens of an iteration came out.
+    pub(super) fn came(&mut self, load: &Load) {
+        let totals = &mut self.totals;
+        totals.tokens += load.sampled;
+        totals.decoded += load.requests;
+        totals.context += u128::from(load.tokens);
+        totals.width += u128::from(load.width());
     }
 
     /// An iteration of a batch ended.
@@ -219,9 +237,7 @@ impl Account {
         if tokens == 0 {
             return;
         }
-        self.between
-            .record_n((gap.0 / 1000).max(1), tokens)
-            .unwrap_or_else(|_| unreachable!("an auto-resizing histogram takes any value"));
+        record(&mut self.between, gap, tokens);
         let (model, attention) = match timed.iteration {
             Iteration::Whole(time) => {
                 let attention = timed.model[super::times::Operator::Attention as usize].time;
@@ -247,6 +263,13 @@ impl Account {
         }
         self.totals.gaps += tokens;
     }
+}
+
+/// Counts a time, in nanoseconds.
+pub(super) fn record(times: &mut Histogram<u64>, time: Ps, count: u64) {
+    times
+        .record_n((time.0 / 1000).max(1), count)
+        .unwrap_or_else(|_| unreachable!("an auto-resizing histogram takes any value"));
 }
 
 fn add_all(own: &mut Works, work: &Works, shared: u64) {

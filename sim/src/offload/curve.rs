@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     Report, Scenario, report,
     scenario::{At, Load, Prefill},
-    serve::{Options, Unwatched},
+    serve::{Options, Watch},
 };
 
 /// The scenario with other batches, all of the report's mean context: powers of two from the batches in flight on, and the most that the
@@ -14,24 +14,25 @@ use super::{
 ///
 /// # Errors
 /// A kernel of which a device says nothing.
-pub fn by_batch(scenario: &Scenario, found: &Report) -> Result<Vec<Report>, Problems> {
+pub fn by_batch(
+    scenario: &Scenario,
+    found: &Report,
+    watch: &(dyn Watch + Sync),
+) -> Result<Vec<Report>, Problems> {
     let context = found.mean_context.round().max(1.0) as u64;
-    let most = (found.capacity.0 / context).max(1);
+    // A batch that is as large as the cache needs more room for activations than the run's: the last is what fits then.
+    let most = found.capacity.0 / context * 9 / 10;
     let first = scenario.batches.value;
-    let mut batches: Vec<u64> = std::iter::successors(Some(first), |b| b.checked_mul(2))
+    let mut batches: Vec<Option<u64>> = std::iter::successors(Some(first), |b| b.checked_mul(2))
         .take_while(|b| *b < most)
+        .map(Some)
         .collect();
-    if most >= first {
-        batches.push(most);
-    }
-    let one = |batch: u64| {
+    batches.push(None);
+    let one = |batch: Option<u64>| {
         let mut own = scenario.clone();
         let span = own.batches.span;
         own.load = Load::Fixed {
-            batch: At {
-                value: Some(batch),
-                span,
-            },
+            batch: At { value: batch, span },
             context,
         };
         // Prompts are no part of a fixed load.
@@ -42,7 +43,18 @@ pub fn by_batch(scenario: &Scenario, found: &Report) -> Result<Vec<Report>, Prob
             let known = |name: &str| own.pools.iter().any(|p| p.name == name);
             l.between.iter().all(|e| known(&e.value))
         });
-        report(own, Options::default(), &Unwatched).map(|(report, _)| report)
+        report(own, Options::default(), &Stop(watch)).map(|(report, _)| report)
     };
     batches.into_par_iter().map(one).collect()
+}
+
+/// Stops with another, and tells it nothing.
+struct Stop<'w>(&'w (dyn Watch + Sync));
+
+impl Watch for Stop<'_> {
+    fn done(&self, _: u64, _: u64) {}
+
+    fn stop(&self) -> bool {
+        self.0.stop()
+    }
 }

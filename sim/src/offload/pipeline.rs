@@ -2,7 +2,8 @@
 //!
 //! A batch goes through its layers: a *slice* on a model replica (the output projection and the feed-forward of one layer, the queries,
 //! keys and values of the next), messages to the attention pool, attention there, a message back. Every replica, the pool and each
-//! direction of a link serve one task at a time, in the order in which tasks become ready. Slice `k` of batch `j` runs on replica
+//! direction of a link serve one task at a time, in the order in which tasks become ready (a merge of old and new tokens before others'
+//! attention). Slice `k` of batch `j` runs on replica
 //! `(j + k) mod replicas`.
 //!
 //! Layers of an iteration are alike, so the same state comes back, later by some time and some layers on (`recur`); the layers
@@ -385,7 +386,12 @@ impl<'o> Pipeline<'o> {
             Kind::Query | Kind::Rest => self.attention() + 1,
             Kind::Output => self.attention() + 2,
         };
-        self.queues[unit].push_back(Job { batch, kind, layer });
+        let job = Job { batch, kind, layer };
+        match kind {
+            // A small kernel that another's whole attention would delay.
+            Kind::Merge => self.queues[unit].push_front(job),
+            _ => self.queues[unit].push_back(job),
+        }
     }
 
     /// Starts what may start.

@@ -217,8 +217,9 @@ impl Report {
         let links = links(system, served, window);
         let balance = balance(system, served);
         let account = &served.account;
-        let gaps = account.totals.gaps.max(1) as f64;
-        let parts = account.totals.parts.iter().map(|p| *p as f64 / gaps * 1e-9);
+        let gaps = (end.gaps - begin.gaps).max(1) as f64;
+        let parts = end.parts.iter().zip(&begin.parts);
+        let parts = parts.map(|(e, b)| (e - b) as f64 / gaps * 1e-9);
         let chunked = scenario.prefill.value != Prefill::Excluded;
         let wanted = match demand {
             Demand::Requests { list, .. } => list.iter().map(|r| r.generated).sum(),
@@ -232,9 +233,10 @@ impl Report {
             saturated: served.saturated,
             throughput,
             mean_batch: per((end.resident - begin.resident) as f64 * 1e-12),
-            mean_context: (end.context - begin.context) as f64 / tokens.max(1) as f64,
+            mean_context: (end.context - begin.context) as f64
+                / (end.decoded - begin.decoded).max(1) as f64,
             batch_over_time: account.batch.points(),
-            between: quantiles(&account.between),
+            between: quantiles(&served.between),
             first: (chunked && served.arrivals)
                 .then(|| quantiles(&account.first))
                 .flatten(),
@@ -356,7 +358,8 @@ impl Report {
     }
 
     fn bound(&self, system: &System, served: &Served) -> Result<String, Problem> {
-        if served.arrivals && !served.refused {
+        // A few wait in any burst.
+        if served.arrivals && served.waited * 10 < served.requests {
             return Ok("arrivals".to_string());
         }
         let models = &system.models;
@@ -388,9 +391,8 @@ impl Report {
         let mean: f64 = self.breakdown.iter().map(|(_, ms)| ms).sum();
         if system.attention.is_none() {
             // One task after another: the longest.
-            let longest = self
-                .breakdown
-                .iter()
+            let own = self.breakdown.iter().filter(|(name, _)| *name != "waiting");
+            let longest = own
                 .max_by(|a, b| a.1.total_cmp(&b.1))
                 .map_or("model", |(name, _)| name);
             return Ok(match longest {
@@ -509,7 +511,7 @@ fn links(system: &System, served: &Served, window: Ps) -> Vec<LinkUse> {
             has(&a.name) && has(&b.name)
         };
         let link = scenario.links.iter().find(joins)?;
-        Some((link.name.clone(), a.name.clone(), b.name.clone()))
+        Some((link.name.value.clone(), a.name.clone(), b.name.clone()))
     };
     if let Some((link, a, b)) = named(Role::Model, Role::Attention) {
         for (at, (from, to)) in [(&a, &b), (&b, &a)].into_iter().enumerate() {
@@ -526,18 +528,11 @@ fn links(system: &System, served: &Served, window: Ps) -> Vec<LinkUse> {
         Some(_) => Role::Attention,
     };
     if let Some((link, a, b)) = named(Role::Prefill, keeps) {
-        let bytes = end.cache_bytes - begin.cache_bytes;
-        let time = end.cache_time.since(begin.cache_time);
-        let seconds = time.seconds().0;
         out.push(LinkUse {
             name: format!("{link}: {a} to {b}"),
-            bytes,
+            bytes: end.cache_bytes - begin.cache_bytes,
             utilization: share(begin.cache_time, end.cache_time),
-            peak_gb_per_s: if seconds > 0.0 {
-                bytes / seconds * 1e-9
-            } else {
-                0.0
-            },
+            peak_gb_per_s: served.account.peak_cache_rate * 1e-9,
         });
     }
     out
@@ -568,7 +563,14 @@ fn needed(system: &System, served: &Served) -> Option<Needed> {
             model.heads * model.query_width,
             2 * model.key_heads * model.query_width,
         ),
-        Boundary::Projections => (model.model_width, 0),
+        // Each device that has heads of a request needs all of its stream.
+        Boundary::Projections => {
+            let copies = match pool.spec.partition {
+                Partition::Heads => pool.count(),
+                Partition::Requests => 1,
+            };
+            (model.model_width, model.model_width * (copies - 1))
+        }
     };
     let slowdown = system.scenario.slowdown;
     let time = slowdown * (model_time + attention_time);
@@ -642,6 +644,10 @@ fn assumptions(system: &System, served: &Served) -> Vec<String> {
                 bandwidth.value.0 * 1e-12
             ));
         }
+    }
+    out.push("links and hosts draw nothing".to_string());
+    if system.models.replicas > 1 && system.attention.is_some() {
+        out.push("the residual stream goes from replica to replica while attention runs: it takes no time".to_string());
     }
     if system.attention.is_some() {
         let how = match system.attends().spec.partition {

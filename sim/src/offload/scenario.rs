@@ -125,7 +125,7 @@ pub struct Pool {
 #[derive(Clone, Debug)]
 pub struct Link {
     /// Its name in the scenario.
-    pub name: String,
+    pub name: At<String>,
     /// The pools, by name.
     pub between: [At<String>; 2],
     /// The link of each device: a name or a path.
@@ -191,9 +191,13 @@ fn placed<T>(
 }
 
 fn positive(node: &Node) -> Result<u64, Problem> {
+    up_to(node, 1 << 24)
+}
+
+fn up_to(node: &Node, most: u64) -> Result<u64, Problem> {
     match node.u64()? {
         0 => Err(node.expected("a number of at least 1")),
-        n if n > 1 << 24 => Err(node.problem(format!("{n}")).help("at most 2^24")),
+        n if n > most => Err(node.problem(format!("{n}")).help(format!("at most {most}"))),
         n => Ok(n),
     }
 }
@@ -245,6 +249,12 @@ const PREFILLS: &[(&str, Prefill)] = &[
     ("chunked", Prefill::Chunked),
 ];
 
+/// Seconds that a host takes at most.
+const LONGEST_OVERHEAD: f64 = 3600.0;
+/// Batches in flight, and devices of a pool, at most.
+const MOST_BATCHES: u64 = 1024;
+const MOST_DEVICES: u64 = 16_384;
+
 /// Of a device's memory, where caches are: what servers take unless told otherwise (vLLM's `gpu_memory_utilization`).
 const MEMORY_UTILIZATION: f64 = 0.9;
 /// What the runtime takes on each device, in bytes; assumed: a context, communication buffers and captured graphs.
@@ -281,12 +291,12 @@ impl Scenario {
         let links = f.get_all("links", links).unwrap_or_default();
         let boundary = f.get("boundary", |n| choice(n, "boundary", BOUNDARIES));
         let overlap = f.get("overlap", Node::bool);
-        let batches = f.get("batches", placed(positive));
+        let batches = f.get("batches", placed(|n| up_to(n, MOST_BATCHES)));
         let host_overhead = f.get("host_overhead", |n| {
             let time = measure(n, TIME)?;
-            match time.is_finite() && time >= 0.0 {
+            match (0.0..=LONGEST_OVERHEAD).contains(&time) {
                 true => Ok(Seconds(time)),
-                false => Err(n.expected("a time, 0 or more")),
+                false => Err(n.expected("a time from 0 to an hour")),
             }
         });
         let admission = f.get("admission", |n| choice(n, "admission", ADMISSIONS));
@@ -325,7 +335,7 @@ impl Scenario {
             })
         })();
         let scenario = f.finish(scenario)?;
-        scenario.check()?;
+        scenario.check(&node)?;
         Ok(scenario)
     }
 
@@ -340,8 +350,9 @@ impl Scenario {
     }
 
     /// Roles that go together, and links that lead somewhere.
-    fn check(&self) -> Result<(), Problems> {
+    fn check(&self, node: &Node) -> Result<(), Problems> {
         let mut problems = Problems::new();
+        self.idle_fields(node, &mut problems);
         let here = Span::new(0, 1);
         for (i, pool) in self.pools.iter().enumerate() {
             if self.pools[..i].iter().any(|p| p.role == pool.role) {
@@ -395,11 +406,12 @@ impl Scenario {
             );
         }
         for (i, link) in self.links.iter().enumerate() {
-            if self.links[..i].iter().any(|l| l.name == link.name) {
+            let named = |l: &Link| l.name.value == link.name.value;
+            if self.links[..i].iter().any(named) {
                 problems.push(
                     self.at(
-                        link.link.span,
-                        format!("the link `{}` is named twice", link.name),
+                        link.name.span,
+                        format!("the link `{}` is named twice", link.name.value),
                     )
                     .help("each link of a scenario has a name of its own"),
                 );
@@ -414,7 +426,7 @@ impl Scenario {
             };
             if self.links[..i]
                 .iter()
-                .any(|l| same(&l) && l.name != link.name)
+                .any(|l| same(&l) && l.name.value != link.name.value)
             {
                 problems.push(
                     self.at(link.between[0].span, "a second link between the same pools")
@@ -431,13 +443,103 @@ impl Scenario {
                 }
             }
         }
-        if self.overlap && self.boundary == Boundary::Projections {
-            problems.push(
-                self.at(here, "`overlap` with the projections offloaded")
-                    .help("where attention makes keys and values itself, none travel: leave out `overlap`"),
+        problems.into_result(Some(()))
+    }
+
+    /// Fields that would do nothing where they stand: better refused than passed over.
+    fn idle_fields(&self, node: &Node, problems: &mut Problems) {
+        let field = |node: &Node, name: &str| -> Option<Span> {
+            let entries = node.record().ok()?;
+            let found = entries.iter().find(|(key, ..)| key == name);
+            found.map(|(_, span, _)| *span)
+        };
+        let mut idle = |span: Option<Span>, does_nothing: bool, why: &str, help: &str| {
+            if let (Some(span), true) = (span, does_nothing) {
+                problems.push(self.at(span, why).help(help));
+            }
+        };
+        let offloads = self.pool(Role::Attention).is_some();
+        let fixed = matches!(self.load, Load::Fixed { .. });
+        idle(
+            field(node, "overlap"),
+            self.overlap && !offloads,
+            "`overlap` where nothing is offloaded",
+            "leave it out, or give attention a pool",
+        );
+        idle(
+            field(node, "overlap"),
+            self.overlap && self.boundary == Boundary::Projections,
+            "`overlap` with the projections offloaded",
+            "where attention makes keys and values itself, none travel: leave out `overlap`",
+        );
+        idle(
+            field(node, "boundary"),
+            !offloads,
+            "a boundary where nothing is offloaded",
+            "leave it out, or give attention a pool",
+        );
+        idle(
+            field(node, "step_tokens"),
+            self.prefill.value != Prefill::Chunked,
+            "`step_tokens` where prompts are not computed with decodes",
+            "`prefill: chunked` uses it",
+        );
+        for name in ["sequences", "admission"] {
+            idle(
+                field(node, name),
+                fixed,
+                &format!("`{name}` with a fixed load: nobody is admitted"),
+                "leave it out, or give a trace",
             );
         }
-        problems.into_result(Some(()))
+        idle(
+            field(node, "prefill"),
+            fixed && self.prefill.value != Prefill::Excluded,
+            "prompts with a fixed load: there are none",
+            "`prefill: excluded`, or a trace",
+        );
+        let pools = node.record().ok().and_then(|entries| {
+            let found = entries.iter().find(|(key, ..)| key == "pools");
+            found.and_then(|(_, _, pools)| pools.record().ok())
+        });
+        for pool in &self.pools {
+            let own = pools.and_then(|p| p.iter().find(|(name, ..)| *name == pool.name));
+            let Some((_, _, own)) = own else { continue };
+            idle(
+                field(own, "partition"),
+                pool.role != Role::Attention,
+                "a partition of a pool that is not for attention",
+                "on a pool for `all` heads are divided over its tensor-parallel group; leave it out",
+            );
+            idle(
+                field(own, "library"),
+                !matches!(pool.role, Role::Attention | Role::All),
+                "a library of attention on a pool that does not attend",
+                "leave it out",
+            );
+            idle(
+                field(own, "tensor_parallel"),
+                pool.role == Role::Attention,
+                "a tensor-parallel group of attention's pool",
+                "`partition` says how attention is divided",
+            );
+        }
+        let keeps = if offloads { Role::Attention } else { Role::All };
+        for link in &self.links {
+            let role = |end: &At<String>| {
+                let pool = self.pools.iter().find(|p| p.name == end.value);
+                pool.map(|p| p.role)
+            };
+            let ends = [role(&link.between[0]), role(&link.between[1])];
+            let joins = |a, b| ends == [Some(a), Some(b)] || ends == [Some(b), Some(a)];
+            let used = joins(Role::Model, Role::Attention) || joins(Role::Prefill, keeps);
+            idle(
+                Some(link.between[0].span),
+                !used && ends.iter().all(Option::is_some),
+                "nothing travels between these pools",
+                "between model and attention, and from the pool for prompts to the pool with the caches",
+            );
+        }
     }
 }
 
@@ -455,7 +557,7 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
     f.get("source", text);
     let role = f.need("role", |n| choice(n, "role", ROLES));
     let device = f.need("device", placed(text));
-    let count = f.need("count", placed(positive));
+    let count = f.need("count", placed(|n| up_to(n, MOST_DEVICES)));
     let tensor_parallel = f.get("tensor_parallel", placed(positive));
     let partition = f.get("partition", |n| choice(n, "partition", PARTITIONS));
     let link = f.get("link", placed(text));
@@ -497,7 +599,7 @@ fn links(node: &Node) -> Result<Vec<Link>, Problems> {
     let mut out = Vec::new();
     for node in node.list()? {
         let mut f = Fields::new(node, "a link of a scenario");
-        let name = f.need("name", text);
+        let name = f.need("name", placed(text));
         let between = f.need("between", |n| {
             let two: Vec<At<String>> = n
                 .list()?

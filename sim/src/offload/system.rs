@@ -217,7 +217,10 @@ impl DevicePool {
                         gb(memory.total.0),
                     ),
                 )
-                .help("more devices in a tensor-parallel group, a larger `memory_utilization`, or a smaller model")),
+                .help(match memory.weights.0 {
+                    0 => "a larger `memory_utilization`, more memory, or less `reserved` for the runtime",
+                    _ => "more devices in a tensor-parallel group, a larger `memory_utilization`, or a smaller model",
+                })),
         }
     }
 }
@@ -420,6 +423,28 @@ impl System {
             );
         }
         for pool in self.pools() {
+            if let (Some(library), times) = (&pool.spec.library, &pool.answerer.device.times) {
+                let name = format!("decode:{}", library.value);
+                let known: Vec<&str> = match times {
+                    Times::Laws(laws) => laws
+                        .keys()
+                        .filter_map(|law| law.strip_prefix("decode:"))
+                        .collect(),
+                    Times::Tables(_) => vec!["vllm", "flash", "cudnn"],
+                    Times::Accelerator(_) => Vec::new(),
+                };
+                if !known.contains(&library.value.as_str()) {
+                    let message = format!("{} knows no `{name}`", pool.device());
+                    problems.push(scenario.at(library.span, message).help(
+                        match known.is_empty() {
+                            true => {
+                                "an accelerator has its own mapping: leave `library` out".into()
+                            }
+                            false => format!("it has: {}", known.join(", ")),
+                        },
+                    ));
+                }
+            }
             let accelerator = matches!(pool.answerer.device.times, Times::Accelerator(_));
             let attends_only =
                 pool.spec.role == Role::Attention && scenario.boundary == Boundary::Core;

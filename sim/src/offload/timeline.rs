@@ -5,7 +5,8 @@ use std::io::{self, BufWriter, Write};
 use super::{
     System,
     pipeline::{Kind, Span, Unit},
-    serve::Served,
+    serve::{OtherSpan, Served},
+    system::DevicePool,
     time::Ps,
 };
 
@@ -36,13 +37,15 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
+/// The tracks of some devices of a pool.
+fn devices(pool: &DevicePool, from: u64, count: u64) -> Vec<String> {
+    (from..from + count)
+        .map(|at| format!("{}/{at} {}", pool.spec.name, pool.device()))
+        .collect()
+}
+
 /// The tracks that show a unit.
 fn tracks(system: &System, unit: Unit) -> Vec<String> {
-    let devices = |pool: &super::system::DevicePool, from: u64, count: u64| {
-        (from..from + count)
-            .map(|at| format!("{}/{at} {}", pool.spec.name, pool.device()))
-            .collect()
-    };
     let models = &system.models;
     let pools = (&models.spec.name, &system.attends().spec.name);
     match unit {
@@ -63,43 +66,53 @@ pub fn write(system: &System, served: &Served, out: &mut dyn io::Write) -> io::R
     if system.attention.is_some() {
         units.extend([Unit::Attention, Unit::Out, Unit::Back]);
     }
-    let shown: Vec<(Unit, Vec<String>)> = units
+    let mut shown: Vec<(Vec<String>, Vec<Slice<'_>>)> = units
         .into_iter()
-        .map(|unit| (unit, tracks(system, unit)))
+        .map(|unit| {
+            let own = served.spans.iter().filter(|s| s.unit == unit);
+            (tracks(system, unit), own.map(Slice::Task).collect())
+        })
         .collect();
-    let host = shown.iter().map(|(_, names)| names.len()).sum::<usize>() + 1;
+    if let Some(pool) = &system.prefill {
+        for group in 0..pool.replicas {
+            let names = devices(pool, group * pool.group, pool.group);
+            let own = served.prompt_spans.iter();
+            let own = own.filter(|s| s.of as u64 == group);
+            shown.push((names, own.map(|s| Slice::Other("prompt", s)).collect()));
+        }
+        let keeps = &system.attends().spec.name;
+        let name = format!("{} to {keeps}", pool.spec.name);
+        let own = served.cache_spans.iter();
+        shown.push((vec![name], own.map(|s| Slice::Other("cache", s)).collect()));
+    }
+    let own = served.host_spans.iter();
+    shown.push((
+        vec!["host".into()],
+        own.map(|s| Slice::Other("batch", s)).collect(),
+    ));
     write!(
         out,
         "{{\"traceEvents\":[\n{{\"ph\":\"M\",\"pid\":{PID},\"tid\":0,\"name\":\"process_name\",\"args\":{{\"name\":{}}}}}",
         text(&system.scenario.name)
     )?;
-    let names = shown.iter().flat_map(|(_, names)| names.iter().cloned());
-    for (at, track) in names.chain(["host".to_string()]).enumerate() {
+    let names = shown.iter().flat_map(|(names, _)| names);
+    for (at, track) in names.enumerate() {
         let tid = at + 1;
         write!(
             out,
             ",\n{{\"ph\":\"M\",\"pid\":{PID},\"tid\":{tid},\"name\":\"thread_name\",\"args\":{{\"name\":{}}}}},\
              \n{{\"ph\":\"M\",\"pid\":{PID},\"tid\":{tid},\"name\":\"thread_sort_index\",\"args\":{{\"sort_index\":{tid}}}}}",
-            text(&track)
+            text(track)
         )?;
     }
     let mut tid = 1;
-    for (unit, names) in &shown {
+    for (names, slices) in &shown {
         for _ in names {
-            let own = served.spans.iter().filter(|s| s.unit == *unit);
-            for span in own {
-                slice(&mut out, tid, span)?;
+            for one in slices {
+                slice(&mut out, tid, one)?;
             }
             tid += 1;
         }
-    }
-    for (batch, from, to) in &served.host_spans {
-        write!(
-            out,
-            ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{host},\"cat\":\"host\",\"name\":\"batch {batch}\",\"ts\":{},\"dur\":{},\"args\":{{\"batch\":{batch}}}}}",
-            micros(*from),
-            micros(to.since(*from)),
-        )?;
     }
     writeln!(
         out,
@@ -110,14 +123,32 @@ pub fn write(system: &System, served: &Served, out: &mut dyn io::Write) -> io::R
     out.flush()
 }
 
-fn slice(out: &mut impl Write, tid: usize, span: &Span) -> io::Result<()> {
+/// What a track shows.
+enum Slice<'s> {
+    Task(&'s Span),
+    Other(&'static str, &'s OtherSpan),
+}
+
+fn slice(out: &mut impl Write, tid: usize, slice: &Slice<'_>) -> io::Result<()> {
+    let (name, start, end, more) = match slice {
+        Slice::Task(span) => (
+            format!("{} {}", name(span.kind), span.batch),
+            span.start,
+            span.end,
+            format!("\"batch\":{},\"layer\":{}", span.batch, span.layer),
+        ),
+        Slice::Other(what, span) => (
+            format!("{what} {}", span.request),
+            span.start,
+            span.end,
+            format!("\"{what}\":{}", span.request),
+        ),
+    };
     write!(
         out,
-        ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"task\",\"name\":{},\"ts\":{},\"dur\":{},\"args\":{{\"batch\":{},\"layer\":{}}}}}",
-        text(&format!("{} {}", name(span.kind), span.batch)),
-        micros(span.start),
-        micros(span.end.since(span.start)),
-        span.batch,
-        span.layer,
+        ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"task\",\"name\":{},\"ts\":{},\"dur\":{},\"args\":{{{more}}}}}",
+        text(&name),
+        micros(start),
+        micros(end.since(start)),
     )
 }

@@ -760,7 +760,13 @@ impl<'s> Times<'s> {
         let drawn = pool.answerer.energy(&kernel, time)?;
         let joules = match (drawn, &device.power) {
             // An accelerator's ledger has no idle power.
-            (Some((joules, _)), None) => joules.0,
+            (Some((joules, _)), None) => {
+                self.flags.insert(format!(
+                    "{}: draws nothing idle: its ledger has no idle power",
+                    device.name
+                ));
+                joules.0
+            }
             (Some((joules, _)), Some(power)) => joules.0 - power.idle.0 * time.0,
             (None, Some(power)) => {
                 self.flags.insert(format!(

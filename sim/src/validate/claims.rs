@@ -79,7 +79,10 @@ pub(super) fn read(node: &Node) -> Result<Claim, Problems> {
     let mut f = Fields::new(node, "a claim");
     let claim = f.need("claim", text);
     let claimed = f.need("claimed", |n| match n.list()? {
-        [a, b] => Ok((a.f64()?, b.f64()?)),
+        [a, b] => match (a.f64()?, b.f64()?) {
+            (from, to) if from <= to => Ok((from, to)),
+            _ => Err(n.expected("[from, to], the lesser first")),
+        },
         _ => Err(n.expected("two numbers, [from, to]")),
     });
     let tolerance = f.need("tolerance", tolerance);
@@ -95,9 +98,16 @@ pub(super) fn read(node: &Node) -> Result<Claim, Problems> {
             _ => Err(n.expected("each, mean, range, least or most")),
         })
         .unwrap_or(Aggregate::Each);
-    let per = f.get("per", Node::f64).unwrap_or(1.0);
+    let per = f.get("per", |n| match n.f64()? {
+        per if per.is_finite() && per > 0.0 => Ok(per),
+        _ => Err(n.expected("a number above 0")),
+    });
+    let per = per.unwrap_or(1.0);
     let metric = f.need("metric", name);
-    let cases = f.need_all("cases", |n| all(n, |n| case(n, metric.as_ref())));
+    let cases = f.need_all("cases", |n| match n.list()? {
+        [] => Err(n.expected("a case or more").into()),
+        _ => all(n, |n| case(n, metric.as_ref())),
+    });
     let value = (|| {
         Some(Claim {
             claim: claim?,
@@ -167,7 +177,8 @@ impl Measure {
         let found = metrics.iter().find(|(n, _)| *n == self.metric.text);
         let value = found.and_then(|(_, m)| m.number());
         value.ok_or_else(|| {
-            let known = metrics.iter().map(|(n, _)| n.as_str());
+            let numbers = metrics.iter().filter(|(_, m)| m.number().is_some());
+            let known = numbers.map(|(n, _)| n.as_str());
             Problem::at(
                 &experiment.source,
                 self.metric.span,

@@ -1,0 +1,461 @@
+//! Requests on a system: who is admitted when, batch by batch, and what comes out.
+//!
+//! A batch changes between two of its iterations only: requests that have all their tokens leave, those that wait join in order while
+//! there is room for their caches. Batches in flight are kept alike in size.
+
+mod admit;
+mod demand;
+mod fixed;
+mod iterations;
+mod prompts;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use einflow_spec::Problem;
+use hdrhistogram::Histogram;
+
+use super::{
+    account::{Account, Totals},
+    pipeline::{Iteration, Pipeline, Span},
+    system::System,
+    time::Ps,
+    times::{Load, Timed, Times},
+};
+use crate::serving::Arrival;
+pub use demand::Demand;
+use prompts::Prompt;
+
+/// Who watches a run.
+pub trait Watch {
+    /// So many tokens came out, of so many.
+    fn done(&self, tokens: u64, of: u64);
+    /// Whether to stop here.
+    fn stop(&self) -> bool;
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn done(&self, _: u64, _: u64) {}
+
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Pass over layers that repeat.
+    pub jump: bool,
+    /// Tasks to keep for a timeline, from the start.
+    pub spans: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            jump: true,
+            spans: 0,
+        }
+    }
+}
+
+/// What came out.
+pub struct Served {
+    /// Everything counted.
+    pub account: Account,
+    /// Sums where the window of which rates are reported begins.
+    pub begin: Totals,
+    /// And where it ends.
+    pub end: Totals,
+    /// Whether the queue was never empty in the window.
+    pub saturated: bool,
+    /// Requests that got all their tokens.
+    pub finished: u64,
+    /// Requests that there were.
+    pub requests: u64,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
+    /// Tasks from the start.
+    pub spans: Vec<Span>,
+    /// The host's own meanwhile.
+    pub host_spans: Vec<OtherSpan>,
+    /// Prompts on their pool meanwhile, by group.
+    pub prompt_spans: Vec<OtherSpan>,
+    /// Caches on their way from there.
+    pub cache_spans: Vec<OtherSpan>,
+    /// An iteration of a batch of the window's mean size and context: what a layer takes.
+    pub typical: Option<(Load, Timed)>,
+    /// Times between tokens in the window.
+    pub between: Histogram<u64>,
+    /// Requests that waited for room, for a place in a batch, or for their prompt to begin.
+    pub waited: u64,
+    /// What makes times less sure.
+    pub flags: Vec<String>,
+    /// What times rest on that nobody measured.
+    pub assumed: Vec<String>,
+    /// Whether requests came when the trace said.
+    pub arrivals: bool,
+    /// Events that the simulation handled.
+    pub events: u64,
+}
+
+/// A task of the host (whose batch), of the pool for prompts or of the link from there (whose group, of which request).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherSpan {
+    /// The batch, or the group.
+    pub of: usize,
+    /// The request, or the batch.
+    pub request: usize,
+    /// From.
+    pub start: Ps,
+    /// To.
+    pub end: Ps,
+}
+
+/// A request that waits: for the first time, or after it was preempted.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    request: usize,
+    /// Tokens that its cache starts with.
+    context: u64,
+    left: u64,
+    /// When its last token came, if one has.
+    last: Option<Ps>,
+    /// When it can be admitted.
+    ready: Ps,
+}
+
+/// A request with a place in a batch.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    request: usize,
+    /// Tokens in the cache, that which the iteration adds with them.
+    context: u64,
+    /// Tokens of the prompt that are not computed yet.
+    prompt: u64,
+    left: u64,
+    store: usize,
+    /// Tokens of the store that are set aside for it.
+    held: u64,
+    last: Option<Ps>,
+    /// Tokens of the prompt that the iteration computes.
+    chunk: u64,
+    /// Whether an iteration ever had no room for its prompt.
+    starved: bool,
+}
+
+#[derive(Default)]
+struct BatchState {
+    active: Vec<Active>,
+    /// The iteration that runs, and what the host took before it.
+    running: Option<(Load, Timed)>,
+}
+
+/// Iterations between two looks at who watches.
+const WATCHED: u64 = 512;
+
+struct Server<'s> {
+    system: &'s System,
+    requests: &'s [Arrival],
+    arrivals: bool,
+    next: usize,
+    /// Preempted ones first, oldest first.
+    again: VecDeque<Waiting>,
+    /// With prompts on a pool: those under way, by when they end.
+    prompts: BTreeMap<(Ps, usize), Prompt>,
+    /// With prompts on a pool: requests by when they can be admitted.
+    prompted: BTreeMap<(Ps, usize), Waiting>,
+    /// When each group of the prompts' pool is free.
+    prompt_free: Vec<Ps>,
+    /// When the link from there is.
+    cache_free: Ps,
+    batches: Vec<BatchState>,
+    used: Vec<u64>,
+    times: Times<'s>,
+    account: Account,
+    host_free: Ps,
+    host: Ps,
+    finished: u64,
+    refused: bool,
+    /// Prompts that were begun: tells those that end at the same time apart.
+    ended: usize,
+    waited: u64,
+    /// The last time between two iterations of a batch.
+    last_gap: Ps,
+    prompt_spans: Vec<OtherSpan>,
+    cache_spans: Vec<OtherSpan>,
+    most_spans: usize,
+}
+
+/// Runs a demand on a system.
+///
+/// # Errors
+/// A request that no store holds, by its row; a kernel of which a device's file says nothing.
+pub fn serve(
+    system: &System,
+    demand: &Demand,
+    options: Options,
+    watch: &dyn Watch,
+) -> Result<Served, Problem> {
+    demand.fits(system)?;
+    let spans = std::cell::RefCell::new(Vec::new());
+    let mut pipeline = Pipeline::new(system.shape);
+    pipeline.jump = options.jump;
+    pipeline.observe(options.spans, |span| spans.borrow_mut().push(span));
+    let (list, arrivals): (&[Arrival], bool) = match demand {
+        Demand::Requests { list, arrivals, .. } => (list, *arrivals),
+        Demand::Fixed { .. } => (&[], false),
+    };
+    let mut server = Server::new(system, list, arrivals);
+    server.most_spans = options.spans;
+    let mut run = Run {
+        begin: None,
+        end: None,
+        stopped: false,
+        host_spans: Vec::new(),
+        most_spans: options.spans,
+    };
+    match demand {
+        Demand::Requests { .. } => server.trace(&mut pipeline, &mut run, watch)?,
+        Demand::Fixed { batch, context } => {
+            server.fixed(&mut pipeline, &mut run, *batch, *context, watch)?;
+        }
+    }
+    let events = pipeline.events;
+    drop(pipeline);
+    let fixed = matches!(demand, Demand::Fixed { .. });
+    let saturated = run.begin.is_some() && run.end.is_some();
+    let empty = Account::new(system);
+    let whole = (
+        (empty.totals, empty.between),
+        (
+            server.account.totals.clone(),
+            server.account.between.clone(),
+        ),
+    );
+    let (begin, end) = match (run.begin, run.end) {
+        (Some(begin), Some(end)) if !arrivals && end.0.tokens > begin.0.tokens => (begin, end),
+        _ => whole,
+    };
+    let mut between = end.1;
+    // What was counted before the window was counted at its end too.
+    let _ = between.subtract(&begin.1);
+    let typical = server.typical(&begin.0, &end.0)?;
+    let spans = spans.into_inner();
+    let shown = spans.last().map_or(Ps::ZERO, |s: &Span| s.end);
+    for own in [
+        &mut run.host_spans,
+        &mut server.prompt_spans,
+        &mut server.cache_spans,
+    ] {
+        own.retain(|span| span.start < shown);
+    }
+    Ok(Served {
+        begin: begin.0,
+        end: end.0,
+        between,
+        saturated: fixed || (saturated && !arrivals),
+        finished: server.finished,
+        requests: list.len() as u64,
+        stopped: run.stopped,
+        spans,
+        host_spans: run.host_spans,
+        prompt_spans: server.prompt_spans,
+        cache_spans: server.cache_spans,
+        typical,
+        waited: server.waited,
+        flags: server.times.flags.iter().cloned().collect(),
+        assumed: server.times.assumed().into_iter().collect(),
+        arrivals,
+        account: server.account,
+        events,
+    })
+}
+
+/// What is kept of a run besides the account.
+struct Run {
+    begin: Option<Mark>,
+    end: Option<Mark>,
+    stopped: bool,
+    host_spans: Vec<OtherSpan>,
+    most_spans: usize,
+}
+
+/// Everything counted up to a moment.
+type Mark = (Totals, Histogram<u64>);
+
+impl<'s> Server<'s> {
+    fn new(system: &'s System, requests: &'s [Arrival], arrivals: bool) -> Self {
+        let host = Ps::of(system.scenario.host_overhead).unwrap_or(Ps::ZERO);
+        let groups = system.prefill.as_ref().map_or(0, |p| p.replicas as usize);
+        Self {
+            system,
+            requests,
+            arrivals,
+            next: 0,
+            again: VecDeque::new(),
+            prompts: BTreeMap::new(),
+            prompted: BTreeMap::new(),
+            ended: 0,
+            waited: 0,
+            last_gap: Ps::ZERO,
+            prompt_spans: Vec::new(),
+            cache_spans: Vec::new(),
+            most_spans: 0,
+            prompt_free: vec![Ps::ZERO; groups],
+            cache_free: Ps::ZERO,
+            batches: (0..system.shape.batches)
+                .map(|_| BatchState::default())
+                .collect(),
+            used: vec![0; system.stores.len()],
+            times: Times::new(system),
+            account: Account::new(system),
+            host_free: Ps::ZERO,
+            host,
+            finished: 0,
+            refused: false,
+        }
+    }
+
+    fn arrives(&self, request: usize) -> Ps {
+        if !self.arrivals {
+            return Ps::ZERO;
+        }
+        Ps::of(self.requests[request].at).unwrap_or(Ps::NEVER)
+    }
+
+    /// Whether any request has yet to be admitted.
+    fn waits(&self) -> bool {
+        !self.again.is_empty()
+            || !self.prompts.is_empty()
+            || !self.prompted.is_empty()
+            || self.next < self.requests.len()
+    }
+
+    fn resident(&self) -> u64 {
+        self.batches.iter().map(|b| b.active.len() as u64).sum()
+    }
+
+    fn trace(
+        &mut self,
+        pipeline: &mut Pipeline<'_>,
+        run: &mut Run,
+        watch: &dyn Watch,
+    ) -> Result<(), Problem> {
+        let wanted: u64 = self.requests.iter().map(|r| r.generated).sum();
+        let mut now = Ps::ZERO;
+        let mut between: Vec<usize> = (0..self.batches.len()).collect();
+        let mut iterations = 0u64;
+        let mut stuck = false;
+        loop {
+            self.begin(pipeline, run, &between, now)?;
+            // From where the queue was first held up to where it is empty.
+            if self.refused && run.begin.is_none() {
+                run.begin = Some(self.mark());
+            }
+            if run.begin.is_some() && run.end.is_none() && !self.waits() {
+                run.end = Some(self.mark());
+            }
+            let idle: Vec<usize> = (0..self.batches.len())
+                .filter(|b| self.batches[*b].running.is_none())
+                .collect();
+            // A batch without requests begins when one comes.
+            let coming = self.next_ready();
+            let until = match idle.iter().any(|b| self.batches[*b].active.is_empty()) {
+                true if coming > now => coming,
+                _ => Ps::NEVER,
+            };
+            let all_idle = idle.len() == self.batches.len();
+            match pipeline.advance(until) {
+                Some(ended) => {
+                    stuck = false;
+                    now = ended.at;
+                    self.end(ended.batch, now);
+                    between = vec![ended.batch];
+                    iterations += 1;
+                }
+                None if until == Ps::NEVER => {
+                    if !(all_idle && self.waits()) {
+                        break;
+                    }
+                    // Everything was given back: what waits can be admitted now. Once: an empty system admits what fits at all.
+                    if stuck {
+                        break;
+                    }
+                    between = idle;
+                    stuck = true;
+                    continue;
+                }
+                None => {
+                    now = until;
+                    between = idle;
+                }
+            }
+            if iterations.is_multiple_of(WATCHED) {
+                watch.done(self.account.totals.tokens, wanted);
+                if watch.stop() {
+                    run.stopped = true;
+                    break;
+                }
+            }
+        }
+        self.account.settle(now);
+        watch.done(self.account.totals.tokens, wanted);
+        let left = self.requests.len() as u64 - self.finished;
+        if left > 0 && !run.stopped {
+            return Err(Problem::nowhere(format!(
+                "{left} of {} requests are not done when the simulated time ends, after 213 days",
+                self.requests.len()
+            ))
+            .help("a shorter trace, or less for the host to do"));
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        (self.account.totals.clone(), self.account.between.clone())
+    }
+
+    /// An iteration of a batch of the mean size and context between two moments.
+    fn typical(&mut self, begin: &Totals, end: &Totals) -> Result<Option<(Load, Timed)>, Problem> {
+        let iterations = end.iterations - begin.iterations;
+        let decoded = end.decoded - begin.decoded;
+        if iterations == 0 || decoded == 0 {
+            return Ok(None);
+        }
+        let mean = |sum: u128, of: u64| (sum as f64 / of as f64).round().max(1.0) as u64;
+        let requests = mean(decoded.into(), iterations);
+        let context = mean(end.context - begin.context, decoded);
+        let width = mean(end.width - begin.width, iterations);
+        let stores = match self.system.attention {
+            Some(_) => self.used.len() as u64,
+            None => 0,
+        };
+        let each = |s: u64| requests / stores + u64::from(s < requests % stores);
+        let load = Load {
+            requests,
+            tokens: requests * context,
+            by_store: (0..stores).map(|s| (each(s), each(s) * context)).collect(),
+            chunks: match width.saturating_sub(requests) {
+                0 => Vec::new(),
+                tokens => vec![(tokens, 0)],
+            },
+            sampled: requests,
+        };
+        let timed = self.times.iteration(&load)?;
+        Ok(Some((load, timed)))
+    }
+}
+
+impl Timed {
+    /// Layers, where attention is elsewhere.
+    pub fn layers(&self) -> Option<super::pipeline::Layers> {
+        match self.iteration {
+            Iteration::Layers(layers) => Some(layers),
+            Iteration::Whole(_) => None,
+        }
+    }
+}
