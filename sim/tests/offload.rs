@@ -490,6 +490,30 @@ fn a_queue_for_places_is_a_queue() {
     assert_ne!(alone.bound_by, "arrivals");
 }
 
+/// Few requests fit, so that a batch empties now and then: it must come back while others wait.
+#[test]
+fn a_batch_that_emptied_comes_back() {
+    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
+        pools: {
+            "model": (role: model, device: "h200", count: 1),
+            "attention": (role: attention, device: "h20", count: 1, memory: "2 GB"),
+        },
+        links: [(name: "net", between: ["model", "attention"], link: "ethernet-400g")],
+        batches: 2, admission: ADMISSION, load: (trace: "trace.csv", arrivals: false))"#;
+    for admission in ["grow", "reserve"] {
+        let text = text.replace("ADMISSION", admission);
+        let most = served_capacity(&text);
+        // Three at a time, most of the time.
+        let row = |i: u64| format!("0,{},{}\n", most / 4 - 100 * (i % 3), 20 + 37 * (i % 5));
+        let rows: String = (0..200).map(row).collect();
+        let found = run(
+            &text,
+            &format!("arrival_s,prompt_tokens,generated_tokens\n{rows}"),
+        );
+        assert!(found.mean_batch > 2.8, "{admission}: {}", found.mean_batch);
+    }
+}
+
 /// A fixed load fits store by store, not in their sum.
 #[test]
 fn a_fixed_request_is_whole_in_its_store() {

@@ -5,6 +5,7 @@ use einflow_spec::Problem;
 use super::{
     super::{
         pipeline::Pipeline,
+        scenario::Load as LoadSpec,
         time::Ps,
         times::{Load, Timed},
     },
@@ -15,6 +16,15 @@ use super::{
 const FIXED_ITERATIONS: [u64; 2] = [16, 32];
 
 impl Server<'_> {
+    /// A problem with the load of the scenario.
+    fn at_load(&self, message: String) -> Problem {
+        let scenario = &self.system.scenario;
+        match &scenario.load {
+            LoadSpec::Fixed { batch, .. } => scenario.at(batch.span, message),
+            LoadSpec::Trace { path, .. } => scenario.at(path.span, message),
+        }
+    }
+
     /// The same requests all the time, until the batches have found their rhythm, and then a while.
     pub(super) fn fixed(
         &mut self,
@@ -36,7 +46,8 @@ impl Server<'_> {
         for b in 0..n {
             let requests = batch / n + u64::from(b < batch % n);
             if requests == 0 {
-                return Err(Problem::nowhere(format!("{batch} requests in {n} batches"))
+                return Err(self
+                    .at_load(format!("{batch} requests in {n} batches"))
                     .help("each batch in flight has one request at least"));
             }
             // Each request goes where most room is left; on replicas, where its batch is.
@@ -67,7 +78,7 @@ impl Server<'_> {
         for (requests, store) in placed.iter().zip(&system.stores) {
             self.account.peak_cached = self.account.peak_cached.max(requests * context);
             if requests * context > *store {
-                return Err(Problem::nowhere(format!(
+                return Err(self.at_load(format!(
                     "{batch} requests of {context} tokens: {requests} of them need {} tokens of cache where `{}` holds {store}",
                     requests * context,
                     system.attends().spec.name,

@@ -359,9 +359,7 @@ impl<'s> Server<'s> {
             if run.begin.is_some() && run.end.is_none() && !self.waits() {
                 run.end = Some(self.mark());
             }
-            let idle: Vec<usize> = (0..self.batches.len())
-                .filter(|b| self.batches[*b].running.is_none())
-                .collect();
+            let idle = self.between();
             // A batch without requests begins when one comes.
             let coming = self.next_ready();
             let until = match idle.iter().any(|b| self.batches[*b].active.is_empty()) {
@@ -374,7 +372,8 @@ impl<'s> Server<'s> {
                     stuck = false;
                     now = ended.at;
                     self.end(ended.batch, now);
-                    between = vec![ended.batch];
+                    // And those that found nobody before: there may be room now.
+                    between = self.between();
                     iterations += 1;
                 }
                 None if until == Ps::NEVER => {
@@ -413,6 +412,12 @@ impl<'s> Server<'s> {
             .help("a shorter trace, or less for the host to do"));
         }
         Ok(())
+    }
+
+    /// Batches that run no iteration.
+    fn between(&self) -> Vec<usize> {
+        let idle = |b: &usize| self.batches[*b].running.is_none();
+        (0..self.batches.len()).filter(idle).collect()
     }
 
     fn mark(&self) -> Mark {

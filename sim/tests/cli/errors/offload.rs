@@ -111,11 +111,49 @@ pub(super) fn offload_cases() -> Vec<Case> {
         ),
         wrong(
             "offload-fixed-too-large",
-            &["5000 requests of 8192 tokens need"],
+            &["mine.ron:11:17", "5000 of them need 40960000 tokens of cache"],
             &[(
                 "trace: \"trace.csv\", arrivals: false",
                 "batch: 5000, context: 8192",
             )],
+        ),
+        wrong(
+            "offload-does-nothing",
+            &[
+                "a partition of a pool that is not for attention",
+                "`step_tokens` where prompts are not computed with decodes",
+                "nothing travels between these pools",
+            ],
+            &[
+                ("memory_utilization: 0.95", "partition: heads"),
+                ("batches: 2", "step_tokens: 256, batches: 2"),
+                ("links: [", "links: [(name: \"own\", between: [\"model\", \"model\"], link: \"ideal\"), "),
+            ],
+        ),
+        wrong(
+            "offload-library",
+            &["h20 knows no `decode:vlm`", "it has: cudnn, flash, vllm"],
+            &[("count: 4", "count: 4, library: \"vlm\"")],
+        ),
+        wrong(
+            "offload-host-for-ever",
+            &["a time from 0 to an hour"],
+            &[("batches: 2", "host_overhead: \"1000000 s\", batches: 2")],
+        ),
+        wrong(
+            "offload-all-too-long",
+            &["every request is longer than `longest`"],
+            &[("arrivals: false", "longest: 4")],
+        ),
+        case("offload-claim", "validate mine.ron", &["the lesser first", "a case or more"]).with(
+            "mine.ron",
+            r#"(
+  name: "mine",
+  source: "assumed",
+  kind: claims,
+  claims: [(claim: "more", claimed: [2, 1], metric: "mean_batch", tolerance: 0, reason: "none", cases: [])],
+)
+"#,
         ),
         wrong(
             "offload-words",

@@ -4,10 +4,11 @@
 //! attention, the output projection, a normalisation (with the residual sum), the two feed-forward products in, their gate, the product
 //! out; a reduction over the group after the output projection and after the feed-forward. It runs as a captured graph.
 
+mod kernels;
+
 use std::collections::{BTreeSet, HashMap};
 
-use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, Times as Answers};
-use einflow_spec::{Problem, quantity::Seconds};
+use einflow_spec::Problem;
 
 use super::{
     Boundary, Partition,
@@ -15,7 +16,7 @@ use super::{
     system::{DevicePool, System, WORD},
     time::Ps,
 };
-use crate::device::{Call, Launch, Step, Task};
+use kernels::Products;
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,20 +147,6 @@ pub struct Timed {
     pub messages: Ps,
 }
 
-/// Layers' products by the tokens that they run over.
-#[derive(Clone, Copy, Debug, Default)]
-struct Products {
-    norm: Work,
-    query: Work,
-    key_value: Work,
-    projections: Work,
-    rotary: Work,
-    output: Work,
-    reduce: Work,
-    feed: Work,
-    gate: Work,
-}
-
 /// Times of a system's iterations, remembered where they come back.
 pub struct Times<'s> {
     system: &'s System,
@@ -176,15 +163,6 @@ pub struct Times<'s> {
 /// Pools are told apart by their roles.
 fn key(pool: &DevicePool) -> usize {
     pool.spec.role as usize
-}
-
-fn operation<'n>(link: &DeviceLink, graph: &'n str, plain: &'n str) -> &'n str {
-    // Layers are captured: a link measured without the host in the way says so.
-    if link.operations.contains_key(graph) {
-        graph
-    } else {
-        plain
-    }
 }
 
 impl<'s> Times<'s> {
@@ -486,342 +464,6 @@ impl<'s> Times<'s> {
                 .collect(),
         }
     }
-
-    fn products(&mut self, pool: &DevicePool, tokens: u64) -> Result<Products, Problem> {
-        let known = (key(pool), tokens);
-        if let Some(found) = self.products.get(&known) {
-            return Ok(*found);
-        }
-        let mut made = self.shard(pool, tokens, pool.group)?;
-        let (d, feed) = (
-            self.system.model.model_width,
-            self.system.model.feed_forward_width / pool.group,
-        );
-        let m = tokens;
-        made.feed = self
-            .product(pool, m, d, 2 * feed)?
-            .plus(self.product(pool, m, feed, d)?);
-        made.gate = self.pass(pool, "pass", 1, m.saturating_mul(3 * feed))?;
-        self.products.insert(known, made);
-        Ok(made)
-    }
-
-    /// Attention's products on one of `parts` devices among which the heads are divided.
-    fn shard(&mut self, pool: &DevicePool, tokens: u64, parts: u64) -> Result<Products, Problem> {
-        let model = &self.system.model;
-        let (d, w) = (model.model_width, model.query_width);
-        let (q, k) = (model.heads / parts * w, model.key_heads / parts * w);
-        let m = tokens;
-        let overlap = self.system.scenario.overlap;
-        let mut made = Products {
-            norm: self.pass(pool, "pass:norm", m, m.saturating_mul(2 * d))?,
-            rotary: self.pass(pool, "pass", 1, m.saturating_mul(2 * (q + 2 * k)))?,
-            output: self.product(pool, m, q, d)?,
-            projections: self.product(pool, m, d, q + 2 * k)?,
-            ..Products::default()
-        };
-        if overlap {
-            made.query = self.product(pool, m, d, q)?;
-            made.key_value = self.product(pool, m, d, 2 * k)?;
-        }
-        if let (Some(link), true) = (&pool.link, parts > 1) {
-            let name = operation(link, "all_reduce:graph", "all_reduce");
-            let bytes = m.saturating_mul(WORD * d);
-            let time = link
-                .all_reduce(name, parts, bytes, Collective::Ring)
-                .ok_or_else(|| {
-                    Problem::nowhere(format!("`all_reduce` over {} is not known", link.name))
-                        .help("a link with that operation in its file, for the pool")
-                })?;
-            made.reduce.time = rounded(time)?;
-        }
-        Ok(made)
-    }
-
-    /// Scores of the vocabulary for the tokens that come out.
-    fn head(&mut self, pool: &DevicePool, tokens: u64) -> Result<Work, Problem> {
-        if tokens == 0 {
-            return Ok(Work::default());
-        }
-        let known = (key(pool), tokens);
-        if let Some(found) = self.heads.get(&known) {
-            return Ok(*found);
-        }
-        let model = &self.system.model;
-        let words = model.vocabulary.unwrap_or(1).div_ceil(pool.group);
-        let made = self.product(pool, tokens, model.model_width, words)?;
-        self.heads.insert(known, made);
-        Ok(made)
-    }
-
-    /// Attention of `requests` new tokens over `tokens` cached ones, on one of `parts` devices among which the heads are divided.
-    fn decode(
-        &mut self,
-        pool: &DevicePool,
-        requests: u64,
-        tokens: u64,
-        parts: u64,
-    ) -> Result<Work, Problem> {
-        let mean = tokens as f64 / requests.max(1) as f64;
-        let shape = |batch: u64, length: u64| Attention {
-            batch,
-            heads: self.system.model.heads / parts,
-            key_heads: self.system.model.key_heads / parts,
-            width: self.system.model.query_width,
-            length: length.max(1),
-            causal: false,
-        };
-        if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
-            let kernel = Kernel::Decode(shape(requests, mean.round() as u64));
-            let law = self.law(pool, &kernel)?;
-            return self.call(pool, &law, kernel);
-        }
-        // An accelerator runs one sequence after another. Its times are computed at eight lengths of each octave, and are nearly
-        // straight between.
-        let step = ((mean.max(1.0) as u64).ilog2().max(3) - 3) as u64;
-        let step = 1u64 << step;
-        let low = (mean as u64 / step * step).max(1);
-        let high = low + step;
-        let mut at = |length: u64| -> Result<Work, Problem> {
-            let known = (key(pool), length);
-            if let Some(found) = self.lengths.get(&known) {
-                return Ok(*found);
-            }
-            let made = self.call(pool, "decode", Kernel::Decode(shape(1, length)))?;
-            self.lengths.insert(known, made);
-            Ok(made)
-        };
-        let (a, b) = (at(low)?, at(high)?);
-        let share = ((mean - low as f64) / step as f64).max(0.0);
-        let between = |a: f64, b: f64| (a + (b - a) * share) * requests as f64;
-        Ok(Work {
-            time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
-            joules: between(a.joules, b.joules),
-        })
-    }
-
-    /// Attention of chunks of prompts, one after another: c queries over b + c keys have c (c + 2 b) / 2 scores, those of a causal
-    /// prompt of the root's length.
-    fn prompt_attention(
-        &mut self,
-        pool: &DevicePool,
-        chunks: &[(u64, u64)],
-    ) -> Result<Work, Problem> {
-        let model = &self.system.model;
-        let mut sum = Work::default();
-        for (tokens, before) in chunks {
-            let (c, b) = (*tokens as f64, *before as f64);
-            let kernel = Kernel::Prefill(Attention {
-                batch: 1,
-                heads: model.heads / pool.group,
-                key_heads: model.key_heads / pool.group,
-                width: model.query_width,
-                length: ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1),
-                causal: true,
-            });
-            let mut best: Option<Work> = None;
-            let laws = self.prefill_laws(pool);
-            for law in laws {
-                let work = self.call(pool, &law, kernel)?;
-                best = Some(best.map_or(work, |b| if work.time < b.time { work } else { b }));
-            }
-            sum = sum.plus(best.unwrap_or_default());
-        }
-        Ok(sum)
-    }
-
-    /// What the times rest on that nobody measured: the laws that were asked and are assumed.
-    pub fn assumed(&self) -> BTreeSet<String> {
-        let mut out = BTreeSet::new();
-        for (pool, law) in &self.asked {
-            let pools = self.system.pools();
-            let Some(pool) = pools.into_iter().find(|p| key(p) == *pool) else {
-                continue;
-            };
-            let Answers::Laws(laws) = &pool.answerer.device.times else {
-                continue;
-            };
-            let graph = format!("{law}:graph");
-            let own = match measured_in_server(pool, law) {
-                true => laws.get(law),
-                false => laws.get(&graph).or_else(|| laws.get(law)),
-            };
-            if let Some(own) = own.filter(|l| l.cited.starts_with("assumed")) {
-                out.insert(format!("{}: `{law}` is {}", pool.device(), own.cited));
-            }
-        }
-        out
-    }
-
-    fn prefill_laws(&self, pool: &DevicePool) -> Vec<String> {
-        let Answers::Laws(laws) = &pool.answerer.device.times else {
-            return vec!["prefill:flash".into()];
-        };
-        let own: Vec<String> = laws
-            .keys()
-            .filter(|name| name.starts_with("prefill") && !name.ends_with(":graph"))
-            .cloned()
-            .collect();
-        if own.is_empty() {
-            vec!["prefill".into()]
-        } else {
-            own
-        }
-    }
-
-    /// Whose kernel attends: what the pool says, else a server's before a framework's.
-    fn law(&mut self, pool: &DevicePool, kernel: &Kernel) -> Result<String, Problem> {
-        if let Some(library) = &pool.spec.library {
-            return Ok(format!("decode:{}", library.value));
-        }
-        if let Some(found) = self.laws.get(&key(pool)) {
-            return Ok(found.clone());
-        }
-        let candidates = ["decode:vllm", "decode:flash", "decode:cudnn", "decode"];
-        let found = match &pool.answerer.device.times {
-            Answers::Laws(laws) => candidates
-                .iter()
-                .find(|name| laws.contains_key(**name))
-                .map_or("decode", |name| *name)
-                .to_string(),
-            _ => {
-                let works = |law: &&&str| self.ask(pool, law, *kernel).is_ok();
-                let found = candidates.iter().find(works);
-                found.copied().unwrap_or("decode").to_string()
-            }
-        };
-        self.laws.insert(key(pool), found.clone());
-        Ok(found)
-    }
-
-    fn product(&mut self, pool: &DevicePool, m: u64, k: u64, n: u64) -> Result<Work, Problem> {
-        let kernel = Kernel::Product { batch: 1, m, k, n };
-        self.call(pool, "product", kernel)
-    }
-
-    /// A pass over `words` words of memory.
-    fn pass(
-        &mut self,
-        pool: &DevicePool,
-        law: &str,
-        rows: u64,
-        words: u64,
-    ) -> Result<Work, Problem> {
-        let bytes = words.saturating_mul(WORD);
-        if matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
-            self.flags.insert(format!(
-                "{}: writes to the cache and sums of parts take their bytes over its bandwidth: assumed",
-                pool.device()
-            ));
-            let seconds = bytes as f64 / pool.answerer.device.chip.bandwidth.0;
-            return Ok(Work {
-                time: rounded(Seconds(seconds))?,
-                joules: 0.0,
-            });
-        }
-        self.call(pool, law, Kernel::Pass { rows, bytes })
-    }
-
-    fn ask(
-        &self,
-        pool: &DevicePool,
-        law: &str,
-        kernel: Kernel,
-    ) -> Result<(Seconds, Vec<String>), Problem> {
-        let call = Call {
-            law: law.to_string(),
-            kernel,
-            // Between two uses of a layer's weights and caches those of all others pass.
-            flushed: !matches!(kernel, Kernel::Pass { .. }),
-        };
-        let task = match measured_in_server(pool, law) {
-            true => Task::alone(call, Launch::Eager),
-            false => Task {
-                steps: vec![Step::Call(call)],
-                launch: Launch::Graph,
-                chained: true,
-                events: false,
-            },
-        };
-        let answer = pool.answerer.time(&task)?;
-        Ok((answer.time, answer.flags))
-    }
-
-    fn call(&mut self, pool: &DevicePool, law: &str, kernel: Kernel) -> Result<Work, Problem> {
-        let (time, flags) = self.ask(pool, law, kernel)?;
-        let asked = (key(pool), law.to_string());
-        if !self.asked.contains(&asked) {
-            self.asked.insert(asked);
-        }
-        for flag in flags {
-            self.flags.insert(format!("{}: {flag}", pool.device()));
-        }
-        let device = &pool.answerer.device;
-        let drawn = pool.answerer.energy(&kernel, time)?;
-        let joules = match (drawn, &device.power) {
-            // An accelerator's ledger has no idle power.
-            (Some((joules, _)), None) => {
-                self.flags.insert(format!(
-                    "{}: draws nothing idle: its ledger has no idle power",
-                    device.name
-                ));
-                joules.0
-            }
-            (Some((joules, _)), Some(power)) => joules.0 - power.idle.0 * time.0,
-            (None, Some(power)) => {
-                self.flags.insert(format!(
-                    "{}: at its power limit while it works: assumed, its file has no energy of operations",
-                    device.name
-                ));
-                (power.limit.0 - power.idle.0) * time.0
-            }
-            (None, None) => {
-                self.flags.insert(format!(
-                    "{}: its file does not say what it draws: 0 J",
-                    device.name
-                ));
-                0.0
-            }
-        };
-        Ok(Work {
-            time: rounded(time)?,
-            joules: joules.max(0.0),
-        })
-    }
-
-    /// A message of so many bytes from the busiest device.
-    fn message(&self, bytes: f64) -> Result<Message, Problem> {
-        let Some(link) = &self.system.network else {
-            return Ok(Message::default());
-        };
-        let name = operation(link, "send:graph", "send");
-        let sharers = self.system.attends().count().max(self.system.models.group);
-        let unknown = || Problem::nowhere(format!("`send` over {} is not known", link.name));
-        let time = |bytes: u64| link.send(name, bytes, sharers).ok_or_else(unknown);
-        let latency = rounded(time(0)?)?;
-        let all = rounded(time(bytes.ceil() as u64)?)?;
-        Ok(Message {
-            stream: all.since(latency),
-            latency,
-        })
-    }
-}
-
-/// Whether a law was fitted to what a server measured: kernels one after another, without the host between them. Those of a captured
-/// graph are better where they were measured, not where they are assumed.
-fn measured_in_server(pool: &DevicePool, law: &str) -> bool {
-    let Answers::Laws(laws) = &pool.answerer.device.times else {
-        return false;
-    };
-    let assumed = |name: &str| {
-        laws.get(name)
-            .is_none_or(|l| l.cited.starts_with("assumed"))
-    };
-    let server = |name: &str| {
-        laws.get(name)
-            .is_some_and(|l| l.cited.contains("data/serving"))
-    };
-    server(law) && assumed(&format!("{law}:graph"))
 }
 
 /// What one device of attention's pool has of a batch.
@@ -845,10 +487,4 @@ fn busiest(bytes: f64, batch: u64, group: u64, shares: &[Share]) -> f64 {
 
 fn arrives(message: Message) -> Ps {
     message.stream.after(message.latency)
-}
-
-fn rounded(time: Seconds) -> Result<Ps, Problem> {
-    Ps::of(time).ok_or_else(|| {
-        Problem::nowhere(format!("a time of {} s", time.0)).help("times go from 0 to 213 days")
-    })
 }

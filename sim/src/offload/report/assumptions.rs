@@ -1,0 +1,98 @@
+//! What a result rests on, in words.
+
+use einflow_arch::device::Times;
+
+use super::super::{
+    Partition, System,
+    scenario::{Admission, Load, Prefill},
+    serve::Served,
+};
+
+pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
+    let scenario = &system.scenario;
+    let mut out = vec![
+        "attention of requests of different lengths takes what as many of their mean length take"
+            .to_string(),
+        "looking up and sampling tokens takes no time".to_string(),
+    ];
+    for pool in system.pools() {
+        let spec = &pool.spec;
+        out.push(format!(
+            "{}: {} {} at {:.2} $/h each, {:.0} % of memory, {:.1} GB of it for the runtime",
+            spec.name,
+            pool.count(),
+            pool.device(),
+            pool.price.0,
+            100.0 * spec.memory_utilization,
+            spec.reserved.0 as f64 * 1e-9
+        ));
+        let device = &pool.answerer.device;
+        if matches!(device.times, Times::Accelerator(_)) {
+            out.push(format!(
+                "{}: {} {}",
+                spec.name, device.description, device.cited
+            ));
+        }
+        if let Some(bandwidth) = &spec.bandwidth {
+            out.push(format!(
+                "{}: memory of {:.2} TB/s in place of the device's",
+                spec.name,
+                bandwidth.value.0 * 1e-12
+            ));
+        }
+    }
+    out.push("links and hosts draw nothing".to_string());
+    if system.models.replicas > 1 && system.attention.is_some() {
+        out.push("the residual stream goes from replica to replica while attention runs: it takes no time".to_string());
+    }
+    if system.attention.is_some() {
+        let how = match system.attends().spec.partition {
+            Partition::Heads => "by heads",
+            Partition::Requests => "by requests, each to the device with the most room",
+        };
+        let ahead = match scenario.overlap {
+            true => "; queries travel first, old tokens are attended meanwhile",
+            false => "",
+        };
+        out.push(format!("attention is divided {how}{ahead}"));
+        out.push(
+            "a message takes as long as that of the device that sends or receives the most".into(),
+        );
+    }
+    out.push(match scenario.host_overhead.0 {
+        0.0 => "the host takes no time".to_string(),
+        time => format!(
+            "the host takes {:.1} ms for each iteration of a batch, one batch at a time",
+            time * 1e3
+        ),
+    });
+    out.push(match scenario.prefill.value {
+        Prefill::Excluded => "prompts are computed elsewhere: neither their time nor their cost is in here".to_string(),
+        Prefill::Pool => "prompts are computed on a pool of their own, whole; finished ones wait there without limit".to_string(),
+        Prefill::Chunked => format!("prompts are computed with the decodes, {} tokens a step", scenario.step_tokens),
+    });
+    match scenario.load {
+        Load::Fixed { .. } => {
+            out.push("the same requests all the time, of the same length".to_string())
+        }
+        Load::Trace { arrivals, .. } => {
+            out.push(
+                match scenario.admission {
+                    Admission::Reserve => "a request is admitted where its final length fits",
+                    Admission::Grow => {
+                        "a request is admitted where its present length fits; the newest gives way"
+                    }
+                }
+                .to_string(),
+            );
+            if !arrivals {
+                out.push(
+                    "all requests are there at the start; rates are of the time in which some wait"
+                        .to_string(),
+                );
+            }
+        }
+    }
+    out.extend(served.assumed.iter().cloned());
+    out
+}
