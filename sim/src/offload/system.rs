@@ -566,14 +566,7 @@ fn placed(scenario: &Scenario, span: Span, problems: &Problems) -> Problems {
 
 /// The link between two roles' pools.
 fn link(scenario: &Scenario, a: Role, b: Role) -> Result<Option<DeviceLink>, Problems> {
-    let (Some(a), Some(b)) = (scenario.pool(a), scenario.pool(b)) else {
-        return Ok(None);
-    };
-    let joins = |l: &&super::scenario::Link| {
-        let has = |name: &str| l.between.iter().any(|e| e.value == name);
-        has(&a.name) && has(&b.name)
-    };
-    let Some(link) = scenario.links.iter().find(joins) else {
+    let Some(link) = scenario.link(a, b) else {
         return Ok(None);
     };
     let (source, _) = links()

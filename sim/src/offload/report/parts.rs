@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::{
     super::{
         Boundary, Partition, System,
-        scenario::{Link, Role},
+        scenario::Role,
         serve::Served,
         system::{DevicePool, WORD},
         time::Ps,
@@ -94,12 +94,8 @@ pub(super) fn links(system: &System, served: &Served, window: Ps) -> Vec<LinkUse
     let mut out = Vec::new();
     let scenario = &system.scenario;
     let named = |a: Role, b: Role| {
+        let link = scenario.link(a, b)?;
         let (a, b) = (scenario.pool(a)?, scenario.pool(b)?);
-        let joins = |l: &&Link| {
-            let has = |name: &str| l.between.iter().any(|e| e.value == name);
-            has(&a.name) && has(&b.name)
-        };
-        let link = scenario.links.iter().find(joins)?;
         Some((link.name.value.clone(), a.name.clone(), b.name.clone()))
     };
     if let Some((link, a, b)) = named(Role::Model, Role::Attention) {

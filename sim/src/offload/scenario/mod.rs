@@ -346,6 +346,15 @@ impl Scenario {
         Problem::at(&self.source, span, message)
     }
 
+    /// The link between the pools with two roles.
+    pub fn link(&self, a: Role, b: Role) -> Option<&Link> {
+        let (a, b) = (self.pool(a)?, self.pool(b)?);
+        self.links.iter().find(|l| {
+            let has = |name: &str| l.between.iter().any(|e| e.value == name);
+            has(&a.name) && has(&b.name)
+        })
+    }
+
     /// The pool with a role.
     pub fn pool(&self, role: Role) -> Option<&Pool> {
         self.pools.iter().find(|p| p.role == role)

@@ -9,7 +9,7 @@ use super::{
         time::Ps,
         times::{Load, Timed},
     },
-    OtherSpan, Run, Server, Watch,
+    Run, Server, Watch,
 };
 
 /// Iterations of each batch before a fixed load is measured, and while it is.
@@ -89,24 +89,9 @@ impl Server<'_> {
         self.account.resident(Ps::ZERO, batch);
         let mut last = vec![None; works.len()];
         let mut rounds = vec![0u64; works.len()];
-        let begin =
-            |server: &mut Self, pipeline: &mut Pipeline<'_>, run: &mut Run, b: usize, now: Ps| {
-                let from = now.max(server.host_free);
-                let start = from.after(server.host);
-                server.host_free = start;
-                server.account.totals.host = server.account.totals.host.after(server.host);
-                if run.host_spans.len() < run.most_spans && server.host > Ps::ZERO {
-                    run.host_spans.push(OtherSpan {
-                        of: b,
-                        request: b,
-                        start: from,
-                        end: start,
-                    });
-                }
-                pipeline.start(b, works[b].1.iteration, start);
-            };
-        for b in 0..works.len() {
-            begin(self, pipeline, run, b, Ps::ZERO);
+        for (b, (_, timed)) in works.iter().enumerate() {
+            let start = self.hosted(run, b, Ps::ZERO);
+            pipeline.start(b, timed.iteration, start);
         }
         let [warm, measured] = FIXED_ITERATIONS;
         while let Some(ended) = pipeline.advance(Ps::NEVER) {
@@ -133,7 +118,8 @@ impl Server<'_> {
                 run.end = Some(self.mark());
                 break;
             }
-            begin(self, pipeline, run, b, ended.at);
+            let start = self.hosted(run, b, ended.at);
+            pipeline.start(b, works[b].1.iteration, start);
         }
         Ok(())
     }

@@ -71,22 +71,28 @@ impl Server<'_> {
                 continue;
             };
             let timed = self.times.iteration(&load)?;
-            let from = now.max(self.host_free);
-            let start = from.after(self.host);
-            self.host_free = start;
-            self.account.totals.host = self.account.totals.host.after(self.host);
-            if run.host_spans.len() < run.most_spans && self.host > Ps::ZERO {
-                run.host_spans.push(OtherSpan {
-                    of: *batch,
-                    request: *batch,
-                    start: from,
-                    end: start,
-                });
-            }
+            let start = self.hosted(run, *batch, now);
             pipeline.start(*batch, timed.iteration, start);
             self.batches[*batch].running = Some((load, timed));
         }
         Ok(())
+    }
+
+    /// The host prepares an iteration of a batch, after what it has begun: when that is done.
+    pub(super) fn hosted(&mut self, run: &mut Run, batch: usize, now: Ps) -> Ps {
+        let from = now.max(self.host_free);
+        let end = from.after(self.host);
+        self.host_free = end;
+        self.account.totals.host = self.account.totals.host.after(self.host);
+        if run.host_spans.len() < run.most_spans && self.host > Ps::ZERO {
+            run.host_spans.push(OtherSpan {
+                of: batch,
+                request: batch,
+                start: from,
+                end,
+            });
+        }
+        end
     }
 
     /// An iteration ended: tokens come out, requests leave.

@@ -7,7 +7,7 @@ use super::{
         account::record,
         system::WORD,
         time::Ps,
-        times::{Works, total},
+        times::{Works, operation, total},
     },
     OtherSpan, Server, Waiting,
 };
@@ -137,10 +137,7 @@ impl Server<'_> {
             let words = system.model.cache_words().unwrap_or(0);
             let bytes = tokens.saturating_mul(words).saturating_mul(WORD);
             let lanes = pool.group.min(system.head_parts()).max(1);
-            let name = match link.operations.contains_key("send:graph") {
-                true => "send:graph",
-                false => "send",
-            };
+            let name = operation(link, "send:graph", "send");
             let time = link.send(name, bytes / lanes, lanes);
             let time = time.and_then(Ps::of).unwrap_or(Ps::ZERO);
             let start = done.max(self.cache_free);

@@ -389,7 +389,12 @@ fn rounded(time: Seconds) -> Result<Ps, Problem> {
     })
 }
 
-fn operation<'n>(link: &DeviceLink, graph: &'n str, plain: &'n str) -> &'n str {
+/// What a link calls an operation of a captured graph.
+pub(in crate::offload) fn operation<'n>(
+    link: &DeviceLink,
+    graph: &'n str,
+    plain: &'n str,
+) -> &'n str {
     // Layers are captured: a link measured without the host in the way says so.
     if link.operations.contains_key(graph) {
         graph

@@ -17,6 +17,7 @@ use super::{
     time::Ps,
 };
 use kernels::Products;
+pub(super) use kernels::operation;
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
