@@ -140,6 +140,7 @@ impl DevicePool {
             let device = Device::parse(&source)?;
             let mut answerer = Answerer::new(device, origin.folder().as_deref())?;
             answerer.extrapolate = true;
+            answerer.by(spec.engine);
             if let Some(bandwidth) = &spec.bandwidth {
                 let changed = answerer.with_bandwidth(bandwidth.value);
                 changed.map_err(|found| placed(scenario, bandwidth.span, &found))?;

@@ -2,6 +2,8 @@
 
 use einflow_arch::device::Times;
 
+use crate::request::Engine;
+
 use super::super::{
     Partition, System,
     scenario::{Admission, Load, Prefill},
@@ -31,6 +33,14 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
             out.push(format!(
                 "{}: {} {}",
                 spec.name, device.description, device.cited
+            ));
+            out.push(format!(
+                "{}: one sequence after another, by the {} engine",
+                spec.name,
+                match spec.engine {
+                    Engine::Analytic => "analytic",
+                    Engine::Cycle => "cycle",
+                }
             ));
         }
         if let Some(bandwidth) = &spec.bandwidth {

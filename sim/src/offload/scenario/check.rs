@@ -174,6 +174,12 @@ impl Scenario {
                 "leave it out",
             );
             idle(
+                field(own, "engine"),
+                pool.role != Role::Attention,
+                "an engine for a pool that is not for attention",
+                "an accelerator attends: `role: attention`",
+            );
+            idle(
                 field(own, "tensor_parallel"),
                 pool.role == Role::Attention,
                 "a tensor-parallel group of attention's pool",

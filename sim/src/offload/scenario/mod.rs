@@ -12,6 +12,7 @@ use einflow_spec::{
 use include_dir::{Dir, include_dir};
 
 use super::{Boundary, Partition};
+use crate::request::Engine;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs/offload");
 
@@ -121,6 +122,8 @@ pub struct Pool {
     pub memory: Option<Bytes>,
     /// Whose attention kernels: `vllm`, `cudnn`, `flash`; what the device has where none is given.
     pub library: Option<At<String>>,
+    /// Which engine answers for an accelerator.
+    pub engine: Engine,
 }
 
 /// A link between two pools.
@@ -388,6 +391,12 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
     );
     let memory = f.get("memory", |n| whole(n, BYTES));
     let library = f.get("library", placed(text));
+    let engine = f.get("engine", |n| {
+        Engine::named(n.text()?).map_err(|p| Problem {
+            place: Some((n.source.clone(), n.span)),
+            ..p
+        })
+    });
     let value = (|| {
         Some(Pool {
             name: name.to_string(),
@@ -407,6 +416,7 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
             }),
             memory: memory.map(|m| Bytes(m.into())),
             library,
+            engine: engine.unwrap_or(Engine::Cycle),
         })
     })();
     f.finish(value)

@@ -134,11 +134,12 @@ impl Times<'_> {
         parts: u64,
     ) -> Result<Work, Problem> {
         let mean = tokens as f64 / requests.max(1) as f64;
+        let model = &self.system.model;
         let shape = |batch: u64, length: u64| Attention {
             batch,
-            heads: self.system.model.heads / parts,
-            key_heads: self.system.model.key_heads / parts,
-            width: self.system.model.query_width,
+            heads: model.heads / parts,
+            key_heads: model.key_heads / parts,
+            width: model.query_width,
             length: length.max(1),
             causal: false,
         };
@@ -147,27 +148,29 @@ impl Times<'_> {
             let law = self.law(pool, &kernel)?;
             return self.call(pool, &law, kernel);
         }
-        // An accelerator runs one sequence after another. Its times are computed at eight lengths of each octave, and are nearly
-        // straight between.
-        let step = ((mean.max(1.0) as u64).ilog2().max(3) - 3) as u64;
-        let step = 1u64 << step;
+        // An accelerator runs one sequence after another: each after the first adds as much. Its times are computed at eight lengths of
+        // each octave, and are nearly straight between.
+        let step = 1u64 << ((mean.max(1.0) as u64).ilog2().max(3) - 3);
         let low = (mean as u64 / step * step).max(1);
-        let high = low + step;
-        let mut at = |length: u64| -> Result<Work, Problem> {
+        let mut at = |length: u64| -> Result<[Work; 2], Problem> {
             let known = (key(pool), length);
             if let Some(found) = self.lengths.get(&known) {
                 return Ok(*found);
             }
-            let made = self.call(pool, "decode", Kernel::Decode(shape(1, length)))?;
+            let mut made = |batch| self.call(pool, "decode", Kernel::Decode(shape(batch, length)));
+            let made = [made(1)?, made(2)?];
             self.lengths.insert(known, made);
             Ok(made)
         };
-        let (a, b) = (at(low)?, at(high)?);
+        let (a, b) = (at(low)?, at(low + step)?);
         let share = ((mean - low as f64) / step as f64).max(0.0);
-        let between = |a: f64, b: f64| (a + (b - a) * share) * requests as f64;
+        let all = |of: [f64; 2]| of[0] + (of[1] - of[0]) * (requests as f64 - 1.0);
+        let between = |a: [f64; 2], b: [f64; 2]| all(a) + (all(b) - all(a)) * share;
+        let time = |works: [Work; 2]| works.map(|w| w.time.0 as f64);
+        let joules = |works: [Work; 2]| works.map(|w| w.joules);
         Ok(Work {
-            time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
-            joules: between(a.joules, b.joules),
+            time: Ps(between(time(a), time(b)).round().max(0.0) as u64),
+            joules: between(joules(a), joules(b)),
         })
     }
 

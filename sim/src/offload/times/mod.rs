@@ -153,7 +153,8 @@ pub struct Times<'s> {
     system: &'s System,
     products: HashMap<(usize, u64), Products>,
     heads: HashMap<(usize, u64), Work>,
-    lengths: HashMap<(usize, u64), Work>,
+    /// Of an accelerator: one sequence of a length, and two.
+    lengths: HashMap<(usize, u64), [Work; 2]>,
     laws: HashMap<usize, String>,
     /// What makes the times less sure.
     pub flags: BTreeSet<String>,
