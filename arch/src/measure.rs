@@ -81,6 +81,11 @@ pub fn whole(node: &Node, units: &[(&str, f64)]) -> Result<u64, Problem> {
         return node.u64();
     }
     let value = measure(node, units)?;
+    // 33.13 times 10^9 is whole, but not to the last bit of a float.
+    let value = match (value - value.round()).abs() <= value.abs() * f64::EPSILON {
+        true => value.round(),
+        false => value,
+    };
     // 2^53: every whole number up to there is exact.
     if value.fract() != 0.0 || !(0.0..=9_007_199_254_740_992.0).contains(&value) {
         let base = units.first().map_or("", |(unit, _)| unit);

@@ -473,6 +473,28 @@ fn overlap_is_never_much_slower() {
     }
 }
 
+/// Caches travel in the order in which prompts end: a long prompt on one group keeps none of the other group's waiting.
+#[test]
+fn a_long_prompt_holds_up_no_link() {
+    let text = modes()
+        .pop()
+        .unwrap()
+        .replace("ARRIVALS", "true")
+        .replace("1.5 GB", "12 GB");
+    let short = "0,100,20\n".repeat(40);
+    let head = "arrival_s,prompt_tokens,generated_tokens\n";
+    let alone = run(&text, &format!("{head}{short}"));
+    let behind = run(&text, &format!("{head}0,60000,2\n{short}"));
+    let p90 = |r: &Report| r.between.unwrap().p90;
+    assert!(
+        p90(&behind) < 1.5 * p90(&alone),
+        "{} {}",
+        p90(&behind),
+        p90(&alone)
+    );
+    assert_eq!(behind.tokens, (802, 802));
+}
+
 /// Where batches wait for a place and not for room, the window is that in which they do.
 #[test]
 fn a_queue_for_places_is_a_queue() {

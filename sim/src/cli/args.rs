@@ -167,7 +167,7 @@ pub enum Command {
     /// A scenario says which devices, links, batches in flight and requests; the report says how fast, what every device and link does, and
     /// what a token costs.
     #[command(
-        after_help = "Examples:\n  einflow offload lamina-70b-azure-conv\n  einflow offload --compare lamina-70b-azure-conv vllm-70b-azure-conv\n  einflow offload mine.ron --format json --plot plots --trace trace.json"
+        after_help = "Examples:\n  einflow offload lamina-70b\n  einflow offload --compare lamina-70b vllm-70b\n  einflow offload mine.ron --format json --plot plots --trace trace.json"
     )]
     Offload(OffloadArguments),
     /// Run over a grid of values

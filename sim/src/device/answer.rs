@@ -294,7 +294,14 @@ impl Answerer {
                 |problem| match task.launch == Launch::Graph && task.chained {
                     true => {
                         let name = format!("{}:graph", call.law);
-                        let laws = |d: &Device| d.by_law(&name, &call.kernel, call.flushed);
+                        let events = self.events().unwrap_or(0.0) * 1e-6;
+                        let laws = |d: &Device| {
+                            let own = d.by_law(&name, &call.kernel, call.flushed);
+                            own.or_else(|| {
+                                let alone = d.by_law(&call.law, &call.kernel, call.flushed)?;
+                                Some(Seconds((alone.0 - events).max(1e-7)))
+                            })
+                        };
                         self.instead(&name, laws, problem)
                     }
                     false => Err(problem),

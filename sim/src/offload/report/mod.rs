@@ -359,8 +359,15 @@ impl Report {
     }
 
     fn bound(&self, system: &System, served: &Served) -> Result<String, Problem> {
-        // A few wait in any burst.
-        if served.arrivals && served.waited * 10 < served.requests {
+        let host = served.end.host.since(served.begin.host);
+        let window = served.end.at.since(served.begin.at);
+        let host = host.0 as f64 / window.0.max(1) as f64;
+        // A few wait in any burst; and a pool for everything that is idle now and then has nothing to do.
+        let few = served.waited * 10 < served.requests;
+        let idle = system.attention.is_none()
+            && system.prefill.is_none()
+            && self.busiest(&system.models.spec.name) + host < BUSY;
+        if served.arrivals && (few || idle) {
             return Ok("arrivals".to_string());
         }
         let models = &system.models;
@@ -390,9 +397,16 @@ impl Report {
             other => format!("attention ({other})"),
         };
         let mean: f64 = self.breakdown.iter().map(|(_, ms)| ms).sum();
+        if let Some(prefill) = &system.prefill {
+            let share = self.busiest(&prefill.spec.name);
+            if share >= BUSY && share > self.busiest(&models.spec.name) {
+                return Ok("prompts".to_string());
+            }
+        }
         if system.attention.is_none() {
             // One task after another: the longest.
-            let own = self.breakdown.iter().filter(|(name, _)| *name != "waiting");
+            let own = self.breakdown.iter();
+            let own = own.filter(|(name, ms)| *name != "waiting" && *ms > 0.0);
             let longest = own
                 .max_by(|a, b| a.1.total_cmp(&b.1))
                 .map_or("model", |(name, _)| name);
@@ -402,12 +416,10 @@ impl Report {
                 other => other.to_string(),
             });
         }
-        let host = served.end.host.since(served.begin.host);
-        let window = served.end.at.since(served.begin.at);
         let mut units: Vec<(String, f64)> = vec![
             (model.to_string(), self.busiest(&models.spec.name)),
             (attention, self.busiest(&pool.spec.name)),
-            ("host".to_string(), host.0 as f64 / window.0.max(1) as f64),
+            ("host".to_string(), host),
         ];
         if let Some(prefill) = &system.prefill {
             units.push(("prompts".to_string(), self.busiest(&prefill.spec.name)));

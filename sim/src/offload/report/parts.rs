@@ -54,6 +54,11 @@ pub(super) fn devices(system: &System, served: &Served, window: Ps) -> (Vec<Devi
                 by_operator.push((Operator::ALL[operator].name(), part));
             }
         }
+        // Whole iterations are counted where they end: at the ends of a window that is off by a part of one.
+        if busy > 1.0 {
+            by_operator.iter_mut().for_each(|(_, part)| *part /= busy);
+            busy = 1.0;
+        }
         out.push(DeviceUse {
             name: format!("{}/{at}", pool.spec.name),
             device: pool.device().to_string(),
@@ -181,6 +186,10 @@ pub(super) fn balance(system: &System, served: &Served) -> Option<Balance> {
     let attention = us(layers.attend.after(layers.merge));
     let messages = us(timed.messages) / count;
     let host = system.scenario.host_overhead.0 * 1e6 / count;
+    let out = layers
+        .query
+        .stream
+        .after(layers.rest.unwrap_or_default().stream);
     let replicas = system.models.replicas as f64;
     let n_f = n as f64;
     Some(Balance {
@@ -191,6 +200,8 @@ pub(super) fn balance(system: &System, served: &Served) -> Option<Balance> {
         host,
         layer: (n_f * model / replicas)
             .max(n_f * attention)
+            .max(n_f * us(out))
+            .max(n_f * us(layers.output.stream))
             .max(model + attention + messages + host)
             .max(n_f * host),
         balanced: model / replicas,

@@ -135,6 +135,12 @@ impl Scenario {
             "leave it out, or give attention a pool",
         );
         idle(
+            field(node, "slowdown"),
+            !offloads,
+            "`slowdown` where nothing is offloaded",
+            "it is for the least bandwidth between model and attention",
+        );
+        idle(
             field(node, "step_tokens"),
             self.prefill.value != Prefill::Chunked,
             "`step_tokens` where prompts are not computed with decodes",

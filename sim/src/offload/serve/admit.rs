@@ -167,17 +167,17 @@ impl Server<'_> {
                 true => gone.context + gone.prompt,
                 false => gone.context - 1,
             };
-            let ready = match self.system.prefill {
-                Some(_) => self.computed(now, context, gone.request, None)?.1,
-                None => now,
-            };
-            self.again.push_front(Waiting {
+            let waiting = Waiting {
                 request: gone.request,
                 context,
                 left: gone.left,
                 last: gone.last,
-                ready,
-            });
+                ready: now,
+            };
+            match self.system.prefill {
+                Some(_) => self.compute(now, context, gone.request, false, Some(waiting))?,
+                None => self.again.push_front(waiting),
+            }
         }
         for store in 0..self.used.len() {
             self.account.peak_cached = self.account.peak_cached.max(self.used[store]);

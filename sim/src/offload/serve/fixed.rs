@@ -15,6 +15,9 @@ use super::{
 /// Iterations of each batch before a fixed load is measured, and while it is.
 const FIXED_ITERATIONS: [u64; 2] = [16, 32];
 
+/// Requests that fill a cache, at most.
+const MOST_REQUESTS: u64 = 1 << 24;
+
 impl Server<'_> {
     /// A problem with the load of the scenario.
     fn at_load(&self, message: String) -> Problem {
@@ -37,9 +40,8 @@ impl Server<'_> {
         let system = self.system;
         let n = self.batches.len() as u64;
         let held: u64 = system.stores.iter().map(|s| s / context).sum();
-        let most = system.scenario.sequences.saturating_mul(n);
         // Each batch in flight has one request at least: what does not fit is refused.
-        let batch = batch.unwrap_or(held.min(most).max(n));
+        let batch = batch.unwrap_or(held.min(MOST_REQUESTS).max(n));
         let offloads = system.attention.is_some();
         let mut works: Vec<(Load, Timed)> = Vec::new();
         let mut placed = vec![0u64; self.used.len()];

@@ -154,6 +154,8 @@ struct BatchState {
     running: Option<(Load, Timed)>,
 }
 
+/// Iterations of each batch without which a window says nothing: whole iterations are counted where they end.
+const SHORTEST_WINDOW: u64 = 16;
 /// Iterations between two looks at who watches.
 const WATCHED: u64 = 512;
 
@@ -181,7 +183,7 @@ struct Server<'s> {
     finished: u64,
     refused: bool,
     /// Prompts that were begun: tells those that end at the same time apart.
-    ended: usize,
+    begun: usize,
     waited: u64,
     /// The last time between two iterations of a batch.
     last_gap: Ps,
@@ -227,7 +229,9 @@ pub fn serve(
     let events = pipeline.events;
     drop(pipeline);
     let fixed = matches!(demand, Demand::Fixed { .. });
-    let saturated = run.begin.is_some() && run.end.is_some();
+    let enough = SHORTEST_WINDOW * system.scenario.batches.value;
+    let window = |begin: &Mark, end: &Mark| end.0.iterations >= begin.0.iterations + enough;
+    let mut saturated = fixed;
     let empty = Account::new(system);
     let whole = (
         (empty.totals, empty.between),
@@ -237,7 +241,10 @@ pub fn serve(
         ),
     );
     let (begin, end) = match (run.begin, run.end) {
-        (Some(begin), Some(end)) if !arrivals && end.0.tokens > begin.0.tokens => (begin, end),
+        (Some(begin), Some(end)) if fixed || (!arrivals && window(&begin, &end)) => {
+            saturated = true;
+            (begin, end)
+        }
         _ => whole,
     };
     let mut between = end.1;
@@ -257,7 +264,7 @@ pub fn serve(
         begin: begin.0,
         end: end.0,
         between,
-        saturated: fixed || (saturated && !arrivals),
+        saturated,
         finished: server.finished,
         requests: list.len() as u64,
         stopped: run.stopped,
@@ -299,7 +306,7 @@ impl<'s> Server<'s> {
             again: VecDeque::new(),
             prompts: BTreeMap::new(),
             prompted: BTreeMap::new(),
-            ended: 0,
+            begun: 0,
             waited: 0,
             last_gap: Ps::ZERO,
             prompt_spans: Vec::new(),
@@ -356,8 +363,11 @@ impl<'s> Server<'s> {
             if self.refused && run.begin.is_none() {
                 run.begin = Some(self.mark());
             }
-            if run.begin.is_some() && run.end.is_none() && !self.waits() {
-                run.end = Some(self.mark());
+            match (self.waits(), &run.end) {
+                // Somebody gave room back and waits again.
+                (true, Some(_)) => run.end = None,
+                (false, None) if run.begin.is_some() => run.end = Some(self.mark()),
+                _ => {}
             }
             let idle = self.between();
             // A batch without requests begins when one comes.
