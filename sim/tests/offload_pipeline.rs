@@ -84,11 +84,6 @@ fn what_is_passed_over_changes_nothing() {
             replicas: 1 + draw.below(3) as usize,
             rotate: true,
             receive_idle: draw.below(3) == 0,
-            interference: if draw.below(3) == 0 {
-                draw.below(800) as u32
-            } else {
-                0
-            },
         };
         let work: Vec<Vec<(Layers, Ps)>> = (0..batches)
             .map(|_| {
@@ -130,7 +125,6 @@ fn plain(batches: usize, replicas: usize) -> Shape {
         replicas,
         rotate: true,
         receive_idle: false,
-        interference: 0,
     }
 }
 

@@ -66,7 +66,6 @@ impl Answerer {
             replicas: 1,
             rotate: true,
             receive_idle: true,
-            interference: 0,
         });
         for batch in 0..apart.batches {
             pipeline.start(batch, Iteration::Layers(layers), Ps::ZERO);

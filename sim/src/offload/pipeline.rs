@@ -70,8 +70,6 @@ pub struct Shape {
     pub rotate: bool,
     /// Whether the attention pool takes a message only while it attends to nothing, and attends to what it carries next.
     pub receive_idle: bool,
-    /// By how many thousandths a device is slowed while a message of its own streams beside.
-    pub interference: u32,
 }
 
 /// What runs, for a timeline and for tests.
@@ -453,33 +451,23 @@ impl<'o> Pipeline<'o> {
     /// Whether a device may be slower at times: only then is it looked after.
     pub(super) fn slows(&self) -> bool {
         let waiting = |b: &Batch| matches!(b.work, Some(Iteration::Layers(l)) if l.waiting > 0);
-        self.shape.interference > 0 || self.batches.iter().any(waiting)
+        self.batches.iter().any(waiting)
     }
 
-    /// Devices whose messages stream beside their work are slower meanwhile, and replicas that wait for the output of another batch.
+    /// Replicas that wait for the output of another batch are slower meanwhile.
     fn repace(&mut self) {
         if !self.slows() {
             return;
         }
-        let attention = self.attention();
-        let messages: [Option<Job>; 2] =
-            [attention + 1, attention + 2].map(|u| self.units[u].map(|r| r.job));
-        for unit in 0..=attention {
-            let Some(running) = self.units[unit] else {
+        for replica in 0..self.shape.replicas {
+            let Some(job) = self.units[replica].map(|r| r.job) else {
                 continue;
             };
-            let streams = messages.iter().flatten().any(|job| {
-                let slice = match job.kind {
-                    Kind::Output => job.layer + 1,
-                    _ => job.layer,
-                };
-                unit == attention || unit == self.replica(job.batch, slice)
-            });
-            let mut slowed = if streams { self.shape.interference } else { 0 };
-            if running.job.kind == Kind::Slice && self.awaits(unit, running.job.batch) {
-                slowed = slowed.saturating_add(self.layers(running.job.batch).waiting);
-            }
-            if let Some(running) = &mut self.units[unit] {
+            let slowed = match job.kind == Kind::Slice && self.awaits(replica, job.batch) {
+                true => self.layers(job.batch).waiting,
+                false => 0,
+            };
+            if let Some(running) = &mut self.units[replica] {
                 running.pace(self.now, slowed);
             }
         }

@@ -294,7 +294,6 @@ impl System {
                 replicas: usize::try_from(models.replicas).unwrap_or(1),
                 rotate: attention.is_some(),
                 receive_idle: false,
-                interference: 0,
             },
             model,
             models,
