@@ -1,33 +1,30 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use clap::CommandFactory;
-use einflow_arch::{
-    accelerators,
-    device::{devices, links},
-};
-use einflow_mappings::mappings;
-use einflow_spec::{Problem, Problems, did_you_mean};
-use einflow_workloads::{analysis::passes, cascades, format::Format as NumberFormat, models};
+use einflow_spec::{Problem, Problems};
+use einflow_workloads::analysis::passes;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     OUT_OF_BOUNDS,
-    args::{self, Arguments, Command, Format, Listing, RunArguments},
-    describe, device, explain, offload, output, replay,
+    args::{self, Arguments, Command, Format},
+    describe, device,
+    eval::{number_format_named, print_eval},
+    explain,
+    list::{list, man},
+    offload, output, replay,
+    run::one,
 };
 use crate::{
     catalog::Catalog,
-    eval::{EvalReport, EvalRequest, eval},
-    offload::scenario::scenarios,
+    eval::{EvalRequest, eval},
     plot::{self, Figure},
     render,
     report::Report,
     request::{Accounting, Checking, Engine, Request},
-    runs::{RunFile, runs},
-    sweep::sweeps,
-    trace::{self, Recorder, TraceError, TraceWindow},
+    runs::RunFile,
     units::{LENGTHS, parse_length},
     validate,
 };
@@ -237,121 +234,8 @@ pub(super) fn draw(figures: &[Figure], folder: &Path) -> Result<(), Problems> {
     problems.into_result(Some(()))
 }
 
-fn one(arguments: &RunArguments) -> Result<u8, Problems> {
-    let catalog = Catalog::new();
-    let request = match &arguments.run {
-        Some(file) => {
-            let mut file = RunFile::load(file)?;
-            let options = [
-                &arguments.model,
-                &arguments.mapping,
-                &arguments.accelerator,
-                &arguments.workload,
-            ];
-            if options.iter().any(|o| o.is_some()) || arguments.length.is_some() {
-                return Err(Problem::nowhere("a run file and options that say what to run were both given")
-                    .help("leave out --model, --length, --accelerator, --mapping and --workload, or leave out the file")
-                    .into());
-            }
-            match (file.requests.pop(), file.requests.len()) {
-                (Some(mut request), 0) => {
-                    // Options that do not say what to run hold for the file's run too.
-                    request.sizes.extend(sizes(&arguments.size)?);
-                    request.engine = Engine::named(&arguments.engine)?;
-                    request.end_to_end |= arguments.end_to_end;
-                    if arguments.accounting == args::Accounting::Published {
-                        request.accounting = arguments.accounting.into();
-                    }
-                    request
-                }
-                (_, more) => {
-                    return Err(
-                        Problem::nowhere(format!("{} holds {} runs", file.name, more + 1))
-                            .help(format!(
-                                "see them side by side with `einflow compare {}`",
-                                arguments.run.as_deref().unwrap_or("")
-                            ))
-                            .into(),
-                    );
-                }
-            }
-        }
-        None => {
-            let mut problems = Problems::new();
-            if let (Some(name), args::Accounting::Published) =
-                (&arguments.accelerator, arguments.accounting)
-            {
-                problems.push(
-                    Problem::nowhere(format!(
-                        "the accelerator {name} and published accounting were both given"
-                    ))
-                    .help("published accounting is that of the accelerator which the mapping names for it: leave out one of them"),
-                );
-            }
-            let mapping = arguments.mapping.clone();
-            if mapping.is_none() {
-                let names: Vec<&str> = mappings().names().collect();
-                problems.push(
-                    Problem::nowhere("`run` needs a mapping, or a run file")
-                        .help(format!("give --mapping with one of {}", names.join(", "))),
-                );
-            }
-            let length = arguments.length.as_deref().map(length_of).transpose();
-            let length = problems.absorb(length).flatten();
-            let sizes = problems.absorb(sizes(&arguments.size)).unwrap_or_default();
-            let engine = problems
-                .absorb(Engine::named(&arguments.engine).map_err(Problems::from))
-                .unwrap_or_default();
-            problems.into_result(mapping.map(|mapping| Request {
-                workload: arguments.workload.clone(),
-                model: arguments.model.clone(),
-                length,
-                sizes,
-                accelerator: arguments.accelerator.clone(),
-                mapping,
-                engine,
-                accounting: arguments.accounting.into(),
-                end_to_end: arguments.end_to_end,
-                ..Request::default()
-            }))?
-        }
-    };
-    let mut request = request;
-    if arguments.check {
-        request.check = Checking::Full;
-    }
-    let recorder = trace(arguments, &request, &catalog)?;
-    let busy = busy(&request);
-    let report = request.run(&catalog)?;
-    busy.finish_and_clear();
-    output::print(&match arguments.format {
-        Format::Json => pretty(&report.to_json()),
-        Format::Csv => render::csv(std::slice::from_ref(&report)),
-        Format::Table => render::run(&report),
-    })?;
-    if let Some(folder) = &arguments.plot {
-        let mut figures = plot::one(&report);
-        figures.extend(recorder.as_ref().and_then(plot::waterfall));
-        draw(&figures, folder)?;
-    }
-    if let (Some(recorder), Some(file)) = (recorder, &arguments.trace) {
-        let recorder = recorder.of(u64::try_from(report.cycles()).unwrap_or(u64::MAX));
-        let unwritable = |e: String| {
-            Problem::nowhere(format!("cannot write the trace {}: {e}", file.display()))
-                .help("name a file that can be written with --trace")
-        };
-        let out = std::fs::File::create(file).map_err(|e| unwritable(e.to_string()))?;
-        let mut out = std::io::BufWriter::new(out);
-        recorder
-            .write(&mut out)
-            .and_then(|()| Ok(std::io::Write::flush(&mut out)?))
-            .map_err(|e| unwritable(e.to_string()))?;
-    }
-    Ok(0)
-}
-
 /// Says on a terminal that a run goes on, which the cycle engine may do for a while where a condition keeps it from jumping.
-fn busy(request: &Request) -> ProgressBar {
+pub(super) fn busy(request: &Request) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if request.engine == Engine::Cycle {
         bar.set_message(format!(
@@ -363,49 +247,16 @@ fn busy(request: &Request) -> ProgressBar {
     bar
 }
 
-/// What the cycle engine does task by task, where a trace or a waterfall is asked for.
-fn trace(
-    arguments: &RunArguments,
-    request: &Request,
-    catalog: &Catalog,
-) -> Result<Option<Recorder>, Problems> {
-    let cycle = request.engine == Engine::Cycle;
-    if arguments.trace.is_some() && !cycle {
-        return Err(Problem::nowhere("a trace is of the cycle engine")
-            .help("add --engine cycle, or leave out --trace")
-            .into());
-    }
-    if arguments.trace.is_none() && (arguments.plot.is_none() || !cycle) {
-        return Ok(None);
-    }
-    let wrong = |e: TraceError| Problem::nowhere(e.to_string());
-    let window = arguments
-        .trace_window
-        .as_deref()
-        .map(str::parse::<TraceWindow>);
-    let window = window.transpose().map_err(wrong)?;
-    let mapped = request.bind(catalog)?;
-    let shape = [
-        Some(mapped.spec.name.clone()),
-        request.model.clone(),
-        request
-            .length
-            .map(|l| format!("{} tokens", crate::units::length(l))),
-    ];
-    let title = shape.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Ok(Some(trace::record(&mapped, window, &title).map_err(wrong)?))
-}
-
 pub(super) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
-fn length_of(text: &str) -> Result<u64, Problems> {
+pub(super) fn length_of(text: &str) -> Result<u64, Problems> {
     parse_length(text).map_err(|message| Problem::nowhere(message).help(LENGTHS).into())
 }
 
 /// `NAME=SIZE` arguments.
-fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
+pub(super) fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
     let mut problems = Problems::new();
     let mut out = BTreeMap::new();
     for argument in arguments {
@@ -429,201 +280,4 @@ fn sizes(arguments: &[String]) -> Result<BTreeMap<String, u64>, Problems> {
         }
     }
     problems.into_result(Some(out))
-}
-
-fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
-    let all = [
-        NumberFormat::F64,
-        NumberFormat::F32,
-        NumberFormat::Bf16,
-        NumberFormat::F16,
-    ];
-    all.into_iter().find(|f| f.name() == name).ok_or_else(|| {
-        Problem::nowhere(format!("there is no number format `{name}`"))
-            .help(did_you_mean(name, ["f64", "f32", "bf16", "f16"]))
-            .into()
-    })
-}
-
-fn print_eval(cascade: &str, report: &EvalReport, format: Format) -> Result<u8, Problems> {
-    let axes = |a: &crate::eval::EvalArray| {
-        let parts: Vec<String> = a
-            .axes
-            .iter()
-            .zip(&a.shape)
-            .map(|(axis, n)| format!("{axis}={n}"))
-            .collect();
-        format!("[{}]", parts.join(", "))
-    };
-    match format {
-        Format::Json => {
-            let array = |a: &crate::eval::EvalArray| json!({"name": a.name, "axes": a.axes, "shape": a.shape, "element": a.element.name()});
-            let outputs: Vec<Value> = report
-                .outputs
-                .iter()
-                .map(|o| {
-                    let mut value = array(&o.array);
-                    value["empty"] = json!(o.empty);
-                    value["error"] = o.error.map_or(
-                        Value::Null,
-                        |e| json!({"absolute": e.absolute, "relative": e.relative}),
-                    );
-                    value
-                })
-                .collect();
-            output::json(&json!({
-                "cascade": cascade,
-                "number_format": report.number_format.name(),
-                "accumulator": report.accumulator.name(),
-                "sizes": report.sizes.0,
-                "inputs": report.inputs.iter().map(array).collect::<Vec<_>>(),
-                "outputs": outputs,
-            }))?;
-        }
-        Format::Csv => {
-            let mut text = String::from("output,absolute_error,relative_error\n");
-            for o in &report.outputs {
-                let error = o.error.map_or(",".to_string(), |e| {
-                    format!("{},{}", e.absolute, e.relative)
-                });
-                text.push_str(&format!("{},{error}\n", o.array.name));
-            }
-            output::print(&text)?;
-        }
-        Format::Table => {
-            let mut text = render::wrapped(&format!(
-                "{cascade} in {}, reductions accumulated in {} in ascending coordinate order",
-                report.number_format.name(),
-                report.accumulator.name()
-            ));
-            for input in &report.inputs {
-                text.push_str(&render::wrapped(&format!(
-                    "read      {} {} {}",
-                    input.name,
-                    axes(input),
-                    input.element.name()
-                )));
-            }
-            for o in &report.outputs {
-                text.push_str(&render::wrapped(&format!(
-                    "computed  {} {} {}",
-                    o.array.name,
-                    axes(&o.array),
-                    o.array.element.name()
-                )));
-                if o.empty > 0 {
-                    text.push_str(&format!(
-                        "          {} empty points written as 0\n",
-                        o.empty
-                    ));
-                }
-                if let Some(e) = o.error {
-                    text.push_str(&render::wrapped(&format!(
-                        "error     {} against the array of that name: largest absolute {:.3e}, relative to its largest {:.3e}",
-                        o.array.name, e.absolute, e.relative
-                    )));
-                }
-            }
-            output::print(&text)?;
-        }
-    }
-    Ok(0)
-}
-
-/// Manual pages: the whole on standard output, or one file a command.
-fn man(out: Option<&Path>) -> Result<u8, Problems> {
-    let mut command = Arguments::command();
-    command.build();
-    let page = |command: clap::Command| {
-        let mut text = Vec::new();
-        let rendered = clap_mangen::Man::new(command).render(&mut text);
-        rendered.map_err(|e| Problem::nowhere(format!("cannot write a manual page: {e}")))?;
-        Ok::<_, Problem>(text)
-    };
-    let Some(folder) = out else {
-        output::print(&String::from_utf8_lossy(&page(command)?))?;
-        return Ok(0);
-    };
-    let failed = |e: std::io::Error| {
-        Problem::nowhere(format!("cannot write {}: {e}", folder.display()))
-            .help("name a folder that can be written with --out")
-    };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let own = command.get_subcommands().map(|c| {
-        let name = format!("einflow-{}", c.get_name());
-        (name, c.clone())
-    });
-    for (name, command) in own.chain([("einflow".to_string(), command.clone())]) {
-        std::fs::write(folder.join(format!("{name}.1")), page(command)?).map_err(failed)?;
-    }
-    Ok(0)
-}
-
-fn list(what: Option<Listing>) -> Result<(), Problems> {
-    let kinds: [(&str, Listing, Vec<String>); 10] = [
-        (
-            "workloads",
-            Listing::Workloads,
-            cascades().names().map(String::from).collect(),
-        ),
-        (
-            "models",
-            Listing::Models,
-            models().names().map(String::from).collect(),
-        ),
-        (
-            "accelerators",
-            Listing::Accelerators,
-            accelerators().names().map(String::from).collect(),
-        ),
-        (
-            "mappings",
-            Listing::Mappings,
-            mappings().names().map(String::from).collect(),
-        ),
-        (
-            "runs",
-            Listing::Runs,
-            runs().names().map(String::from).collect(),
-        ),
-        (
-            "sweeps",
-            Listing::Sweeps,
-            sweeps().names().map(String::from).collect(),
-        ),
-        (
-            "experiments",
-            Listing::Experiments,
-            validate::experiments().names().map(String::from).collect(),
-        ),
-        (
-            "devices",
-            Listing::Devices,
-            devices().names().map(String::from).collect(),
-        ),
-        (
-            "links",
-            Listing::Links,
-            links().names().map(String::from).collect(),
-        ),
-        (
-            "scenarios",
-            Listing::Scenarios,
-            scenarios().names().map(String::from).collect(),
-        ),
-    ];
-    let heads = what.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let mut text = String::new();
-    for (name, kind, names) in kinds {
-        if what.is_some_and(|w| w != kind) {
-            continue;
-        }
-        if heads {
-            text.push_str(&format!("{name}\n"));
-        }
-        for entry in names {
-            text.push_str(&format!("{}{entry}\n", if heads { "  " } else { "" }));
-        }
-    }
-    output::print(&text)
 }

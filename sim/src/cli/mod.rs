@@ -5,11 +5,14 @@ mod commands;
 mod describe;
 mod device;
 mod error;
+mod eval;
 mod explain;
 mod interrupt;
+mod list;
 mod offload;
 mod output;
 mod replay;
+mod run;
 mod sweep;
 
 use std::process::ExitCode;

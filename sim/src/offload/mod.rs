@@ -11,6 +11,7 @@ pub mod report;
 pub mod scenario;
 pub mod serve;
 pub mod system;
+mod tasks;
 pub mod time;
 pub mod timeline;
 pub mod times;

@@ -11,124 +11,8 @@
 
 use std::collections::VecDeque;
 
+pub use super::tasks::{Ended, Iteration, Kind, Layers, Message, Shape, Span, Unit};
 use super::{recur::History, time::Ps};
-
-/// A message: what it occupies the link for, and what it takes beyond that to arrive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Message {
-    /// The link is busy.
-    pub stream: Ps,
-    /// From there to arrival.
-    pub latency: Ps,
-}
-
-/// What the tasks of one iteration of one batch take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Iteration {
-    /// One task on the batch's own replica: a pool that does everything.
-    Whole(Ps),
-    /// Layer by layer, attention elsewhere.
-    Layers(Layers),
-}
-
-/// What the tasks of a layer take where attention is elsewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Layers {
-    /// Layers.
-    pub count: u32,
-    /// The slice before the first attention.
-    pub first: Ps,
-    /// Between two attentions.
-    pub slice: Ps,
-    /// After the last.
-    pub last: Ps,
-    /// What follows a slice on its replica after the queries are there (but not the last): the new keys and values, sent apart.
-    pub early: Ps,
-    /// What is sent for attention to begin.
-    pub query: Message,
-    /// What follows, where attention begins without it: the new keys and values.
-    pub rest: Option<Message>,
-    /// Attention that needs `query` only.
-    pub attend: Ps,
-    /// Attention that needs `rest` too.
-    pub merge: Ps,
-    /// What comes back.
-    pub output: Message,
-    /// By how many thousandths a slice is slowed while its replica waits for the output of another batch: what receives it holds a
-    /// part of the replica from the end of the slice before that attention until it is there.
-    pub waiting: u32,
-}
-
-/// How the system is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Batches in flight.
-    pub batches: usize,
-    /// Model replicas.
-    pub replicas: usize,
-    /// Whether slices rotate over the replicas; else batch `j` stays on replica `j mod replicas`.
-    pub rotate: bool,
-    /// Whether the attention pool takes a message only while it attends to nothing, and attends to what it carries next.
-    pub receive_idle: bool,
-}
-
-/// What runs, for a timeline and for tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// On a replica.
-    Slice,
-    /// On a replica: the new keys and values, after the queries.
-    KeyValue,
-    /// To the attention pool: what attention begins with.
-    Query,
-    /// To the attention pool: the new keys and values.
-    Rest,
-    /// On the attention pool.
-    Attend,
-    /// On the attention pool: with the new keys and values.
-    Merge,
-    /// Back from the attention pool.
-    Output,
-}
-
-/// A resource that serves one task at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unit {
-    /// A model replica.
-    Replica(usize),
-    /// The attention pool.
-    Attention,
-    /// The link to the attention pool.
-    Out,
-    /// The link back.
-    Back,
-}
-
-/// A task that ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Where.
-    pub unit: Unit,
-    /// What.
-    pub kind: Kind,
-    /// The batch.
-    pub batch: usize,
-    /// The layer, from 0; a slice has that of the attention after it.
-    pub layer: u32,
-    /// From.
-    pub start: Ps,
-    /// To.
-    pub end: Ps,
-}
-
-/// A batch that ended its iteration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Which.
-    pub batch: usize,
-    /// When.
-    pub at: Ps,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Job {
@@ -205,7 +89,7 @@ struct Observer<'o> {
 
 /// Tasks of batches in flight, event by event.
 pub struct Pipeline<'o> {
-    shape: Shape,
+    pub(super) shape: Shape,
     pub(super) now: Ps,
     pub(super) batches: Vec<Batch>,
     pub(super) units: Vec<Option<Running>>,
@@ -214,7 +98,7 @@ pub struct Pipeline<'o> {
     /// A batch whose message is on its way to an idle attention pool.
     pub(super) reserved: Option<usize>,
     ended: VecDeque<Ended>,
-    history: History,
+    pub(super) history: History,
     /// A slice ended at this instant: a moment to compare states.
     mark: bool,
     /// Whether recurring states are passed over.
@@ -570,75 +454,5 @@ impl<'o> Pipeline<'o> {
                 self.repace();
             }
         }
-    }
-
-    /// Passes over layers if this state was there before.
-    fn pass_over(&mut self, until: Ps) {
-        let Some((period, layers)) = self.recurs() else {
-            return;
-        };
-        let mut rounds = u64::MAX;
-        for (batch, passed) in self.batches.iter().zip(&layers) {
-            let Some(Iteration::Layers(work)) = batch.work else {
-                continue;
-            };
-            if let Some(starts) = batch.starts {
-                // Short of it: what happens at the same instant comes after the start.
-                rounds = rounds.min(starts.since(self.now).0.saturating_sub(1) / period.0);
-            } else {
-                // The slice before the last attention is the last that is like the others.
-                let left = work.count.saturating_sub(1).saturating_sub(batch.layer);
-                rounds = rounds.min(u64::from(left / passed));
-            }
-        }
-        rounds = rounds.min(until.since(self.now).0 / period.0);
-        if rounds == 0 || rounds == u64::MAX {
-            return;
-        }
-        let later = period.times(rounds);
-        let shift = |time: &mut Ps| *time = time.after(later);
-        shift(&mut self.now);
-        for running in self.units.iter_mut().flatten() {
-            shift(&mut running.start);
-            shift(&mut running.since);
-            shift(&mut running.end);
-        }
-        for arrival in &mut self.arrivals {
-            shift(&mut arrival.at);
-        }
-        let further = |batch: usize| (rounds as u32) * layers[batch];
-        for (at, batch) in self.batches.iter_mut().enumerate() {
-            if batch.work.is_some() && batch.starts.is_none() {
-                batch.layer += further(at);
-            }
-        }
-        let jobs = self.units.iter_mut().flatten().map(|r| &mut r.job);
-        let jobs = jobs.chain(self.arrivals.iter_mut().map(|a| &mut a.job));
-        for job in jobs.chain(self.queues.iter_mut().flatten()) {
-            job.layer += further(job.batch);
-        }
-        self.history.clear();
-    }
-
-    /// The time and, for each batch, the layers between this state and the same one before.
-    fn recurs(&mut self) -> Option<(Ps, Vec<u32>)> {
-        let mut active = self.batches.iter().filter(|b| b.starts.is_none());
-        if active.any(|b| matches!(b.work, Some(Iteration::Whole(_)))) {
-            return None;
-        }
-        let state = super::recur::state(self, self.shape);
-        let layers: Vec<u32> = self.batches.iter().map(|b| b.layer).collect();
-        let (before, from) = self.history.seen(state, self.now, &layers)?;
-        let passed: Vec<u32> = layers
-            .iter()
-            .zip(&from)
-            .map(|(now, then)| now - then)
-            .collect();
-        let moves = |b: usize| {
-            let batch = &self.batches[b];
-            batch.work.is_none() || batch.starts.is_some() || passed[b] > 0
-        };
-        let all = (0..passed.len()).all(moves);
-        (all && self.now > before).then(|| (self.now.since(before), passed))
     }
 }

@@ -1,7 +1,7 @@
 //! States that come back: what a pipeline will do depends on its state relative to now, and on nothing else.
 
 use super::{
-    pipeline::{Job, Kind, Pipeline, Shape},
+    pipeline::{Iteration, Job, Kind, Pipeline, Shape},
     time::Ps,
 };
 
@@ -35,6 +35,78 @@ impl History {
             }
         }
         None
+    }
+}
+
+impl Pipeline<'_> {
+    /// Passes over layers if this state was there before.
+    pub(super) fn pass_over(&mut self, until: Ps) {
+        let Some((period, layers)) = self.recurs() else {
+            return;
+        };
+        let mut rounds = u64::MAX;
+        for (batch, passed) in self.batches.iter().zip(&layers) {
+            let Some(Iteration::Layers(work)) = batch.work else {
+                continue;
+            };
+            if let Some(starts) = batch.starts {
+                // Short of it: what happens at the same instant comes after the start.
+                rounds = rounds.min(starts.since(self.now).0.saturating_sub(1) / period.0);
+            } else {
+                // The slice before the last attention is the last that is like the others.
+                let left = work.count.saturating_sub(1).saturating_sub(batch.layer);
+                rounds = rounds.min(u64::from(left / passed));
+            }
+        }
+        rounds = rounds.min(until.since(self.now).0 / period.0);
+        if rounds == 0 || rounds == u64::MAX {
+            return;
+        }
+        let later = period.times(rounds);
+        let shift = |time: &mut Ps| *time = time.after(later);
+        shift(&mut self.now);
+        for running in self.units.iter_mut().flatten() {
+            shift(&mut running.start);
+            shift(&mut running.since);
+            shift(&mut running.end);
+        }
+        for arrival in &mut self.arrivals {
+            shift(&mut arrival.at);
+        }
+        let further = |batch: usize| (rounds as u32) * layers[batch];
+        for (at, batch) in self.batches.iter_mut().enumerate() {
+            if batch.work.is_some() && batch.starts.is_none() {
+                batch.layer += further(at);
+            }
+        }
+        let jobs = self.units.iter_mut().flatten().map(|r| &mut r.job);
+        let jobs = jobs.chain(self.arrivals.iter_mut().map(|a| &mut a.job));
+        for job in jobs.chain(self.queues.iter_mut().flatten()) {
+            job.layer += further(job.batch);
+        }
+        self.history.clear();
+    }
+
+    /// The time and, for each batch, the layers between this state and the same one before.
+    fn recurs(&mut self) -> Option<(Ps, Vec<u32>)> {
+        let mut active = self.batches.iter().filter(|b| b.starts.is_none());
+        if active.any(|b| matches!(b.work, Some(Iteration::Whole(_)))) {
+            return None;
+        }
+        let state = state(self, self.shape);
+        let layers: Vec<u32> = self.batches.iter().map(|b| b.layer).collect();
+        let (before, from) = self.history.seen(state, self.now, &layers)?;
+        let passed: Vec<u32> = layers
+            .iter()
+            .zip(&from)
+            .map(|(now, then)| now - then)
+            .collect();
+        let moves = |b: usize| {
+            let batch = &self.batches[b];
+            batch.work.is_none() || batch.starts.is_some() || passed[b] > 0
+        };
+        let all = (0..passed.len()).all(moves);
+        (all && self.now > before).then(|| (self.now.since(before), passed))
     }
 }
 

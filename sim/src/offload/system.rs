@@ -423,7 +423,9 @@ impl System {
             );
         }
         for pool in self.pools() {
-            if let (Some(library), times) = (&pool.spec.library, &pool.answerer.device.times) {
+            if let (Some(library), times) =
+                (&pool.spec.attention_library, &pool.answerer.device.times)
+            {
                 let name = format!("decode:{}", library.value);
                 let known: Vec<&str> = match times {
                     Times::Laws(laws) => laws

@@ -121,7 +121,7 @@ pub struct Pool {
     /// In place of the device's memory.
     pub memory: Option<Bytes>,
     /// Whose attention kernels: `vllm`, `cudnn`, `flash`; what the device has where none is given.
-    pub library: Option<At<String>>,
+    pub attention_library: Option<At<String>>,
     /// Which engine answers for an accelerator.
     pub engine: Engine,
 }
@@ -415,7 +415,7 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
                 span: b.span,
             }),
             memory: memory.map(|m| Bytes(m.into())),
-            library,
+            attention_library: library,
             engine: engine.unwrap_or(Engine::Cycle),
         })
     })();

@@ -222,7 +222,7 @@ impl Times<'_> {
 
     /// Whose kernel attends: what the pool says, else a server's before a framework's.
     pub(super) fn law(&mut self, pool: &DevicePool, kernel: &Kernel) -> Result<String, Problem> {
-        if let Some(library) = &pool.spec.library {
+        if let Some(library) = &pool.spec.attention_library {
             return Ok(format!("decode:{}", library.value));
         }
         if let Some(found) = self.laws.get(&key(pool)) {

@@ -1,19 +1,20 @@
 //! From a mapped block to its program.
 
+mod order;
+mod reads;
+
 use einflow_arch::Accelerator;
 use einflow_mappings::{
     mapped::{
-        Block, BoundEinsum, BoundOperand, Keep, MappedCascade, NamedLoop, OperandOrigin, Place,
-        Transfer, TransferKind,
+        Block, BoundEinsum, Keep, MappedCascade, NamedLoop, OperandOrigin, Place, TransferKind,
     },
     nest::{CountError, MAX_RANKS, Occupied, Projection},
 };
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, StreamSource, Tile,
-    Way,
-    geometry::{between, depth, frames, inward, lanes, latency, outward, rows_of, touches},
+    KeepPlan, Op, Program, Read, Stream, StreamKind, Tile, Way,
+    geometry::{depth, frames, lanes, outward, rows_of, touches},
 };
 
 /// Builds a block's program.
@@ -284,173 +285,6 @@ impl Builder<'_> {
         }
     }
 
-    /// Which kept tiles an Einsum reads and writes: those of its tensors, and of tensors that take their room.
-    fn uses(&self, op: usize, einsum: &BoundEinsum, reads: &[Read]) -> Vec<KeepUse> {
-        let nests = self.block.nests.iter().flat_map(|n| &n.keeps);
-        let all: Vec<&Keep> = self.block.keeps.iter().chain(nests).collect();
-        let mut out = Vec::new();
-        for (keep, plan) in self.keeps.iter().enumerate() {
-            if !plan.users.contains(&op) {
-                continue;
-            }
-            let room_of = |t: TensorId| {
-                t == plan.tensor
-                    || all.iter().any(|k| {
-                        k.tensor == t
-                            && k.place == Place::Memory(plan.memory)
-                            && k.in_place_of == Some(plan.tensor)
-                    })
-            };
-            out.push(KeepUse {
-                keep,
-                reads: (0..reads.len())
-                    .filter(|r| room_of(reads[*r].tensor))
-                    .collect(),
-                output: room_of(einsum.output),
-            });
-        }
-        out
-    }
-
-    /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or an operand stays
-    /// in its PE. An Einsum of which nothing stays runs all its loops as one.
-    fn folds(&self, einsum: &BoundEinsum) -> (Vec<NamedLoop>, Vec<NamedLoop>) {
-        let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
-        let output = self.mapped.own_projection(einsum.output);
-        let stays = |from: usize| {
-            let still = |p: &Projection| !own[from..].iter().any(|l| l.count > 1 && touches(p, l));
-            still(output) || einsum.operands.iter().any(|o| still(&o.projection))
-        };
-        let inner = (0..=own.len()).find(|from| stays(*from));
-        let real = |from: usize| own[from..].iter().any(|l| l.count > 1);
-        match inner.filter(|from| real(*from)) {
-            Some(from) => (own[..from].to_vec(), own[from..].to_vec()),
-            None => (Vec::new(), own.to_vec()),
-        }
-    }
-
-    fn read(
-        &mut self,
-        op: usize,
-        at: (usize, usize),
-        einsum: &BoundEinsum,
-        operand: &BoundOperand,
-        position: usize,
-        steps: &[NamedLoop],
-    ) -> Read {
-        let block = self.block;
-        let transfer = self.operand_transfer(at, einsum, position);
-        let (mut way, mut stream) = (None, None);
-        if let Some(id) = transfer {
-            let moved = &block.transfers[id];
-            if let Place::Memory(memory) = moved.inner {
-                if memory > 0 && (moved.share.0 > 0 || moved.through) {
-                    way = Some(self.inward_way(einsum, memory, &operand.projection, steps));
-                }
-                let rest = (moved.share.1 - moved.share.0, moved.share.1);
-                let outside = match (memory, moved.spill) {
-                    (0, _) => Some((0, moved.share)),
-                    (_, Some(Place::Memory(outer))) if rest.0 > 0 => Some((outer, rest)),
-                    _ => None,
-                };
-                if let Some((outer, share)) = outside {
-                    stream = Some(self.streams.len());
-                    self.streams.push(Stream {
-                        kind: StreamKind::Operand(op, position),
-                        transfer: id,
-                        tensor: operand.tensor,
-                        outer,
-                        inner: None,
-                        share,
-                        nest: at.0,
-                        depth: 0,
-                        exit: None,
-                        projection: operand.projection.clone(),
-                        source: None,
-                    });
-                }
-            }
-        }
-        let keep = match operand.origin {
-            OperandOrigin::Memory(memory) => self.keeps.iter().position(|k| {
-                k.tensor == operand.tensor
-                    && k.memory == memory
-                    && k.fill.is_some()
-                    && (self.block.keeps.iter().any(|b| b.tensor == k.tensor) || k.nest == at.0)
-            }),
-            OperandOrigin::Made(..) => None,
-        };
-        Read {
-            tensor: operand.tensor,
-            time: operand.time,
-            projection: operand.projection.clone(),
-            maker: None,
-            keep,
-            way,
-            operand: transfer,
-            stream,
-            stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
-        }
-    }
-
-    /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has its own, in the
-    /// order of the reads; what registers keep is loaded once, as a tile, for the first.
-    fn operand_transfer(
-        &self,
-        at: (usize, usize),
-        einsum: &BoundEinsum,
-        position: usize,
-    ) -> Option<usize> {
-        let operand = &einsum.operands[position];
-        let alike =
-            |o: &BoundOperand| o.tensor == operand.tensor && o.projection == operand.projection;
-        let from_memory = |o: &BoundOperand| matches!(o.origin, OperandOrigin::Memory(_));
-        if !from_memory(operand) {
-            return None;
-        }
-        let before = einsum.operands[..position]
-            .iter()
-            .filter(|o| alike(o) && from_memory(o))
-            .count();
-        let alone = einsum
-            .operands
-            .iter()
-            .filter(|o| o.tensor == operand.tensor)
-            .count()
-            == 1;
-        let counts = |t: &Transfer| {
-            t.kind == TransferKind::Operand
-                && t.einsum == at
-                && t.tensor == operand.tensor
-                && (t.projection == operand.projection || alone)
-        };
-        let transfers = self.block.transfers.iter().enumerate();
-        let mut found = transfers.filter(|(_, t)| counts(t)).map(|(i, _)| i);
-        found.nth(before)
-    }
-
-    fn inward_way(
-        &self,
-        einsum: &BoundEinsum,
-        memory: usize,
-        projection: &Projection,
-        steps: &[NamedLoop],
-    ) -> Way {
-        let (rows, columns) = lanes(einsum, projection);
-        let (burst, words) = if rows > 1 && columns > 1 {
-            (rows, columns)
-        } else {
-            (1, rows.max(columns))
-        };
-        Way {
-            memory,
-            delay: inward(self.accelerator, memory, einsum.unit),
-            rows: rows_of(self.accelerator, memory, words),
-            depth: depth(steps, projection),
-            burst,
-        }
-    }
-
     fn result(
         &self,
         einsum: &BoundEinsum,
@@ -548,149 +382,6 @@ impl Builder<'_> {
                     o.tensor == einsum.output && matches!(o.origin, OperandOrigin::Made(..))
                 })
         })
-    }
-
-    /// Who makes each operand in this block, and how long it takes to where it is read.
-    fn makers(&mut self) {
-        let bound: Vec<BoundEinsum> = self.einsums().map(|(_, e)| e.clone()).collect();
-        for reader in 0..self.ops.len() {
-            for position in 0..self.ops[reader].reads.len() {
-                let tensor = self.ops[reader].reads[position].tensor;
-                let Some(op) = self.ops.iter().position(|o| o.output == tensor) else {
-                    continue;
-                };
-                let origin = bound[reader].operands[position].origin;
-                let maker = self.maker(&bound, reader, position, op, origin);
-                self.ops[reader].reads[position].maker = Some(maker);
-            }
-        }
-    }
-
-    fn maker(
-        &self,
-        bound: &[BoundEinsum],
-        reader: usize,
-        position: usize,
-        op: usize,
-        origin: OperandOrigin,
-    ) -> Maker {
-        let (made, read) = (&self.ops[op], &self.ops[reader].reads[position]);
-        let own = self.mapped.own_projection(read.tensor);
-        let aligned = self.aligned(own, &read.projection);
-        let cascade = &self.mapped.cascade;
-        let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
-            let dim = own.dims.get(cascade.batch.len() + i)?;
-            dim.terms.first().map(|t| t.rank)
-        });
-        let (from, to) = (&bound[op], &bound[reader]);
-        let (delay, memory) = match origin {
-            OperandOrigin::Memory(memory) => {
-                let out = made.result.as_ref().map_or(0, |w| w.delay + w.burst - 1);
-                let stored = latency(self.accelerator, memory);
-                let back = inward(self.accelerator, memory, to.unit);
-                let burst = read.way.as_ref().map_or(0, |w| w.burst - 1);
-                (out + stored + back + burst, Some(memory))
-            }
-            OperandOrigin::Made(..) if from.unit == to.unit => (self.around(from, own), None),
-            OperandOrigin::Made(..) => (between(self.accelerator, from.unit, to.unit), None),
-        };
-        let real = |loops: &[NamedLoop]| -> Vec<NamedLoop> {
-            loops.iter().filter(|l| l.count > 1).cloned().collect()
-        };
-        let (mine, theirs) = (real(&made.steps), real(&self.ops[reader].steps));
-        let by_word = !mine.is_empty()
-            && mine == theirs
-            && real(&made.folds) == real(&self.ops[reader].folds)
-            // A word of which some loop makes only a part is whole at that loop's end.
-            && mine.iter().all(|l| touches(own, l))
-            && depth(&theirs, &read.projection) == theirs.len()
-            && made
-                .result
-                .as_ref()
-                .is_none_or(|w| memory.is_none() || w.burst == 1);
-        let ahead = made.offset.saturating_sub(self.ops[reader].offset);
-        let crosses = memory.is_none() && from.unit != to.unit;
-        let together = from.shared_loops() == to.shared_loops();
-        Maker {
-            op,
-            aligned,
-            sums: sums(made, own),
-            iterative,
-            delay,
-            by_word,
-            memory,
-            waiting: (crosses && together).then_some(ahead + 1),
-        }
-    }
-
-    /// By base rank: whether a reader's coordinates are those of the tensor's own ranks.
-    fn aligned(&self, own: &Projection, seen: &Projection) -> Vec<bool> {
-        let mut aligned = vec![true; self.block.space.sizes.len()];
-        for (mine, seen) in own.dims.iter().zip(&seen.dims) {
-            if mine != seen {
-                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
-            }
-        }
-        aligned
-    }
-
-    /// What this block writes to an outer memory and takes from there again.
-    fn sources(&mut self) {
-        for id in 0..self.streams.len() {
-            let stream = &self.streams[id];
-            if !matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Operand(..)) {
-                continue;
-            }
-            let Some(op) = self.ops.iter().position(|o| o.output == stream.tensor) else {
-                continue;
-            };
-            let writes = |s: &Stream| {
-                s.tensor == stream.tensor
-                    && s.outer == stream.outer
-                    && matches!(s.kind, StreamKind::Drain(_) | StreamKind::Result(_))
-            };
-            if let Some(writer) = self.streams.iter().position(writes) {
-                let own = self.mapped.own_projection(stream.tensor);
-                let aligned = self.aligned(own, &stream.projection);
-                self.streams[id].source = Some(StreamSource {
-                    op,
-                    aligned,
-                    sums: sums(&self.ops[op], own),
-                    stream: writer,
-                });
-            }
-        }
-    }
-
-    /// A sum that all PEs of a lane make together is whole at the lane's end, and goes back along it.
-    fn around(&self, from: &BoundEinsum, output: &Projection) -> u64 {
-        let array = &self.accelerator.arrays[from.unit];
-        let shared = |lane: &Option<NamedLoop>, length: u64| {
-            let apart = lane
-                .as_ref()
-                .is_none_or(|l| l.count <= 1 || touches(output, l));
-            if apart { 0 } else { 2 * (length - 1) }
-        };
-        shared(&from.rows, array.rows) + shared(&from.columns, array.columns)
-    }
-
-    /// Readers on another array that take each word as it arrives: no room for more of them.
-    fn lockstep(&self) -> Vec<Lockstep> {
-        let mut found = Vec::new();
-        for (reader, op) in self.ops.iter().enumerate() {
-            for read in &op.reads {
-                let Some(maker) = &read.maker else { continue };
-                let made = &self.ops[maker.op];
-                let now = read.time != einflow_workloads::cascade::ReadTime::Previous;
-                if maker.waiting == Some(1) && maker.by_word && now && made.offset == op.offset {
-                    found.push(Lockstep {
-                        maker: maker.op,
-                        reader,
-                    });
-                }
-            }
-        }
-        found
     }
 }
 

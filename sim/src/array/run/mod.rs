@@ -1,86 +1,23 @@
 //! A group at work: step by step, every PE of the array.
 
-use einflow_arch::Array;
+mod words;
+mod work;
 
 use super::{
-    ArrayError, BusyPe, MissingWord,
+    ArrayError, BusyPe,
     engine::{Done, Engine, Turn, Use},
     kernel::Reduction,
-    plan::{Lane, Plan, step_counts, step_tile},
-    tensors::{NOT_MADE, THERE, Tensor},
+    plan::{Lane, step_counts, step_tile},
+    tensors::{NOT_MADE, Tensor},
 };
 use crate::{
     cycle::{Observer, Task},
-    program::{Need, Tile, needed},
+    program::Tile,
 };
-
-/// What an Einsum holds in the PEs while a task runs.
-#[derive(Clone, Debug)]
-pub(super) struct Work {
-    /// Sums of each output word over the tasks so far, in the accumulator's format.
-    pub sums: Vec<f64>,
-    /// Which computation of the word they belong to.
-    pub round: Vec<u32>,
-    /// By PE: the running value.
-    pub running: Vec<f64>,
-    /// By PE: whether it has one.
-    pub filled: Vec<bool>,
-    /// By PE: the output word that it works on.
-    pub word: Vec<usize>,
-    /// PEs of a row.
-    pub columns: usize,
-    /// Rows and columns at work.
-    pub active: (usize, usize),
-    /// The box of the running output words.
-    pub tile: Option<Tile>,
-    /// By operand: words by row and by column.
-    pub operands: Vec<Operand>,
-}
-
-/// An operand's words in one step.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Operand {
-    pub rows: Vec<usize>,
-    pub columns: Vec<usize>,
-    pub base: usize,
-    /// Whether they differ from those of the step before.
-    pub new: bool,
-    before: (usize, Vec<usize>, Vec<usize>),
-}
+pub(super) use work::Work;
+use work::{Operand, length};
 
 const NO_WORD: usize = usize::MAX;
-
-impl Work {
-    pub fn new(plan: &Plan<'_>, array: &Array, output: &Tensor) -> Self {
-        let pes = usize::try_from(array.pes()).unwrap_or(0);
-        let words = output.layout.words;
-        let reduces = plan.kernel.reduction != Reduction::None;
-        Self {
-            sums: if reduces {
-                vec![plan.kernel.reduction.identity(); words]
-            } else {
-                Vec::new()
-            },
-            round: if reduces { vec![0; words] } else { Vec::new() },
-            running: vec![0.0; pes],
-            filled: vec![false; pes],
-            word: vec![NO_WORD; pes],
-            columns: usize::try_from(array.columns).unwrap_or(1),
-            active: (0, 0),
-            tile: None,
-            operands: vec![Operand::default(); plan.reads.len()],
-        }
-    }
-}
-
-/// PEs at work along a lane in a box; `other` is the lane across it, which may cut the same rank more coarsely.
-fn length(lane: Option<Lane>, other: Option<Lane>, tile: &Tile) -> usize {
-    let Some(l) = lane else { return 1 };
-    let around = other
-        .filter(|o| o.rank == l.rank && o.step > l.step)
-        .map_or(u64::MAX, |o| o.step);
-    usize::try_from(tile[l.rank].1.min(around).div_ceil(l.step)).unwrap_or(1)
-}
 
 impl Engine<'_> {
     /// Starts a unit's next group, and all that starts with it, or puts it off until there are ports.
@@ -542,123 +479,6 @@ impl Engine<'_> {
                 .then(|| kernel.reduction.identity());
         }
         tensor.value(word)
-    }
-
-    /// Checks that every word of an operand that this block makes is where the step reads it.
-    fn check_words(
-        &mut self,
-        member: usize,
-        i: usize,
-        tile: &Tile,
-        cycle: u64,
-    ) -> Result<(), ArrayError> {
-        let op = &self.program.ops[member];
-        let read = &op.reads[i];
-        let (Some(maker), Some(travel)) = (&read.maker, self.plans[member].travels[i]) else {
-            return Ok(());
-        };
-        let tensor = &self.tensors[read.tensor.0];
-        // What has been made anew since is still there as it was.
-        let limit = match needed(self.program, op, read, maker, &self.ops[member].tile) {
-            Need::Nothing => 0,
-            Need::UpTo(place) => self.ops[maker.op].upto(place),
-        };
-        let mut words = Vec::new();
-        self.plans[member].reads[i].words(tile, &mut words);
-        for word in words {
-            let at = tensor.latest(word);
-            let why = match tensor.task[at] {
-                THERE => continue,
-                NOT_MADE if self.program.occupied.is_some() => continue,
-                NOT_MADE => "has not been made".to_string(),
-                task if task > limit => continue,
-                task => {
-                    let done = &self.ops[maker.op].done[task as usize - 1];
-                    let made = if maker.by_word || maker.memory.is_none() {
-                        tensor.made[at]
-                    } else {
-                        done.end
-                    };
-                    // What a task hands on to its own next steps stays in the PE.
-                    let own = maker.op == member && task as usize == self.ops[member].done.len();
-                    let there = if own {
-                        tensor.made[at]
-                    } else {
-                        made + travel.cycles
-                    };
-                    if there <= cycle {
-                        continue;
-                    }
-                    format!("is there from cycle {there} on")
-                }
-            };
-            let place = match maker.memory {
-                Some(memory) => self.mapped.accelerator.memories[memory].name.clone(),
-                None => format!(
-                    "the registers of {}",
-                    self.mapped.accelerator.arrays[op.unit].name
-                ),
-            };
-            return Err(ArrayError::Word(Box::new(MissingWord {
-                einsum: op.name.clone(),
-                cycle,
-                tensor: self.tensor_name(read.tensor.0).into(),
-                coordinates: tensor.layout.coordinates(word),
-                place,
-                why,
-            })));
-        }
-        Ok(())
-    }
-
-    /// Checks that every word of an operand is in the tile of the memory from which the step reads it.
-    fn check_kept(
-        &mut self,
-        member: usize,
-        i: usize,
-        tile: &Tile,
-        cycle: u64,
-    ) -> Result<(), ArrayError> {
-        let op = &self.program.ops[member];
-        let read = &op.reads[i];
-        let (Some(keep), Some(way)) = (read.keep, &read.way) else {
-            return Ok(());
-        };
-        let plan = &self.program.keeps[keep];
-        let Some(stream) = plan.fill else {
-            return Ok(());
-        };
-        let state = &self.streams[stream];
-        let oldest = state.arrived.len().saturating_sub(plan.generations);
-        let mut words = std::mem::take(&mut self.scratch);
-        self.plans[member].reads[i].words(tile, &mut words);
-        // The rows of the step pass the port before it.
-        let asked = cycle as i64 - (way.delay + way.burst - 1) as i64;
-        let missing = words.iter().find_map(|word| {
-            let number = state.brought[*word] as usize;
-            if number == 0 {
-                return Some((*word, "has not held it".to_string()));
-            }
-            if number <= oldest {
-                return Some((*word, "holds later tiles in its place".to_string()));
-            }
-            let there = state.arrived[number - 1].whole;
-            // Words that stay in the PEs were read at the first step.
-            (there as i64 > asked && way.depth > 0)
-                .then(|| (*word, format!("holds it from cycle {there} on")))
-        });
-        self.scratch = words;
-        let Some((word, why)) = missing else {
-            return Ok(());
-        };
-        Err(ArrayError::Word(Box::new(MissingWord {
-            einsum: op.name.clone(),
-            cycle,
-            tensor: self.tensor_name(read.tensor.0).into(),
-            coordinates: self.tensors[read.tensor.0].layout.coordinates(word),
-            place: self.mapped.accelerator.memories[plan.memory].name.clone(),
-            why,
-        })))
     }
 
     /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the first PE first.

@@ -1,0 +1,111 @@
+//! What `eval` prints.
+
+use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_workloads::format::Format as NumberFormat;
+use serde_json::{Value, json};
+
+use super::{args::Format, output};
+use crate::{eval::EvalReport, render};
+
+pub(super) fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
+    let all = [
+        NumberFormat::F64,
+        NumberFormat::F32,
+        NumberFormat::Bf16,
+        NumberFormat::F16,
+    ];
+    all.into_iter().find(|f| f.name() == name).ok_or_else(|| {
+        Problem::nowhere(format!("there is no number format `{name}`"))
+            .help(did_you_mean(name, ["f64", "f32", "bf16", "f16"]))
+            .into()
+    })
+}
+
+pub(super) fn print_eval(
+    cascade: &str,
+    report: &EvalReport,
+    format: Format,
+) -> Result<u8, Problems> {
+    let axes = |a: &crate::eval::EvalArray| {
+        let parts: Vec<String> = a
+            .axes
+            .iter()
+            .zip(&a.shape)
+            .map(|(axis, n)| format!("{axis}={n}"))
+            .collect();
+        format!("[{}]", parts.join(", "))
+    };
+    match format {
+        Format::Json => {
+            let array = |a: &crate::eval::EvalArray| json!({"name": a.name, "axes": a.axes, "shape": a.shape, "element": a.element.name()});
+            let outputs: Vec<Value> = report
+                .outputs
+                .iter()
+                .map(|o| {
+                    let mut value = array(&o.array);
+                    value["empty"] = json!(o.empty);
+                    value["error"] = o.error.map_or(
+                        Value::Null,
+                        |e| json!({"absolute": e.absolute, "relative": e.relative}),
+                    );
+                    value
+                })
+                .collect();
+            output::json(&json!({
+                "cascade": cascade,
+                "number_format": report.number_format.name(),
+                "accumulator": report.accumulator.name(),
+                "sizes": report.sizes.0,
+                "inputs": report.inputs.iter().map(array).collect::<Vec<_>>(),
+                "outputs": outputs,
+            }))?;
+        }
+        Format::Csv => {
+            let mut text = String::from("output,absolute_error,relative_error\n");
+            for o in &report.outputs {
+                let error = o.error.map_or(",".to_string(), |e| {
+                    format!("{},{}", e.absolute, e.relative)
+                });
+                text.push_str(&format!("{},{error}\n", o.array.name));
+            }
+            output::print(&text)?;
+        }
+        Format::Table => {
+            let mut text = render::wrapped(&format!(
+                "{cascade} in {}, reductions accumulated in {} in ascending coordinate order",
+                report.number_format.name(),
+                report.accumulator.name()
+            ));
+            for input in &report.inputs {
+                text.push_str(&render::wrapped(&format!(
+                    "read      {} {} {}",
+                    input.name,
+                    axes(input),
+                    input.element.name()
+                )));
+            }
+            for o in &report.outputs {
+                text.push_str(&render::wrapped(&format!(
+                    "computed  {} {} {}",
+                    o.array.name,
+                    axes(&o.array),
+                    o.array.element.name()
+                )));
+                if o.empty > 0 {
+                    text.push_str(&format!(
+                        "          {} empty points written as 0\n",
+                        o.empty
+                    ));
+                }
+                if let Some(e) = o.error {
+                    text.push_str(&render::wrapped(&format!(
+                        "error     {} against the array of that name: largest absolute {:.3e}, relative to its largest {:.3e}",
+                        o.array.name, e.absolute, e.relative
+                    )));
+                }
+            }
+            output::print(&text)?;
+        }
+    }
+    Ok(0)
+}

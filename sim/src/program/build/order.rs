@@ -1,0 +1,159 @@
+//! Which task makes what another reads, and which go in lockstep.
+
+use einflow_mappings::{
+    mapped::{BoundEinsum, NamedLoop, OperandOrigin},
+    nest::Projection,
+};
+
+use super::{
+    super::{
+        Lockstep, Maker, Stream, StreamKind, StreamSource,
+        geometry::{between, depth, inward, latency, touches},
+    },
+    Builder, sums,
+};
+
+impl Builder<'_> {
+    /// Who makes each operand in this block, and how long it takes to where it is read.
+    pub(super) fn makers(&mut self) {
+        let bound: Vec<BoundEinsum> = self.einsums().map(|(_, e)| e.clone()).collect();
+        for reader in 0..self.ops.len() {
+            for position in 0..self.ops[reader].reads.len() {
+                let tensor = self.ops[reader].reads[position].tensor;
+                let Some(op) = self.ops.iter().position(|o| o.output == tensor) else {
+                    continue;
+                };
+                let origin = bound[reader].operands[position].origin;
+                let maker = self.maker(&bound, reader, position, op, origin);
+                self.ops[reader].reads[position].maker = Some(maker);
+            }
+        }
+    }
+
+    pub(super) fn maker(
+        &self,
+        bound: &[BoundEinsum],
+        reader: usize,
+        position: usize,
+        op: usize,
+        origin: OperandOrigin,
+    ) -> Maker {
+        let (made, read) = (&self.ops[op], &self.ops[reader].reads[position]);
+        let own = self.mapped.own_projection(read.tensor);
+        let aligned = self.aligned(own, &read.projection);
+        let cascade = &self.mapped.cascade;
+        let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
+            let dim = own.dims.get(cascade.batch.len() + i)?;
+            dim.terms.first().map(|t| t.rank)
+        });
+        let (from, to) = (&bound[op], &bound[reader]);
+        let (delay, memory) = match origin {
+            OperandOrigin::Memory(memory) => {
+                let out = made.result.as_ref().map_or(0, |w| w.delay + w.burst - 1);
+                let stored = latency(self.accelerator, memory);
+                let back = inward(self.accelerator, memory, to.unit);
+                let burst = read.way.as_ref().map_or(0, |w| w.burst - 1);
+                (out + stored + back + burst, Some(memory))
+            }
+            OperandOrigin::Made(..) if from.unit == to.unit => (self.around(from, own), None),
+            OperandOrigin::Made(..) => (between(self.accelerator, from.unit, to.unit), None),
+        };
+        let real = |loops: &[NamedLoop]| -> Vec<NamedLoop> {
+            loops.iter().filter(|l| l.count > 1).cloned().collect()
+        };
+        let (mine, theirs) = (real(&made.steps), real(&self.ops[reader].steps));
+        let by_word = !mine.is_empty()
+            && mine == theirs
+            && real(&made.folds) == real(&self.ops[reader].folds)
+            // A word of which some loop makes only a part is whole at that loop's end.
+            && mine.iter().all(|l| touches(own, l))
+            && depth(&theirs, &read.projection) == theirs.len()
+            && made
+                .result
+                .as_ref()
+                .is_none_or(|w| memory.is_none() || w.burst == 1);
+        let ahead = made.offset.saturating_sub(self.ops[reader].offset);
+        let crosses = memory.is_none() && from.unit != to.unit;
+        let together = from.shared_loops() == to.shared_loops();
+        Maker {
+            op,
+            aligned,
+            sums: sums(made, own),
+            iterative,
+            delay,
+            by_word,
+            memory,
+            waiting: (crosses && together).then_some(ahead + 1),
+        }
+    }
+
+    /// By base rank: whether a reader's coordinates are those of the tensor's own ranks.
+    pub(super) fn aligned(&self, own: &Projection, seen: &Projection) -> Vec<bool> {
+        let mut aligned = vec![true; self.block.space.sizes.len()];
+        for (mine, seen) in own.dims.iter().zip(&seen.dims) {
+            if mine != seen {
+                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+            }
+        }
+        aligned
+    }
+
+    /// What this block writes to an outer memory and takes from there again.
+    pub(super) fn sources(&mut self) {
+        for id in 0..self.streams.len() {
+            let stream = &self.streams[id];
+            if !matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Operand(..)) {
+                continue;
+            }
+            let Some(op) = self.ops.iter().position(|o| o.output == stream.tensor) else {
+                continue;
+            };
+            let writes = |s: &Stream| {
+                s.tensor == stream.tensor
+                    && s.outer == stream.outer
+                    && matches!(s.kind, StreamKind::Drain(_) | StreamKind::Result(_))
+            };
+            if let Some(writer) = self.streams.iter().position(writes) {
+                let own = self.mapped.own_projection(stream.tensor);
+                let aligned = self.aligned(own, &stream.projection);
+                self.streams[id].source = Some(StreamSource {
+                    op,
+                    aligned,
+                    sums: sums(&self.ops[op], own),
+                    stream: writer,
+                });
+            }
+        }
+    }
+
+    /// A sum that all PEs of a lane make together is whole at the lane's end, and goes back along it.
+    pub(super) fn around(&self, from: &BoundEinsum, output: &Projection) -> u64 {
+        let array = &self.accelerator.arrays[from.unit];
+        let shared = |lane: &Option<NamedLoop>, length: u64| {
+            let apart = lane
+                .as_ref()
+                .is_none_or(|l| l.count <= 1 || touches(output, l));
+            if apart { 0 } else { 2 * (length - 1) }
+        };
+        shared(&from.rows, array.rows) + shared(&from.columns, array.columns)
+    }
+
+    /// Readers on another array that take each word as it arrives: no room for more of them.
+    pub(super) fn lockstep(&self) -> Vec<Lockstep> {
+        let mut found = Vec::new();
+        for (reader, op) in self.ops.iter().enumerate() {
+            for read in &op.reads {
+                let Some(maker) = &read.maker else { continue };
+                let made = &self.ops[maker.op];
+                let now = read.time != einflow_workloads::cascade::ReadTime::Previous;
+                if maker.waiting == Some(1) && maker.by_word && now && made.offset == op.offset {
+                    found.push(Lockstep {
+                        maker: maker.op,
+                        reader,
+                    });
+                }
+            }
+        }
+        found
+    }
+}

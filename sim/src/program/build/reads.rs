@@ -1,0 +1,186 @@
+//! What each task reads, and over which way.
+
+use einflow_mappings::{
+    mapped::{
+        BoundEinsum, BoundOperand, Keep, NamedLoop, OperandOrigin, Place, Transfer, TransferKind,
+    },
+    nest::Projection,
+};
+use einflow_workloads::cascade::TensorId;
+
+use super::{
+    super::{
+        KeepUse, Read, Stream, StreamKind, Way,
+        geometry::{depth, inward, lanes, rows_of, touches},
+    },
+    Builder, last_real,
+};
+
+impl Builder<'_> {
+    /// Which kept tiles an Einsum reads and writes: those of its tensors, and of tensors that take their room.
+    pub(super) fn uses(&self, op: usize, einsum: &BoundEinsum, reads: &[Read]) -> Vec<KeepUse> {
+        let nests = self.block.nests.iter().flat_map(|n| &n.keeps);
+        let all: Vec<&Keep> = self.block.keeps.iter().chain(nests).collect();
+        let mut out = Vec::new();
+        for (keep, plan) in self.keeps.iter().enumerate() {
+            if !plan.users.contains(&op) {
+                continue;
+            }
+            let room_of = |t: TensorId| {
+                t == plan.tensor
+                    || all.iter().any(|k| {
+                        k.tensor == t
+                            && k.place == Place::Memory(plan.memory)
+                            && k.in_place_of == Some(plan.tensor)
+                    })
+            };
+            out.push(KeepUse {
+                keep,
+                reads: (0..reads.len())
+                    .filter(|r| room_of(reads[*r].tensor))
+                    .collect(),
+                output: room_of(einsum.output),
+            });
+        }
+        out
+    }
+
+    /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or an operand stays
+    /// in its PE. An Einsum of which nothing stays runs all its loops as one.
+    pub(super) fn folds(&self, einsum: &BoundEinsum) -> (Vec<NamedLoop>, Vec<NamedLoop>) {
+        let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
+        let output = self.mapped.own_projection(einsum.output);
+        let stays = |from: usize| {
+            let still = |p: &Projection| !own[from..].iter().any(|l| l.count > 1 && touches(p, l));
+            still(output) || einsum.operands.iter().any(|o| still(&o.projection))
+        };
+        let inner = (0..=own.len()).find(|from| stays(*from));
+        let real = |from: usize| own[from..].iter().any(|l| l.count > 1);
+        match inner.filter(|from| real(*from)) {
+            Some(from) => (own[..from].to_vec(), own[from..].to_vec()),
+            None => (Vec::new(), own.to_vec()),
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        op: usize,
+        at: (usize, usize),
+        einsum: &BoundEinsum,
+        operand: &BoundOperand,
+        position: usize,
+        steps: &[NamedLoop],
+    ) -> Read {
+        let block = self.block;
+        let transfer = self.operand_transfer(at, einsum, position);
+        let (mut way, mut stream) = (None, None);
+        if let Some(id) = transfer {
+            let moved = &block.transfers[id];
+            if let Place::Memory(memory) = moved.inner {
+                if memory > 0 && (moved.share.0 > 0 || moved.through) {
+                    way = Some(self.inward_way(einsum, memory, &operand.projection, steps));
+                }
+                let rest = (moved.share.1 - moved.share.0, moved.share.1);
+                let outside = match (memory, moved.spill) {
+                    (0, _) => Some((0, moved.share)),
+                    (_, Some(Place::Memory(outer))) if rest.0 > 0 => Some((outer, rest)),
+                    _ => None,
+                };
+                if let Some((outer, share)) = outside {
+                    stream = Some(self.streams.len());
+                    self.streams.push(Stream {
+                        kind: StreamKind::Operand(op, position),
+                        transfer: id,
+                        tensor: operand.tensor,
+                        outer,
+                        inner: None,
+                        share,
+                        nest: at.0,
+                        depth: 0,
+                        exit: None,
+                        projection: operand.projection.clone(),
+                        source: None,
+                    });
+                }
+            }
+        }
+        let keep = match operand.origin {
+            OperandOrigin::Memory(memory) => self.keeps.iter().position(|k| {
+                k.tensor == operand.tensor
+                    && k.memory == memory
+                    && k.fill.is_some()
+                    && (self.block.keeps.iter().any(|b| b.tensor == k.tensor) || k.nest == at.0)
+            }),
+            OperandOrigin::Made(..) => None,
+        };
+        Read {
+            tensor: operand.tensor,
+            time: operand.time,
+            projection: operand.projection.clone(),
+            maker: None,
+            keep,
+            way,
+            operand: transfer,
+            stream,
+            stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
+        }
+    }
+
+    /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has its own, in the
+    /// order of the reads; what registers keep is loaded once, as a tile, for the first.
+    pub(super) fn operand_transfer(
+        &self,
+        at: (usize, usize),
+        einsum: &BoundEinsum,
+        position: usize,
+    ) -> Option<usize> {
+        let operand = &einsum.operands[position];
+        let alike =
+            |o: &BoundOperand| o.tensor == operand.tensor && o.projection == operand.projection;
+        let from_memory = |o: &BoundOperand| matches!(o.origin, OperandOrigin::Memory(_));
+        if !from_memory(operand) {
+            return None;
+        }
+        let before = einsum.operands[..position]
+            .iter()
+            .filter(|o| alike(o) && from_memory(o))
+            .count();
+        let alone = einsum
+            .operands
+            .iter()
+            .filter(|o| o.tensor == operand.tensor)
+            .count()
+            == 1;
+        let counts = |t: &Transfer| {
+            t.kind == TransferKind::Operand
+                && t.einsum == at
+                && t.tensor == operand.tensor
+                && (t.projection == operand.projection || alone)
+        };
+        let transfers = self.block.transfers.iter().enumerate();
+        let mut found = transfers.filter(|(_, t)| counts(t)).map(|(i, _)| i);
+        found.nth(before)
+    }
+
+    pub(super) fn inward_way(
+        &self,
+        einsum: &BoundEinsum,
+        memory: usize,
+        projection: &Projection,
+        steps: &[NamedLoop],
+    ) -> Way {
+        let (rows, columns) = lanes(einsum, projection);
+        let (burst, words) = if rows > 1 && columns > 1 {
+            (rows, columns)
+        } else {
+            (1, rows.max(columns))
+        };
+        Way {
+            memory,
+            delay: inward(self.accelerator, memory, einsum.unit),
+            rows: rows_of(self.accelerator, memory, words),
+            depth: depth(steps, projection),
+            burst,
+        }
+    }
+}
