@@ -99,6 +99,17 @@ fn fields_are_explained() {
     assert!(found > 40, "{found}");
 }
 
+/// The first column of a section's table names the report's keys, all and no other.
+fn assert_lists(section: &str, report: &Value) {
+    let rows = section.lines().filter(|l| l.starts_with("| `"));
+    let cells = rows.map(|l| l.split('|').nth(1).unwrap());
+    let listed: BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let keys = report.as_object().unwrap().keys();
+    assert_eq!(listed, keys.map(String::as_str).collect());
+}
+
 /// The example of the page on scenarios runs, and the keys that it lists are the report's.
 #[test]
 fn the_offload_page_is_right() {
@@ -108,20 +119,7 @@ fn the_offload_page_is_right() {
     fs::write(folder.path().join("mine.ron"), example).unwrap();
     let report = einflow_in(folder.path(), &["offload", "mine.ron", "--format", "json"]).json();
     let section = OFFLOAD.split("| key | value |").nth(1).unwrap();
-    let rows = section
-        .lines()
-        .filter(|l| l.starts_with("| `"))
-        .map(|l| l.split('|').nth(1).unwrap());
-    let listed: BTreeSet<&str> = rows
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
-    let keys: BTreeSet<&str> = report
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(listed, keys);
+    assert_lists(section, &report);
     let words = words(OFFLOAD);
     for nested in [
         "cost",
@@ -140,24 +138,11 @@ fn the_offload_page_is_right() {
 #[test]
 fn keys_are_listed() {
     let section = PAGE.split("## The report as JSON").nth(1).unwrap();
-    let rows = section
-        .lines()
-        .filter(|l| l.starts_with("| `"))
-        .map(|l| l.split('|').nth(1).unwrap());
-    let listed: BTreeSet<&str> = rows
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
     let report = einflow(
         "run --model bert --length 1K --mapping fusemax-binding --end-to-end --engine cycle --check --format json",
     )
     .json();
-    let keys: BTreeSet<&str> = report
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(listed, keys);
+    assert_lists(section, &report);
     let words = words(PAGE);
     let miniature = report["check"]["miniature"].as_object().unwrap();
     for key in report["account"]
