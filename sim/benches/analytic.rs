@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use einflow::{analytic, catalog::Catalog, request::Request};
+use einflow::{catalog::Catalog, request::Request};
+use einflow_engine::analytic;
 
 fn request(mapping: &str, length: u64) -> Request {
     Request {

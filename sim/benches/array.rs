@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use einflow::{array, catalog::Catalog, request::Request};
+use einflow::{catalog::Catalog, request::Request};
+use einflow_engine::array;
 use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
 

@@ -5,10 +5,10 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use einflow::{
     catalog::Catalog,
-    cycle::{self, Unseen},
     request::{Engine, Request},
     runs::RunFile,
 };
+use einflow_engine::cycle::{self, Unseen};
 use rayon::prelude::*;
 
 fn request(mapping: &str, length: u64) -> Request {

@@ -15,7 +15,7 @@ use einflow_workloads::{
     models::{Model, models},
 };
 
-use crate::{
+use einflow_engine::{
     check::{Check, check, miniature},
     report::Report,
 };

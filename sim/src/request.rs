@@ -12,9 +12,9 @@ use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::Mapp
 use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
 use einflow_workloads::{cascade::Cascade, models::models};
 
-use crate::{
+use crate::catalog::Catalog;
+use einflow_engine::{
     analytic::{self, AnalyticError},
-    catalog::Catalog,
     cycle::{self, CycleError},
     report::{Report, combine},
 };

@@ -5,10 +5,8 @@ use std::{path::PathBuf, sync::LazyLock};
 use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span};
 use include_dir::{Dir, include_dir};
 
-use crate::{
-    request::{Accounting, Engine, Places, Request},
-    units::{LENGTHS, parse_length},
-};
+use crate::request::{Accounting, Engine, Places, Request};
+use einflow_engine::units::{LENGTHS, parse_length};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs");
 

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use einflow::{
-    analytic,
     catalog::Catalog,
+    request::{Engine, Request},
+};
+use einflow_engine::{
+    analytic,
     cycle::{self, BlockRun, Unseen},
     report::Activity,
-    request::{Engine, Request},
 };
 use einflow_mappings::{mapped::MappedCascade, nest::moved_within};
 

@@ -13,7 +13,6 @@ use std::{
 };
 
 use einflow::{
-    analytic,
     device::table::Table,
     runs::{RunFile, runs},
     sweep::{SweepFile, Watch, run, sweeps},
@@ -23,6 +22,7 @@ use einflow_arch::{
     Accelerator, accelerators,
     device::{Device, DeviceLink, devices, links},
 };
+use einflow_engine::analytic;
 use einflow_mappings::{bind, mappings, spec::MappingSpec};
 use einflow_spec::{Library, Node, Problems, Source, check_sources};
 use einflow_workloads::{cascade::Cascade, cascades};

@@ -28,8 +28,8 @@ use std::{
 };
 
 use cases::{Draws, case};
-use einflow::analytic::{Counts, count};
 use einflow_arch::{Accelerator, accelerators};
+use einflow_engine::analytic::{Counts, count};
 use einflow_mappings::{bind, count::Count, mapped::MappedCascade, mappings, spec::MappingSpec};
 use einflow_spec::Source;
 use einflow_workloads::{

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use einflow::{
     catalog::Catalog,
-    cycle::{self, Unseen},
     plot,
     request::Request,
     trace::{MOST_SLICES, Recorder, TraceError, TraceWindow, record},
 };
+use einflow_engine::cycle::{self, Unseen};
 use einflow_mappings::mapped::MappedCascade;
 use serde_json::Value;
 

@@ -22,11 +22,13 @@ use crate::{
     eval::{EvalRequest, eval},
     plot::{self, Figure},
     render,
-    report::Report,
     request::{Accounting, Checking, Engine, Request},
     runs::RunFile,
-    units::{LENGTHS, parse_length},
     validate,
+};
+use einflow_engine::{
+    report::Report,
+    units::{LENGTHS, parse_length},
 };
 
 /// Runs a command; the value is the exit code.

@@ -15,7 +15,8 @@ use super::{
     commands::pretty,
     output,
 };
-use crate::{catalog::Catalog, render::wrapped, report::whole, units::si};
+use crate::{catalog::Catalog, render::wrapped};
+use einflow_engine::{report::whole, units::si};
 
 /// Describes whatever has this name.
 pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {

@@ -6,12 +6,12 @@ use einflow_spec::{Node, Problem, Problems, did_you_mean};
 use super::output;
 use crate::{
     catalog::Catalog,
-    cycle,
     explain::{Inputs, explain},
     render,
     request::{Engine, Request},
     runs::{RunFile, runs},
 };
+use einflow_engine::cycle;
 
 /// The model of a mapping that is explained without one.
 const MODEL: &str = "bert";

@@ -156,7 +156,7 @@ pub(super) fn trace(
         request.model.clone(),
         request
             .length
-            .map(|l| format!("{} tokens", crate::units::length(l))),
+            .map(|l| format!("{} tokens", einflow_engine::units::length(l))),
     ];
     let title = shape.into_iter().flatten().collect::<Vec<_>>().join(", ");
     Ok(Some(trace::record(&mapped, window, &title).map_err(wrong)?))

@@ -14,9 +14,9 @@ use einflow_spec::{
 
 use crate::{
     catalog::Catalog,
-    report::Report,
     request::{Engine, Request},
 };
+use einflow_engine::report::Report;
 
 /// An accelerator with its mapping of attention.
 pub struct Modelled {

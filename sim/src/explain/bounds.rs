@@ -6,9 +6,9 @@ use super::{
     Page,
     words::{list, number},
 };
-use crate::{
+use crate::render;
+use einflow_engine::{
     analytic::{AnalyticError, memory_time},
-    render,
     units::percent,
 };
 

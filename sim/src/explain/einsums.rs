@@ -12,7 +12,7 @@ use super::{
     nest::Scope,
     words::{list, number},
 };
-use crate::analytic::AnalyticError;
+use einflow_engine::analytic::AnalyticError;
 
 impl<'a> Page<'a> {
     /// An Einsum: where it lies, what it does, what it reads and where its results go.

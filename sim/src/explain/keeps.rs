@@ -11,7 +11,7 @@ use super::{
     nest::{KeepId, Scope},
     words::{list, number},
 };
-use crate::{analytic::AnalyticError, units::percent};
+use einflow_engine::{analytic::AnalyticError, units::percent};
 
 impl<'a> Page<'a> {
     /// A tile that stays, and its movements.

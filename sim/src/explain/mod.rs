@@ -18,9 +18,9 @@ use einflow_mappings::{
 };
 use einflow_workloads::cascade::{Read, TensorId, TensorKind};
 
-use crate::{
+use crate::render::wrapped;
+use einflow_engine::{
     analytic::{AnalyticError, Counts, count},
-    render::wrapped,
     units::length,
 };
 use words::filled;

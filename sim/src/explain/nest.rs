@@ -3,7 +3,7 @@
 use einflow_mappings::mapped::{Block, BoundEinsum, Keep, NamedLoop};
 
 use super::{Page, words::list};
-use crate::analytic::AnalyticError;
+use einflow_engine::analytic::AnalyticError;
 
 /// A keep: that of the block (`None`) or of one of its nests, and its position there.
 pub(super) type KeepId = (Option<usize>, usize);

@@ -14,7 +14,7 @@ use plotters::{
 };
 
 use super::{Bar, Content, Figure, Group, Panel, colours, outline::Outlined, waterfall};
-use crate::units::si;
+use einflow_engine::units::si;
 
 /// DejaVu Sans; its licence stands beside it.
 static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");

@@ -3,7 +3,8 @@
 use indexmap::IndexMap;
 
 use super::{Bar, Content, Figure, Group, Panel, Series};
-use crate::{render::short_name, report::Report, units::length};
+use crate::render::short_name;
+use einflow_engine::{report::Report, units::length};
 
 /// Runs of one model: its name, and by length the runs.
 type Grouped<'a> = IndexMap<String, IndexMap<String, Vec<&'a Report>>>;

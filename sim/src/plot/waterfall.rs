@@ -13,10 +13,8 @@ use super::{
         Area, Axis, Drawn, Frame, INK, PALE, SCALE, Sheet, Words, rule, tick, width, words, write,
     },
 };
-use crate::{
-    program::Program,
-    trace::{Recorder, TaskSlice},
-};
+use crate::trace::{Recorder, TaskSlice};
+use einflow_engine::program::Program;
 
 /// Height of a row, and the air above and below its bars.
 const ROW: (i32, i32) = (30, 3);

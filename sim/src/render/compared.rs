@@ -4,7 +4,7 @@ use einflow_mappings::count::Access;
 use indexmap::IndexMap;
 
 use super::{finish, of, short_name, table, tight, wrapped};
-use crate::{
+use einflow_engine::{
     check::Check,
     report::Report,
     units::{length, percent},

@@ -4,12 +4,12 @@ mod compared;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::{
+pub use compared::compare;
+use einflow_engine::{
     check::{Check, real_length::Reference},
     report::Report,
     units::{length, percent, si},
 };
-pub use compared::compare;
 
 /// Columns of a terminal that every table fits.
 pub const WIDTH: u16 = 80;

@@ -11,10 +11,10 @@ use crate::{
         scenario::scenarios,
         serve::{Options, Unwatched},
     },
-    report::{Metric, Report},
     request::Request,
     runs,
 };
+use einflow_engine::report::{Metric, Report};
 
 /// The base of a sweep.
 #[derive(Clone, Debug)]

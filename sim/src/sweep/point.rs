@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    report::Metric,
     request::{Accounting, File, Request},
+};
+use einflow_engine::{
+    report::Metric,
     units::{LENGTHS, parse_length},
 };
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use einflow_mappings::mapped::{Keep, MappedCascade, Place};
 
 use super::recorder::MovementSlice;
-use crate::program::{KeepPlan, Program, StreamKind, Tile};
+use einflow_engine::program::{KeepPlan, Program, StreamKind, Tile};
 
 /// A tile's stay.
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ use std::{fmt, io, str::FromStr};
 
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
 
-use crate::cycle::{self, CycleError};
+use einflow_engine::cycle::{self, CycleError};
 
 /// Cycles that a trace shows: all that is under way in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use einflow_mappings::mapped::MappedCascade;
 
 use super::{TraceError, TraceWindow, lives::Lives};
-use crate::{
+use einflow_engine::{
     cycle::{Movement, Observer, Task},
     program::{Op, Ports, Program, Tile, Way, programs},
 };

@@ -1,7 +1,7 @@
 //! Which slice stands on which track, and what it is called.
 
 use super::recorder::{Access, PortSlice, Recorder, TaskSlice, User};
-use crate::program::{Tile, inside};
+use einflow_engine::program::{Tile, inside};
 
 /// Slices of one track, ascending in time.
 pub(super) struct Track {

@@ -139,7 +139,11 @@ impl Recorder {
     }
 
     /// Coordinates as further arguments.
-    fn ranges(&self, out: &mut dyn io::Write, tile: &crate::program::Tile) -> io::Result<()> {
+    fn ranges(
+        &self,
+        out: &mut dyn io::Write,
+        tile: &einflow_engine::program::Tile,
+    ) -> io::Result<()> {
         for (rank, span) in self.coordinates(tile) {
             write!(out, ",{}:\"{span}\"", text(&rank))?;
         }

@@ -7,10 +7,9 @@ use super::{
     experiment::{Bound, Engines, Experiment},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{
-    catalog::Catalog,
+use crate::{catalog::Catalog, request::Request};
+use einflow_engine::{
     check::miniature::{Miniature, miniature},
-    request::Request,
     units::length as length_text,
 };
 

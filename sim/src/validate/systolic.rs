@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    report::Activity,
     request::{Engine, Request},
 };
+use einflow_engine::report::Activity;
 
 /// The columns of the reference that are numbers.
 const NUMBERS: [&str; 6] = ["rows", "columns", "m", "n", "k", "cycles"];

@@ -11,10 +11,9 @@ use super::{
     experiment::{Column, Experiment, Name, Table},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{
-    catalog::Catalog,
+use crate::{catalog::Catalog, request::Request};
+use einflow_engine::{
     report::{Report, combine},
-    request::Request,
     units::{LENGTHS, length as length_text, parse_length},
 };
 

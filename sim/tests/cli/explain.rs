@@ -1,12 +1,11 @@
 //! Mappings in words.
 
 use einflow::{
-    analytic::evaluate,
     catalog::Catalog,
     explain::{Inputs, explain},
     request::Request,
-    units::parse_length,
 };
+use einflow_engine::{analytic::evaluate, units::parse_length};
 use einflow_mappings::mappings;
 
 use crate::{

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use einflow::{array, cycle};
 use einflow_arch::{Accelerator, WordFormat, accelerators};
+use einflow_engine::{array, cycle};
 use einflow_mappings::{bind, mapped::MappedCascade, mappings, spec::MappingSpec};
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Sizes, TensorKind},

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use einflow::{array, cycle::Unseen};
 use einflow_arch::Accelerator;
+use einflow_engine::{array, cycle::Unseen};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::Term};
 use einflow_spec::Source;
 use einflow_workloads::{

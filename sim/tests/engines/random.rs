@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use einflow::cycle;
 use einflow_arch::{Accelerator, Latency};
+use einflow_engine::cycle;
 use einflow_mappings::{
     bind,
     count::transferred,
@@ -105,7 +105,7 @@ fn accounted(
     for memory in &mut by_ports.memories[1..] {
         memory.bandwidth = None;
     }
-    let counts = einflow::analytic::count(&mapped.on(&Arc::new(by_ports))).unwrap();
+    let counts = einflow_engine::analytic::count(&mapped.on(&Arc::new(by_ports))).unwrap();
     for (index, run) in runs.iter().enumerate() {
         for (busy, waits) in run.totals.busy.iter().zip(&run.totals.waits) {
             let sum = busy + waits.iter().map(|(_, n)| n).sum::<u64>();
@@ -179,7 +179,7 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
             }
         };
         // What cannot be counted is for no engine.
-        if let Err(error) = einflow::analytic::count(&mapped) {
+        if let Err(error) = einflow_engine::analytic::count(&mapped) {
             return refuse(error.to_string());
         }
         if !aligned(&mapped) {

@@ -13,8 +13,8 @@ use super::{
     serve::{Demand, Options, Served, Watch, serve},
     system::Memory,
 };
-use crate::report::Metric;
 use assumptions::assumptions;
+use einflow_engine::report::Metric;
 use parts::{balance, devices, links, needed, pool_memory, quantiles};
 
 /// A distribution of times, in milliseconds.

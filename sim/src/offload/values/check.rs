@@ -5,7 +5,7 @@ use einflow_workloads::interpret::Array;
 
 use super::kernels::{from_fn, row};
 use super::{Cache, Error, Inputs, Shape, Split, Weights, decode_step};
-use crate::check::real_length::Random;
+use einflow_engine::check::real_length::Random;
 
 const SEED: u64 = 0x5eed;
 

@@ -2,36 +2,33 @@
 
 use std::sync::Arc;
 
-use einflow_arch::Accelerator;
+use einflow_arch::{Accelerator, accelerators};
+use einflow_mappings::{bind, mappings, spec::MappingSpec};
+use einflow_workloads::Model;
 
 use super::*;
-use crate::{catalog::Catalog, request::Request};
 
-/// A mapping bound at a length, with words of some format; `rows` replaces the 2D array's, and so the tile along the keys.
+/// A mapping bound to BERT at a length, with words of some format; `rows` replaces the 2D array's, and so the tile along the keys.
 fn mapped(
     mapping: &str,
     accelerator: &str,
     word: WordFormat,
     length: u64,
-    rows: Option<f64>,
+    rows: Option<u64>,
 ) -> MappedCascade {
-    let rows = rows.map(|rows| ("array2d.rows".to_owned(), rows));
-    let request = Request {
-        mapping: mapping.into(),
-        accelerator: Some(accelerator.into()),
-        model: Some("bert".into()),
-        length: Some(length),
-        overrides: rows.into_iter().collect(),
-        ..Request::default()
-    };
-    let mapped = request
-        .bind(&Catalog::new())
-        .unwrap_or_else(|e| panic!("{e}"));
-    let accelerator = Accelerator {
-        word,
-        ..(*mapped.accelerator).clone()
-    };
-    mapped.on(&Arc::new(accelerator))
+    let (source, _) = mappings().find(mapping, None).unwrap();
+    let spec = MappingSpec::parse(&source, None).unwrap();
+    let (source, _) = accelerators().find(accelerator, None).unwrap();
+    let mut chip = Accelerator::parse(&source).unwrap();
+    chip.word = word;
+    if let Some(rows) = rows {
+        let array = chip.arrays.iter_mut().find(|a| a.name == "array2d");
+        array.unwrap().rows = rows;
+    }
+    let cascade = Cascade::load(&spec.workload.text, None).unwrap();
+    let given = Model::load("bert", None).unwrap().sizes(length);
+    bind(&Arc::new(cascade), &Arc::new(chip), &Arc::new(spec), &given)
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn binding(chip: &str, word: WordFormat, length: u64) -> RealLength {
@@ -68,7 +65,7 @@ fn denominators_stop_growing() {
             "fusemax-range-reduced",
             word,
             length,
-            Some(16.0),
+            Some(16),
         );
         real_length(&bound, None).unwrap()
     };

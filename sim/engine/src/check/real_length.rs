@@ -491,8 +491,9 @@ pub(super) fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f6
     Errors { max_abs, max_rel }
 }
 
-/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014).
-pub(crate) struct Random(pub(crate) u64);
+/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014), from a seed: the numbers that checks draw, the same on every platform.
+#[derive(Debug)]
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -504,7 +505,7 @@ impl Random {
     }
 
     /// Uniform in 0..1.
-    pub(crate) fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 

@@ -1,0 +1,13 @@
+//! What happens on the chip: engines that run a mapped cascade, the check of their values, and their report.
+//!
+//! [`analytic`] counts and adds ideal times. [`cycle`] and [`array`] run the same [`program`] on the same [`hardware`]: tiles as tasks
+//! on real resources, and every word through every PE. [`check`] holds values against references; a [`report`] is data only.
+
+pub mod analytic;
+pub mod array;
+pub mod check;
+pub mod cycle;
+pub mod hardware;
+pub mod program;
+pub mod report;
+pub mod units;
