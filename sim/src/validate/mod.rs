@@ -23,20 +23,13 @@ use crate::{catalog::Catalog, plot::Figure};
 use experiment::{Cases, Experiment, Kind};
 pub use outcome::{ColumnResult, ExperimentResult, Outcome, RowResult};
 
-static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation");
+static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation/data");
+static EXPERIMENTS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/experiments.rs"));
 
 /// The experiments that travel in the binary.
 pub fn experiments() -> &'static Library {
-    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-        let files = FILES
-            .files()
-            .filter(|f| f.path().extension().is_some_and(|e| e == "ron"))
-            .filter_map(|f| {
-                let name = f.path().file_stem()?.to_str()?.to_string();
-                Some((name, f.contents_utf8()?))
-            });
-        Library::new("experiment", "ron", files).marked("kind")
-    });
+    static LIBRARY: LazyLock<Library> =
+        LazyLock::new(|| Library::of("experiment", "ron", EXPERIMENTS).marked("kind"));
     &LIBRARY
 }
 
@@ -60,8 +53,8 @@ pub(crate) fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem>
             .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
         return Ok(Source::new(path.display().to_string(), text));
     }
-    FILES
-        .get_file(name)
+    name.strip_prefix("data/")
+        .and_then(|name| DATA.get_file(name))
         .and_then(|f| f.contents_utf8())
         .map(|text| Source::new(name, text))
         .ok_or_else(|| {

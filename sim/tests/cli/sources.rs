@@ -79,3 +79,18 @@ fn files_of_the_repository() {
         );
     }
 }
+
+/// A file that is new since the build script ran is not in the list.
+#[test]
+fn every_experiment_is_embedded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../validation");
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "ron"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    let embedded: Vec<&str> = experiments().names().collect();
+    assert_eq!(embedded, names, "touch sim/build.rs");
+}

@@ -47,6 +47,12 @@ impl Library {
         }
     }
 
+    /// A library of the names and texts that a build script embedded.
+    pub fn of(what: &'static str, extension: &'static str, files: &[(&str, &'static str)]) -> Self {
+        let owned = files.iter().map(|&(name, text)| (name.to_owned(), text));
+        Self::new(what, extension, owned)
+    }
+
     /// The same library, of files that all have the field `marker` and no other kind has: a file of another kind
     /// beside the one that names it does not hide an embedded one of that name.
     #[must_use]
