@@ -1,7 +1,8 @@
 //! What happens on the chip: engines that run a mapped cascade, the check of their values, and their report.
 //!
-//! [`analytic`] counts and adds ideal times. [`cycle`] and [`array`] run the same [`program`] on the same [`hardware`]: tiles as tasks
-//! on real resources, and every word through every PE. [`check`] holds values against references; a [`report`] is data only.
+//! [`analytic`] counts and adds ideal times. [`mod@cycle`] and [`mod@array`] run the same [`program`] on the same
+//! [`hardware`]: tiles as tasks on real resources, and every word through every PE. [`mod@check`] holds values against
+//! references; a [`report`] is data only.
 
 pub mod analytic;
 pub mod array;
