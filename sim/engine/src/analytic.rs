@@ -112,7 +112,7 @@ pub fn memory_time(
 }
 
 /// Cycles in which a memory moves a byte, exactly; none where it states no bandwidth (or the fraction overflows).
-pub fn cycles_per_byte(accelerator: &Accelerator, memory: &Memory) -> Option<Count> {
+pub(crate) fn cycles_per_byte(accelerator: &Accelerator, memory: &Memory) -> Option<Count> {
     let (clock, clock_scale) = exact(accelerator.clock.0);
     let (rate, rate_scale) = exact(memory.bandwidth?.0);
     // 1 / (rate / rate_scale) seconds, times clock / clock_scale.
@@ -144,7 +144,7 @@ pub fn evaluate(mapped: &MappedCascade) -> Result<Report, AnalyticError> {
 ///
 /// # Errors
 /// Overflow of 128 bits.
-pub fn report(
+pub(crate) fn report(
     mapped: &MappedCascade,
     counts: &Counts,
     engine: &'static str,
@@ -246,7 +246,7 @@ pub fn report(
 }
 
 /// The memory whose traffic bounds a block, where one does.
-pub fn memory_bound<'m>(
+pub(crate) fn memory_bound<'m>(
     mapped: &'m MappedCascade,
     counts: &Counts,
     index: usize,
