@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use einflow::{catalog::Catalog, request::Request};
 use einflow_engine::analytic;
+use einflow_engine::{catalog::Catalog, request::Request};
 
 fn request(mapping: &str, length: u64) -> Request {
     Request {

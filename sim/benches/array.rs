@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use einflow::{catalog::Catalog, request::Request};
 use einflow_engine::array;
+use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
 

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use einflow::{
+use einflow::runs::RunFile;
+use einflow_engine::cycle::{self, Unseen};
+use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
-    runs::RunFile,
 };
-use einflow_engine::cycle::{self, Unseen};
 use rayon::prelude::*;
 
 fn request(mapping: &str, length: u64) -> Request {

@@ -1,7 +1,7 @@
 //! Pools of devices: a whole trace served, backlogged and as it came, with layers passed over and without; reading the trace.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use einflow::offload::{
+use einflow_serving::offload::{
     Scenario, System,
     serve::{Demand, Options, Unwatched, serve},
 };

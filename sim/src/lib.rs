@@ -1,17 +1,8 @@
-//! What happens: engines that run a mapped cascade, their reports, and the command line.
+//! Who asks: the command line, sweeps, and published numbers held against what is computed.
 
-pub mod catalog;
 pub mod cli;
-pub mod device;
 pub mod eval;
-pub mod explain;
 pub mod npz;
-pub mod offload;
-pub mod plot;
-pub mod render;
-pub mod request;
 pub mod runs;
-pub mod serving;
 pub mod sweep;
-pub mod trace;
 pub mod validate;

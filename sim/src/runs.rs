@@ -3,22 +3,16 @@
 use std::{path::PathBuf, sync::LazyLock};
 
 use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span};
-use include_dir::{Dir, include_dir};
 
-use crate::request::{Accounting, Engine, Places, Request};
+use einflow_engine::request::{Accounting, Engine, Places, Request};
 use einflow_engine::units::{LENGTHS, parse_length};
 
-static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs");
+static RUNS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/runs.rs"));
 
 /// The run files that travel in the binary.
 pub fn runs() -> &'static Library {
-    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-        let files = FILES.files().filter_map(|f| {
-            let name = f.path().file_stem()?.to_str()?.to_string();
-            Some((name, f.contents_utf8()?))
-        });
-        Library::new("run", "ron", files).marked("runs")
-    });
+    static LIBRARY: LazyLock<Library> =
+        LazyLock::new(|| Library::of("run", "ron", RUNS).marked("runs"));
     &LIBRARY
 }
 

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow::{
-    catalog::Catalog,
-    request::{Engine, Request},
-};
 use einflow_engine::{
     analytic,
     cycle::{self, BlockRun, Unseen},
     report::Activity,
+};
+use einflow_engine::{
+    catalog::Catalog,
+    request::{Engine, Request},
 };
 use einflow_mappings::{mapped::MappedCascade, nest::moved_within};
 

@@ -4,19 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use einflow::{
-    device::{
-        Answerer, Call, Launch, Step, Task,
-        energy::energy,
-        fit::{Sample, Samples, fit},
-        halves::unseen,
-        layer::{Phase, layer, model},
-        predict::predict,
-        table::Table,
-    },
-    request::Request,
-};
 use einflow_arch::device::{Attention, Device, Kernel, devices, law};
+use einflow_engine::request::Request;
+use einflow_serving::device::{
+    Answerer, Call, Launch, Step, Task,
+    energy::energy,
+    fit::{Sample, Samples, fit},
+    halves::unseen,
+    layer::{Phase, layer, model},
+    predict::predict,
+    table::Table,
+};
 use einflow_spec::{Source, quantity::Seconds};
 use einflow_workloads::analysis::operations;
 
@@ -198,7 +196,7 @@ fn a_layer_is_the_sum_of_its_kernels() {
 /// What a kernel counts is what the cascade of the library counts.
 #[test]
 fn kernels_count_as_the_cascades_do() {
-    let catalog = einflow::catalog::Catalog::new();
+    let catalog = einflow_engine::catalog::Catalog::new();
     let count = |name: &str, queries: u64| {
         let cascade = catalog.cascade(name, None, &[]).unwrap();
         let given = [
@@ -344,7 +342,9 @@ fn an_accelerator_is_a_device() {
             sizes: sizes.map(|(n, s)| (n.to_string(), s)).into(),
             ..Request::default()
         };
-        let report = request.run(&einflow::catalog::Catalog::new()).unwrap();
+        let report = request
+            .run(&einflow_engine::catalog::Catalog::new())
+            .unwrap();
         report.seconds()
     };
     // Four query heads that share a key head are four queries to it.
@@ -367,7 +367,9 @@ fn an_accelerator_is_a_device() {
         sizes: decode.map(|(n, s)| (n.to_string(), s)).into(),
         ..Request::default()
     };
-    let report = request.run(&einflow::catalog::Catalog::new()).unwrap();
+    let report = request
+        .run(&einflow_engine::catalog::Catalog::new())
+        .unwrap();
     close(joules.0, report.energy_pj() * 1e-12, 1e-12);
     close(watts.0 * time(kernel), joules.0, 1e-12);
     let prefill = [

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow::{catalog::Catalog, request::Request};
 use einflow_engine::report::Metric;
+use einflow_engine::{catalog::Catalog, request::Request};
 use serde_json::Value;
 
 /// Each name gives what the JSON object holds at that path.

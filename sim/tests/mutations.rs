@@ -13,7 +13,6 @@ use std::{
 };
 
 use einflow::{
-    device::table::Table,
     runs::{RunFile, runs},
     sweep::{SweepFile, Watch, run, sweeps},
     validate::{experiments, parse_experiment},
@@ -24,6 +23,7 @@ use einflow_arch::{
 };
 use einflow_engine::analytic;
 use einflow_mappings::{bind, mappings, spec::MappingSpec};
+use einflow_serving::device::table::Table;
 use einflow_spec::{Library, Node, Problems, Source, check_sources};
 use einflow_workloads::{cascade::Cascade, cascades};
 

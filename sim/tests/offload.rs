@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow::{
+use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, links};
+use einflow_serving::{
     device::Answerer,
     offload::{
         Report, Scenario, System, report,
@@ -10,7 +11,6 @@ use einflow::{
         serve::{Options, Served, Unwatched},
     },
 };
-use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, links};
 use einflow_spec::Source;
 
 fn scenario(text: &str, trace: &str) -> Scenario {

@@ -1,6 +1,6 @@
 //! The pipeline of batches in flight: what it passes over changes nothing, and simple cases come out as by hand.
 
-use einflow::offload::{
+use einflow_serving::offload::{
     pipeline::{Iteration, Layers, Message, Pipeline, Shape, Span, Unit},
     time::Ps,
 };
@@ -136,7 +136,7 @@ fn period(layers: Layers, shape: Shape) -> f64 {
         .filter(|s| {
             s.unit == Unit::Attention
                 && s.batch == 0
-                && s.kind == einflow::offload::pipeline::Kind::Attend
+                && s.kind == einflow_serving::offload::pipeline::Kind::Attend
         })
         .collect();
     let (a, b) = (attends[100], attends[190]);

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow::{
+use einflow_serving::{
     device::Answerer,
-    serving::{
+    replay::{
         Arrival, Policy, Scheduler, replay,
         schedule::Part,
         step::{ServerTables, StepModel},

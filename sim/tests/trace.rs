@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use einflow::{
-    catalog::Catalog,
+use einflow_engine::cycle::{self, Unseen};
+use einflow_engine::{catalog::Catalog, request::Request};
+use einflow_mappings::mapped::MappedCascade;
+use einflow_output::{
     plot,
-    request::Request,
     trace::{MOST_SLICES, Recorder, TraceError, TraceWindow, record},
 };
-use einflow_engine::cycle::{self, Unseen};
-use einflow_mappings::mapped::MappedCascade;
 use serde_json::Value;
 
 fn mapped(mapping: &str, length: u64, sizes: &[(&str, u64)]) -> MappedCascade {

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow::offload::values::{Error, Inputs, Kind, Shape, Split, Step, check, decode_step};
-use einflow::offload::{Boundary, Partition};
+use einflow_serving::offload::values::{
+    Error, Inputs, Kind, Shape, Split, Step, check, decode_step,
+};
+use einflow_serving::offload::{Boundary, Partition};
 use einflow_validation::golden::decode::{Weights, decode};
 use einflow_workloads::format::Format;
 use einflow_workloads::interpret::Array;

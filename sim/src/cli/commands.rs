@@ -18,17 +18,21 @@ use super::{
     run::one,
 };
 use crate::{
-    catalog::Catalog,
     eval::{EvalRequest, eval},
-    plot::{self, Figure},
-    render,
-    request::{Accounting, Checking, Engine, Request},
     runs::RunFile,
     validate,
 };
 use einflow_engine::{
+    catalog::Catalog,
+    request::{Accounting, Checking, Engine, Request},
+};
+use einflow_engine::{
     report::Report,
     units::{LENGTHS, parse_length},
+};
+use einflow_output::{
+    plot::{self, Figure},
+    render,
 };
 
 /// Runs a command; the value is the exit code.

@@ -15,8 +15,9 @@ use super::{
     commands::pretty,
     output,
 };
-use crate::{catalog::Catalog, render::wrapped};
+use einflow_engine::catalog::Catalog;
 use einflow_engine::{report::whole, units::si};
+use einflow_output::render::wrapped;
 
 /// Describes whatever has this name.
 pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {

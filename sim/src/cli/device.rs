@@ -14,15 +14,14 @@ use super::{
     args::{FitArguments, Format, LaunchMode, PredictArguments},
     output,
 };
-use crate::{
-    device::{
-        Answerer, Launch,
-        file::{self, Heading},
-        fit::{FittedLaw, fit_all, fit_links},
-        predict::{GroupError, Predicted, predict},
-        table::Table,
-    },
-    plot, validate,
+use einflow_output::plot;
+use einflow_serving::data::data;
+use einflow_serving::device::{
+    Answerer, Launch,
+    file::{self, Heading},
+    fit::{FittedLaw, fit_all, fit_links},
+    predict::{GroupError, Predicted, predict},
+    table::Table,
 };
 
 fn launch(mode: Option<LaunchMode>) -> Option<Launch> {
@@ -41,7 +40,7 @@ fn table(path: &Path, mode: Option<LaunchMode>) -> Result<Table, Problems> {
                 .map_err(|e| Problem::nowhere(format!("cannot read {name}: {e}")))?;
             Source::new(name, text)
         }
-        false => validate::data(&name, None)
+        false => data(&name, None)
             .map_err(|p| p.help("a path, or a table of the embedded set: data/h200/..."))?,
     };
     Table::read(&source, launch(mode))
@@ -160,7 +159,7 @@ fn shown(header: &[&str]) -> Shown {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(crate::render::WIDTH)
+        .set_width(einflow_output::render::WIDTH)
         .set_header(header.to_vec());
     table
 }

@@ -5,7 +5,8 @@ use einflow_workloads::format::Format as NumberFormat;
 use serde_json::{Value, json};
 
 use super::{args::Format, output};
-use crate::{eval::EvalReport, render};
+use crate::eval::EvalReport;
+use einflow_output::render;
 
 pub(super) fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
     let all = [

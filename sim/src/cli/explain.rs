@@ -4,14 +4,16 @@ use einflow_mappings::mappings;
 use einflow_spec::{Node, Problem, Problems, did_you_mean};
 
 use super::output;
-use crate::{
+use crate::runs::{RunFile, runs};
+use einflow_engine::cycle;
+use einflow_engine::{
     catalog::Catalog,
+    request::{Engine, Request},
+};
+use einflow_output::{
     explain::{Inputs, explain},
     render,
-    request::{Engine, Request},
-    runs::{RunFile, runs},
 };
-use einflow_engine::cycle;
 
 /// The model of a mapping that is explained without one.
 const MODEL: &str = "bert";

@@ -15,7 +15,8 @@ use super::{
     args::{Arguments, Listing},
     output,
 };
-use crate::{offload::scenario::scenarios, runs::runs, sweep::sweeps, validate};
+use crate::{runs::runs, sweep::sweeps, validate};
+use einflow_serving::offload::scenario::scenarios;
 
 /// Manual pages: the whole on standard output, or one file a command.
 pub(super) fn man(out: Option<&Path>) -> Result<u8, Problems> {

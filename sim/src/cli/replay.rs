@@ -9,9 +9,9 @@ use super::{
     args::{Format, ReplayArguments},
     output,
 };
-use crate::{
+use einflow_serving::{
     device::Answerer,
-    serving::{
+    replay::{
         Policy, Replayed, replay,
         step::{ServerTables, StepModel},
         trace,

@@ -8,11 +8,13 @@ use super::{
     commands::{busy, draw, length_of, pretty, sizes},
     output,
 };
-use crate::{
+use crate::runs::RunFile;
+use einflow_engine::{
     catalog::Catalog,
-    plot, render,
     request::{Checking, Engine, Request},
-    runs::RunFile,
+};
+use einflow_output::{
+    plot, render,
     trace::{self, Recorder, TraceError, TraceWindow},
 };
 

@@ -10,9 +10,10 @@ use einflow_spec::{Problem, Problems};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{args::Format, interrupt, output};
-use crate::{
+use crate::sweep::{FRONT, POINTS_CSV, POINTS_JSON, Summary, SweepFile, Watch, run};
+use einflow_output::{
+    plot::{Swept, swept},
     render,
-    sweep::{FRONT, POINTS_CSV, POINTS_JSON, Summary, SweepFile, Watch, run},
 };
 
 /// Rows of the front that the table shows.
@@ -78,7 +79,12 @@ pub fn sweep(
         _ => copy(&folder.join(points(format)))?,
     }
     if let Some(plots) = plot {
-        super::commands::draw(&crate::plot::swept(&file, folder)?, plots)?;
+        let about = Swept {
+            name: &file.name,
+            varying: file.varying(),
+            objectives: file.front().into_iter().map(|(name, _)| name).collect(),
+        };
+        super::commands::draw(&swept(&about, &folder.join(POINTS_CSV))?, plots)?;
     }
     if summary.done < summary.points {
         eprintln!(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use einflow_spec::{Fields, Kind, Node, Problem, Problems, Source, Span, did_you_mean, expr::Expr};
 
-use crate::request::File;
+use einflow_engine::request::File;
 use einflow_engine::units::{LENGTHS, parse_length};
 
 /// More values on one axis than this are refused.

@@ -4,17 +4,14 @@ use std::path::PathBuf;
 
 use einflow_spec::{Edit, Fields, Node, Problem, Problems, Source, edited};
 
-use crate::{
-    catalog::Catalog,
-    offload::{
-        self, Scenario,
-        scenario::scenarios,
-        serve::{Options, Unwatched},
-    },
-    request::Request,
-    runs,
-};
+use crate::runs;
 use einflow_engine::report::{Metric, Report};
+use einflow_engine::{catalog::Catalog, request::Request};
+use einflow_serving::offload::{
+    self, Scenario,
+    scenario::scenarios,
+    serve::{Options, Unwatched},
+};
 
 /// The base of a sweep.
 #[derive(Clone, Debug)]

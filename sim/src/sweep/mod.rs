@@ -16,32 +16,27 @@ use std::{
 };
 
 use einflow_spec::{Fields, Library, Node, Problem, Problems, Source, expr::Expr};
-use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
-use crate::{catalog::Catalog, runs};
+use crate::runs;
 pub use axes::Value;
 use axes::{Dimension, Target, Values, dimension, expression};
 use base::Base;
+use einflow_engine::catalog::Catalog;
 use front::Front;
 use point::{Columns, Evaluator, Verdict};
 use write::Writer;
 pub use write::{FRONT, POINTS_CSV, POINTS_JSON};
 
-static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/sweeps");
+static SWEEPS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sweeps.rs"));
 
 /// Points evaluated between two writes.
 const CHUNK: u64 = 256;
 
 /// The sweep files that travel in the binary.
 pub fn sweeps() -> &'static Library {
-    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-        let files = FILES.files().filter_map(|f| {
-            let name = f.path().file_stem()?.to_str()?.to_string();
-            Some((name, f.contents_utf8()?))
-        });
-        Library::new("sweep", "ron", files).marked("axes")
-    });
+    static LIBRARY: LazyLock<Library> =
+        LazyLock::new(|| Library::of("sweep", "ron", SWEEPS).marked("axes"));
     &LIBRARY
 }
 

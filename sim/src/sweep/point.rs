@@ -10,7 +10,7 @@ use super::{
     base::{Base, Found, Work},
     write::line,
 };
-use crate::{
+use einflow_engine::{
     catalog::Catalog,
     request::{Accounting, File, Request},
 };

@@ -7,13 +7,11 @@ use super::{
     experiment::{Bound, Experiment, Name, all, name, text, tolerance},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{
-    offload::{
-        self, Scenario,
-        scenario::scenarios,
-        serve::{Options, Unwatched},
-    },
-    sweep::Value,
+use crate::sweep::Value;
+use einflow_serving::offload::{
+    self, Scenario,
+    scenario::scenarios,
+    serve::{Options, Unwatched},
 };
 
 /// What somebody claims, and the scenarios that show it.

@@ -11,16 +11,14 @@ use super::{
     experiment::{Bound, DeviceTable, Experiment, SideBySide},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{
-    device::{
-        Answerer, Call, Launch, Task,
-        fit::{self, kept, of_table},
-        halves::unseen,
-        predict::{GroupError, Predicted, predict},
-        profiled::between_points,
-        table::{Table, near},
-    },
-    request::Engine,
+use einflow_engine::request::Engine;
+use einflow_serving::device::{
+    Answerer, Call, Launch, Task,
+    fit::{self, kept, of_table},
+    halves::unseen,
+    predict::{GroupError, Predicted, predict},
+    profiled::between_points,
+    table::Table,
 };
 
 /// Draws of the half that a fit sees; any others do as well.
@@ -95,7 +93,7 @@ pub(super) fn run(
                 let problem = Problem::nowhere(format!("the table has no group `{name}`"));
                 return Err(Problem {
                     place: Some((experiment.source.clone(), spec.table.span)),
-                    ..problem.help(near(name, known))
+                    ..problem.help(einflow_spec::did_you_mean(name, known))
                 }
                 .into());
             }

@@ -7,7 +7,7 @@ use super::{
     experiment::{Bound, Engines, Experiment},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{catalog::Catalog, request::Request};
+use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_engine::{
     check::miniature::{Miniature, miniature},
     units::length as length_text,

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, Span, expr::Expr};
 
 use super::claims::Claim;
-use crate::{
-    request::{Accounting, Engine, Request},
-    runs,
-};
+use crate::runs;
+use einflow_engine::request::{Accounting, Engine, Request};
 
 /// An experiment.
 #[derive(Clone, Debug)]

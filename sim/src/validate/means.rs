@@ -8,7 +8,7 @@ use super::{
     outcome::{ColumnResult, ExperimentResult, RowResult},
     table::number_at,
 };
-use crate::{catalog::Catalog, request::Request};
+use einflow_engine::{catalog::Catalog, request::Request};
 
 /// Computes each mean.
 pub(super) fn run(

@@ -10,20 +10,17 @@ mod systolic;
 mod table;
 pub mod timeloop;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
 use einflow_spec::{Library, Origin, Problem, Problems, Source};
-use include_dir::{Dir, include_dir};
 use rayon::prelude::*;
 
-use crate::{catalog::Catalog, plot::Figure};
+use einflow_engine::catalog::Catalog;
+use einflow_output::plot::Figure;
+use einflow_serving::data::data;
 use experiment::{Cases, Experiment, Kind};
 pub use outcome::{ColumnResult, ExperimentResult, Outcome, RowResult};
 
-static DATA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../validation/data");
 static EXPERIMENTS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/experiments.rs"));
 
 /// The experiments that travel in the binary.
@@ -39,28 +36,6 @@ pub fn experiments() -> &'static Library {
 /// Every mistake in it.
 pub fn parse_experiment(source: &Source) -> Result<(), Problems> {
     Experiment::parse(source, None).map(|_| ())
-}
-
-/// Reads a file that an experiment names: beside the experiment, or embedded.
-pub(crate) fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
-    let given = PathBuf::from(name);
-    let path = match beside {
-        Some(folder) => folder.join(&given),
-        None => given.clone(),
-    };
-    if (beside.is_some() || given.is_absolute()) && path.is_file() {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
-        return Ok(Source::new(path.display().to_string(), text));
-    }
-    name.strip_prefix("data/")
-        .and_then(|name| DATA.get_file(name))
-        .and_then(|f| f.contents_utf8())
-        .map(|text| Source::new(name, text))
-        .ok_or_else(|| {
-            Problem::nowhere(format!("there is no file {name}"))
-                .help("paths resolve beside the experiment, then in the embedded set")
-        })
 }
 
 /// Experiments by name or path; none: the fast set, or all.
@@ -107,7 +82,7 @@ pub fn figures(names: &[String], all: bool) -> Result<Vec<Figure>, Problems> {
     of_devices
         .map(|(experiment, table)| {
             let found = devices::predicted(experiment, table)?;
-            Ok(crate::plot::predicted(&found, &experiment.name))
+            Ok(einflow_output::plot::predicted(&found, &experiment.name))
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::experiment::Bound;
-use crate::render::{WIDTH, wrapped};
+use einflow_output::render::{WIDTH, wrapped};
 
 /// Results of all experiments that ran.
 #[derive(Clone, Debug)]

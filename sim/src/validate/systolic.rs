@@ -15,11 +15,11 @@ use super::{
     experiment::{Bound, Experiment, Systolic},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{
+use einflow_engine::report::Activity;
+use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
 };
-use einflow_engine::report::Activity;
 
 /// The columns of the reference that are numbers.
 const NUMBERS: [&str; 6] = ["rows", "columns", "m", "n", "k", "cycles"];

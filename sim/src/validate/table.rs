@@ -11,7 +11,7 @@ use super::{
     experiment::{Column, Experiment, Name, Table},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use crate::{catalog::Catalog, request::Request};
+use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_engine::{
     report::{Report, combine},
     units::{LENGTHS, length as length_text, parse_length},

@@ -108,7 +108,7 @@ fn tables_fit_80_columns() {
     commands.extend(subcommands.map(|c| format!("{c} --help")));
     commands.extend(subcommands.map(|c| format!("{c} -h")));
     commands.extend(cascades().names().map(|name| format!("passes {name}")));
-    let scenarios = einflow::offload::scenario::scenarios().names();
+    let scenarios = einflow_serving::offload::scenario::scenarios().names();
     commands.extend(scenarios.map(|name| format!("offload {name}")));
     commands.push("offload --compare lamina-70b vllm-70b".into());
     for library in [cascades(), accelerators(), mappings()] {
@@ -144,7 +144,7 @@ fn lists_print_one_name_a_line() {
         ("experiments", experiments()),
         ("devices", einflow_arch::device::devices()),
         ("links", einflow_arch::device::links()),
-        ("scenarios", einflow::offload::scenario::scenarios()),
+        ("scenarios", einflow_serving::offload::scenario::scenarios()),
     ];
     let mut all = Vec::new();
     for (kind, library) in kinds {

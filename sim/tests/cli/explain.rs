@@ -1,12 +1,9 @@
 //! Mappings in words.
 
-use einflow::{
-    catalog::Catalog,
-    explain::{Inputs, explain},
-    request::Request,
-};
 use einflow_engine::{analytic::evaluate, units::parse_length};
+use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_mappings::mappings;
+use einflow_output::explain::{Inputs, explain};
 
 use crate::{
     behaviour::fits,

@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use einflow::{runs::runs, validate::experiments};
+use einflow::{runs::runs, sweep::sweeps, validate::experiments};
 use einflow_arch::accelerators;
 use einflow_mappings::mappings;
+use einflow_serving::{data::data, offload::scenario::scenarios};
 use einflow_spec::{Library, Node, Source, check_sources};
 use einflow_workloads::{cascades, models::models};
 
@@ -82,15 +83,47 @@ fn files_of_the_repository() {
 
 /// A file that is new since the build script ran is not in the list.
 #[test]
-fn every_experiment_is_embedded() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../validation");
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "ron"))
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect();
-    names.sort();
-    let embedded: Vec<&str> = experiments().names().collect();
-    assert_eq!(embedded, names, "touch sim/build.rs");
+fn every_file_is_embedded() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lists = [
+        (experiments(), "../validation"),
+        (runs(), "runs"),
+        (sweeps(), "sweeps"),
+        (scenarios(), "runs/offload"),
+    ];
+    for (library, folder) in lists {
+        let mut names: Vec<String> = fs::read_dir(root.join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "ron"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        let embedded: Vec<&str> = library.names().collect();
+        assert_eq!(embedded, names, "touch the build.rs of {folder}");
+    }
+}
+
+fn tables(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tables(&path, found);
+        } else if path.extension().is_some_and(|e| e != "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_table_is_embedded() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../validation");
+    let mut found = Vec::new();
+    tables(&root.join("data"), &mut found);
+    assert!(found.len() > 30);
+    for path in found {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+        let source = data(name, None).unwrap();
+        assert_eq!(source.text(), fs::read_to_string(&path).unwrap(), "{name}");
+    }
 }

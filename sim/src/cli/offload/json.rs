@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::offload::{
+use einflow_serving::offload::{
     Report,
     report::{PoolMemory, Quantiles},
     values::Checked,

@@ -13,16 +13,14 @@ use super::{
     args::{Format, OffloadArguments},
     interrupt, output,
 };
-use crate::{
-    offload::{
-        Report, Scenario, System,
-        curve::by_batch,
-        report,
-        serve::{Options, Served, Watch},
-        timeline,
-        values::{self, Checked},
-    },
-    plot,
+use einflow_output::plot;
+use einflow_serving::offload::{
+    Report, Scenario, System,
+    curve::by_batch,
+    report,
+    serve::{Options, Served, Watch},
+    timeline,
+    values::{self, Checked},
 };
 
 /// Tokens so far, on standard error; an interrupt stops the run.

@@ -2,10 +2,8 @@
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::{
-    offload::{Report, report::DeviceUse, values::Checked},
-    render,
-};
+use einflow_output::render;
+use einflow_serving::offload::{Report, report::DeviceUse, values::Checked};
 
 pub fn check_text(checked: &Checked) -> String {
     let verdict = if checked.f64.holds() {

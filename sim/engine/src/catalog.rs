@@ -15,7 +15,7 @@ use einflow_workloads::{
     models::{Model, models},
 };
 
-use einflow_engine::{
+use crate::{
     check::{Check, check, miniature},
     report::Report,
 };

@@ -21,7 +21,7 @@ use super::{
     time::Ps,
     times::{Load, Timed, Times},
 };
-use crate::serving::Arrival;
+use crate::replay::Arrival;
 pub use demand::Demand;
 use prompts::Prompt;
 

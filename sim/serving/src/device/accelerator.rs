@@ -12,11 +12,11 @@ use einflow_spec::{
     quantity::{BytesPerSecond, Seconds},
 };
 
-use crate::{
+use einflow_engine::report::Report;
+use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
 };
-use einflow_engine::report::Report;
 
 /// An accelerator with its mapping of attention.
 pub struct Modelled {

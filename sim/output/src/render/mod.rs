@@ -14,7 +14,8 @@ use einflow_engine::{
 /// Columns of a terminal that every table fits.
 pub const WIDTH: u16 = 80;
 
-pub(crate) fn table(header: &[&str]) -> Table {
+/// An empty table with these columns.
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -28,7 +29,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
 }
 
 /// Right-aligns every column but the first `left`, and gives the text.
-pub(crate) fn finish(mut table: Table, left: usize) -> String {
+pub fn finish(mut table: Table, left: usize) -> String {
     for (i, column) in table.column_iter_mut().enumerate() {
         if i >= left {
             column.set_cell_alignment(CellAlignment::Right);
@@ -40,7 +41,8 @@ pub(crate) fn finish(mut table: Table, left: usize) -> String {
         .collect()
 }
 
-pub(crate) fn title(report: &Report) -> String {
+/// What a report is of, in a line.
+pub fn title(report: &Report) -> String {
     let i = &report.inputs;
     let model = i
         .model
@@ -222,7 +224,7 @@ fn of(reference: Reference) -> &'static str {
 }
 
 /// Where every cycle goes, and why there are more than the analytic engine counts.
-pub(crate) fn cycles(report: &Report) -> String {
+pub fn cycles(report: &Report) -> String {
     let Some(account) = &report.account else {
         return String::new();
     };
@@ -286,7 +288,7 @@ fn tight(value: f64, unit: &str) -> String {
 }
 
 /// `fusemax-binding` as `+binding`.
-pub(crate) fn short_name(mapping: &str) -> String {
+pub fn short_name(mapping: &str) -> String {
     mapping
         .strip_prefix("fusemax-")
         .map_or_else(|| mapping.to_string(), |rest| format!("+{rest}"))

@@ -17,7 +17,7 @@ pub use draw::save;
 pub use offload::{offload_compared, offloaded};
 pub use predicted::predicted;
 pub use runs::{compared, one};
-pub use sweep::swept;
+pub use sweep::{Swept, swept};
 pub use waterfall::{Lane, Span, waterfall};
 
 /// A figure: panels under one title and one legend.

@@ -8,7 +8,7 @@ use einflow_spec::{
     quantity::{BytesPerSecond, Joules, Seconds, Watts},
 };
 
-use crate::request::Engine;
+use einflow_engine::request::Engine;
 
 use super::energy::energy;
 use super::{Call, Launch, Step, Task, accelerator::Modelled, profiled::Profile};

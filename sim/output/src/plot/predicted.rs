@@ -1,7 +1,7 @@
 //! Predicted against measured times.
 
 use super::{Content, Figure, Panel, Series};
-use crate::device::predict::Predicted;
+use einflow_serving::device::predict::Predicted;
 
 /// More series than these do not tell apart.
 const MOST: usize = 8;

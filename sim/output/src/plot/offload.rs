@@ -1,7 +1,7 @@
 //! Scenarios of pools: against the batch, the price of attention's devices, and over time.
 
 use super::{Bar, Content, Figure, Group, Panel, Series};
-use crate::offload::Report;
+use einflow_serving::offload::Report;
 
 /// Prices of one of attention's devices over one of the model's.
 const RATIOS: (f64, f64, usize) = (0.02, 2.0, 41);

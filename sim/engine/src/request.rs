@@ -13,7 +13,7 @@ use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
 use einflow_workloads::{cascade::Cascade, models::models};
 
 use crate::catalog::Catalog;
-use einflow_engine::{
+use crate::{
     analytic::{self, AnalyticError},
     cycle::{self, CycleError},
     report::{Report, combine},
@@ -277,7 +277,7 @@ impl Request {
     ///
     /// # Errors
     /// No such model, or a model without a length.
-    pub(crate) fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
+    pub fn given(&self, catalog: &Catalog) -> Result<BTreeMap<String, u64>, Problems> {
         let mut given = match (&self.model, self.length) {
             (Some(model), Some(length)) => {
                 let beside = self.beside.as_deref();
@@ -337,7 +337,7 @@ impl Request {
     ///
     /// # Errors
     /// No such file, or every mistake in it; a run without a model.
-    pub(crate) fn source(&self, catalog: &Catalog, file: File) -> Result<Source, Problems> {
+    pub fn source(&self, catalog: &Catalog, file: File) -> Result<Source, Problems> {
         let beside = self.beside.as_deref();
         let spec = || catalog.mapping(&self.mapping, beside, &[]);
         match file {
@@ -364,7 +364,7 @@ impl Request {
     ///
     /// # Errors
     /// No such file, or every mistake in it.
-    pub(crate) fn chip(&self, catalog: &Catalog) -> Result<Arc<Accelerator>, Problems> {
+    pub fn chip(&self, catalog: &Catalog) -> Result<Arc<Accelerator>, Problems> {
         let spec = catalog.mapping(&self.mapping, self.beside.as_deref(), &[])?;
         self.accelerator(catalog, &spec)
     }

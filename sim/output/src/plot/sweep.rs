@@ -5,25 +5,31 @@ use std::{collections::BTreeMap, path::Path};
 use einflow_spec::{Problem, Problems};
 
 use super::{Content, Figure, Panel, Series};
-use crate::{
-    render::short_name,
-    sweep::{POINTS_CSV, SweepFile},
-};
+use crate::render::short_name;
 
 /// More points than this in one figure are thinned out: the front's are all kept.
 const MOST_DRAWN: usize = 8000;
 /// More series than this would not be told apart.
 const MOST_SERIES: usize = 10;
 
-/// The figures of a sweep whose rows are in `folder`: the first two of what its front is about, against one another; and
+/// What a sweep was about.
+pub struct Swept<'s> {
+    /// Its name.
+    pub name: &'s str,
+    /// The axes that vary.
+    pub varying: Vec<&'s str>,
+    /// What its front is about, most important first.
+    pub objectives: Vec<String>,
+}
+
+/// The figures of a sweep whose rows are in the file `path`: the first two of what its front is about, against one another; and
 /// the first against each axis of numbers.
 ///
 /// # Errors
 /// Rows that cannot be read.
-pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> {
-    let path = folder.join(POINTS_CSV);
+pub fn swept(sweep: &Swept<'_>, path: &Path) -> Result<Vec<Figure>, Problems> {
     let failed = |e: csv::Error| Problem::nowhere(format!("cannot read {}: {e}", path.display()));
-    let mut reader = csv::Reader::from_path(&path).map_err(failed)?;
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
     let header = reader.headers().map_err(failed)?.clone();
     let column = |name: &str| header.iter().position(|h| h == name);
     let mut rows = Vec::new();
@@ -33,7 +39,7 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
     let ok = column("status").map(|i| move |r: &csv::StringRecord| &r[i] == "ok");
     rows.retain(|r| ok.is_none_or(|ok| ok(r)));
     let number = |row: &csv::StringRecord, i: usize| row.get(i).and_then(|c| c.parse::<f64>().ok());
-    let varying = sweep.varying();
+    let varying = &sweep.varying;
     let numeric = |name: &str| {
         let column = column(name)?;
         let all = rows.iter().all(|r| number(r, column).is_some());
@@ -47,9 +53,9 @@ pub fn swept(sweep: &SweepFile, folder: &Path) -> Result<Vec<Figure>, Problems> 
     };
     let mut figures = Vec::new();
     let front: Vec<(String, usize)> = sweep
-        .front()
-        .into_iter()
-        .filter_map(|(name, _)| Some((name.clone(), column(&name)?)))
+        .objectives
+        .iter()
+        .filter_map(|name| Some((name.clone(), column(name)?)))
         .collect();
     let Some((first, y)) = front.first() else {
         return Ok(figures);

@@ -96,7 +96,7 @@ impl Profile {
             grids: BTreeMap::new(),
         };
         for path in paths {
-            let table = crate::validate::data(path, beside)
+            let table = crate::data::data(path, beside)
                 .map_err(Problems::from)
                 .and_then(|source| Table::read(&source, None));
             let Some(table) = problems.absorb(table) else {
@@ -155,7 +155,7 @@ impl Profile {
                 .collect();
             let problem = Problem::nowhere(format!("{} has not measured {family}", self.name));
             return Err(match alike.is_empty() {
-                true => problem.help(super::table::near(
+                true => problem.help(einflow_spec::did_you_mean(
                     operator,
                     self.grids.keys().filter_map(|k| k.split(" of ").next()),
                 )),

@@ -11,7 +11,7 @@ use super::{
     },
     OtherSpan, Server, Waiting,
 };
-use crate::serving::Arrival;
+use crate::replay::Arrival;
 
 /// A prompt on the pool for prompts.
 #[derive(Clone, Copy, Debug)]

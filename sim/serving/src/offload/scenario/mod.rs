@@ -9,22 +9,16 @@ use einflow_spec::{
     Fields, Library, Node, Problem, Problems, Source, Span, did_you_mean,
     quantity::{Bytes, BytesPerSecond, DollarsPerHour, Seconds},
 };
-use include_dir::{Dir, include_dir};
 
 use super::{Boundary, Partition};
-use crate::request::Engine;
+use einflow_engine::request::Engine;
 
-static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/runs/offload");
+static SCENARIOS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
 /// The scenario files that travel in the binary.
 pub fn scenarios() -> &'static Library {
-    static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-        let files = FILES.files().filter_map(|f| {
-            let name = f.path().file_stem()?.to_str()?.to_string();
-            Some((name, f.contents_utf8()?))
-        });
-        Library::new("scenario", "ron", files).marked("pools")
-    });
+    static LIBRARY: LazyLock<Library> =
+        LazyLock::new(|| Library::of("scenario", "ron", SCENARIOS).marked("pools"));
     &LIBRARY
 }
 

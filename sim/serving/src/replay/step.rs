@@ -8,12 +8,12 @@ use einflow_workloads::models::Model;
 
 use super::schedule::Part;
 use crate::{
+    data::data,
     device::{
         Answerer, Call, Launch, Step, Task,
         cells::Cells,
         layer::{self, Phase},
     },
-    validate,
 };
 
 /// How long steps take.
@@ -114,7 +114,7 @@ impl ServerTables {
     /// A table that is not there, and every wrong cell.
     pub fn load(folder: &str, layers: u64) -> Result<Self, Problems> {
         let lines = |file: &str, column: &str| -> Result<BTreeMap<String, Line>, Problems> {
-            let cells = Cells::read(&validate::data(&format!("{folder}/{file}"), None)?)?;
+            let cells = Cells::read(&data(&format!("{folder}/{file}"), None)?)?;
             let mut problems = cells.problems.clone();
             let mut out: BTreeMap<String, Line> = BTreeMap::new();
             for row in &cells.rows {
@@ -130,7 +130,7 @@ impl ServerTables {
         };
         let dense = lines("dense.csv", "tokens")?;
         let sequences = lines("per_sequence.csv", "sequences")?;
-        let cells = Cells::read(&validate::data(&format!("{folder}/attention.csv"), None)?)?;
+        let cells = Cells::read(&data(&format!("{folder}/attention.csv"), None)?)?;
         let mut problems = cells.problems.clone();
         let (mut attention, mut axes) = (BTreeMap::new(), [const { Vec::new() }; 4]);
         let names = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode"];

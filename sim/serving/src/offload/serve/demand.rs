@@ -6,10 +6,7 @@ use super::super::{
     System,
     scenario::{Load, Scenario},
 };
-use crate::{
-    serving::{Arrival, trace},
-    validate,
-};
+use crate::replay::{Arrival, trace};
 
 /// What comes, read.
 #[derive(Clone, Debug)]
@@ -51,7 +48,7 @@ impl Demand {
                 requests,
                 longest,
             } => {
-                let source = validate::data(&path.value, scenario.beside.as_deref());
+                let source = crate::data::data(&path.value, scenario.beside.as_deref());
                 let source = source.map_err(|p| match p.place {
                     Some(_) => p,
                     None => Problem {

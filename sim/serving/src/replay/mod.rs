@@ -3,11 +3,11 @@
 //! [`trace`] reads requests, [`schedule`] says what a step runs, [`step`] how long that takes, [`replay()`] joins them.
 
 mod blocks;
-pub mod replay;
+pub mod run;
 pub mod schedule;
 pub mod step;
 pub mod trace;
 
-pub use replay::{Replayed, Served, replay};
+pub use run::{Replayed, Served, replay};
 pub use schedule::{Policy, Scheduler};
 pub use trace::Arrival;

@@ -2,7 +2,7 @@
 
 use einflow_arch::device::Times;
 
-use crate::request::Engine;
+use einflow_engine::request::Engine;
 
 use super::super::{
     Partition, System,

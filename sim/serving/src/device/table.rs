@@ -1,7 +1,7 @@
 //! Tables of measurements: which one a file is, and what each row asks of a device.
 
 use einflow_arch::device::{Attention, Collective, Kernel};
-use einflow_spec::{Problem, Problems, Source, did_you_mean};
+use einflow_spec::{Problem, Problems, Source};
 
 use super::{
     Call, Launch, Step, Task,
@@ -580,9 +580,4 @@ fn message(op: &str, link: &str, bytes: u64, gpus: u64, launch: Launch) -> Task 
         chained: false,
         events: false,
     }
-}
-
-/// The nearest of some names, for a message.
-pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    did_you_mean(name, known)
 }
