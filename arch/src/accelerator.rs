@@ -1,5 +1,5 @@
-use einflow_spec::Source;
-use einflow_spec::quantity::{Bytes, Hertz, Picojoules};
+use einflow_spec::quantity::{Hertz, Picojoules};
+use einflow_spec::{NumberFormat, Source, named};
 
 use crate::{Array, Memory};
 
@@ -17,7 +17,7 @@ pub struct Accelerator {
     /// The clock of every array and of the on-chip memories.
     pub clock: Hertz,
     /// The number format of a word.
-    pub word: WordFormat,
+    pub word: NumberFormat,
     /// How accesses to the memories are counted.
     pub counting: Counting,
     /// The memories, outermost (the furthest from the arrays) first; at least one.
@@ -26,78 +26,14 @@ pub struct Accelerator {
     pub arrays: Vec<Array>,
 }
 
-/// The number format of a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WordFormat {
-    /// bfloat16: 8 bits of exponent, 7 of fraction.
-    Bf16,
-    /// IEEE 754 binary16.
-    F16,
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary64.
-    F64,
-}
-
-impl WordFormat {
-    /// Every format.
-    pub const ALL: [WordFormat; 4] = [
-        WordFormat::Bf16,
-        WordFormat::F16,
-        WordFormat::F32,
-        WordFormat::F64,
-    ];
-
-    /// The name in files: `bf16`, `f16`, `f32` or `f64`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WordFormat::Bf16 => "bf16",
-            WordFormat::F16 => "f16",
-            WordFormat::F32 => "f32",
-            WordFormat::F64 => "f64",
-        }
-    }
-
-    /// The format of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
-
-    /// Size of a word.
-    pub fn bytes(self) -> Bytes {
-        Bytes(match self {
-            WordFormat::Bf16 | WordFormat::F16 => 2,
-            WordFormat::F32 => 4,
-            WordFormat::F64 => 8,
-        })
-    }
-}
-
-/// How accesses to the memories are counted. The rules differ where an output is read back, written
-/// again or drained: Timeloop leaves some of those accesses out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Counting {
-    /// Every access that the hardware makes.
-    Physical,
-    /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
-    Timeloop,
-}
-
-impl Counting {
-    /// Every rule.
-    pub const ALL: [Counting; 2] = [Counting::Physical, Counting::Timeloop];
-
-    /// The name in files: `physical` or `timeloop`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Counting::Physical => "physical",
-            Counting::Timeloop => "timeloop",
-        }
-    }
-
-    /// The rule of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name)
+named! {
+    /// How accesses to the memories are counted. The rules differ where an output is read back, written
+    /// again or drained: Timeloop leaves some of those accesses out.
+    pub enum Counting {
+        /// Every access that the hardware makes.
+        Physical = "physical",
+        /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
+        Timeloop = "timeloop",
     }
 }
 

@@ -3,14 +3,16 @@
 use einflow_spec::quantity::{
     Bytes, BytesPerSecond, Hertz, Picojoules, Seconds, SquareMicrometres,
 };
-use einflow_spec::{Fields, Kind, Node, Problem, Problems, Source, Span, did_you_mean};
+use einflow_spec::{
+    Fields, Kind, Named, Node, NumberFormat, Problem, Problems, Source, Span, did_you_mean,
+};
 use indexmap::IndexMap;
 
 use crate::check::Fault;
 use crate::measure::{BANDWIDTH, BYTES, FREQUENCY, TIME, measure, split, whole};
 use crate::{
     Accelerator, Array, Component, Counting, Direction, Latency, Link, Memory, Operator,
-    Polynomial, RangeReduction, Registers, WordFormat,
+    Polynomial, RangeReduction, Registers,
 };
 
 impl Accelerator {
@@ -62,12 +64,8 @@ fn accelerator(node: &Node) -> Result<Accelerator, Problems> {
     let description = fields.need("description", text);
     let cited = fields.need("source", text);
     let clock = fields.need("clock", |n| measure(n, FREQUENCY));
-    let word = fields.need("word", |n| {
-        choice(n, WordFormat::named, &WordFormat::ALL.map(WordFormat::name))
-    });
-    let counting = fields.get("counting", |n| {
-        choice(n, Counting::named, &Counting::ALL.map(Counting::name))
-    });
+    let word = fields.need("word", |n| choice(n, &NumberFormat::narrowest_first()));
+    let counting = fields.get("counting", |n| choice(n, Counting::ALL));
     let memories = fields.need_all("memories", |n| named(n, memory));
     let arrays = fields.need_all("arrays", |n| named(n, array));
     let source = node.source.clone();
@@ -214,13 +212,7 @@ fn polynomial(node: &Node) -> Result<Polynomial, Problems> {
             .map_err(|p| p.help("coefficients, of the power 0 first, such as [1, 1, 0.5]"))?;
         items.iter().map(Node::f64).collect::<Result<Vec<_>, _>>()
     });
-    let reduction = fields.get("reduction", |n| {
-        choice(
-            n,
-            RangeReduction::named,
-            &RangeReduction::ALL.map(RangeReduction::name),
-        )
-    });
+    let reduction = fields.get("reduction", |n| choice(n, RangeReduction::ALL));
     let value = coefficients.map(|coefficients| Polynomial {
         coefficients,
         reduction,
@@ -252,9 +244,7 @@ fn link(name: &str, node: &Node) -> Result<Link, Problems> {
     fields.get("source", text);
     let from = fields.get("from", text);
     let to = fields.get("to", text);
-    let direction = fields.need("direction", |n| {
-        choice(n, Direction::named, &Direction::ALL.map(Direction::name))
-    });
+    let direction = fields.need("direction", |n| choice(n, Direction::ALL));
     let words_per_cycle = fields.get("words_per_cycle", Node::u64);
     let latency = fields.get("latency", Node::u64);
     let multicast = fields.get("multicast", Node::bool);
@@ -310,17 +300,15 @@ pub(crate) fn text(node: &Node) -> Result<String, Problem> {
     }
 }
 
-fn choice<T>(
-    node: &Node,
-    named: impl Fn(&str) -> Option<T>,
-    known: &[&'static str],
-) -> Result<T, Problem> {
+fn choice<T: Named>(node: &Node, all: &[T]) -> Result<T, Problem> {
+    let known: Vec<&str> = all.iter().map(|value| value.name()).collect();
     let text = node
         .text()
         .map_err(|p| p.help(format!("known: {}", known.join(", "))))?;
-    named(text).ok_or_else(|| {
+    let found = all.iter().find(|value| value.name() == text);
+    found.copied().ok_or_else(|| {
         node.problem(format!("`{text}` is not known here"))
-            .help(did_you_mean(text, known.iter().copied()))
+            .help(did_you_mean(text, known))
     })
 }
 

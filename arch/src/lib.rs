@@ -16,7 +16,7 @@ mod memory;
 mod paths;
 mod pe_array;
 
-pub use accelerator::{Accelerator, Counting, WordFormat};
+pub use accelerator::{Accelerator, Counting};
 pub use area::{AreaEntry, AreaLedger};
 pub use library::accelerators;
 pub use link::{Direction, Link};

@@ -1,4 +1,4 @@
-use einflow_spec::quantity::Picojoules;
+use einflow_spec::{named, quantity::Picojoules};
 
 /// A family of equal, statically scheduled links of an array, one for each PE or each PE of an edge.
 ///
@@ -27,42 +27,16 @@ pub struct Link {
     pub energy: Picojoules,
 }
 
-/// Which way words move over a link; row 0 is the top, column 0 the left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// To the next column.
-    Right,
-    /// To the previous column.
-    Left,
-    /// To the next row.
-    Down,
-    /// To the previous row.
-    Up,
-}
-
-impl Direction {
-    /// Every direction.
-    pub const ALL: [Direction; 4] = [
-        Direction::Right,
-        Direction::Left,
-        Direction::Down,
-        Direction::Up,
-    ];
-
-    /// The name in files: `right`, `left`, `down` or `up`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::Right => "right",
-            Direction::Left => "left",
-            Direction::Down => "down",
-            Direction::Up => "up",
-        }
-    }
-
-    /// The direction of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|direction| direction.name() == name)
+named! {
+    /// Which way words move over a link; row 0 is the top, column 0 the left.
+    pub enum Direction {
+        /// To the next column.
+        Right = "right",
+        /// To the previous column.
+        Left = "left",
+        /// To the next row.
+        Down = "down",
+        /// To the previous row.
+        Up = "up",
     }
 }

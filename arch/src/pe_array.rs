@@ -1,4 +1,7 @@
-use einflow_spec::quantity::{Picojoules, SquareMicrometres};
+use einflow_spec::{
+    named,
+    quantity::{Picojoules, SquareMicrometres},
+};
 use indexmap::IndexMap;
 
 use crate::Link;
@@ -51,29 +54,11 @@ pub struct Polynomial {
     pub reduction: Option<RangeReduction>,
 }
 
-/// How the operand of a [`Polynomial`] is first brought near 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RangeReduction {
-    /// Of an exponential: `exp(x) = 2^n exp(x - n ln 2)` for the whole number `n` nearest to `x / ln 2`.
-    Ln2,
-}
-
-impl RangeReduction {
-    /// Every reduction.
-    pub const ALL: [RangeReduction; 1] = [RangeReduction::Ln2];
-
-    /// The name in files: `ln2`.
-    pub fn name(self) -> &'static str {
-        match self {
-            RangeReduction::Ln2 => "ln2",
-        }
-    }
-
-    /// The reduction of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|reduction| reduction.name() == name)
+named! {
+    /// How the operand of a [`Polynomial`] is first brought near 0.
+    pub enum RangeReduction {
+        /// Of an exponential: `exp(x) = 2^n exp(x - n ln 2)` for the whole number `n` nearest to `x / ln 2`.
+        Ln2 = "ln2",
     }
 }
 

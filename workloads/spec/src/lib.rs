@@ -9,6 +9,7 @@
 mod edit;
 pub mod expr;
 mod fields;
+mod format;
 mod library;
 mod names;
 mod node;
@@ -20,8 +21,9 @@ mod sources;
 
 pub use edit::{Edit, edited, find};
 pub use fields::Fields;
+pub use format::{NumberFormat, Rounding, rounding};
 pub use library::{Library, Origin};
-pub use names::{did_you_mean, nearest};
+pub use names::{Named, did_you_mean, nearest};
 pub use node::{Kind, Node};
 pub use problem::{Problem, Problems};
 pub use source::{Location, Source, Span};

@@ -29,3 +29,47 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + C
         format!("known: {}", all.join(", "))
     }
 }
+
+/// A value that is one of a few, by its name in files; [`named!`](crate::named) declares one.
+pub trait Named: Copy + 'static {
+    /// Every value.
+    fn all() -> &'static [Self];
+
+    /// The name in files.
+    fn name(self) -> &'static str;
+}
+
+/// Declares an enum whose values have names in files, each variant once: `Right = "right"`.
+#[macro_export]
+macro_rules! named {
+    ($(#[$meta:meta])* $vis:vis enum $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $vis enum $type { $($(#[$doc])* $variant,)* }
+
+        impl $type {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$($type::$variant),*];
+
+            /// The name in files.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),* }
+            }
+
+            /// The value of that name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().find(|value| value.name() == name).copied()
+            }
+        }
+
+        impl $crate::Named for $type {
+            fn all() -> &'static [Self] {
+                Self::ALL
+            }
+
+            fn name(self) -> &'static str {
+                self.name()
+            }
+        }
+    };
+}
