@@ -1,29 +1,35 @@
-use einflow_spec::quantity::{Hertz, Picojoules};
-use einflow_spec::{NumberFormat, Source, named};
+use einflow_spec::{
+    Form, Kind, Node, NumberFormat, Problem, Problems, Record, Source, Span, by_name, choice,
+    choices, named,
+    quantity::{Hertz, Picojoules},
+    record, text,
+};
 
-use crate::{Array, Memory};
+use crate::{Array, Memory, check::Fault};
 
-/// A spatial accelerator: a chain of memories and the arrays of processing elements (PEs) below it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Accelerator {
-    /// The name, as in the file.
-    pub name: String,
-    /// Where its numbers come from; each memory, array and component says more.
-    pub cited: String,
-    /// One or two sentences.
-    pub description: String,
-    /// The file, for messages about it.
-    pub source: Source,
-    /// The clock of every array and of the on-chip memories.
-    pub clock: Hertz,
-    /// The number format of a word.
-    pub word: NumberFormat,
-    /// How accesses to the memories are counted.
-    pub counting: Counting,
-    /// The memories, outermost (the furthest from the arrays) first; at least one.
-    pub memories: Vec<Memory>,
-    /// The arrays, in the order of the file; at least one.
-    pub arrays: Vec<Array>,
+record! {
+    /// A spatial accelerator: a chain of memories and the arrays of processing elements (PEs) below it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Accelerator = "an accelerator" {
+        /// The name, as in the file.
+        pub name: String as text;
+        /// One or two sentences.
+        pub description: String as text;
+        /// Where its numbers come from; each memory, array and component says more.
+        pub cited("source"): String as text;
+        /// The file, for messages about it.
+        pub source: Source where Source;
+        /// The clock of every array and of the on-chip memories.
+        pub clock: Hertz;
+        /// The number format of a word.
+        pub word: NumberFormat as word;
+        /// How accesses to the memories are counted: every one, or by Timeloop's rule, which leaves out first reads of partial sums and drains.
+        pub counting: Counting = Counting::Physical => "`physical`";
+        /// The memories, outermost (the furthest from the arrays) first; at least one.
+        pub memories: Vec<Memory> as by_name;
+        /// The arrays, in the order of the file; at least one.
+        pub arrays: Vec<Array> as by_name;
+    }
 }
 
 named! {
@@ -35,6 +41,60 @@ named! {
         /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
         Timeloop = "timeloop",
     }
+}
+
+fn word() -> Form<NumberFormat> {
+    Form {
+        value: || choices(&NumberFormat::narrowest_first()),
+        read: |_, node| Ok(choice(node, &NumberFormat::narrowest_first())?),
+    }
+}
+
+impl Accelerator {
+    /// Reads an accelerator file.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with its place.
+    pub fn parse(source: &Source) -> Result<Self, Problems> {
+        let node = Node::parse(source)?;
+        let mut accelerator = <Self as Record>::read("", &node)?;
+        accelerator
+            .memories
+            .iter_mut()
+            .for_each(Memory::derive_area);
+        let mut problems = Problems::new();
+        for Fault {
+            path,
+            message,
+            help,
+        } in accelerator.faults()
+        {
+            problems.push(Problem::at(source, place(&node, &path), message).help(help));
+        }
+        problems.into_result(Some(accelerator))
+    }
+}
+
+/// Where the value at a path stands, or the nearest struct around it.
+fn place(node: &Node, path: &str) -> Span {
+    let (mut at, mut rest) = (node, Some(path));
+    while let Some(path) = rest {
+        let Ok(entries) = at.record() else { break };
+        let (name, inner) = path
+            .split_once('.')
+            .map_or((path, None), |(name, inner)| (name, Some(inner)));
+        let Some((_, key, value)) = entries.iter().find(|(key, _, _)| key == name) else {
+            break;
+        };
+        if matches!(value.kind, Kind::Record(_)) && inner.is_none() {
+            return *key;
+        }
+        (at, rest) = (value, inner);
+    }
+    if rest.is_some() && matches!(at.kind, Kind::Record(_)) {
+        return Span::new(at.span.start, at.span.start + 1);
+    }
+    at.span
 }
 
 impl Accelerator {

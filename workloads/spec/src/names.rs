@@ -1,3 +1,5 @@
+use crate::{Node, Problem, Span};
+
 /// The known name nearest to `name`, if any is near enough to be a likely slip.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -30,11 +32,30 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + C
     }
 }
 
+/// A name in a file, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As written.
+    pub text: String,
+    /// Where.
+    pub span: Span,
+}
+
+impl Name {
+    /// The string or bare word at `node`.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn read(node: &Node) -> Result<Self, Problem> {
+        Ok(Self {
+            text: node.text()?.to_owned(),
+            span: node.span,
+        })
+    }
+}
+
 /// A value that is one of a few, by its name in files; [`named!`](crate::named) declares one.
 pub trait Named: Copy + 'static {
-    /// Every value.
-    fn all() -> &'static [Self];
-
     /// The name in files.
     fn name(self) -> &'static str;
 }
@@ -63,12 +84,17 @@ macro_rules! named {
         }
 
         impl $crate::Named for $type {
-            fn all() -> &'static [Self] {
-                Self::ALL
-            }
-
             fn name(self) -> &'static str {
                 self.name()
+            }
+        }
+
+        impl $crate::Written for $type {
+            fn form() -> $crate::Form<Self> {
+                $crate::Form {
+                    value: || $crate::choices(Self::ALL),
+                    read: |_, node| Ok($crate::choice(node, Self::ALL)?),
+                }
             }
         }
     };
