@@ -1,104 +1,100 @@
-use einflow_spec::Source;
-use einflow_spec::quantity::{Bytes, Hertz, Picojoules};
+use einflow_spec::{
+    Form, Kind, Node, NumberFormat, Problem, Problems, Record, Source, Span, by_name, choice,
+    choices, named,
+    quantity::{Hertz, Picojoules},
+    record, text,
+};
 
-use crate::{Array, Memory};
+use crate::{Array, Memory, check::Fault};
 
-/// A spatial accelerator: a chain of memories and the arrays of processing elements (PEs) below it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Accelerator {
-    /// The name, as in the file.
-    pub name: String,
-    /// Where its numbers come from; each memory, array and component says more.
-    pub cited: String,
-    /// One or two sentences.
-    pub description: String,
-    /// The file, for messages about it.
-    pub source: Source,
-    /// The clock of every array and of the on-chip memories.
-    pub clock: Hertz,
-    /// The number format of a word.
-    pub word: WordFormat,
-    /// How accesses to the memories are counted.
-    pub counting: Counting,
-    /// The memories, outermost (the furthest from the arrays) first; at least one.
-    pub memories: Vec<Memory>,
-    /// The arrays, in the order of the file; at least one.
-    pub arrays: Vec<Array>,
+record! {
+    /// A spatial accelerator: a chain of memories and the arrays of processing elements (PEs) below it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Accelerator = "an accelerator" {
+        /// The name, as in the file.
+        pub name: String as text;
+        /// One or two sentences.
+        pub description: String as text;
+        /// Where its numbers come from; each memory, array and component says more.
+        pub cited("source"): String as text;
+        /// The file, for messages about it.
+        pub source: Source where Source;
+        /// The clock of every array and of the on-chip memories.
+        pub clock: Hertz;
+        /// The number format of a word.
+        pub word: NumberFormat as word;
+        /// How accesses to the memories are counted: every one, or by Timeloop's rule, which leaves out first reads of partial sums and drains.
+        pub counting: Counting = Counting::Physical => "`physical`";
+        /// The memories, outermost (the furthest from the arrays) first; at least one.
+        pub memories: Vec<Memory> as by_name;
+        /// The arrays, in the order of the file; at least one.
+        pub arrays: Vec<Array> as by_name;
+    }
 }
 
-/// The number format of a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WordFormat {
-    /// bfloat16: 8 bits of exponent, 7 of fraction.
-    Bf16,
-    /// IEEE 754 binary16.
-    F16,
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary64.
-    F64,
+named! {
+    /// How accesses to the memories are counted. The rules differ where an output is read back, written
+    /// again or drained: Timeloop leaves some of those accesses out.
+    pub enum Counting {
+        /// Every access that the hardware makes.
+        Physical = "physical",
+        /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
+        Timeloop = "timeloop",
+    }
 }
 
-impl WordFormat {
-    /// Every format.
-    pub const ALL: [WordFormat; 4] = [
-        WordFormat::Bf16,
-        WordFormat::F16,
-        WordFormat::F32,
-        WordFormat::F64,
-    ];
+fn word() -> Form<NumberFormat> {
+    Form {
+        value: || choices(&NumberFormat::narrowest_first()),
+        read: |_, node| Ok(choice(node, &NumberFormat::narrowest_first())?),
+    }
+}
 
-    /// The name in files: `bf16`, `f16`, `f32` or `f64`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WordFormat::Bf16 => "bf16",
-            WordFormat::F16 => "f16",
-            WordFormat::F32 => "f32",
-            WordFormat::F64 => "f64",
+impl Accelerator {
+    /// Reads an accelerator file.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with its place.
+    pub fn parse(source: &Source) -> Result<Self, Problems> {
+        let node = Node::parse(source)?;
+        let mut accelerator = <Self as Record>::read("", &node)?;
+        accelerator
+            .memories
+            .iter_mut()
+            .for_each(Memory::derive_area);
+        let mut problems = Problems::new();
+        for Fault {
+            path,
+            message,
+            help,
+        } in accelerator.faults()
+        {
+            problems.push(Problem::at(source, place(&node, &path), message).help(help));
         }
-    }
-
-    /// The format of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
-
-    /// Size of a word.
-    pub fn bytes(self) -> Bytes {
-        Bytes(match self {
-            WordFormat::Bf16 | WordFormat::F16 => 2,
-            WordFormat::F32 => 4,
-            WordFormat::F64 => 8,
-        })
+        problems.into_result(Some(accelerator))
     }
 }
 
-/// How accesses to the memories are counted. The rules differ where an output is read back, written
-/// again or drained: Timeloop leaves some of those accesses out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Counting {
-    /// Every access that the hardware makes.
-    Physical,
-    /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
-    Timeloop,
-}
-
-impl Counting {
-    /// Every rule.
-    pub const ALL: [Counting; 2] = [Counting::Physical, Counting::Timeloop];
-
-    /// The name in files: `physical` or `timeloop`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Counting::Physical => "physical",
-            Counting::Timeloop => "timeloop",
+/// Where the value at a path stands, or the nearest struct around it.
+fn place(node: &Node, path: &str) -> Span {
+    let (mut at, mut rest) = (node, Some(path));
+    while let Some(path) = rest {
+        let Ok(entries) = at.record() else { break };
+        let (name, inner) = path
+            .split_once('.')
+            .map_or((path, None), |(name, inner)| (name, Some(inner)));
+        let Some((_, key, value)) = entries.iter().find(|(key, _, _)| key == name) else {
+            break;
+        };
+        if matches!(value.kind, Kind::Record(_)) && inner.is_none() {
+            return *key;
         }
+        (at, rest) = (value, inner);
     }
-
-    /// The rule of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    if rest.is_some() && matches!(at.kind, Kind::Record(_)) {
+        return Span::new(at.span.start, at.span.start + 1);
     }
+    at.span
 }
 
 impl Accelerator {

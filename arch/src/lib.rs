@@ -7,17 +7,16 @@
 mod accelerator;
 mod area;
 mod check;
-mod decode;
 pub mod device;
 mod library;
 mod link;
-pub mod measure;
 mod memory;
 mod paths;
 mod pe_array;
 
-pub use accelerator::{Accelerator, Counting, WordFormat};
+pub use accelerator::{Accelerator, Counting};
 pub use area::{AreaEntry, AreaLedger};
+pub use einflow_spec::measure;
 pub use library::accelerators;
 pub use link::{Direction, Link};
 pub use memory::{Latency, Memory};

@@ -1,36 +1,49 @@
-use einflow_spec::quantity::{
-    Bytes, BytesPerSecond, Cycles, Hertz, Picojoules, Seconds, SquareMicrometres,
+use einflow_spec::{
+    Form, Key, Kind, Written,
+    measure::{TIME, measure, split},
+    quantity::{Bytes, BytesPerSecond, Cycles, Hertz, Picojoules, Seconds, SquareMicrometres},
+    record, text,
 };
 
-/// A memory. One access moves one row through one port.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Memory {
-    /// The name, unique among memories and arrays.
-    pub name: String,
-    /// Where its numbers come from.
-    pub cited: String,
-    /// How much it holds; `None` for an unbounded memory (DRAM).
-    pub capacity: Option<Bytes>,
-    /// Width of one access.
-    pub row: Bytes,
-    /// Banks that work at the same time.
-    pub banks: u64,
-    /// Ports, each of which reads or writes one row a cycle.
-    pub ports: u64,
-    /// Peak rate of reads and writes together; `None` where ports and rows alone limit it.
-    pub bandwidth: Option<BytesPerSecond>,
-    /// From a request to its first data, each way.
-    pub latency: Latency,
-    /// Requests that may be under way at once; `None` for no limit.
-    pub outstanding: Option<u64>,
-    /// Energy of reading one row.
-    pub read_energy: Picojoules,
-    /// Energy of writing one row.
-    pub write_energy: Picojoules,
-    /// Area of the whole memory on the chip.
-    pub area: SquareMicrometres,
-    /// Area of one bit, its share of the periphery included, where [`Memory::area`] follows from the capacity.
-    pub area_per_bit: Option<SquareMicrometres>,
+record! {
+    /// A memory. One access moves one row through one port.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Memory = "a memory" {
+        /// The name, unique among memories and arrays.
+        pub name: String where Key;
+        /// Where its numbers come from.
+        pub cited("source"): String as text;
+        /// How much it holds; no bound for DRAM.
+        pub capacity: Option<Bytes> as capacity;
+        /// Width of one access.
+        pub row: Bytes;
+        /// Banks that work at the same time.
+        pub banks: u64 = 1;
+        /// Ports, each of which reads or writes one row a cycle.
+        pub ports: u64 = 1;
+        /// Peak rate of reads and writes together.
+        pub bandwidth: Option<BytesPerSecond> => "ports and rows alone limit it";
+        /// From a request to its first data, each way.
+        pub latency: Latency;
+        /// Requests that may be under way at once.
+        pub outstanding: Option<u64> => "no limit";
+        /// Energy of reading one row.
+        pub read_energy: Picojoules;
+        /// Energy of writing one row.
+        pub write_energy: Picojoules;
+        /// Area of the whole memory on the chip; 0 for one off the chip.
+        pub area: SquareMicrometres = SquareMicrometres(0.0) => "`area_per_bit` is given";
+        /// Area of one bit, its share of the periphery included: the area then follows from the capacity.
+        pub area_per_bit: Option<SquareMicrometres> => "`area` is given";
+    } check |fields| {
+        let given = ["area", "area_per_bit"].map(|field| fields.has(field));
+        if given[0] == given[1] && fields.node().record().is_ok() {
+            let problem = fields.problem("a memory has either `area` or `area_per_bit`");
+            fields.push(
+                problem.help("`area` is the whole memory's, in um^2; 0 for a memory off the chip"),
+            );
+        }
+    }
 }
 
 /// A delay, as the file gives it.
@@ -40,6 +53,43 @@ pub enum Latency {
     Cycles(u64),
     /// In time, whatever the clock.
     Seconds(Seconds),
+}
+
+fn capacity() -> Form<Option<Bytes>> {
+    Form {
+        value: || format!("{}; or `unbounded`", (Bytes::form().value)()),
+        read: |name, node| match &node.kind {
+            Kind::Word(word) if word == "unbounded" => Ok(None),
+            Kind::Word(_) => Err(node
+                .expected("a number of bytes")
+                .help("such as 16384, \"16 KiB\" or unbounded")
+                .into()),
+            _ => (Bytes::form().read)(name, node).map(Some),
+        },
+    }
+}
+
+/// `4` or `"4 cycles"` in cycles, `"300 ns"` in time.
+impl Written for Latency {
+    fn form() -> Form<Self> {
+        Form {
+            value: || "cycles, or with a unit: cycles, s, ms, us, ns, ps".into(),
+            read: |_, node| {
+                let Kind::Text(text, _) = &node.kind else {
+                    return Ok(Latency::Cycles(node.u64()?));
+                };
+                if let Some((number, "cycles" | "cycle")) = split(text) {
+                    let cycles = number.parse().map(Latency::Cycles);
+                    return cycles.map_err(|_| node.expected("a whole number of cycles").into());
+                }
+                let help = "such as \"300 ns\" or \"4 cycles\"; units: cycles, s, ms, us, ns, ps";
+                match measure(node, TIME) {
+                    Ok(time) => Ok(Latency::Seconds(Seconds(time))),
+                    Err(problem) => Err(problem.help(help).into()),
+                }
+            },
+        }
+    }
 }
 
 impl Latency {

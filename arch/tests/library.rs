@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use einflow_arch::{Accelerator, Counting, RangeReduction, WordFormat, accelerators};
+use einflow_arch::{Accelerator, Counting, RangeReduction, accelerators};
+use einflow_spec::NumberFormat;
 use einflow_spec::quantity::{Bytes, BytesPerSecond, Cycles, Picojoules};
 use einflow_spec::{Node, check_sources};
 
@@ -54,7 +55,7 @@ fn fusemax_as_published() {
     let chip = load("fusemax");
     assert_eq!(
         (chip.clock.0, chip.word, chip.counting),
-        (940e6, WordFormat::Bf16, Counting::Physical)
+        (940e6, NumberFormat::Bf16, Counting::Physical)
     );
     let (dram, buffer) = (chip.memory("dram").unwrap(), chip.memory("buffer").unwrap());
     assert_eq!(chip.memories[0].name, "dram");

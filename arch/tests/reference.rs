@@ -1,11 +1,14 @@
-//! `ACCELERATORS.md` against the reader.
+//! `ACCELERATORS.md` and `DEVICES.md` against the readers.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::{fs, path::Path};
 
-use einflow_arch::Accelerator;
-use einflow_spec::Source;
+use einflow_arch::{
+    Accelerator, Array, Component, Link, Memory, Operator, Polynomial, Registers,
+    device::{Chip, Device, DeviceLink, Graph, Modelled, Power},
+};
+use einflow_spec::{FieldRow, Record, Source, with_tables};
 
 const PAGE: &str = include_str!("../ACCELERATORS.md");
 
@@ -16,17 +19,6 @@ fn example() -> &'static str {
 
 fn parse(text: &str) -> Result<Accelerator, String> {
     Accelerator::parse(&Source::new("example.ron", text)).map_err(|problems| problems.to_string())
-}
-
-/// The fields that the page's table under a heading lists.
-fn listed(heading: &str) -> BTreeSet<&'static str> {
-    let start = PAGE.find(&format!("### {heading}\n")).unwrap();
-    let section = &PAGE[start + 4..];
-    let section = &section[..section.find("\n#").unwrap()];
-    section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect()
 }
 
 #[test]
@@ -42,28 +34,42 @@ fn the_example_is_read() {
     );
 }
 
-/// A field of a name far from any other makes the reader list those that it knows.
 #[test]
-fn the_tables_list_the_fields_of_the_reader() {
-    let places = [
-        ("accelerator", "clock:"),
-        ("memory", "row:"),
-        ("array", "rows:"),
-        ("component", "energy: 4"),
-        ("operator", "cycles:"),
-        ("computes", "polynomial:"),
-        ("registers", "words:"),
-        ("link", "direction:"),
+fn the_tables_are_those_of_the_declarations() {
+    let accelerators = [
+        ("### accelerator", Accelerator::fields()),
+        ("### memory", Memory::fields()),
+        ("### array", Array::fields()),
+        ("### component", Component::fields()),
+        ("### operator", Operator::fields()),
+        ("### computes", Polynomial::fields()),
+        ("### registers", Registers::fields()),
+        ("### link", Link::fields()),
     ];
-    for (heading, field) in places {
-        let text = example().replacen(field, &format!("qqqqqqqqqqqqqqqqqqqq: 1, {field}"), 1);
-        let message = parse(&text).unwrap_err();
-        let known = message
-            .split("known: ")
-            .nth(1)
-            .unwrap()
-            .trim_end_matches(')');
-        assert_eq!(listed(heading), known.split(", ").collect(), "{heading}");
+    check_tables("ACCELERATORS.md", &accelerators);
+    let devices = [
+        ("### device", Device::fields()),
+        ("### chip", Chip::fields()),
+        ("### power", Power::fields()),
+        ("### graph", Graph::fields()),
+        ("### accelerator", Modelled::fields()),
+        ("### link", DeviceLink::fields()),
+    ];
+    check_tables("DEVICES.md", &devices);
+}
+
+/// `EINFLOW_BLESS=1` writes the tables of a page anew.
+fn check_tables(page: &str, tables: &[(&str, Vec<FieldRow>)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = fs::read_to_string(&path).unwrap();
+    let found = with_tables(&text, tables);
+    if std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1") {
+        fs::write(&path, &found).unwrap();
+    } else {
+        assert!(
+            found == text,
+            "EINFLOW_BLESS=1 writes the tables of {page} anew"
+        );
     }
 }
 

@@ -335,7 +335,7 @@ impl<'a> Simulation<'a> {
 }
 
 fn check(nest: &LevelNest) {
-    for counting in Counting::ALL {
+    for &counting in Counting::ALL {
         let found = count_levels(nest, counting).unwrap();
         for t in 0..nest.tensors.len() {
             let expected = Simulation::new(nest, t, counting).run();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use einflow_spec::NumberFormat;
 use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::cascade::{Cascade, Sizes, Tensor, TensorKind};
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::{self, Array, Options, interpret};
 
 use crate::npz::{self, Element, Stored};
@@ -22,9 +22,9 @@ pub struct EvalRequest<'a> {
     /// Where to write the outputs, as an `.npz` file; `None` writes nothing.
     pub output: Option<PathBuf>,
     /// The format of every tensor.
-    pub number_format: Format,
+    pub number_format: NumberFormat,
     /// The format of operators and reductions; `None` for the number format's default.
-    pub accumulator: Option<Format>,
+    pub accumulator: Option<NumberFormat>,
     /// Sizes that shapes do not fix, by rank or parameter.
     pub sizes: BTreeMap<String, u64>,
     /// Whether NaN is accepted in the arrays.
@@ -35,9 +35,9 @@ pub struct EvalRequest<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalReport {
     /// The format of every tensor.
-    pub number_format: Format,
+    pub number_format: NumberFormat,
     /// The format of operators and reductions.
-    pub accumulator: Format,
+    pub accumulator: NumberFormat,
     /// The size of every rank and parameter; 1 for batch ranks that no array carries.
     pub sizes: Sizes,
     /// Inputs in declared order.
@@ -191,13 +191,16 @@ fn describe(cascade: &Cascade, tensor: &Tensor, array: &Array, element: Element)
 }
 
 /// bf16 has no type of its own in numpy; f32 holds it exactly. Coordinates need all of f64.
-fn element_of(tensor: &Tensor, format: Format) -> Element {
-    match format {
-        _ if tensor.coordinates_of.is_some() => Element::F8,
-        Format::F64 => Element::F8,
-        Format::F32 | Format::Bf16 => Element::F4,
-        Format::F16 => Element::F2,
+fn element_of(tensor: &Tensor, format: NumberFormat) -> Element {
+    if tensor.coordinates_of.is_some() {
+        return Element::F8;
     }
+    let elements = [
+        (NumberFormat::F16, Element::F2),
+        (NumberFormat::F32, Element::F4),
+    ];
+    let holds = elements.into_iter().find(|(of, _)| of.holds(format));
+    holds.map_or(Element::F8, |(_, element)| element)
 }
 
 fn problem_of(error: interpret::Error) -> Problem {

@@ -6,8 +6,8 @@ use einflow_serving::offload::values::{
     Error, Inputs, Kind, Shape, Split, Step, check, decode_step,
 };
 use einflow_serving::offload::{Boundary, Partition};
+use einflow_spec::NumberFormat;
 use einflow_validation::golden::decode::{Weights, decode};
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::Array;
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
@@ -55,7 +55,7 @@ fn split(partition: Partition, (boundary, overlap): (Boundary, bool), devices: u
 /// the largest value times the column sums of the output's weight: at most 9 roundings of a head, 3 of the output and 1 of a
 /// new value in the format's roundoff, and in the accumulator's (and as many of the reference's own, in f64) the sums over tokens twice,
 /// over heads, over D, over devices, an exponential's argument (at most ln M in the weighted mean) and 10 more.
-fn golden(shape: &Shape, inputs: &Inputs, format: Format) -> (Vec<f64>, f64) {
+fn golden(shape: &Shape, inputs: &Inputs, format: NumberFormat) -> (Vec<f64>, f64) {
     let weights = Weights {
         queries: matrix(&inputs.weights.queries),
         keys: matrix(&inputs.weights.keys),
@@ -91,7 +91,7 @@ fn golden(shape: &Shape, inputs: &Inputs, format: Format) -> (Vec<f64>, f64) {
 }
 
 /// Fails unless a step equals the golden reference.
-fn equals(shape: &Shape, split: &Split, inputs: &Inputs, format: Format) -> Step {
+fn equals(shape: &Shape, split: &Split, inputs: &Inputs, format: NumberFormat) -> Step {
     let step = decode_step(shape, split, inputs, format).unwrap();
     let (golden, bound) = golden(shape, inputs, format);
     assert_eq!(step.outputs.shape, [shape.requests(), shape.hidden]);
@@ -102,7 +102,11 @@ fn equals(shape: &Shape, split: &Split, inputs: &Inputs, format: Format) -> Step
     }
     // The bound would be worthless were it as large as the outputs.
     let largest = golden.iter().fold(0.0, |a: f64, x| a.max(x.abs()));
-    let share = if format == Format::F64 { 1e-8 } else { 2.0 };
+    let share = if format == NumberFormat::F64 {
+        1e-8
+    } else {
+        2.0
+    };
     assert!(bound < share * largest, "{bound:e} {largest:e}");
     step
 }
@@ -112,7 +116,7 @@ fn every_way(partition: Partition, shape: &Shape, devices: &[usize]) {
     let inputs = Inputs::seeded(shape, 7);
     for (devices, way) in devices.iter().flat_map(|n| WAYS.map(|way| (*n, way))) {
         let split = split(partition, way, devices);
-        let step = equals(shape, &split, &inputs, Format::F64);
+        let step = equals(shape, &split, &inputs, NumberFormat::F64);
         // Without the shift by maxima the exponential of a score is infinite.
         let overflows = step.apart.exp().is_infinite();
         assert_eq!(overflows, split.overlap, "{split:?}: {}", step.apart);
@@ -154,7 +158,7 @@ fn short_formats_stay_near_the_reference() {
         let largest = cache.keys.max_abs();
         cache.keys.data.iter_mut().for_each(|k| *k /= largest);
     }
-    for format in [Format::Bf16, Format::F32] {
+    for format in [NumberFormat::Bf16, NumberFormat::F32] {
         let mut inputs = inputs.clone();
         let weights = &mut inputs.weights;
         let fixed = [
@@ -186,8 +190,8 @@ fn the_core_sends_what_the_equations_say() {
     for partition in [Partition::Heads, Partition::Requests] {
         for (devices, overlap) in [(1, false), (2, true), (4, false), (4, true)] {
             let split = split(partition, (Boundary::Core, overlap), devices);
-            let step = decode_step(&shape, &split, &inputs, Format::F64).unwrap();
-            for (format, e) in [(Format::Bf16, 2), (Format::F32, 4)] {
+            let step = decode_step(&shape, &split, &inputs, NumberFormat::F64).unwrap();
+            for (format, e) in [(NumberFormat::Bf16, 2), (NumberFormat::F32, 4)] {
                 assert_eq!(step.bytes(Kind::Queries, format), e * d * batch);
                 assert_eq!(
                     step.bytes(Kind::NewKeyValue, format),
@@ -217,12 +221,12 @@ fn projections_send_hidden_states() {
         (Partition::Requests, 7, 1),
     ] {
         let split = split(partition, (Boundary::Projections, true), devices);
-        let step = decode_step(&shape, &split, &inputs, Format::F64).unwrap();
+        let step = decode_step(&shape, &split, &inputs, NumberFormat::F64).unwrap();
         for kind in [Kind::Hidden, Kind::Outputs] {
-            assert_eq!(step.bytes(kind, Format::Bf16), copies * 2 * 10 * 3);
+            assert_eq!(step.bytes(kind, NumberFormat::Bf16), copies * 2 * 10 * 3);
         }
         for kind in [Kind::Queries, Kind::NewKeyValue] {
-            assert_eq!(step.bytes(kind, Format::Bf16), 0);
+            assert_eq!(step.bytes(kind, NumberFormat::Bf16), 0);
         }
     }
 }
@@ -233,7 +237,7 @@ fn requests_go_where_the_fewest_tokens_are() {
     let shape = shape(4, [2, 1, 2], [8, 5, 2, 1]);
     let inputs = Inputs::seeded(&shape, 1);
     let split = split(Partition::Requests, (Boundary::Core, false), 2);
-    let step = decode_step(&shape, &split, &inputs, Format::F64).unwrap();
+    let step = decode_step(&shape, &split, &inputs, NumberFormat::F64).unwrap();
     let queries = step.sent.iter().filter(|sent| sent.kind == Kind::Queries);
     let words: Vec<(usize, usize)> = queries.map(|sent| (sent.device, sent.words)).collect();
     assert_eq!(words, [(0, 4), (1, 12)]);
@@ -294,7 +298,8 @@ fn refusals() {
         assert_eq!(refused(&shape, requests), error);
     }
     let inputs = Inputs::seeded(&good, 1);
-    let refused = |inputs: &Inputs| decode_step(&good, &requests, inputs, Format::F64).unwrap_err();
+    let refused =
+        |inputs: &Inputs| decode_step(&good, &requests, inputs, NumberFormat::F64).unwrap_err();
     let mut few = inputs.clone();
     few.caches.pop();
     assert_eq!(
@@ -339,7 +344,7 @@ proptest! {
         let key_heads = if by_heads { each * devices } else { each };
         let shape = shape(hidden, [group * key_heads, key_heads, head], cached);
         let split = split(partition, WAYS[way], devices);
-        equals(&shape, &split, &Inputs::seeded(&shape, seed), Format::F64);
+        equals(&shape, &split, &Inputs::seeded(&shape, seed), NumberFormat::F64);
         let checked = check(&shape, &split).unwrap();
         prop_assert!(checked.f64.holds() && checked.bf16.holds(), "{split:?} {shape:?} {checked:?}");
     }

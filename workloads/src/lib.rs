@@ -5,7 +5,6 @@ pub mod bounds;
 pub mod cascade;
 mod check;
 mod file;
-pub mod format;
 pub mod interpret;
 pub mod library;
 pub mod models;

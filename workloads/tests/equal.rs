@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use einflow_spec::NumberFormat;
 use einflow_workloads::cascade::{Cascade, TensorKind};
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::{Array, Options, interpret};
 
 /// Numbers in -1..1, different for each tensor, the same in every run.
@@ -43,7 +43,7 @@ fn run(name: &str, given: &[(&str, u64)]) -> Vec<f64> {
         }
         inputs.insert(tensor.name.clone(), Array::new(shape, data));
     }
-    let outputs = interpret(&cascade, &sizes, &inputs, &Options::new(Format::F64)).unwrap();
+    let outputs = interpret(&cascade, &sizes, &inputs, &Options::new(NumberFormat::F64)).unwrap();
     outputs["AV"].data.to_vec()
 }
 

@@ -1,5 +1,7 @@
 //! What a device is asked to do, as shapes.
 
+use einflow_spec::NumberFormat;
+
 /// One launch of work on a device. Words are two bytes wide (bf16, f16).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kernel {
@@ -44,7 +46,8 @@ pub struct Attention {
     pub causal: bool,
 }
 
-const WORD: f64 = 2.0;
+/// Bytes of a word.
+const WORD: f64 = (NumberFormat::Bf16.bits() / 8) as f64;
 
 impl Attention {
     /// Scores of `queries` queries a sequence, each with the keys that it sees.

@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 
 use einflow_spec::{
-    Library, Source,
+    Library, Source, positive,
     quantity::{BytesPerSecond, Seconds},
+    record, text,
 };
 use include_dir::{Dir, include_dir};
 use indexmap::IndexMap;
 
-use super::{Fitted, law};
+use super::{Fitted, decode::operations, law};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/links");
 
@@ -22,23 +23,25 @@ pub fn links() -> &'static Library {
     &LIBRARY
 }
 
-/// A link between devices, or between a device and its host.
-#[derive(Clone, Debug)]
-pub struct DeviceLink {
-    /// The name, as in the file.
-    pub name: String,
-    /// Where it is published.
-    pub cited: String,
-    /// A sentence.
-    pub description: String,
-    /// The file.
-    pub source: Source,
-    /// Its peak in one direction.
-    pub bandwidth: BytesPerSecond,
-    /// Whether all devices of a host share it: then what runs at one time divides it.
-    pub shared: bool,
-    /// Latency and bandwidth of each operation: `send`, `all_reduce`, ...; a suffix tells the launch apart: `send:graph`.
-    pub operations: IndexMap<String, Fitted>,
+record! {
+    /// A link between devices, or between a device and its host.
+    #[derive(Clone, Debug)]
+    pub struct DeviceLink = "a link" {
+        /// The name, as in the file.
+        pub name: String as text;
+        /// A sentence.
+        pub description: String as text;
+        /// Where it is published.
+        pub cited("source"): String as text;
+        /// The file.
+        pub source: Source where Source;
+        /// Its peak in one direction.
+        pub bandwidth: BytesPerSecond as positive;
+        /// Whether all devices of a host share it: then what runs at one time divides it.
+        pub shared: bool = false;
+        /// Latency and bandwidth of each operation: `send`, `all_reduce`, ...; a suffix tells the launch apart: `send:graph`.
+        pub operations: IndexMap<String, Fitted> as operations;
+    }
 }
 
 /// A way to reduce over n devices.

@@ -12,12 +12,14 @@ mod link;
 use std::sync::LazyLock;
 
 use einflow_spec::{
-    Library, Source,
+    Library, Source, positive,
     quantity::{Bytes, BytesPerSecond, DollarsPerHour, OperationsPerSecond, Seconds, Watts},
+    record, text, texts,
 };
 use include_dir::{Dir, include_dir};
 use indexmap::IndexMap;
 
+use decode::{microseconds, price, servers, units};
 pub use kernel::{Attention, Kernel};
 pub use link::{Collective, DeviceLink, links};
 
@@ -31,78 +33,105 @@ pub fn devices() -> &'static Library {
     &LIBRARY
 }
 
-/// A device.
-#[derive(Clone, Debug)]
-pub struct Device {
-    /// The name, as in the file.
-    pub name: String,
-    /// Where the device is published.
-    pub cited: String,
-    /// A sentence.
-    pub description: String,
-    /// The file.
-    pub source: Source,
-    /// Its peaks.
-    pub chip: Chip,
-    /// What it draws; none where it is not known.
-    pub power: Option<Power>,
-    /// What it costs; none where it is not known.
-    pub price: Option<DollarsPerHour>,
-    /// Links that it has, by name.
-    pub links: Vec<String>,
-    /// How kernels follow one another in a captured graph; none where it is not known.
-    pub graph: Option<Graph>,
-    /// The device whose laws answer, in a graph, for what its tables lack.
-    pub analytic: Option<String>,
-    /// Folders of tables measured in a server, by model: whole layers by tokens, attention by what a step mixes.
-    pub servers: IndexMap<String, String>,
-    /// How long things take on it.
-    pub times: Times,
+record! {
+    /// A device.
+    #[derive(Clone, Debug)]
+    pub struct Device = "a device" {
+        /// The name, as in the file.
+        pub name: String as text;
+        /// A sentence.
+        pub description: String as text;
+        /// Where the device is published.
+        pub cited("source"): String as text;
+        /// The file.
+        pub source: Source where Source;
+        /// Its peaks.
+        pub chip: Chip;
+        /// What it draws.
+        pub power: Option<Power> => "energy is not answered";
+        /// What it costs.
+        pub price: Option<DollarsPerHour> as price => "cost is refused";
+        /// Links that it has, by name.
+        pub links: Vec<String> as texts = Vec::new() => "none";
+        /// How kernels follow one another in a captured graph.
+        pub graph: Option<Graph> => "a decode step over two devices is refused";
+        /// With `tables`: the device whose laws answer, in a graph, for what they lack, each answer flagged.
+        pub analytic: Option<String> as text => "what tables lack is refused";
+        /// Folders of tables measured in a server, by model, from which `einflow replay` takes steps: whole layers by tokens (`dense.csv`,
+        /// `per_sequence.csv`), attention by what a step mixes (`attention.csv`).
+        pub servers: IndexMap<String, String> as servers = IndexMap::new() => "steps are the sum of kernels";
+        /// How long things take on it.
+        pub times: Times where Times;
+    } check |fields| {
+        let tabled = matches!(times, Some(Times::Tables(_)));
+        if matches!(analytic, Some(Some(_))) && !tabled {
+            let problem = fields.node().problem("only tables lack what `analytic` answers");
+            fields.push(problem.help("leave it out, or answer by `tables`"));
+        }
+        if let (Some(Some(graph)), Some(chip)) = (&graph, &chip)
+            && graph.transfer_units >= chip.units
+        {
+            let problem = fields.node().problem(format!(
+                "a message cannot hold {} units of a chip that has {}",
+                graph.transfer_units, chip.units
+            ));
+            fields.push(problem);
+        }
+    }
 }
 
-/// What a chip can do at best.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Chip {
-    /// Units that run blocks of work side by side (streaming multiprocessors).
-    pub units: u64,
-    /// Dense products of 16-bit words.
-    pub matrix: OperationsPerSecond,
-    /// Memory.
-    pub memory: Bytes,
-    /// Its peak.
-    pub bandwidth: BytesPerSecond,
-    /// The last-level cache.
-    pub cache: Bytes,
+record! {
+    /// What a chip can do at best.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Chip = "a chip" {
+        unread source: String as text;
+        /// Units that run blocks of work side by side (streaming multiprocessors).
+        pub units: u64 as units;
+        /// Dense products of 16-bit words.
+        pub matrix: OperationsPerSecond as positive;
+        /// Memory.
+        pub memory: Bytes;
+        /// Its peak.
+        pub bandwidth: BytesPerSecond as positive;
+        /// The last-level cache.
+        pub cache: Bytes;
+    }
 }
 
-/// How kernels follow one another in a captured graph.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Graph {
-    /// Between two kernels of which the second needs the first, beyond what a chain of alike ones shows.
-    pub gap: Seconds,
-    /// Units lost to all else while a kernel moves a message, or waits for one.
-    pub transfer_units: u64,
-    /// What flushing the cache before a kernel that is timed alone leaves to be written back beside it.
-    pub dirty: Bytes,
+record! {
+    /// How kernels follow one another in a captured graph.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Graph = "how kernels follow one another" {
+        unread source: String as text;
+        /// Between two kernels of which the second needs the first, beyond what a chain of alike ones shows.
+        pub gap: Seconds as microseconds;
+        /// Units lost to all else while a kernel moves a message, or waits for one.
+        pub transfer_units: u64;
+        /// What flushing the cache before a kernel that is timed alone leaves to be written back beside it.
+        pub dirty: Bytes;
+    }
 }
 
-/// What a device draws.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Power {
-    /// Doing nothing.
-    pub idle: Watts,
-    /// Beyond idling, whatever it runs.
-    pub active: Watts,
-    /// The limit of the board: it slows down rather than exceed it.
-    pub limit: Watts,
-    /// Of a score that attention exponentiates, in picojoules beyond running.
-    pub score: Option<f64>,
-    /// Of an operation of a product, in picojoules beyond running; none where it was not measured.
-    pub operation: Option<f64>,
-    /// Of a byte that a product or attention reads or writes in memory, in picojoules beyond running.
-    pub byte: Option<f64>,
-    /// Of a byte that a pass over memory reads or writes.
-    pub copied_byte: Option<f64>,
+record! {
+    /// What a device draws.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Power = "what a device draws" {
+        unread source: String as text;
+        /// Doing nothing.
+        pub idle: Watts as positive;
+        /// The limit of the board: it slows down rather than exceed it.
+        pub limit: Watts as positive;
+        /// Beyond idling, whatever it runs.
+        pub active: Watts as positive;
+        /// Of a score that attention exponentiates, in picojoules beyond running.
+        pub score: Option<f64> as positive => "not known";
+        /// Of an operation of a product, in picojoules beyond running.
+        pub operation: Option<f64> as positive => "not known";
+        /// Of a byte that a product or attention reads or writes in memory, in picojoules beyond running.
+        pub byte: Option<f64> as positive => "not known";
+        /// Of a byte that a pass over memory reads or writes, in picojoules beyond running.
+        pub copied_byte: Option<f64> as positive => "not known";
+    }
 }
 
 /// How a device answers.
@@ -125,15 +154,18 @@ pub struct Fitted {
     pub values: Vec<f64>,
 }
 
-/// An accelerator as a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Modelled {
-    /// The accelerator file.
-    pub accelerator: String,
-    /// The mapping of attention.
-    pub mapping: String,
-    /// The mapping of causal attention; the same where none is given.
-    pub causal: Option<String>,
+record! {
+    /// An accelerator as a device.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Modelled = "an accelerator as a device" {
+        unread source: Option<String> as text => "the accelerator's";
+        /// The accelerator file.
+        pub accelerator("name"): String as text;
+        /// The mapping of attention.
+        pub mapping: String as text;
+        /// The mapping of causal attention.
+        pub causal("causal_mapping"): Option<String> as text => "the same";
+    }
 }
 
 /// Names of laws, as in a device file. A suffix tells the library or the launch apart: `decode:flash`, `product:graph`.

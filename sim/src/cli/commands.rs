@@ -11,7 +11,7 @@ use super::{
     OUT_OF_BOUNDS,
     args::{self, Arguments, Command, Format},
     describe, device,
-    eval::{number_format_named, print_eval},
+    eval::print_eval,
     explain,
     list::{list, man},
     offload, output, replay,
@@ -75,11 +75,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
                 cascade: &found,
                 input: input.clone(),
                 output: output.clone(),
-                number_format: number_format_named(number_format)?,
-                accumulator: accumulator
-                    .as_deref()
-                    .map(number_format_named)
-                    .transpose()?,
+                number_format: number_format.parse()?,
+                accumulator: accumulator.as_deref().map(str::parse).transpose()?,
                 sizes: sizes(size)?,
                 allow_nan: *allow_nan,
             })?;

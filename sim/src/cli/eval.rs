@@ -1,26 +1,11 @@
 //! What `eval` prints.
 
-use einflow_spec::{Problem, Problems, did_you_mean};
-use einflow_workloads::format::Format as NumberFormat;
+use einflow_spec::Problems;
 use serde_json::{Value, json};
 
 use super::{args::Format, output};
 use crate::eval::EvalReport;
 use einflow_output::render;
-
-pub(super) fn number_format_named(name: &str) -> Result<NumberFormat, Problems> {
-    let all = [
-        NumberFormat::F64,
-        NumberFormat::F32,
-        NumberFormat::Bf16,
-        NumberFormat::F16,
-    ];
-    all.into_iter().find(|f| f.name() == name).ok_or_else(|| {
-        Problem::nowhere(format!("there is no number format `{name}`"))
-            .help(did_you_mean(name, ["f64", "f32", "bf16", "f16"]))
-            .into()
-    })
-}
 
 pub(super) fn print_eval(
     cascade: &str,

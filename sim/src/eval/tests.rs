@@ -40,7 +40,7 @@ impl Files {
             cascade,
             input: self.folder.path().join("in.npz"),
             output: Some(self.folder.path().join("out.npz")),
-            number_format: Format::F64,
+            number_format: NumberFormat::F64,
             accumulator: None,
             sizes: BTreeMap::new(),
             allow_nan: false,
@@ -93,7 +93,7 @@ fn outputs_are_written_and_reported() {
     let report = eval(&files.request(&cascade)).unwrap();
     assert_eq!(
         (report.number_format, report.accumulator),
-        (Format::F64, Format::F64)
+        (NumberFormat::F64, NumberFormat::F64)
     );
     let sizes: Vec<_> = report
         .sizes
@@ -151,7 +151,7 @@ fn sizes_formats_and_batches() {
     let cascade = cascade();
     let mut request = files.request(&cascade);
     request.sizes.insert("M0".into(), 3);
-    request.number_format = Format::Bf16;
+    request.number_format = NumberFormat::Bf16;
     let report = eval(&request).unwrap();
     assert_eq!(
         (
@@ -159,7 +159,7 @@ fn sizes_formats_and_batches() {
             report.sizes.get("H"),
             report.sizes.get("M1")
         ),
-        (Format::F32, Some(2), Some(1))
+        (NumberFormat::F32, Some(2), Some(1))
     );
     assert_eq!(report.inputs[0].axes, ["H", "M", "P"]);
     let written = files.written();
@@ -172,10 +172,10 @@ fn sizes_formats_and_batches() {
         }
     );
     assert_eq!(written["Z"].array.data[0], 532.0);
-    request.number_format = Format::F16;
-    request.accumulator = Some(Format::F64);
+    request.number_format = NumberFormat::F16;
+    request.accumulator = Some(NumberFormat::F64);
     let report = eval(&request).unwrap();
-    assert_eq!(report.accumulator, Format::F64);
+    assert_eq!(report.accumulator, NumberFormat::F64);
     assert_eq!(files.written()["Z"].element, Element::F2);
     // A size that shapes fix may be repeated.
     request.sizes.insert("M".into(), 3);

@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use einflow_arch::{Accelerator, WordFormat, accelerators};
+use einflow_arch::{Accelerator, accelerators};
 use einflow_engine::{array, cycle};
 use einflow_mappings::{bind, mapped::MappedCascade, mappings, spec::MappingSpec};
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Sizes, TensorKind},
     cascades,
-    format::Format,
     interpret::{Array, FunctionUnit, Options, interpret_with},
 };
 
@@ -32,15 +31,6 @@ pub enum Values {
     Whole,
     /// Numbers between -1 and 1.
     Real,
-}
-
-pub fn format_of(word: WordFormat) -> Format {
-    match word {
-        WordFormat::Bf16 => Format::Bf16,
-        WordFormat::F16 => Format::F16,
-        WordFormat::F32 => Format::F32,
-        WordFormat::F64 => Format::F64,
-    }
 }
 
 pub fn inputs(mapped: &MappedCascade, values: Values, seed: u64) -> BTreeMap<String, Array> {
@@ -98,7 +88,7 @@ pub fn reference(
 ) -> BTreeMap<String, Array> {
     let options = Options {
         every_tensor: true,
-        ..Options::new(format_of(mapped.accelerator.word))
+        ..Options::new(mapped.accelerator.word)
     };
     let sizes = Sizes(mapped.sizes.clone());
     let all = mapped.cascade.sizes(&sizes.0).unwrap_or(sizes);

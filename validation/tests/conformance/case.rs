@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use einflow_spec::NumberFormat;
 use einflow_workloads::cascade::{Cascade, Sizes, TensorKind};
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::{Array, Options, interpret};
 use nalgebra::DMatrix;
 
@@ -123,7 +123,7 @@ impl Case {
     }
 
     /// Rounds every input, so that the reference sees what the interpreter sees.
-    pub fn rounded(mut self, format: Format) -> Self {
+    pub fn rounded(mut self, format: NumberFormat) -> Self {
         for array in self.inputs.values_mut() {
             array.data.iter_mut().for_each(|x| *x = format.round(*x));
         }
@@ -131,7 +131,7 @@ impl Case {
     }
 
     /// What the interpreter makes of it.
-    pub fn interpreted(&self, format: Format) -> BTreeMap<String, Array> {
+    pub fn interpreted(&self, format: NumberFormat) -> BTreeMap<String, Array> {
         interpret(
             &self.cascade,
             &self.sizes,

@@ -7,11 +7,11 @@ mod shapes;
 use std::collections::BTreeMap;
 
 use case::{Case, Element, Fill, relative};
+use einflow_spec::NumberFormat;
 use einflow_spec::Source;
 use einflow_validation::golden::ffn::{gelu, relu, silu};
 use einflow_workloads::cascade::{Cascade, Function};
 use einflow_workloads::cascades;
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::unary;
 use proptest::prelude::*;
 use shapes::shapes;
@@ -48,7 +48,7 @@ fn f64_equals_the_references() {
             }
             for fill in fills {
                 let case = Case::new(name, sizes, batch, fill, seed as u64);
-                let error = case.error(&case.interpreted(Format::F64));
+                let error = case.error(&case.interpreted(NumberFormat::F64));
                 assert!(
                     error <= TOLERANCE,
                     "{name} {sizes:?} {batch:?} {fill:?}: {error:e}"
@@ -61,7 +61,7 @@ fn f64_equals_the_references() {
 #[test]
 fn fully_masked_rows_are_zero() {
     let all_zero = |case: &Case| {
-        let outputs = case.interpreted(Format::F64);
+        let outputs = case.interpreted(NumberFormat::F64);
         // The maximum over no keys is -inf.
         outputs
             .iter()
@@ -81,8 +81,8 @@ fn fully_masked_rows_are_zero() {
     }
     // Queries 9 and later are more than 2 * 2 behind the last of 5 keys.
     let (sizes, _) = shapes("attention/sliding-window")[2];
-    let found =
-        Case::new("attention/sliding-window", sizes, &[], Fill::Signed, 1).interpreted(Format::F64);
+    let found = Case::new("attention/sliding-window", sizes, &[], Fill::Signed, 1)
+        .interpreted(NumberFormat::F64);
     for (place, x) in found["AV"].data.iter().enumerate() {
         assert_eq!(*x == 0.0, place % 17 >= 9, "{place}");
     }
@@ -119,11 +119,11 @@ fn short_formats_stay_within_their_bound() {
         } else {
             Fill::Positive
         };
-        for format in [Format::Bf16, Format::F16, Format::F32] {
+        for format in [NumberFormat::Bf16, NumberFormat::F16, NumberFormat::F32] {
             let case = Case::new(name, sizes, &[], fill, 7).rounded(format);
             let steps = 1.0 + references::roundings(name, &Element::first(&case));
             // In f32 the accumulator's roundings are as large as the tensors': four operators an Einsum, 100 terms a sum.
-            let steps = if format == Format::F32 {
+            let steps = if format == NumberFormat::F32 {
                 100.0 * steps
             } else {
                 steps
@@ -169,7 +169,7 @@ fn a_broken_cascade_is_noticed() {
     let sizes = [("E", 8), ("F", 5), ("M", 37), ("P", 11), ("M0", 4)];
     for (cascade, holds) in [(Cascade::parse(&good).unwrap(), true), (broken, false)] {
         let case = Case::of(cascade, &sizes, &[2], Fill::Signed, 3);
-        let error = case.error(&case.interpreted(Format::F64));
+        let error = case.error(&case.interpreted(NumberFormat::F64));
         assert_eq!(error <= TOLERANCE, holds, "{error:e}");
     }
 }
@@ -203,7 +203,7 @@ fn parts_far_apart_are_merged() {
         for p in 0..5 {
             maxima.data[20 + p] = maxima.data[p] + 0.5;
         }
-        let error = case.error(&case.interpreted(Format::F64));
+        let error = case.error(&case.interpreted(NumberFormat::F64));
         assert_eq!(error <= TOLERANCE, holds, "{error:e}");
     }
 }
@@ -222,7 +222,7 @@ proptest! {
             let fill = if masked && has_scores(name) { Fill::SomeKeysMasked } else { Fill::Signed };
             let run = |m0: u64| {
                 let sizes = [("E", 3), ("F", 2), ("M", m), ("P", p), ("M0", m0)];
-                Case::new(name, &sizes, &[2], fill, seed).interpreted(Format::F64)
+                Case::new(name, &sizes, &[2], fill, seed).interpreted(NumberFormat::F64)
             };
             let (split, whole): (BTreeMap<_, _>, BTreeMap<_, _>) = (run(m0), run(m));
             for (output, array) in &whole {

@@ -13,7 +13,7 @@ pub use value::floor_div;
 
 use std::fmt;
 
-use crate::{Problem, Source, Span};
+use crate::{Kind, Node, Problem, Source, Span};
 
 /// An operator between two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +128,20 @@ impl Expr {
         parser.skip_newlines();
         parser.end()?;
         Ok(expr)
+    }
+
+    /// The number at `node`, or the expression in a string.
+    ///
+    /// # Errors
+    /// Neither, and those of [`Expr::parse`].
+    pub fn read(node: &Node) -> Result<Expr, Problem> {
+        match &node.kind {
+            Kind::Number(text) => Ok(Expr::Number {
+                text: text.clone(),
+                span: node.span,
+            }),
+            _ => Expr::parse(&node.source, node.text()?, node.text_start()),
+        }
     }
 
     /// Where the expression stands.

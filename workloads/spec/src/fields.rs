@@ -1,4 +1,4 @@
-use crate::{Node, Problem, Problems, Span, did_you_mean};
+use crate::{Form, Node, Problem, Problems, Span, did_you_mean};
 
 /// Decodes the fields of a struct, collecting every mistake: a missing field, an unknown one (with
 /// the nearest known name), one given twice, one of the wrong type.
@@ -10,6 +10,7 @@ pub struct Fields<'a> {
     asked: Vec<&'static str>,
     open: bool,
     what: &'static str,
+    name: &'a str,
     problems: Problems,
 }
 
@@ -32,8 +33,31 @@ impl<'a> Fields<'a> {
             asked: Vec::new(),
             open: false,
             what,
+            name: "",
             problems,
         }
+    }
+
+    /// The same, of a struct that stands under a name in a map.
+    #[must_use]
+    pub fn under(mut self, name: &'a str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The name that the struct stands under.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// A field in the form that its values have; `None` where it is absent or wrong.
+    pub fn given<T>(&mut self, name: &'static str, form: Form<T>) -> Option<T> {
+        self.get_all(name, |node| (form.read)(name, node))
+    }
+
+    /// As [`Fields::given`]; its absence is a problem.
+    pub fn needed<T>(&mut self, name: &'static str, form: Form<T>) -> Option<T> {
+        self.need_all(name, |node| (form.read)(name, node))
     }
 
     /// The field, if it is there.
@@ -45,19 +69,25 @@ impl<'a> Fields<'a> {
             .map(|(_, _, node)| node)
     }
 
+    /// Whether the field is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, _, _)| key == name)
+    }
+
     /// The field; its absence is a problem.
     pub fn required(&mut self, name: &'static str) -> Option<&'a Node> {
         let node = self.optional(name);
         if node.is_none() && self.node.record().is_ok() {
-            let start = self.node.span.start;
-            let at = Span::new(start, start + 1);
-            self.problems.push(Problem::at(
-                &self.node.source,
-                at,
-                format!("{} lacks the field `{name}`", self.what),
-            ));
+            let problem = self.problem(format!("{} lacks the field `{name}`", self.what));
+            self.push(problem);
         }
         node
+    }
+
+    /// A problem where the struct begins: the whole of it would say nothing.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        let start = self.node.span.start;
+        Problem::at(&self.node.source, Span::new(start, start + 1), message)
     }
 
     /// A field decoded by `read`; `None` where it is absent or wrong.

@@ -9,20 +9,29 @@
 mod edit;
 pub mod expr;
 mod fields;
+mod format;
 mod library;
+pub mod measure;
 mod names;
 mod node;
 mod problem;
 pub mod quantity;
 mod reader;
+mod record;
 mod source;
 mod sources;
+mod written;
 
 pub use edit::{Edit, edited, find};
 pub use fields::Fields;
+pub use format::{NumberFormat, Rounding, rounding};
 pub use library::{Library, Origin};
-pub use names::{did_you_mean, nearest};
+pub use names::{Name, Named, did_you_mean, nearest};
 pub use node::{Kind, Node};
 pub use problem::{Problem, Problems};
+#[doc(hidden)]
+pub use record::Maybe;
+pub use record::{FieldRow, Form, Key, Part, Record, Written, table, with_tables};
 pub use source::{Location, Source, Span};
 pub use sources::check_sources;
+pub use written::{by_name, choice, choices, list, map, positive, text, texts};

@@ -1,3 +1,5 @@
+use crate::{Node, Problem, Span};
+
 /// The known name nearest to `name`, if any is near enough to be a likely slip.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -28,4 +30,72 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + C
     } else {
         format!("known: {}", all.join(", "))
     }
+}
+
+/// A name in a file, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As written.
+    pub text: String,
+    /// Where.
+    pub span: Span,
+}
+
+impl Name {
+    /// The string or bare word at `node`.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn read(node: &Node) -> Result<Self, Problem> {
+        Ok(Self {
+            text: node.text()?.to_owned(),
+            span: node.span,
+        })
+    }
+}
+
+/// A value that is one of a few, by its name in files; [`named!`](crate::named) declares one.
+pub trait Named: Copy + 'static {
+    /// The name in files.
+    fn name(self) -> &'static str;
+}
+
+/// Declares an enum whose values have names in files, each variant once: `Right = "right"`.
+#[macro_export]
+macro_rules! named {
+    ($(#[$meta:meta])* $vis:vis enum $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $vis enum $type { $($(#[$doc])* $variant,)* }
+
+        impl $type {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$($type::$variant),*];
+
+            /// The name in files.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),* }
+            }
+
+            /// The value of that name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().find(|value| value.name() == name).copied()
+            }
+        }
+
+        impl $crate::Named for $type {
+            fn name(self) -> &'static str {
+                self.name()
+            }
+        }
+
+        impl $crate::Written for $type {
+            fn form() -> $crate::Form<Self> {
+                $crate::Form {
+                    value: || $crate::choices(Self::ALL),
+                    read: |_, node| Ok($crate::choice(node, Self::ALL)?),
+                }
+            }
+        }
+    };
 }

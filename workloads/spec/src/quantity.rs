@@ -2,11 +2,29 @@
 
 use std::{fmt, iter::Sum, ops};
 
+/// A number with a unit.
+pub trait Quantity {
+    /// The number.
+    fn number(&self) -> f64;
+}
+
+impl Quantity for f64 {
+    fn number(&self) -> f64 {
+        *self
+    }
+}
+
 macro_rules! float_quantity {
     ($(#[$doc:meta])* $name:ident, $unit:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
         pub struct $name(pub f64);
+
+        impl Quantity for $name {
+            fn number(&self) -> f64 {
+                self.0
+            }
+        }
 
         impl ops::Add for $name {
             type Output = Self;

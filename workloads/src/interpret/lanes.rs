@@ -2,7 +2,7 @@
 
 use super::{FunctionUnit, ops};
 use crate::cascade::Function;
-use crate::format::Format;
+use einflow_spec::Rounding;
 
 /// The values of one sub-expression at consecutive points: one for all of them, or one each.
 #[derive(Debug, Default)]
@@ -50,29 +50,6 @@ impl Lane {
         self.empty.push(value.is_none());
     }
 }
-
-/// Rounding known at compile time.
-pub(super) trait Rounding {
-    /// To which format.
-    const FORMAT: Format;
-    /// Rounds.
-    fn round(x: f64) -> f64;
-}
-
-macro_rules! rounding {
-    ($($name:ident),*) => {$(
-        #[doc = concat!("To [`Format::", stringify!($name), "`].")]
-        pub(super) struct $name;
-        impl Rounding for $name {
-            const FORMAT: Format = Format::$name;
-            #[inline(always)]
-            fn round(x: f64) -> f64 {
-                Format::$name.round(x)
-            }
-        }
-    )*};
-}
-rounding!(F64, F32, Bf16, F16);
 
 /// `out = function(a)` as the unit has it; empty where `a` is.
 pub(super) fn unary<R: Rounding>(f: fn(f64) -> f64, unit: &FunctionUnit, a: &Lane, out: &mut Lane) {

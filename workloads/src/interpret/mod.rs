@@ -40,13 +40,14 @@ mod units;
 
 use std::collections::BTreeMap;
 
+use einflow_spec::NumberFormat;
+
 pub use array::Array;
 pub use error::Error;
 pub use ops::{binary, unary};
 pub use units::FunctionUnit;
 
 use crate::cascade::{Cascade, EinsumId, Function, Sizes, TensorId, TensorKind};
-use crate::format::Format;
 use layout::Layouts;
 use plan::Plan;
 use run::Machine;
@@ -58,12 +59,12 @@ pub const MAX_ELEMENTS: usize = 1 << 28;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The format of every tensor.
-    pub format: Format,
+    pub format: NumberFormat,
     /// The format of operators and of the sums, maxima and minima of reductions.
-    pub accumulator: Format,
+    pub accumulator: NumberFormat,
     /// The format of the tensors that a recurrence makes, instead of `format`; its Einsums compute in it where it
     /// has more precision than `accumulator`.
-    pub running: Format,
+    pub running: NumberFormat,
     /// Whether NaN is accepted in an input.
     pub allow_nan: bool,
     /// Whether every tensor is returned, rather than the outputs only.
@@ -72,7 +73,7 @@ pub struct Options {
 
 impl Options {
     /// Computing in `format` with its default accumulator; NaN refused, outputs only.
-    pub fn new(format: Format) -> Self {
+    pub fn new(format: NumberFormat) -> Self {
         let accumulator = format.default_accumulator();
         Self {
             format,

@@ -1,10 +1,11 @@
 //! The reduce step.
 
 use super::condition::Range;
-use super::lanes::{Lane, Rounding};
+use super::lanes::Lane;
 use super::ops;
 use super::plan::{Plan, Reduction};
 use super::run::{Machine, Scratch, Stop, advance};
+use einflow_spec::Rounding;
 
 impl Reduction {
     /// The result over no points.

@@ -2,11 +2,10 @@
 
 use super::condition::{Range, Test};
 use super::index::Fault;
-use super::lanes::{self, Bf16, F16, F32, F64, Lane, Rounding};
+use super::lanes::{self, Lane};
 use super::plan::{Node, Plan, Reduction};
 use super::{Array, Error, Options};
-use crate::format::Format;
-use einflow_spec::Problem;
+use einflow_spec::{NumberFormat, Problem, Rounding, with_rounding};
 
 /// The elements of a tensor.
 pub(super) struct Buffer {
@@ -32,9 +31,9 @@ impl Buffer {
 
 /// The tensors made so far.
 pub(super) struct Machine {
-    format: Format,
-    accumulator: Format,
-    running: Format,
+    format: NumberFormat,
+    accumulator: NumberFormat,
+    running: NumberFormat,
     pub(super) tensors: Vec<Option<Buffer>>,
     scratch: Scratch,
 }
@@ -83,7 +82,7 @@ impl Machine {
     /// Takes an input, rounded to the number format unless it holds coordinates.
     pub fn load_input(&mut self, tensor: usize, coordinates: bool, array: &Array) {
         let format = if coordinates {
-            Format::F64
+            NumberFormat::F64
         } else {
             self.format
         };
@@ -131,9 +130,9 @@ impl Machine {
     }
 
     /// The format that populates the output.
-    pub(super) fn output_format(&self, plan: &Plan<'_>) -> Format {
+    pub(super) fn output_format(&self, plan: &Plan<'_>) -> NumberFormat {
         if plan.coordinates {
-            Format::F64
+            NumberFormat::F64
         } else if plan.recurrent {
             self.running
         } else {
@@ -146,16 +145,12 @@ impl Machine {
         // The scratch leaves the machine while the tensors are borrowed.
         let mut scratch = std::mem::take(&mut self.scratch);
         let wider = self.running.precision() > self.accumulator.precision();
-        let result = match if plan.recurrent && wider {
+        let format = if plan.recurrent && wider {
             self.running
         } else {
             self.accumulator
-        } {
-            Format::F64 => self.run::<F64>(plan, step, &mut scratch),
-            Format::F32 => self.run::<F32>(plan, step, &mut scratch),
-            Format::Bf16 => self.run::<Bf16>(plan, step, &mut scratch),
-            Format::F16 => self.run::<F16>(plan, step, &mut scratch),
         };
+        let result = with_rounding!(format, R => self.run::<R>(plan, step, &mut scratch));
         self.scratch = scratch;
         let einsum = || plan.cascade.name_of(plan.id).to_string();
         let name = |tensor: usize| plan.cascade.tensors[tensor].name.clone();

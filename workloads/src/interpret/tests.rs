@@ -51,7 +51,8 @@ fn run(
     sizes: &[(&str, u64)],
     inputs: &BTreeMap<String, Array>,
 ) -> BTreeMap<String, Array> {
-    run_all(cascade, Options::new(Format::F64), sizes, inputs).unwrap_or_else(|e| panic!("{e}"))
+    run_all(cascade, Options::new(NumberFormat::F64), sizes, inputs)
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The elements, with `None` for the empty ones.
@@ -109,21 +110,33 @@ fn the_accumulator_has_its_own_format() {
     let sum = |accumulator| {
         let options = Options {
             accumulator,
-            ..Options::new(Format::F16)
+            ..Options::new(NumberFormat::F16)
         };
         run_all(&cascade, options, &[("K", 3)], &inputs).unwrap()["Z"].data[0]
     };
-    assert_eq!(sum(Format::F32), 2050.0);
-    assert_eq!(sum(Format::F16), 2048.0);
+    assert_eq!(sum(NumberFormat::F32), 2050.0);
+    assert_eq!(sum(NumberFormat::F16), 2048.0);
     // In bf16 the inputs are rounded first: 1.01 to 1.0078125.
     let inputs = arrays([("A", &[1], &[1.01])]);
-    let found = run_all(&cascade, Options::new(Format::Bf16), &[("K", 1)], &inputs).unwrap();
+    let found = run_all(
+        &cascade,
+        Options::new(NumberFormat::Bf16),
+        &[("K", 1)],
+        &inputs,
+    )
+    .unwrap();
     assert_eq!(found["Z"].data, [1.0078125]);
     // A product in f32 rounds once for each operator; the result once more.
     let cascade = file("\"A[k]\"", "\"Z[k]\"", "", "Z[k] = A[k] * A[k] - 1");
-    let x = Format::Bf16.round(1.01);
-    let found = run_all(&cascade, Options::new(Format::Bf16), &[("K", 1)], &inputs).unwrap();
-    assert_eq!(found["Z"].data, [Format::Bf16.round(x * x - 1.0)]);
+    let x = NumberFormat::Bf16.round(1.01);
+    let found = run_all(
+        &cascade,
+        Options::new(NumberFormat::Bf16),
+        &[("K", 1)],
+        &inputs,
+    )
+    .unwrap();
+    assert_eq!(found["Z"].data, [NumberFormat::Bf16.round(x * x - 1.0)]);
 }
 
 #[test]
@@ -341,7 +354,7 @@ fn top_k_and_gather() {
     let mut wrong = inputs.clone();
     wrong.insert("FROM".into(), Array::new([3], [0.5, 0.0, 0.0]));
     let sizes = [("M", 3), ("P", 3)];
-    let error = run_all(&cascade, Options::new(Format::F16), &sizes, &wrong).unwrap_err();
+    let error = run_all(&cascade, Options::new(NumberFormat::F16), &sizes, &wrong).unwrap_err();
     assert_eq!(
         error,
         Error::NotACoordinate {
@@ -390,7 +403,7 @@ fn coordinates_are_not_rounded() {
     let inputs = arrays([("S", &[4100], &data)]);
     let found = run_all(
         &cascade,
-        Options::new(Format::Bf16),
+        Options::new(NumberFormat::Bf16),
         &[("M", 4100)],
         &inputs,
     )
@@ -450,7 +463,7 @@ fn wrong_inputs_are_named() {
     let sizes = [("N", 2), ("I", 2), ("K", 2)];
     let good = arrays([("A", &[2, 2], &[1.0; 4]), ("B", &[2], &[1.0; 2])]);
     let say = |inputs: &BTreeMap<String, Array>| {
-        run_all(&cascade, Options::new(Format::F64), &sizes, inputs)
+        run_all(&cascade, Options::new(NumberFormat::F64), &sizes, inputs)
             .unwrap_err()
             .to_string()
     };
@@ -492,7 +505,7 @@ fn wrong_inputs_are_named() {
     ]);
     let options = Options {
         allow_nan: true,
-        ..Options::new(Format::F64)
+        ..Options::new(NumberFormat::F64)
     };
     let found = run_all(&cascade, options, &sizes, &nan).unwrap();
     assert!(found["Z"].data[0] == 2.0 && found["Z"].data[1].is_nan());
@@ -503,10 +516,10 @@ fn wrong_inputs_are_named() {
     assert_eq!(say(&two), "`B` carries the batch [1], but `A` carries [2]");
 
     let sizes = Sizes(BTreeMap::from([("I".into(), 2)]));
-    let error = interpret(&cascade, &sizes, &good, &Options::new(Format::F64)).unwrap_err();
+    let error = interpret(&cascade, &sizes, &good, &Options::new(NumberFormat::F64)).unwrap_err();
     assert_eq!(error, Error::MissingSize { name: "K".into() });
     let sizes = Sizes(BTreeMap::from([("I".into(), 2), ("K".into(), 0)]));
-    let error = interpret(&cascade, &sizes, &good, &Options::new(Format::F64)).unwrap_err();
+    let error = interpret(&cascade, &sizes, &good, &Options::new(NumberFormat::F64)).unwrap_err();
     assert_eq!(error, Error::ZeroSize { name: "K".into() });
 }
 
@@ -524,7 +537,7 @@ fn a_huge_tensor_is_refused_before_it_is_made() {
         ("M1".into(), u64::MAX),
     ]));
     let inputs = arrays([("A", &[2], &[1.0, 2.0])]);
-    let error = interpret(&cascade, &sizes, &inputs, &Options::new(Format::F64)).unwrap_err();
+    let error = interpret(&cascade, &sizes, &inputs, &Options::new(NumberFormat::F64)).unwrap_err();
     assert!(
         error
             .to_string()
@@ -554,7 +567,7 @@ fn function_units_by_einsum() {
             _ => FunctionUnit::Exact,
         }
     };
-    let options = Options::new(Format::F64);
+    let options = Options::new(NumberFormat::F64);
     let found = interpret_with(&cascade, &sizes, &inputs, &options, &unit).unwrap();
     assert_eq!(points(&found["Y"]), [Some(1.0), Some(0.0), None, None]);
     assert_eq!(found["Z"].data, [1.0, -INF, 2.0, -20.0].map(libm::exp));
@@ -574,21 +587,21 @@ fn running_values_in_a_wider_format() {
         let all = run_all(&cascade, options, &[("M", 1000)], &inputs).unwrap();
         (all["S"].data[1000], all["C"].data[999], all["Z"].data[0])
     };
-    let bf16 = Options::new(Format::Bf16);
+    let bf16 = Options::new(NumberFormat::Bf16);
     assert_eq!(last(bf16), (256.0, 256.0, 256.0));
     let wider = Options {
-        running: Format::F32,
+        running: NumberFormat::F32,
         ..bf16
     };
     assert_eq!(last(wider), (1000.0, 999.0, 1000.0));
     // The recurrence computes in it too; what reads it is rounded as before.
     let all_bf16 = Options {
-        accumulator: Format::Bf16,
+        accumulator: NumberFormat::Bf16,
         ..wider
     };
     assert_eq!(last(all_bf16), (1000.0, 999.0, 1000.0));
     let f16 = Options {
-        running: Format::F16,
+        running: NumberFormat::F16,
         ..all_bf16
     };
     assert_eq!(last(f16).0, 1000.0);

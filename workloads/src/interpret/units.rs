@@ -1,9 +1,8 @@
 //! The function units of PEs: what an element function's values are computed with.
 
-use super::lanes::{Bf16, F16, F32, F64, Rounding};
 use super::ops;
 use crate::cascade::Function;
-use crate::format::Format;
+use einflow_spec::{NumberFormat, Rounding, with_rounding};
 
 /// What computes an element function of one operand.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,16 +30,11 @@ impl FunctionUnit {
     /// A polynomial is not evaluated at NaN, which stays NaN, nor at -inf: a masked point is not computed, the unit passes
     /// the function's own value on (0 for an exponential), so that masked scores are 0 whatever the polynomial. A reduced
     /// exponential is infinite past the format's largest number and 0 below its smallest. NaN for a function that has not one operand.
-    pub fn apply(&self, function: Function, x: f64, accumulator: Format) -> f64 {
+    pub fn apply(&self, function: Function, x: f64, accumulator: NumberFormat) -> f64 {
         let Some(exact) = ops::unary(function) else {
             return f64::NAN;
         };
-        match accumulator {
-            Format::F64 => self.at::<F64>(exact, x),
-            Format::F32 => self.at::<F32>(exact, x),
-            Format::Bf16 => self.at::<Bf16>(exact, x),
-            Format::F16 => self.at::<F16>(exact, x),
-        }
+        with_rounding!(accumulator, R => self.at::<R>(exact, x))
     }
 
     /// As [`FunctionUnit::apply`]; `exact` is the function.
@@ -93,16 +87,15 @@ fn exponential<R: Rounding>(coefficients: &[f64], x: f64) -> f64 {
     R::round(libm::scalbn(horner::<R>(coefficients, r), n as i32))
 }
 
-/// ln 2 in two parts that are numbers of a format: the first so short that its product with every `n` above is exact. In bf16 no part is: the
-/// 4 bits of its first one do for `n` to 16, beyond which the operand itself is coarser than 2^-5.
-fn ln2(format: Format) -> (f64, f64) {
-    let bits = match format {
-        Format::F64 => 53 - 11,
-        Format::F32 => 24 - 8,
-        Format::F16 => 11 - 5,
-        Format::Bf16 => 4,
-    };
-    let scale = libm::scalbn(1.0, bits);
+/// ln 2 in two parts that are numbers of a format: the first so short that its product with every `n` above, of as many bits as the
+/// exponent, is exact. In bf16 no part is: the 4 bits of its first one, half of all, do for `n` to 16, beyond which the operand itself
+/// is coarser than 2^-5.
+fn ln2(format: NumberFormat) -> (f64, f64) {
+    let precision = format.precision();
+    let bits = precision
+        .saturating_sub(format.exponent_bits())
+        .max(precision / 2);
+    let scale = libm::scalbn(1.0, bits as i32);
     let high = (std::f64::consts::LN_2 * scale).floor() / scale;
     // The digits of ln 2 beyond a f64's, for a low part that is right in all of its own.
     const BEYOND: f64 = 2.319_046_813_846_299_6e-17;
@@ -124,10 +117,10 @@ mod tests {
     #[test]
     fn the_published_polynomial_is_right_near_zero_alone() {
         let at = |x, format| taylor(false).apply(Function::Exp, x, format);
-        assert!((at(-20.0, Format::F64) + 21152.333).abs() < 1e-3);
-        assert!((at(-20.0, Format::Bf16) + 21152.0).abs() < 21152.0 / 32.0);
-        assert!((at(0.25, Format::F64) - libm::exp(0.25)).abs() < 1e-6);
-        assert_eq!(at(0.0, Format::F16), 1.0);
+        assert!((at(-20.0, NumberFormat::F64) + 21152.333).abs() < 1e-3);
+        assert!((at(-20.0, NumberFormat::Bf16) + 21152.0).abs() < 21152.0 / 32.0);
+        assert!((at(0.25, NumberFormat::F64) - libm::exp(0.25)).abs() < 1e-6);
+        assert_eq!(at(0.0, NumberFormat::F16), 1.0);
     }
 
     #[test]
@@ -138,35 +131,35 @@ mod tests {
             reduced: false,
         };
         assert_eq!(
-            unit.apply(Function::Tanh, 1.0078125, Format::Bf16),
-            Format::Bf16.round(256.0 + 1.015625)
+            unit.apply(Function::Tanh, 1.0078125, NumberFormat::Bf16),
+            NumberFormat::Bf16.round(256.0 + 1.015625)
         );
         let third = FunctionUnit::Polynomial {
             coefficients: vec![1.0 / 3.0],
             reduced: false,
         };
-        let found = third.apply(Function::Tanh, 5.0, Format::F16);
-        assert_eq!(found, Format::F16.round(1.0 / 3.0));
+        let found = third.apply(Function::Tanh, 5.0, NumberFormat::F16);
+        assert_eq!(found, NumberFormat::F16.round(1.0 / 3.0));
     }
 
     #[test]
     fn masked_points_and_nan() {
         for unit in [FunctionUnit::Exact, taylor(false), taylor(true)] {
-            for format in Format::ALL {
+            for &format in NumberFormat::ALL {
                 let at = |f, x| unit.apply(f, x, format);
                 assert_eq!(at(Function::Exp, f64::NEG_INFINITY), 0.0);
                 assert!(at(Function::Exp, f64::NAN).is_nan());
                 assert_eq!(at(Function::Exp, f64::INFINITY), f64::INFINITY);
             }
         }
-        let sum = FunctionUnit::Exact.apply(Function::Add, 1.0, Format::F64);
+        let sum = FunctionUnit::Exact.apply(Function::Add, 1.0, NumberFormat::F64);
         assert!(sum.is_nan());
-        let tanh = taylor(false).apply(Function::Tanh, f64::NEG_INFINITY, Format::F64);
+        let tanh = taylor(false).apply(Function::Tanh, f64::NEG_INFINITY, NumberFormat::F64);
         assert_eq!(tanh, -1.0);
     }
 
     /// The largest relative error over operands from `from` to 0 that are numbers of the format.
-    fn worst(format: Format, from: f64) -> f64 {
+    fn worst(format: NumberFormat, from: f64) -> f64 {
         let unit = taylor(true);
         let errors = (0..=20_000).map(|i| {
             let x = format.round(from * f64::from(i) / 20_000.0);
@@ -179,36 +172,39 @@ mod tests {
     /// The polynomial's own error at ln 2 / 2 is 2.6e-6; f32 adds a few roundings of 6e-8, whatever the operand.
     #[test]
     fn the_reduced_exponential_is_right_everywhere() {
-        let f64_error = worst(Format::F64, -700.0);
-        let f32_error = worst(Format::F32, -87.0);
+        let f64_error = worst(NumberFormat::F64, -700.0);
+        let f32_error = worst(NumberFormat::F32, -87.0);
         assert!((2e-6..3.5e-6).contains(&f64_error), "{f64_error}");
         assert!((2e-6..4e-6).contains(&f32_error), "{f32_error}");
-        let f16_error = worst(Format::F16, -9.7);
-        assert!(f16_error < 6.0 * Format::F16.unit_roundoff(), "{f16_error}");
+        let f16_error = worst(NumberFormat::F16, -9.7);
+        assert!(
+            f16_error < 6.0 * NumberFormat::F16.unit_roundoff(),
+            "{f16_error}"
+        );
         // In bf16 n ln 2 is rounded to 8 bits: an operand of 8 is known to 2^-6 only.
-        let bf16_error = worst(Format::Bf16, -10.0);
+        let bf16_error = worst(NumberFormat::Bf16, -10.0);
         assert!(bf16_error < 0.06, "{bf16_error}");
     }
 
     #[test]
     fn overflow_and_underflow() {
         let at = |x, format| taylor(true).apply(Function::Exp, x, format);
-        assert_eq!(at(-1e300, Format::F64), 0.0);
-        assert_eq!(at(f64::MAX, Format::F64), f64::INFINITY);
-        assert_eq!(at(-800.0, Format::F64), 0.0);
-        assert_eq!(at(-104.0, Format::F32), 0.0);
-        assert_eq!(at(89.0, Format::F32), f64::INFINITY);
-        assert_eq!(at(-18.0, Format::F16), 0.0);
-        assert_eq!(at(11.5, Format::F16), f64::INFINITY);
+        assert_eq!(at(-1e300, NumberFormat::F64), 0.0);
+        assert_eq!(at(f64::MAX, NumberFormat::F64), f64::INFINITY);
+        assert_eq!(at(-800.0, NumberFormat::F64), 0.0);
+        assert_eq!(at(-104.0, NumberFormat::F32), 0.0);
+        assert_eq!(at(89.0, NumberFormat::F32), f64::INFINITY);
+        assert_eq!(at(-18.0, NumberFormat::F16), 0.0);
+        assert_eq!(at(11.5, NumberFormat::F16), f64::INFINITY);
         // Subnormal numbers are kept.
-        let small = at(-100.0, Format::F32);
+        let small = at(-100.0, NumberFormat::F32);
         assert!(small > 0.0 && small < 1e-40, "{small}");
-        assert!(at(-740.0, Format::F64) > 0.0);
+        assert!(at(-740.0, NumberFormat::F64) > 0.0);
     }
 
     #[test]
     fn the_parts_of_ln2() {
-        for format in Format::ALL {
+        for &format in NumberFormat::ALL {
             let (high, low) = ln2(format);
             assert_eq!((format.round(high), format.round(low)), (high, low));
             let error = (high - std::f64::consts::LN_2 + low).abs();

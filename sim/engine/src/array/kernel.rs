@@ -1,25 +1,13 @@
 //! What a PE computes at a point: the map step of an Einsum in the accumulator's format, and the reduce step.
 
-use einflow_arch::WordFormat;
 use einflow_mappings::mapped::{BoundEinsum, MappedCascade};
-use einflow_spec::expr::Expr;
+use einflow_spec::{NumberFormat, expr::Expr};
 use einflow_workloads::{
     cascade::{Cascade, Function, Map, RankId, Reduce},
-    format::Format,
     interpret::{FunctionUnit, binary, unary},
 };
 
 use super::ArrayError;
-
-/// The accelerator's number format.
-pub(super) fn format_of(word: WordFormat) -> Format {
-    match word {
-        WordFormat::Bf16 => Format::Bf16,
-        WordFormat::F16 => Format::F16,
-        WordFormat::F32 => Format::F32,
-        WordFormat::F64 => Format::F64,
-    }
-}
 
 /// What computes a function of one operand in the PEs of an Einsum's array: the operator that applies it, alone or as the last of
 /// a chain.
@@ -126,7 +114,7 @@ impl Reduction {
         }
     }
 
-    pub fn of(self, accumulator: Format, a: f64, b: f64) -> f64 {
+    pub fn of(self, accumulator: NumberFormat, a: f64, b: f64) -> f64 {
         let value = match self {
             Reduction::None => b,
             Reduction::Sum => a + b,
@@ -154,8 +142,8 @@ impl Reduction {
 pub(super) struct Kernel {
     nodes: Vec<Node>,
     pub reduction: Reduction,
-    pub accumulator: Format,
-    pub format: Format,
+    pub accumulator: NumberFormat,
+    pub format: NumberFormat,
     /// A product of two operands that are summed.
     pub mac: Option<(usize, usize)>,
     /// By operand: whether its emptiness leaves the point out.
@@ -186,7 +174,7 @@ impl Kernel {
             Reduce::Max => Reduction::Max,
             Reduce::Min => Reduction::Min,
         };
-        let format = format_of(mapped.accelerator.word);
+        let format = mapped.accelerator.word;
         let accumulator = format.default_accumulator();
         let mut kernel = Self {
             nodes: Vec::new(),

@@ -99,7 +99,7 @@ pub fn run_programs(
     inputs: &BTreeMap<String, Array>,
     observer: &mut dyn Observer,
 ) -> Result<ArrayRun, ArrayError> {
-    let format = kernel::format_of(mapped.accelerator.word);
+    let format = mapped.accelerator.word;
     let mut tensors = tensors::load(mapped, inputs, format)?;
     let mut out = ArrayRun {
         blocks: Vec::new(),

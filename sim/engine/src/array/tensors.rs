@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use einflow_mappings::mapped::MappedCascade;
+use einflow_spec::NumberFormat;
 use einflow_workloads::{
     cascade::{TensorId, TensorKind},
-    format::Format,
     interpret::Array,
 };
 
@@ -71,7 +71,7 @@ impl Tensor {
     }
 
     /// Room for words that are made.
-    pub fn prepare(&mut self, format: Format, initial: Option<f64>) {
+    pub fn prepare(&mut self, format: NumberFormat, initial: Option<f64>) {
         let words = self.layout.words;
         self.values = vec![0.0; words];
         self.empty.clear();
@@ -108,7 +108,7 @@ impl Tensor {
 pub(super) fn load(
     mapped: &MappedCascade,
     inputs: &BTreeMap<String, Array>,
-    format: Format,
+    format: NumberFormat,
 ) -> Result<Vec<Tensor>, ArrayError> {
     let cascade = &mapped.cascade;
     let mut out = Vec::new();
@@ -138,7 +138,7 @@ fn fill(
     name: &str,
     ranks: usize,
     array: &Array,
-    format: Format,
+    format: NumberFormat,
     coordinates: bool,
 ) -> Result<(), ArrayError> {
     let wrong = || {

@@ -9,14 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade};
-use einflow_spec::{Problems, quantity::Bytes};
+use einflow_spec::{NumberFormat, Problems, quantity::Bytes};
 use einflow_workloads::{
     cascade::{Cascade, RankId, Sizes, TensorKind},
-    format::Format,
     interpret::{self, Array, Options, interpret},
 };
 
-use super::real_length::{Errors, Random, Reference, compared, format_of};
+use super::real_length::{Errors, Random, Reference, compared};
 use crate::{
     array::{self, ArrayError},
     cycle::{self, CycleError, Unseen},
@@ -39,7 +38,7 @@ pub struct Miniature {
     /// Rows and columns of each array.
     pub arrays: Vec<(String, u64, u64)>,
     /// The format of words, and of sums.
-    pub formats: (Format, Format),
+    pub formats: (NumberFormat, NumberFormat),
     /// What the results are compared with.
     pub reference: Reference,
     /// Errors with exact functions: of the dataflow and the formats.
@@ -94,9 +93,9 @@ impl From<CycleError> for MiniatureError {
 pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
     let small = shrunk(mapped)?;
     let inputs = inputs(&small)?;
-    let format = format_of(small.accelerator.word);
+    let format = small.accelerator.word;
     let sizes = sizes_of(&small);
-    let reference_options = Options::new(Format::F64);
+    let reference_options = Options::new(NumberFormat::F64);
     let computed = interpret(&small.cascade, &sizes, &inputs, &reference_options)?;
     let (kind, reference) = match attention(&small.cascade, &sizes, &inputs) {
         Some(values) if agrees(&computed, &values) => (
@@ -302,7 +301,7 @@ fn sizes_of(mapped: &MappedCascade) -> Sizes {
 /// Standard normal inputs in the word's format from a fixed seed; queries are divided by sqrt(E), which cascades leave out.
 fn inputs(mapped: &MappedCascade) -> Result<BTreeMap<String, Array>, MiniatureError> {
     let cascade = &mapped.cascade;
-    let format = format_of(mapped.accelerator.word);
+    let format = mapped.accelerator.word;
     let size = |r: &RankId| {
         mapped
             .sizes

@@ -11,14 +11,12 @@
 
 mod sums;
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
-use einflow_arch::WordFormat;
 use einflow_mappings::mapped::{BoundEinsum, MappedCascade};
-use einflow_spec::Problems;
+use einflow_spec::{NumberFormat, Problems};
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Partition, RankId, Sizes, TensorId, TensorKind},
-    format::Format,
     interpret::{self, Array, FunctionUnit, Options, interpret_with},
 };
 use sums::{Lost, RunningSum};
@@ -31,9 +29,6 @@ const MEMORY: u128 = 300_000_000;
 
 /// A sum is cured by a format in which its relative error is at most so many unit roundoffs of the word's format.
 const CURED: f64 = 4.0;
-
-/// Formats of sums, narrowest first.
-const CURES: [Format; 4] = [Format::F16, Format::Bf16, Format::F32, Format::F64];
 
 /// The interpreter's f64 and a loop over the keys agree this far, relative to the largest output.
 const AGREEMENT: f64 = 1e-9;
@@ -50,9 +45,9 @@ pub struct RealLength {
     /// The size of F, shrunk; 1 where the cascade has no such rank.
     pub f: u64,
     /// The format of every tensor: the accelerator's word.
-    pub format: Format,
+    pub format: NumberFormat,
     /// The format of operators and partial sums.
-    pub accumulator: Format,
+    pub accumulator: NumberFormat,
     /// What the results are compared with.
     pub reference: Reference,
     /// The largest `|output - reference|` with the accelerator's function units; infinite where an output is NaN or infinite.
@@ -103,7 +98,7 @@ pub struct Stagnation {
     pub bound: f64,
     /// The narrowest format that keeps the sum within the bound, if operators, partial sums and running values are in it while
     /// all other tensors stay words; of two of the same width the one with more precision. `None` where none does.
-    pub cure: Option<Format>,
+    pub cure: Option<NumberFormat>,
 }
 
 /// Why a cascade cannot be checked so.
@@ -138,10 +133,10 @@ pub enum RealLengthError {
 /// See [`RealLengthError`].
 pub fn real_length(
     mapped: &MappedCascade,
-    accumulator: Option<Format>,
+    accumulator: Option<NumberFormat>,
 ) -> Result<RealLength, RealLengthError> {
     let cascade = &*mapped.cascade;
-    let format = format_of(mapped.accelerator.word);
+    let format = mapped.accelerator.word;
     let accumulator = accumulator.unwrap_or(format);
     let sizes = shrunk(mapped)?;
     let run = Run::new(cascade, sizes, format)?;
@@ -209,15 +204,6 @@ fn exact(_: EinsumId, _: Function) -> FunctionUnit {
     FunctionUnit::Exact
 }
 
-pub(super) fn format_of(word: WordFormat) -> Format {
-    match word {
-        WordFormat::Bf16 => Format::Bf16,
-        WordFormat::F16 => Format::F16,
-        WordFormat::F32 => Format::F32,
-        WordFormat::F64 => Format::F64,
-    }
-}
-
 /// The sizes of one query: P, B and H are 1, E and F shrunk, all else as mapped.
 fn shrunk(mapped: &MappedCascade) -> Result<Sizes, RealLengthError> {
     let cascade = &*mapped.cascade;
@@ -277,7 +263,7 @@ struct Run<'a> {
     cascade: &'a Cascade,
     sizes: Sizes,
     inputs: BTreeMap<String, Array>,
-    format: Format,
+    format: NumberFormat,
     /// By output.
     reference: BTreeMap<String, Vec<f64>>,
     kind: Reference,
@@ -285,7 +271,11 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Draws the inputs and computes their reference.
-    fn new(cascade: &'a Cascade, sizes: Sizes, format: Format) -> Result<Self, RealLengthError> {
+    fn new(
+        cascade: &'a Cascade,
+        sizes: Sizes,
+        format: NumberFormat,
+    ) -> Result<Self, RealLengthError> {
         let mut run = Self {
             cascade,
             sizes,
@@ -298,7 +288,7 @@ impl<'a> Run<'a> {
         // Cascades that scale scores by 1/sqrt(E) themselves get a query that is sqrt(E) times as long.
         for scale in [1.0, 1.0 / channels.sqrt()] {
             run.inputs = run.draw(1.0 / scale)?;
-            let computed = run.compute(Options::new(Format::F64), &exact)?;
+            let computed = run.compute(Options::new(NumberFormat::F64), &exact)?;
             let computed = computed.into_iter().map(|(name, array)| (name, array.data));
             run.reference = computed.collect();
             if let Some(found) = run.attention(scale) {
@@ -419,7 +409,7 @@ impl<'a> Run<'a> {
     /// What a sum that loses increments has come to, and which format cures it.
     fn stagnation(&self, lost: Lost) -> Result<Stagnation, RealLengthError> {
         let bound = CURED * self.format.unit_roundoff();
-        let last = |sums: Format| -> Result<f64, RealLengthError> {
+        let last = |sums: NumberFormat| -> Result<f64, RealLengthError> {
             let options = Options {
                 accumulator: sums,
                 running: sums,
@@ -433,10 +423,13 @@ impl<'a> Run<'a> {
                 .copied()
                 .unwrap_or(f64::NAN))
         };
-        let wanted = last(Format::F64)?;
+        let wanted = last(NumberFormat::F64)?;
         let error = |found: f64| ((found - wanted) / wanted).abs();
         let mut cure = None;
-        for format in CURES {
+        // Of two of the same width the one with more precision first.
+        let mut formats = NumberFormat::ALL.to_vec();
+        formats.sort_by_key(|format| (format.bits(), Reverse(format.precision())));
+        for format in formats {
             if error(last(format)?) <= bound {
                 cure = Some(format);
                 break;

@@ -10,7 +10,7 @@ mod device;
 mod error;
 mod kernels;
 
-use einflow_workloads::format::Format;
+use einflow_spec::NumberFormat;
 use einflow_workloads::interpret::{Array, MAX_ELEMENTS};
 
 pub use check::{Agreement, Checked, check};
@@ -130,9 +130,9 @@ pub struct Step {
 
 impl Step {
     /// Bytes of all messages of a kind, numbers stored in `format`.
-    pub fn bytes(&self, kind: Kind, format: Format) -> u64 {
+    pub fn bytes(&self, kind: Kind, format: NumberFormat) -> u64 {
         let sent = self.sent.iter().filter(|sent| sent.kind == kind);
-        sent.map(|sent| sent.words as u64 * format.bytes()).sum()
+        sent.map(|sent| sent.words as u64 * format.bits() / 8).sum()
     }
 }
 
@@ -144,7 +144,7 @@ pub fn decode_step(
     shape: &Shape,
     split: &Split,
     inputs: &Inputs,
-    format: Format,
+    format: NumberFormat,
 ) -> Result<Step, Error> {
     shape.validate(split)?;
     inputs.validate(shape)?;

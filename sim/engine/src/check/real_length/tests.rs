@@ -12,7 +12,7 @@ use super::*;
 fn mapped(
     mapping: &str,
     accelerator: &str,
-    word: WordFormat,
+    word: NumberFormat,
     length: u64,
     rows: Option<u64>,
 ) -> MappedCascade {
@@ -31,7 +31,7 @@ fn mapped(
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn binding(chip: &str, word: WordFormat, length: u64) -> RealLength {
+fn binding(chip: &str, word: NumberFormat, length: u64) -> RealLength {
     real_length(&mapped("fusemax-binding", chip, word, length, None), None).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn binding(chip: &str, word: WordFormat, length: u64) -> RealLength {
 /// length; the range-reduced one is as good as the number format.
 #[test]
 fn the_published_and_the_reduced_exponential() {
-    for (word, most) in [(WordFormat::Bf16, 0.15), (WordFormat::F16, 0.005)] {
+    for (word, most) in [(NumberFormat::Bf16, 0.15), (NumberFormat::F16, 0.005)] {
         for length in [256, 1024, 4096, 16384, 65536] {
             let published = binding("fusemax", word, length);
             let reduced = binding("fusemax-range-reduced", word, length);
@@ -69,22 +69,22 @@ fn denominators_stop_growing() {
         );
         real_length(&bound, None).unwrap()
     };
-    assert_eq!(at(WordFormat::Bf16, 1024).stagnation, None);
-    let bf16 = at(WordFormat::Bf16, 65536);
+    assert_eq!(at(NumberFormat::Bf16, 1024).stagnation, None);
+    let bf16 = at(NumberFormat::Bf16, 65536);
     let found = bf16.stagnation.unwrap();
     assert_eq!((found.tensor.as_str(), found.steps), ("RD", 4096));
     assert!((1024..16 * 1024).contains(&found.key), "{found:?}");
     assert!(found.stopped.is_none_or(|key| key >= found.key));
     assert!(found.lost > 2048 && found.relative_error > 0.5, "{found:?}");
     assert_eq!(found.bound, 4.0 / 256.0);
-    assert_eq!(found.cure, Some(Format::F32));
+    assert_eq!(found.cure, Some(NumberFormat::F32));
     // A denominator that is too small makes the output too large.
     assert!(bf16.exact_exponential.max_rel > 0.5);
 
-    let f16 = at(WordFormat::F16, 65536).stagnation.unwrap();
+    let f16 = at(NumberFormat::F16, 65536).stagnation.unwrap();
     assert!((16 * 1024..65536).contains(&f16.key), "{f16:?}");
-    assert_eq!(f16.cure, Some(Format::F32));
-    assert_eq!(at(WordFormat::F32, 65536).stagnation, None);
+    assert_eq!(f16.cure, Some(NumberFormat::F32));
+    assert_eq!(at(NumberFormat::F32, 65536).stagnation, None);
 }
 
 /// A wider accumulator does not help a sum whose running value is a word.
@@ -93,14 +93,14 @@ fn a_wider_accumulator_does_not_cure() {
     let bound = mapped(
         "fusemax-binding",
         "fusemax",
-        WordFormat::Bf16,
+        NumberFormat::Bf16,
         131_072,
         None,
     );
-    let found = real_length(&bound, Some(Format::F32)).unwrap();
+    let found = real_length(&bound, Some(NumberFormat::F32)).unwrap();
     assert_eq!(
         (found.format, found.accumulator),
-        (Format::Bf16, Format::F32)
+        (NumberFormat::Bf16, NumberFormat::F32)
     );
     let stagnation = found.stagnation.unwrap();
     assert!((65536..131_072).contains(&stagnation.key), "{stagnation:?}");
@@ -110,7 +110,7 @@ fn a_wider_accumulator_does_not_cure() {
 #[test]
 fn other_cascades() {
     let check = |mapping: &str, chip: &str| {
-        real_length(&mapped(mapping, chip, WordFormat::F32, 1024, None), None)
+        real_length(&mapped(mapping, chip, NumberFormat::F32, 1024, None), None)
     };
     for mapping in ["flat", "unfused"] {
         let found = check(mapping, "flat").unwrap();
@@ -137,7 +137,7 @@ fn units_of_the_accelerator() {
     let bound = mapped(
         "fusemax-binding",
         "fusemax-range-reduced",
-        WordFormat::Bf16,
+        NumberFormat::Bf16,
         1024,
         None,
     );
@@ -159,7 +159,7 @@ fn units_of_the_accelerator() {
         );
     }
     // A chain of subtraction and exponential has the unit of its last function.
-    let chained = mapped("flat", "flat", WordFormat::Bf16, 1024, None);
+    let chained = mapped("flat", "flat", NumberFormat::Bf16, 1024, None);
     let mut chip = (*chained.accelerator).clone();
     let exp = bound
         .accelerator
@@ -187,7 +187,7 @@ fn tensors_stay_in_memory() {
     let bound = mapped(
         "fusemax-binding",
         "fusemax",
-        WordFormat::Bf16,
+        NumberFormat::Bf16,
         1 << 20,
         None,
     );

@@ -1,6 +1,6 @@
 //! A split step against the same step unsplit, on inputs that would overflow without the shift by maxima.
 
-use einflow_workloads::format::Format;
+use einflow_spec::NumberFormat;
 use einflow_workloads::interpret::Array;
 
 use super::kernels::{from_fn, row};
@@ -58,7 +58,10 @@ pub fn check(shape: &Shape, split: &Split) -> Result<Checked, Error> {
             bound: bound(shape, split, &inputs, format),
         })
     };
-    let (f64, bf16) = (agreement(Format::F64)?, agreement(Format::Bf16)?);
+    let (f64, bf16) = (
+        agreement(NumberFormat::F64)?,
+        agreement(NumberFormat::Bf16)?,
+    );
     Ok(Checked { f64, bf16, apart })
 }
 
@@ -72,7 +75,7 @@ pub fn check(shape: &Shape, split: &Split) -> Result<Checked, Error> {
 /// the heads, over the devices; an exponential's argument x rounds by |x| units, which weighed by exp(x) are at most ln M in the mean, and
 /// ln M < M. All of these on both sides, so four times; 10 more for exponentials, quotients and products. 1.1 is for products
 /// of errors.
-fn bound(shape: &Shape, split: &Split, inputs: &Inputs, format: Format) -> f64 {
+fn bound(shape: &Shape, split: &Split, inputs: &Inputs, format: NumberFormat) -> f64 {
     let tokens = shape.cached.iter().max().map_or(0, |tokens| tokens + 1);
     let terms = 2 * tokens
         + shape.heads * shape.head

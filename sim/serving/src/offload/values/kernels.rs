@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use einflow_spec::NumberFormat;
 use einflow_workloads::cascade::Cascade;
-use einflow_workloads::format::Format;
 use einflow_workloads::interpret::{Array, Options, interpret};
 
 use super::{Cache, Error};
@@ -15,7 +15,7 @@ pub(super) struct Kernels {
     attention: Cascade,
     partial: Cascade,
     merge: Cascade,
-    format: Format,
+    format: NumberFormat,
 }
 
 /// Attention of one request to a part of its tokens. The queries that share a key head are P of `attention/partial`,
@@ -38,7 +38,7 @@ impl Part {
 }
 
 impl Kernels {
-    pub(super) fn new(format: Format) -> Result<Self, Error> {
+    pub(super) fn new(format: NumberFormat) -> Result<Self, Error> {
         let load = |name| Cascade::load(name, None).map_err(Error::Cascade);
         Ok(Self {
             product: load("linear-algebra/matmul")?,

@@ -1,9 +1,12 @@
 //! Numbers with a unit in a string (`"16 MiB"`), or bare in the base unit.
 
-use einflow_spec::{Kind, Node, Problem};
+use crate::{Kind, Node, Problem};
+
+/// Units by name, each in the base unit, which is the first.
+pub type Units = &'static [(&'static str, f64)];
 
 /// Sizes.
-pub const BYTES: &[(&str, f64)] = &[
+pub const BYTES: Units = &[
     ("B", 1.0),
     ("KiB", 1024.0),
     ("MiB", 1_048_576.0),
@@ -13,7 +16,7 @@ pub const BYTES: &[(&str, f64)] = &[
     ("GB", 1e9),
 ];
 /// Bandwidths.
-pub const BANDWIDTH: &[(&str, f64)] = &[
+pub const BANDWIDTH: Units = &[
     ("B/s", 1.0),
     ("MB/s", 1e6),
     ("GB/s", 1e9),
@@ -22,16 +25,17 @@ pub const BANDWIDTH: &[(&str, f64)] = &[
     ("GiB/s", 1_073_741_824.0),
     ("TiB/s", 1_099_511_627_776.0),
 ];
-pub(crate) const ARITHMETIC: &[(&str, f64)] = &[
+/// Rates of arithmetic.
+pub const ARITHMETIC: Units = &[
     ("op/s", 1.0),
     ("GFLOP/s", 1e9),
     ("TFLOP/s", 1e12),
     ("PFLOP/s", 1e15),
 ];
-pub(crate) const FREQUENCY: &[(&str, f64)] =
-    &[("Hz", 1.0), ("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)];
+/// Frequencies.
+pub const FREQUENCY: Units = &[("Hz", 1.0), ("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)];
 /// Times.
-pub const TIME: &[(&str, f64)] = &[
+pub const TIME: Units = &[
     ("s", 1.0),
     ("ms", 1e-3),
     ("us", 1e-6),
@@ -43,7 +47,7 @@ pub const TIME: &[(&str, f64)] = &[
 ///
 /// # Errors
 /// Neither a number nor one with one of these units.
-pub fn measure(node: &Node, units: &[(&str, f64)]) -> Result<f64, Problem> {
+pub fn measure(node: &Node, units: Units) -> Result<f64, Problem> {
     let Kind::Text(text, _) = &node.kind else {
         return node.f64();
     };
@@ -76,7 +80,7 @@ pub fn measure(node: &Node, units: &[(&str, f64)]) -> Result<f64, Problem> {
 ///
 /// # Errors
 /// As [`measure`]; a number that is not whole, or beyond 2^53.
-pub fn whole(node: &Node, units: &[(&str, f64)]) -> Result<u64, Problem> {
+pub fn whole(node: &Node, units: Units) -> Result<u64, Problem> {
     if !matches!(node.kind, Kind::Text(..)) {
         return node.u64();
     }
@@ -98,7 +102,7 @@ pub fn whole(node: &Node, units: &[(&str, f64)]) -> Result<u64, Problem> {
 }
 
 /// Number and unit of `16 MiB`.
-pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
+pub fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(char::is_whitespace)?);
     Some((number, unit.trim()))
@@ -106,7 +110,7 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use einflow_spec::Source;
+    use crate::Source;
 
     use super::*;
 
