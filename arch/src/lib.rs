@@ -2,7 +2,7 @@
 //! energies and areas; and devices, real ones beside them ([`device`]).
 //!
 //! [`Accelerator::parse`] reads a file, [`accelerators`] holds the ones that travel inside the binary, and
-//! `arch/ACCELERATORS.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
+//! `docs/src/reference/accelerators.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
 
 mod accelerator;
 mod area;

@@ -1,4 +1,4 @@
-//! `ACCELERATORS.md` against the reader.
+//! `docs/src/reference/accelerators.md` against the reader.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use einflow_arch::Accelerator;
 use einflow_spec::Source;
 
-const PAGE: &str = include_str!("../ACCELERATORS.md");
+const PAGE: &str = include_str!("../../docs/src/reference/accelerators.md");
 
 fn example() -> &'static str {
     let start = PAGE.find("```ron\n").unwrap() + 7;

@@ -1,4 +1,4 @@
-//! `RUNS.md` and `OFFLOAD.md` against the readers and the reports.
+//! `docs/src/reference/`, `runs.md` and `pools.md`, against the readers and the reports.
 
 use std::{collections::BTreeSet, fs};
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::support::{einflow, einflow_in};
 
-const PAGE: &str = include_str!("../../RUNS.md");
-const OFFLOAD: &str = include_str!("../../OFFLOAD.md");
+const PAGE: &str = include_str!("../../../docs/src/reference/runs.md");
+const OFFLOAD: &str = include_str!("../../../docs/src/reference/pools.md");
 
 /// Tag and text of each fenced block.
 fn fences() -> Vec<(&'static str, &'static str)> {
