@@ -1,13 +1,18 @@
-//! `docs/src/reference/accelerators.md` against the reader.
+//! The pages of `docs/src/reference/` on accelerators and on devices, against the readers.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 
-use einflow_arch::Accelerator;
+use einflow_arch::{
+    Accelerator,
+    device::{Device, DeviceLink, law},
+};
 use einflow_spec::Source;
 
 const PAGE: &str = include_str!("../../docs/src/reference/accelerators.md");
+
+const DEVICES: &str = include_str!("../../docs/src/reference/devices.md");
 
 fn example() -> &'static str {
     let start = PAGE.find("```ron\n").unwrap() + 7;
@@ -90,5 +95,31 @@ fn the_names_and_paths_of_the_page_exist() {
 fn the_page_names_every_shipped_file() {
     for name in einflow_arch::accelerators().names() {
         assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_examples_of_devices_are_read() {
+    let mut examples = DEVICES.split("```ron\n").skip(1).map(|rest| {
+        let text = rest.split("```").next().unwrap();
+        Source::new("example.ron", text)
+    });
+    Device::parse(&examples.next().unwrap()).unwrap_or_else(|p| panic!("{p}"));
+    DeviceLink::parse(&examples.next().unwrap()).unwrap_or_else(|p| panic!("{p}"));
+    assert!(examples.next().is_none(), "read the new example too");
+}
+
+#[test]
+fn the_parameters_of_laws_are_explained() {
+    for law in [
+        law::PRODUCT,
+        law::DECODE,
+        law::PREFILL,
+        law::PASS,
+        law::TRANSFER,
+    ] {
+        for parameter in law {
+            assert!(DEVICES.contains(parameter.name), "{}", parameter.name);
+        }
     }
 }

@@ -171,7 +171,10 @@ fn check(path: &str, text: &str) {
 
 #[test]
 fn the_reference_page() {
-    check("docs/src/reference/language.md", include_str!("../../docs/src/reference/language.md"));
+    check(
+        "docs/src/reference/language.md",
+        include_str!("../../docs/src/reference/language.md"),
+    );
 }
 
 #[test]
