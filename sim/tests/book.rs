@@ -261,8 +261,6 @@ fn tried(page: &Page, wrong: &mut Vec<String>) -> String {
                     wrong.push(format!("{}: {problems}", page.path));
                 }
             }
-            // An example that its own crate's documentation runs, or a shell's set-up.
-            "rust" | "console" => {}
             _ => wrong.push(format!("{}: what is a block `{}`?", page.path, block.tag)),
         }
         printed = None;
@@ -460,7 +458,7 @@ fn lines_are_short() {
         let mut fenced = false;
         for (number, line) in page.text.lines().enumerate() {
             fenced ^= line.starts_with("```");
-            let limit = if line.starts_with('|') { 200 } else { 120 };
+            let limit = if line.starts_with('|') { 320 } else { 120 };
             let length = line.chars().count();
             assert!(
                 fenced || length <= limit,
