@@ -80,7 +80,10 @@ fn fields_are_explained() {
         (PAGE, include_str!("../../src/sweep/mod.rs")),
         (PAGE, include_str!("../../src/sweep/axes.rs")),
         (PAGE, include_str!("../../src/validate/claims.rs")),
-        (OFFLOAD, include_str!("../../serving/src/offload/scenario/mod.rs")),
+        (
+            OFFLOAD,
+            include_str!("../../serving/src/offload/scenario/mod.rs"),
+        ),
     ];
     let mut found = 0;
     for (page, source) in sources {
