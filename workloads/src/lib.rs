@@ -7,6 +7,7 @@ mod check;
 mod file;
 pub mod format;
 pub mod interpret;
+pub mod layer;
 pub mod library;
 pub mod models;
 pub mod sizes;
