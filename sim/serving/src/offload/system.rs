@@ -15,8 +15,7 @@ use super::{
 };
 use crate::device::Answerer;
 
-/// Bytes of a word.
-pub const WORD: u64 = 2;
+pub(super) use einflow_workloads::layer::WORD_BYTES as WORD;
 
 /// A pool with its devices.
 pub struct DevicePool {
