@@ -4,10 +4,15 @@
 //! are divided among devices, each of which has the whole residual stream and sums it with the others after what is
 //! [`Operator::summed`]. Which kernels run an operator, and how long, is for devices to say.
 
+use einflow_spec::NumberFormat;
+
 use crate::Model;
 
-/// Bytes of a word of the number format that models are served in: bf16.
-pub const WORD_BYTES: u64 = 2;
+/// The number format that models are served in.
+pub const SERVED: NumberFormat = NumberFormat::Bf16;
+
+/// Bytes of a word of it.
+pub const WORD_BYTES: u64 = SERVED.bits() / 8;
 
 /// What a layer computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
