@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use einflow_mappings::nest::{
-    Condition, Dim, Loop, Moved, Projection, Space, Term, enumerated, iterations,
+    Condition, Dim, Loop, Moved, Projection, Reuse, Space, Term, enumerated, iterations,
     iterations_within, moved, moved_within, points,
 };
 use proptest::prelude::*;
@@ -122,12 +122,13 @@ fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
         }
     }
     found.distinct = ever.len() as u128;
+    (found.received, found.received_distinct) = (found.words, found.distinct);
     let case = format!("{space:?} {loops:?} depth {depth} {projection:?}");
     let expected = all_points(&whole).iter().filter(|x| point_holds(x)).count() as u128;
     assert_eq!(points(space), Ok(expected), "{case}");
     assert_eq!(iterations_within(space, loops, depth), Ok(runs), "{case}");
     assert_eq!(
-        moved_within(space, loops, depth, projection),
+        moved_within(space, loops, depth, projection, Reuse::Previous),
         Ok(found),
         "{case}"
     );

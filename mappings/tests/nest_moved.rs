@@ -73,6 +73,7 @@ fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection) -> (Moved, u12
         before = Some(now);
     }
     found.distinct = ever.len() as u128;
+    (found.received, found.received_distinct) = (found.words, found.distinct);
     (found, all.len() as u128)
 }
 
@@ -114,7 +115,7 @@ fn nests(max: u64, ranks: usize) -> impl Strategy<Value = (Vec<u64>, Vec<Loop>)>
         let loops = prop::collection::vec((0..sizes.len(), 1..=max), 0..=6).prop_map(|loops| {
             loops
                 .into_iter()
-                .map(|(rank, step)| Loop { rank, step })
+                .map(|(rank, step)| Loop::new(rank, step))
                 .collect()
         });
         (Just(sizes), loops)
@@ -155,7 +156,7 @@ proptest! {
             let block = unit * modulus;
             [1, unit, unit * modulus, block * 2, block * 3, if modulus == 3 { unit } else { block * 4 }][pick]
         };
-        let loops: Vec<Loop> = raw.iter().map(|&(rank, pick)| Loop { rank, step: steps(rank, pick) }).collect();
+        let loops: Vec<Loop> = raw.iter().map(|&(rank, pick)| Loop::new(rank, steps(rank, pick))).collect();
         let mut dims = vec![Dim::default()];
         for (rank, &(unit, modulus, kind, coefficient)) in parts.iter().enumerate() {
             let term = Term { rank, unit: 1, modulus: None, coefficient };
@@ -231,7 +232,7 @@ fn wrong_input_is_an_error() {
         points(&Space::new([1 << 60; 3])),
         Err(CountError::Overflow)
     ));
-    assert!(moved(&space, &[Loop::new(0, 1); 17], &plain).is_err());
+    assert!(moved(&space, &[Loop::new(0, 1); 25], &plain).is_err());
     assert_eq!(
         moved(&Space::new([0, 4]), &[], &plain),
         Ok(Moved::default())
@@ -245,7 +246,7 @@ fn long_nest_in_closed_form() {
     let (b, h, p, m, e) = (0, 1, 2, 3, 4);
     let space = Space::new([64, 12, 1000, 1000, 64]);
     let loops =
-        [(b, 1), (h, 1), (p, 512), (m, 256), (p, 256)].map(|(rank, step)| Loop { rank, step });
+        [(b, 1), (h, 1), (p, 512), (m, 256), (p, 256)].map(|(rank, step)| Loop::new(rank, step));
     let k = moved(&space, &loops, &Projection::plain(&[b, h, e, m])).unwrap();
     assert_eq!(k.words, 64 * 12 * 2 * 1000 * 64);
     assert_eq!(k.tiles, 64 * 12 * 2 * 4);

@@ -1,12 +1,9 @@
 //! Movements of what Einsums make: updates, drains, and partial results that come back.
 
-use super::{
-    einsum::touches,
-    transfers::{Finder, steps},
-};
+use super::{einsum::touches, transfers::Finder};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Loop, Projection},
+    nest::{Loop, Projection, Reuse},
     spec::BindingSpec,
 };
 
@@ -60,8 +57,6 @@ impl Finder<'_> {
                     .help("leave `partials` out, or do not keep it in the array's registers"),
             );
         }
-        let mut projection = own.clone();
-        let words = projection.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => {
                 let loops = self.around(nest, depth, einsum);
@@ -73,20 +68,18 @@ impl Finder<'_> {
                 einsum.loops.len() - einsum.own_loops,
             ),
         };
-        if partials {
-            // Every step sends its results: the steps of all loops count as coordinates.
-            let steps = steps(&einsum.loops, &projection);
-            projection.dims.extend(steps);
-        }
-        let steps = projection.dims.len() - words;
         self.out.push(Transfer {
             tensor,
             einsum: self.at,
             kind: TransferKind::Update,
             loops,
             tile_depth,
-            projection: projection.clone(),
-            steps,
+            projection: own.clone(),
+            reuse: if partials {
+                Reuse::Nothing
+            } else {
+                Reuse::Previous
+            },
             outer: None,
             inner: Place::Memory(levels[last].memory),
             share: levels[last].share,
@@ -105,8 +98,8 @@ impl Finder<'_> {
                 kind: TransferKind::Drain,
                 tile_depth: loops.len(),
                 loops,
-                projection: context.projections.own(tensor).clone(),
-                steps: 0,
+                projection: own.clone(),
+                reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),
                 share: level.share,
