@@ -101,7 +101,7 @@ fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
 fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
     let whole: Box = space.sizes.iter().map(|&size| (0, size)).collect();
     let point_holds = |x: &Vec<u64>| space.conditions.iter().all(|c| holds(c, x));
-    let mut found = Moved::default();
+    let (mut found, mut whole_tiles) = (Moved::default(), 0);
     let (mut runs, mut before, mut ever) = (0, None, BTreeSet::new());
     for tile in boxes(&whole, &loops[..depth]) {
         if space.skip_empty && !all_points(&tile).iter().any(point_holds) {
@@ -117,6 +117,7 @@ fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
             };
             found.words += now.iter().filter(new).count() as u128;
             found.tiles += u128::from(before.as_ref() != Some(&now));
+            whole_tiles += now.len() as u128;
             ever.extend(now.iter().cloned());
             before = Some(now);
         }
@@ -130,6 +131,13 @@ fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
     assert_eq!(
         moved_within(space, loops, depth, projection, Reuse::Previous),
         Ok(found),
+        "{case}"
+    );
+    let whole = moved_within(space, loops, depth, projection, Reuse::Nothing).unwrap();
+    let expected = (whole_tiles, runs, found.distinct);
+    assert_eq!(
+        (whole.words, whole.tiles, whole.distinct),
+        expected,
         "{case}"
     );
     if depth == loops.len() {
