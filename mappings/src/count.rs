@@ -283,13 +283,18 @@ pub fn traffic_of(
 /// # Errors
 /// As [`traffic`].
 pub fn transferred(space: &Space, transfer: &Transfer) -> Result<Moved, CountError> {
-    moved_within(
-        space,
-        &transfer.loops,
-        transfer.tile_depth,
-        &transfer.projection,
-        transfer.reuse,
-    )
+    let moved = |words: &Projection| {
+        let Transfer { loops, reuse, .. } = transfer;
+        moved_within(space, loops, transfer.tile_depth, words, *reuse)
+    };
+    if transfer.steps == 0 {
+        return moved(&transfer.projection);
+    }
+    let mut words = transfer.projection.clone();
+    words
+        .dims
+        .truncate(words.dims.len().saturating_sub(transfer.steps));
+    moved(&words)
 }
 
 /// The accesses that movements of so many words make.

@@ -136,6 +136,7 @@ impl Hierarchy {
                 tile_depth: loops.len(),
                 loops,
                 projection: tensor.projection.clone(),
+                steps: 0,
                 reuse,
                 outer: outer.map(Place::Memory),
                 inner: Place::Memory(inner),

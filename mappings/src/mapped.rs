@@ -235,7 +235,10 @@ pub struct Transfer {
     pub tile_depth: usize,
     /// Which word each point touches.
     pub projection: Projection,
-    /// What does not move again; nothing is reused of partial results that move at every step.
+    /// Dims at the end of `projection` that tell the steps of partial results apart, not words: for engines
+    /// that follow words one by one.
+    pub steps: usize,
+    /// What does not move again; nothing is reused of partial results, which move at every step.
     pub reuse: Reuse,
     /// The outer side (for a fill or drain), and the share of it that moves.
     pub outer: Option<Place>,

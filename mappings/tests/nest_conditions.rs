@@ -4,11 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
 use einflow_mappings::nest::{
-    Condition, Dim, Loop, Moved, Projection, Reuse, Space, Term, enumerated, iterations,
+    Condition, Dim, Loop, Moved, PointTest, Projection, Reuse, Space, Term, enumerated, iterations,
     iterations_within, moved, moved_within, points,
 };
 use proptest::prelude::*;
@@ -81,7 +80,7 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
         }
         Condition::General { ranks, test } => {
             let at: Vec<u64> = ranks.iter().map(|&r| x[r]).collect();
-            test(&at)
+            test.holds(&at)
         }
     }
 }
@@ -240,7 +239,9 @@ fn condition(ranks: usize) -> impl Strategy<Value = Condition> {
             },
             _ => Condition::General {
                 ranks: vec![a, b],
-                test: Arc::new(move |x| (2 * x[0] + 3 * x[1]) % modulus <= remainder),
+                test: PointTest::new("weighted", move |x| {
+                    (2 * x[0] + 3 * x[1]) % modulus <= remainder
+                }),
             },
         },
     )

@@ -1,6 +1,9 @@
 //! Movements of what Einsums make: updates, drains, and partial results that come back.
 
-use super::{einsum::touches, transfers::Finder};
+use super::{
+    einsum::touches,
+    transfers::{Finder, steps},
+};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
     nest::{Loop, Projection, Reuse},
@@ -57,6 +60,12 @@ impl Finder<'_> {
                     .help("leave `partials` out, or do not keep it in the array's registers"),
             );
         }
+        let mut projection = own.clone();
+        if partials {
+            // Every step sends its results: the steps of all loops count as coordinates.
+            projection.dims.extend(steps(&einsum.loops, own));
+        }
+        let steps = projection.dims.len() - own.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => {
                 let loops = self.around(nest, depth, einsum);
@@ -74,7 +83,8 @@ impl Finder<'_> {
             kind: TransferKind::Update,
             loops,
             tile_depth,
-            projection: own.clone(),
+            projection,
+            steps,
             reuse: if partials {
                 Reuse::Nothing
             } else {
@@ -99,6 +109,7 @@ impl Finder<'_> {
                 tile_depth: loops.len(),
                 loops,
                 projection: own.clone(),
+                steps: 0,
                 reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),
