@@ -1,7 +1,8 @@
 //! Exact counts of a block: accesses of every memory by tensor, and cycles by Einsum and phase.
 
+use std::collections::HashMap;
+
 use einflow_arch::Counting;
-use einflow_workloads::cascade::TensorId;
 
 use crate::{
     mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
@@ -349,12 +350,11 @@ pub fn exchanges(
 ) -> Result<Vec<Exchange>, CountError> {
     let mut out = vec![Exchange::default(); transfers.len()];
     // By tensor and its maker, from the home inward: starts from nothing beyond each instance's first.
-    let mut restarts: Vec<((TensorId, (usize, usize)), u128)> = Vec::new();
+    let mut restarts: HashMap<_, u128> = HashMap::new();
     for ((transfer, words), made) in transfers.iter().zip(moved).zip(&mut out).rev() {
         let timeloop = counting == Counting::Timeloop;
         let chain = (transfer.tensor, transfer.einsum);
-        let restarted = restarts.iter().find(|(of, _)| *of == chain);
-        let restarted = restarted.map_or(0, |(_, words)| *words);
+        let restarted = restarts.get(&chain).copied().unwrap_or(0);
         let mut fill = || -> Option<()> {
             let share = transfer.share;
             let inward = |words| {
@@ -396,8 +396,7 @@ pub fn exchanges(
                     let first = words.received_distinct.checked_sub(words.distinct)?;
                     let more = starts.checked_sub(first)?;
                     if more > 0 {
-                        restarts.retain(|(of, _)| *of != chain);
-                        restarts.push((chain, restarted.checked_add(more)?));
+                        restarts.insert(chain, restarted.checked_add(more)?);
                     }
                 }
             }

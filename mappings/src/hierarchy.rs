@@ -11,6 +11,25 @@ use crate::{
 };
 
 /// An Einsum whose loops stand between storage levels; the multipliers are below the last loop.
+///
+/// ```
+/// use einflow_arch::Counting;
+/// use einflow_mappings::hierarchy::{Hierarchy, Tensor};
+/// use einflow_mappings::nest::{Projection, Space};
+///
+/// // Z[m] = A[m, k] * B[k]; K is summed in three steps, over two instances side by side.
+/// let tensor = |ranks: &[usize], output| Tensor { projection: Projection::plain(ranks), output };
+/// let mut nest = Hierarchy {
+///     space: Space::new([2, 6]),
+///     tensors: vec![tensor(&[0, 1], false), tensor(&[1], false), tensor(&[0], true)],
+///     ..Hierarchy::default()
+/// };
+/// nest.push(vec![0, 1, 2], &[(1, 3), (0, 2)], &[(1, 2)])?;
+/// nest.push(vec![0, 1, 2], &[], &[])?;
+/// let outer = nest.counts(Counting::Timeloop)?[0][2];
+/// assert_eq!((outer.reads, outer.updates), (4, 6));
+/// # Ok::<(), einflow_mappings::nest::CountError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Hierarchy {
     /// The iteration space.

@@ -3,10 +3,12 @@ use std::sync::Arc;
 
 use super::{CountError, Space, Term};
 
+type Test = dyn Fn(&[u64]) -> bool + Send + Sync;
+
 /// A test of a point: whether a condition holds at the coordinates of its ranks.
 #[derive(Clone)]
 pub struct PointTest {
-    test: Arc<dyn Fn(&[u64]) -> bool + Send + Sync>,
+    test: Arc<Test>,
     text: Arc<str>,
     /// Coordinates that one of each rank stands for; empty: one.
     scale: Arc<[u64]>,
