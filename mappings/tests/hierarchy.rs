@@ -382,9 +382,9 @@ fn check(nest: &Nest) {
 
 /// Matrix product, batched product, convolutions, matrix-vector product.
 fn family(which: usize) -> (usize, Vec<Dims>) {
-    let tensor =
-        |dims: &[&[usize]], output| Dims(dims.iter().map(|d| d.to_vec()).collect(), output);
-    let (ranks, a, b, z): (usize, &[&[usize]], &[&[usize]], &[&[usize]]) = match which {
+    type Ranks = &'static [&'static [usize]];
+    let tensor = |dims: Ranks, output| Dims(dims.iter().map(|d| d.to_vec()).collect(), output);
+    let (ranks, a, b, z): (usize, Ranks, Ranks, Ranks) = match which {
         0 => (3, &[&[0], &[2]], &[&[2], &[1]], &[&[0], &[1]]),
         1 => (
             4,
