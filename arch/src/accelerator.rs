@@ -38,7 +38,8 @@ named! {
     pub enum Counting {
         /// Every access that the hardware makes.
         Physical = "physical",
-        /// Timeloop's rule: the first read of a partial sum is elided, and the read that drains a tile upward is not counted.
+        /// Timeloop's rule: the first read of a partial sum is elided, the read that drains a tile upward is not counted, and
+        /// a partial sum that returns is written to every instance that had the word before.
         Timeloop = "timeloop",
     }
 }

@@ -1,5 +1,7 @@
 //! Exact counts of a block: accesses of every memory by tensor, and cycles by Einsum and phase.
 
+use std::collections::HashMap;
+
 use einflow_arch::Counting;
 
 use crate::{
@@ -184,6 +186,14 @@ pub struct Access {
 }
 
 impl Access {
+    /// Sum; `None` on overflow.
+    pub fn plus(self, other: Self) -> Option<Self> {
+        Some(Self {
+            reads: self.reads.plus(other.reads)?,
+            writes: self.writes.plus(other.writes)?,
+        })
+    }
+
     /// Reads and writes together; `None` on overflow.
     pub fn total(self) -> Option<Count> {
         self.reads.plus(self.writes)
@@ -215,35 +225,21 @@ impl Traffic {
     pub fn of_memory(&self, memory: usize) -> Option<Access> {
         self.cells[memory * self.tensors..(memory + 1) * self.tensors]
             .iter()
-            .try_fold(Access::default(), |sum, cell| {
-                Some(Access {
-                    reads: sum.reads.plus(cell.reads)?,
-                    writes: sum.writes.plus(cell.writes)?,
-                })
-            })
+            .try_fold(Access::default(), |sum, cell| sum.plus(*cell))
     }
 
     /// Adds another block's; `None` on overflow.
     pub fn add(&mut self, other: &Self) -> Option<()> {
         for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
-            cell.reads = cell.reads.plus(more.reads)?;
-            cell.writes = cell.writes.plus(more.writes)?;
+            *cell = cell.plus(*more)?;
         }
         Some(())
     }
 
-    fn read(&mut self, place: Place, tensor: usize, count: Count) -> Option<()> {
+    fn access(&mut self, place: Place, tensor: usize, more: Access) -> Option<()> {
         if let Place::Memory(memory) = place {
             let cell = &mut self.cells[memory * self.tensors + tensor];
-            cell.reads = cell.reads.plus(count)?;
-        }
-        Some(())
-    }
-
-    fn write(&mut self, place: Place, tensor: usize, count: Count) -> Option<()> {
-        if let Place::Memory(memory) = place {
-            let cell = &mut self.cells[memory * self.tensors + tensor];
-            cell.writes = cell.writes.plus(count)?;
+            *cell = cell.plus(more)?;
         }
         Some(())
     }
@@ -288,18 +284,18 @@ pub fn traffic_of(
 /// # Errors
 /// As [`traffic`].
 pub fn transferred(space: &Space, transfer: &Transfer) -> Result<Moved, CountError> {
-    let moved = |projection: &Projection| {
-        moved_within(space, &transfer.loops, transfer.tile_depth, projection)
+    let moved = |words: &Projection| {
+        let Transfer { loops, reuse, .. } = transfer;
+        moved_within(space, loops, transfer.tile_depth, words, *reuse)
     };
-    let mut words = moved(&transfer.projection)?;
-    if transfer.steps > 0 {
-        // A word's partial results are one word: all but the first come back.
-        let mut own = transfer.projection.clone();
-        own.dims
-            .truncate(own.dims.len().saturating_sub(transfer.steps));
-        words.distinct = moved(&own)?.distinct;
+    if transfer.steps == 0 {
+        return moved(&transfer.projection);
     }
-    Ok(words)
+    let mut words = transfer.projection.clone();
+    words
+        .dims
+        .truncate(words.dims.len().saturating_sub(transfer.steps));
+    moved(&words)
 }
 
 /// The accesses that movements of so many words make.
@@ -314,62 +310,99 @@ pub fn accesses(
     tensors: usize,
 ) -> Result<Traffic, CountError> {
     let mut out = Traffic::new(memories, tensors);
-    for (transfer, words) in transfers.iter().zip(moved) {
-        let distinct = words.distinct;
-        let returned = words.words.saturating_sub(distinct);
+    for (transfer, made) in transfers.iter().zip(exchanges(transfers, moved, counting)?) {
         let tensor = transfer.tensor.0;
-        let mut add = || -> Option<()> {
-            let kept = Count::share(words.words, transfer.share)?;
-            let inner = if transfer.through {
-                Count::whole(words.words)
-            } else {
-                kept
+        let mut add = |place: Option<Place>, access| {
+            place.map_or(Some(()), |place| out.access(place, tensor, access))
+        };
+        add(transfer.outer, made.outer)
+            .and_then(|()| add(Some(transfer.inner), made.inner))
+            .and_then(|()| add(transfer.spill, made.spill))
+            .ok_or(CountError::Overflow)?;
+    }
+    Ok(out)
+}
+
+/// The accesses that one [`Transfer`] makes at its places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// At [`Transfer::outer`].
+    pub outer: Access,
+    /// At [`Transfer::inner`].
+    pub inner: Access,
+    /// At [`Transfer::spill`].
+    pub spill: Access,
+}
+
+/// The accesses of each transfer, where they move so many words. The drains of a tensor stand in
+/// order, the innermost first, and behind its updates.
+///
+/// A result whose partial sums form in several instances at once is summed on its way outward; when
+/// it comes back, one of them goes on from it and the others start from nothing. Timeloop's rule
+/// writes it to every instance that had the word before.
+///
+/// # Errors
+/// Overflow of 128 bits.
+pub fn exchanges(
+    transfers: &[Transfer],
+    moved: &[Moved],
+    counting: Counting,
+) -> Result<Vec<Exchange>, CountError> {
+    let mut out = vec![Exchange::default(); transfers.len()];
+    // By tensor and its maker, from the home inward: starts from nothing beyond each instance's first.
+    let mut restarts: HashMap<_, u128> = HashMap::new();
+    for ((transfer, words), made) in transfers.iter().zip(moved).zip(&mut out).rev() {
+        let timeloop = counting == Counting::Timeloop;
+        let chain = (transfer.tensor, transfer.einsum);
+        let restarted = restarts.get(&chain).copied().unwrap_or(0);
+        let mut fill = || -> Option<()> {
+            let share = transfer.share;
+            let inward = |words| {
+                if transfer.through {
+                    Some(Count::whole(words))
+                } else {
+                    Count::share(words, share)
+                }
             };
+            let fresh = if timeloop { 0 } else { restarted };
+            let returned = words.words.checked_sub(words.distinct.checked_add(fresh)?);
+            let returned = returned.unwrap_or(0);
             match transfer.kind {
                 TransferKind::Fill => {
-                    out.read(transfer.outer?, tensor, kept)?;
-                    out.write(transfer.inner, tensor, inner)
+                    made.outer.reads = Count::share(words.words, share)?;
+                    made.inner.writes = inward(words.received)?;
                 }
                 TransferKind::Operand => {
-                    out.read(transfer.inner, tensor, inner)?;
-                    let rest = spilled(words.words, transfer.share)?;
-                    transfer
-                        .spill
-                        .map_or(Some(()), |s| out.read(s, tensor, rest))
+                    made.inner.reads = inward(words.words)?;
+                    made.spill.reads = spilled(words.words, share)?;
                 }
                 TransferKind::Update => {
-                    let back = if transfer.through {
-                        (1, 1)
-                    } else {
-                        transfer.share
-                    };
-                    out.write(transfer.inner, tensor, inner)?;
-                    out.read(transfer.inner, tensor, Count::share(returned, back)?)?;
-                    let Some(spill) = transfer.spill else {
-                        return Some(());
-                    };
-                    out.write(spill, tensor, spilled(words.words, transfer.share)?)?;
-                    out.read(spill, tensor, spilled(returned, transfer.share)?)
+                    made.inner.writes = inward(words.words)?;
+                    made.inner.reads = inward(returned)?;
+                    made.spill.writes = spilled(words.words, share)?;
+                    made.spill.reads = spilled(returned, share)?;
                 }
                 TransferKind::Drain => {
-                    let back = Count::share(returned, transfer.share)?;
-                    let outer = transfer.outer?;
-                    out.write(outer, tensor, kept)?;
-                    out.read(outer, tensor, back)?;
-                    let inward = if transfer.through {
-                        Count::whole(returned)
+                    made.outer.writes = Count::share(words.words, share)?;
+                    made.outer.reads = Count::share(returned, share)?;
+                    if timeloop {
+                        let again = words.received.checked_sub(words.received_distinct);
+                        made.inner.writes = inward(again.unwrap_or(0))?;
                     } else {
-                        back
-                    };
-                    out.write(transfer.inner, tensor, inward)?;
-                    if counting == Counting::Physical {
-                        out.read(transfer.inner, tensor, inner)?;
+                        made.inner.writes = inward(returned)?;
+                        made.inner.reads = inward(words.received)?;
                     }
-                    Some(())
+                    let starts = words.received.checked_sub(words.words)?;
+                    let first = words.received_distinct.checked_sub(words.distinct)?;
+                    let more = starts.checked_sub(first)?;
+                    if more > 0 {
+                        restarts.insert(chain, restarted.checked_add(more)?);
+                    }
                 }
             }
+            Some(())
         };
-        add().ok_or(CountError::Overflow)?;
+        fill().ok_or(CountError::Overflow)?;
     }
     Ok(out)
 }

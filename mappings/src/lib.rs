@@ -20,6 +20,7 @@
 
 mod bind;
 pub mod count;
+pub mod hierarchy;
 mod library;
 pub mod mapped;
 pub mod nest;

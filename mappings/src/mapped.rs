@@ -6,7 +6,7 @@ use einflow_arch::Accelerator;
 use einflow_workloads::cascade::{Cascade, EinsumId, RankId, ReadTime, TensorId};
 
 use crate::{
-    nest::{Condition, Loop, Projection, Space, Term, footprint, used},
+    nest::{Condition, Loop, Projection, Reuse, Space, Term, footprint, used},
     spec::MappingSpec,
 };
 
@@ -221,7 +221,7 @@ pub struct Phase {
 }
 
 /// A movement of the words of a tensor, counted by [`crate::nest::moved`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// The tensor (never a view).
     pub tensor: TensorId,
@@ -235,8 +235,11 @@ pub struct Transfer {
     pub tile_depth: usize,
     /// Which word each point touches.
     pub projection: Projection,
-    /// Dims at the end of `projection` that tell steps apart, not words: partial results move at every step.
+    /// Dims at the end of `projection` that tell the steps of partial results apart, not words: for engines
+    /// that follow words one by one.
     pub steps: usize,
+    /// What does not move again; nothing is reused of partial results, which move at every step.
+    pub reuse: Reuse,
     /// The outer side (for a fill or drain), and the share of it that moves.
     pub outer: Option<Place>,
     /// The inner side, and how accesses divide between it and the next memory outward: the

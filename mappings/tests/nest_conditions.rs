@@ -4,11 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
 use einflow_mappings::nest::{
-    Condition, Dim, Loop, Moved, Projection, Space, Term, enumerated, iterations,
+    Condition, Dim, Loop, Moved, PointTest, Projection, Reuse, Space, Term, enumerated, iterations,
     iterations_within, moved, moved_within, points,
 };
 use proptest::prelude::*;
@@ -81,7 +80,7 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
         }
         Condition::General { ranks, test } => {
             let at: Vec<u64> = ranks.iter().map(|&r| x[r]).collect();
-            test(&at)
+            test.holds(&at)
         }
     }
 }
@@ -101,7 +100,7 @@ fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
 fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
     let whole: Box = space.sizes.iter().map(|&size| (0, size)).collect();
     let point_holds = |x: &Vec<u64>| space.conditions.iter().all(|c| holds(c, x));
-    let mut found = Moved::default();
+    let (mut found, mut whole_tiles) = (Moved::default(), 0);
     let (mut runs, mut before, mut ever) = (0, None, BTreeSet::new());
     for tile in boxes(&whole, &loops[..depth]) {
         if space.skip_empty && !all_points(&tile).iter().any(point_holds) {
@@ -117,18 +116,27 @@ fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
             };
             found.words += now.iter().filter(new).count() as u128;
             found.tiles += u128::from(before.as_ref() != Some(&now));
+            whole_tiles += now.len() as u128;
             ever.extend(now.iter().cloned());
             before = Some(now);
         }
     }
     found.distinct = ever.len() as u128;
+    (found.received, found.received_distinct) = (found.words, found.distinct);
     let case = format!("{space:?} {loops:?} depth {depth} {projection:?}");
     let expected = all_points(&whole).iter().filter(|x| point_holds(x)).count() as u128;
     assert_eq!(points(space), Ok(expected), "{case}");
     assert_eq!(iterations_within(space, loops, depth), Ok(runs), "{case}");
     assert_eq!(
-        moved_within(space, loops, depth, projection),
+        moved_within(space, loops, depth, projection, Reuse::Previous),
         Ok(found),
+        "{case}"
+    );
+    let whole = moved_within(space, loops, depth, projection, Reuse::Nothing).unwrap();
+    let expected = (whole_tiles, runs, found.distinct);
+    assert_eq!(
+        (whole.words, whole.tiles, whole.distinct),
+        expected,
         "{case}"
     );
     if depth == loops.len() {
@@ -231,7 +239,9 @@ fn condition(ranks: usize) -> impl Strategy<Value = Condition> {
             },
             _ => Condition::General {
                 ranks: vec![a, b],
-                test: Arc::new(move |x| (2 * x[0] + 3 * x[1]) % modulus <= remainder),
+                test: PointTest::new("weighted", move |x| {
+                    (2 * x[0] + 3 * x[1]) % modulus <= remainder
+                }),
             },
         },
     )

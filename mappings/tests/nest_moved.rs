@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use einflow_mappings::nest::{
-    CountError, Dim, Loop, Moved, Projection, Space, Term, footprint, iterations, moved, points,
+    CountError, Dim, Loop, Moved, Projection, Reuse, Space, Spread, Term, footprint, instances,
+    iterations, moved, moved_within, points,
 };
 use proptest::prelude::*;
 
@@ -14,21 +15,20 @@ type Box = Vec<(u64, u64)>;
 
 /// All boxes below the loops, in the order of their execution.
 fn tiles(sizes: &[u64], loops: &[Loop]) -> Vec<Box> {
-    let mut boxes = vec![sizes.iter().map(|&size| (0, size)).collect::<Box>()];
-    for l in loops {
-        boxes = boxes
-            .into_iter()
-            .flat_map(|whole| {
-                let (low, high) = whole[l.rank];
-                (low..high).step_by(l.step as usize).map(move |at| {
-                    let mut part = whole.clone();
-                    part[l.rank] = (at, high.min(at + l.step));
-                    part
-                })
-            })
-            .collect();
-    }
-    boxes
+    let whole = sizes.iter().map(|&size| (0, size)).collect::<Box>();
+    loops.iter().fold(vec![whole], |boxes, l| {
+        boxes.iter().flat_map(|whole| tiles_of(whole, l)).collect()
+    })
+}
+
+fn tiles_of(whole: &Box, l: &Loop) -> Vec<Box> {
+    let (low, high) = whole[l.rank];
+    let part = |at| {
+        let mut part = whole.clone();
+        part[l.rank] = (at, high.min(at + l.step));
+        part
+    };
+    (low..high).step_by(l.step as usize).map(part).collect()
 }
 
 /// The words that the points of a box touch.
@@ -52,38 +52,76 @@ fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
     points.iter().map(word).collect()
 }
 
-fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection) -> (Moved, u128) {
-    let mut found = Moved::default();
-    let (mut before, mut ever) = (None, BTreeSet::new());
-    let all = tiles(sizes, loops);
-    for tile in &all {
-        let now = words(tile, projection);
-        if before.as_ref() != Some(&now) {
-            found.tiles += 1;
-        }
-        found.words += now
-            .iter()
-            .filter(|w| {
-                before
-                    .as_ref()
-                    .is_none_or(|b: &BTreeSet<_>| !b.contains(*w))
-            })
-            .count() as u128;
-        ever.extend(now.iter().cloned());
-        before = Some(now);
+/// The tiles of all instances at each step, in the order of time: (source, tile).
+fn steps(loops: &[Loop], at: Vec<(usize, Box)>) -> Vec<Vec<(usize, Box)>> {
+    let Some((l, inner)) = loops.split_first() else {
+        return vec![at];
+    };
+    // By instance the parts that the loop makes of its box.
+    let parts: Vec<Vec<(usize, Box)>> = at
+        .into_iter()
+        .map(|(source, tile)| {
+            let parts = tiles_of(&tile, l);
+            let number = parts.len();
+            let source = |i| match l.over {
+                Spread::Sources => source * number + i,
+                _ => source,
+            };
+            let parts = parts.into_iter().enumerate();
+            parts.map(|(i, part)| (source(i), part)).collect()
+        })
+        .collect();
+    if l.is_spatial() {
+        return steps(inner, parts.concat());
     }
-    found.distinct = ever.len() as u128;
+    (0..parts[0].len())
+        .flat_map(|i| steps(inner, parts.iter().map(|p| p[i].clone()).collect()))
+        .collect()
+}
+
+fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection, reuse: Reuse) -> (Moved, u128) {
+    let mut found = Moved::default();
+    let whole = sizes.iter().map(|&size| (0, size)).collect();
+    let all = steps(loops, vec![(0, whole)]);
+    let mut held = vec![None; all[0].len()];
+    let (mut ever_sent, mut ever) = (BTreeSet::new(), BTreeSet::new());
+    for step in &all {
+        let mut sent = BTreeSet::new();
+        for (instance, (source, tile)) in step.iter().enumerate() {
+            let now = words(tile, projection);
+            let before: BTreeSet<_> = match reuse {
+                Reuse::Previous => held[instance].clone().unwrap_or_default(),
+                Reuse::Nothing => BTreeSet::new(),
+            };
+            let changed = reuse == Reuse::Nothing || held[instance].as_ref() != Some(&now);
+            found.tiles += u128::from(changed && instance == 0);
+            for word in now.difference(&before) {
+                found.received += 1;
+                ever.insert((instance, word.clone()));
+                sent.insert((*source, word.clone()));
+            }
+            held[instance] = Some(now);
+        }
+        found.words += sent.len() as u128;
+        ever_sent.extend(sent);
+    }
+    found.distinct = ever_sent.len() as u128;
+    found.received_distinct = ever.len() as u128;
     (found, all.len() as u128)
 }
 
 fn check(sizes: &[u64], loops: &[Loop], projection: &Projection) {
     let space = Space::new(sizes);
-    let (expected, count) = walked(sizes, loops, projection);
-    assert_eq!(
-        moved(&space, loops, projection),
-        Ok(expected),
-        "{sizes:?} {loops:?} {projection:?}"
-    );
+    let mut count = 0;
+    for reuse in [Reuse::Previous, Reuse::Nothing] {
+        let (expected, steps) = walked(sizes, loops, projection, reuse);
+        assert_eq!(
+            moved_within(&space, loops, loops.len(), projection, reuse),
+            Ok(expected),
+            "{sizes:?} {loops:?} {projection:?} {reuse:?}"
+        );
+        count = steps;
+    }
     assert_eq!(iterations(&space, loops), Ok(count), "{sizes:?} {loops:?}");
     assert_eq!(
         points(&space),
@@ -114,25 +152,54 @@ fn nests(max: u64, ranks: usize) -> impl Strategy<Value = (Vec<u64>, Vec<Loop>)>
         let loops = prop::collection::vec((0..sizes.len(), 1..=max), 0..=6).prop_map(|loops| {
             loops
                 .into_iter()
-                .map(|(rank, step)| Loop { rank, step })
+                .map(|(rank, step)| Loop::new(rank, step))
                 .collect()
         });
         (Just(sizes), loops)
     })
 }
 
+/// Lays some of the loops over instances: those that divide every box of their rank.
+fn spread(sizes: &[u64], loops: &[Loop], over: &[usize]) -> Vec<Loop> {
+    let mut laid: Vec<Loop> = Vec::new();
+    let space = Space::new(sizes);
+    for (l, kind) in loops.iter().zip(over.iter().chain(std::iter::repeat(&0))) {
+        let kinds = [Spread::Time, Spread::Sources, Spread::Lanes, Spread::Lanes];
+        laid.push(Loop {
+            over: kinds[*kind],
+            ..*l
+        });
+        if instances(&space, &laid).is_err() {
+            laid.pop();
+            laid.push(*l);
+        }
+    }
+    laid
+}
+
+fn overs() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0_usize..4, 6)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn plain_dimensions((sizes, loops) in nests(7, 4), mask in 0_usize..16) {
+    fn plain_dimensions((sizes, loops) in nests(7, 4), mask in 0_usize..16, over in overs()) {
+        let loops = spread(&sizes, &loops, &over);
         let ranks: Vec<usize> = (0..sizes.len()).filter(|r| mask >> r & 1 == 1).collect();
         check(&sizes, &loops, &Projection::plain(&ranks));
     }
 
     /// Convolutions: every rank in one of two dimensions, with a coefficient of 0 to 4.
     #[test]
-    fn sums_of_terms((sizes, loops) in nests(6, 4), which in prop::collection::vec((0_usize..3, 0_u64..5), 4)) {
+    fn sums_of_terms(
+        (sizes, loops) in nests(8, 4),
+        which in prop::collection::vec((0_usize..3, 0_u64..5), 4),
+        over in overs(),
+    ) {
+        prop_assume!(sizes.iter().product::<u64>() <= 1296);
+        let loops = spread(&sizes, &loops, &over);
         let mut dims = vec![Dim::default(); 2];
         for (rank, &(dim, coefficient)) in which.iter().enumerate().take(sizes.len()) {
             if dim < 2 {
@@ -149,13 +216,14 @@ proptest! {
         parts in prop::collection::vec((1_u64..=3, 1_u64..=3, 0_usize..4, 1_u64..3), 3),
         raw in prop::collection::vec((0_usize..3, 0_usize..6), 0..=5),
         sum in any::<bool>(),
+        over in overs(),
     ) {
         let steps = |rank: usize, pick: usize| {
             let (unit, modulus, ..) = parts[rank];
             let block = unit * modulus;
             [1, unit, unit * modulus, block * 2, block * 3, if modulus == 3 { unit } else { block * 4 }][pick]
         };
-        let loops: Vec<Loop> = raw.iter().map(|&(rank, pick)| Loop { rank, step: steps(rank, pick) }).collect();
+        let loops: Vec<Loop> = raw.iter().map(|&(rank, pick)| Loop::new(rank, steps(rank, pick))).collect();
         let mut dims = vec![Dim::default()];
         for (rank, &(unit, modulus, kind, coefficient)) in parts.iter().enumerate() {
             let term = Term { rank, unit: 1, modulus: None, coefficient };
@@ -174,7 +242,14 @@ proptest! {
                 dims.extend(terms.into_iter().map(|t| Dim { terms: vec![t] }));
             }
         }
-        check(&sizes, &loops, &Projection { dims });
+        let projection = Projection { dims };
+        let laid = spread(&sizes, &loops, &over);
+        // Blocks of a term may divide what instances would share alike.
+        let uneven = matches!(
+            moved(&Space::new(&*sizes), &laid, &projection),
+            Err(CountError::Uneven { .. })
+        );
+        check(&sizes, if uneven { &loops } else { &laid }, &projection);
     }
 }
 
@@ -231,7 +306,7 @@ fn wrong_input_is_an_error() {
         points(&Space::new([1 << 60; 3])),
         Err(CountError::Overflow)
     ));
-    assert!(moved(&space, &[Loop::new(0, 1); 17], &plain).is_err());
+    assert!(moved(&space, &[Loop::new(0, 1); 25], &plain).is_err());
     assert_eq!(
         moved(&Space::new([0, 4]), &[], &plain),
         Ok(Moved::default())
@@ -245,7 +320,7 @@ fn long_nest_in_closed_form() {
     let (b, h, p, m, e) = (0, 1, 2, 3, 4);
     let space = Space::new([64, 12, 1000, 1000, 64]);
     let loops =
-        [(b, 1), (h, 1), (p, 512), (m, 256), (p, 256)].map(|(rank, step)| Loop { rank, step });
+        [(b, 1), (h, 1), (p, 512), (m, 256), (p, 256)].map(|(rank, step)| Loop::new(rank, step));
     let k = moved(&space, &loops, &Projection::plain(&[b, h, e, m])).unwrap();
     assert_eq!(k.words, 64 * 12 * 2 * 1000 * 64);
     assert_eq!(k.tiles, 64 * 12 * 2 * 4);

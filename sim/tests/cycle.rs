@@ -11,7 +11,7 @@ use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
 };
-use einflow_mappings::{mapped::MappedCascade, nest::moved_within};
+use einflow_mappings::{count::transferred, mapped::MappedCascade};
 
 const CONFIGURATIONS: [&str; 5] = [
     "unfused",
@@ -152,12 +152,7 @@ fn words_move_as_the_closed_form_counts_them() {
         let runs = cycle::run(&mapped, true, &mut Unseen).unwrap();
         for (block, run) in mapped.blocks.iter().zip(&runs) {
             for (transfer, words) in block.transfers.iter().zip(&run.totals.words) {
-                let moved = moved_within(
-                    &block.space,
-                    &transfer.loops,
-                    transfer.tile_depth,
-                    &transfer.projection,
-                );
+                let moved = transferred(&block.space, transfer);
                 let name = &mapped.cascade.tensor(transfer.tensor).name;
                 assert_eq!(*words, moved.unwrap().words, "{mapping}: {name}");
             }

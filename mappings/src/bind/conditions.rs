@@ -1,6 +1,6 @@
 //! Conditions of Einsums as conditions on coordinates of base ranks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use einflow_spec::{
     Problem, Problems,
@@ -14,26 +14,19 @@ use super::{
 };
 use crate::{
     mapped::{Block, Use},
-    nest::{Condition, Space, Term},
+    nest::{Condition, PointTest, Space, Term},
 };
 
-/// A condition, and a text by which equal ones are known.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    pub condition: Condition,
-    pub text: String,
-}
-
 /// The conditions on an Einsum's iteration space, without those that always hold.
-pub(crate) fn conditions(context: &Context<'_>, einsum: &Einsum) -> Vec<Known> {
-    let mut out: Vec<Known> = Vec::new();
+pub(crate) fn conditions(context: &Context<'_>, einsum: &Einsum) -> Vec<Condition> {
+    let mut out = Vec::new();
     for condition in &einsum.support {
         push(context, &condition.0, &mut out);
     }
     out
 }
 
-fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Known>) {
+fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Condition>) {
     if let Expr::Binary {
         op: BinaryOp::And,
         left,
@@ -47,16 +40,10 @@ fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Known>) {
     }
     let found = match recognised(context, expr) {
         Some(Recognised::Always) => return,
-        Some(Recognised::Is(condition)) => Known {
-            text: format!("{condition:?}"),
-            condition,
-        },
-        None => Known {
-            text: expr.to_string(),
-            condition: general(context, expr),
-        },
+        Some(Recognised::Is(condition)) => condition,
+        None => general(context, expr),
     };
-    if !out.iter().any(|k| k.text == found.text) {
+    if !out.contains(&found) {
         out.push(found);
     }
 }
@@ -238,7 +225,8 @@ fn general(context: &Context<'_>, expr: &Expr) -> Condition {
         }
     });
     let places = ranks.clone();
-    let test = Arc::new(move |point: &[u64]| {
+    let text = expr.to_string();
+    let test = PointTest::new(text, move |point: &[u64]| {
         let lookup = |name: &str| match variables.get(name) {
             Some((base, unit, modulus)) => {
                 let at = places.iter().position(|r| r == base)?;
@@ -263,19 +251,18 @@ pub(crate) fn of_block(
     if !spec.skip_empty {
         return Ok(Vec::new());
     }
-    let mut shared: Option<(String, Vec<Known>)> = None;
+    let mut shared: Option<(String, Vec<Condition>)> = None;
     for einsum in block.nests.iter().flat_map(|n| &n.einsums) {
         let own = conditions(context, context.cascade.einsum(einsum.einsum));
         if own.is_empty() {
             continue;
         }
-        let texts = |list: &[Known]| {
-            let mut texts: Vec<String> = list.iter().map(|k| k.text.clone()).collect();
-            texts.sort();
-            texts
+        // Each of them stands in a list once.
+        let same = |list: &[Condition]| {
+            list.len() == own.len() && list.iter().all(|condition| own.contains(condition))
         };
         match &shared {
-            Some((first, conditions)) if texts(conditions) != texts(&own) => {
+            Some((first, conditions)) if !same(conditions) => {
                 return Err(Problem::at(&context.spec.source, spec.span, format!(
                     "block {:?} skips empty tiles, but {first} and {} are empty in different places", spec.name, einsum.name
                 ))
@@ -286,9 +273,7 @@ pub(crate) fn of_block(
             None => shared = Some((einsum.name.clone(), own)),
         }
     }
-    Ok(shared
-        .map(|(_, list)| list.into_iter().map(|k| k.condition).collect())
-        .unwrap_or_default())
+    Ok(shared.map(|(_, list)| list).unwrap_or_default())
 }
 
 impl Context<'_> {
@@ -310,8 +295,7 @@ impl Context<'_> {
                 continue;
             }
             let mut points = Space::new(self.ranks.base.iter().map(|b| b.size).collect::<Vec<_>>());
-            let known = conditions(self, einsum).into_iter();
-            points.conditions = known.map(|k| k.condition).collect();
+            points.conditions = conditions(self, einsum);
             points.skip_empty = true;
             for (tensor, projection) in touched {
                 uses[tensor.0].push(Use {
@@ -333,21 +317,14 @@ pub(crate) fn of_points(context: &Context<'_>, einsum: &Einsum, points: &mut Spa
         let unit: &mut Option<u64> = &mut finest[digit.base];
         *unit = Some(unit.map_or(digit.unit, |u| u.min(digit.unit)));
     }
-    for known in conditions(context, einsum) {
-        let condition = match known.condition {
+    for condition in conditions(context, einsum) {
+        let condition = match condition {
             Condition::General { ranks, test }
                 if ranks.iter().any(|r| finest[*r].is_some_and(|u| u > 1)) =>
             {
                 // The space counts coarse digits; the test wants coordinates.
                 let scale: Vec<u64> = ranks.iter().map(|r| finest[*r].unwrap_or(1)).collect();
-                let test = Arc::new(move |point: &[u64]| {
-                    let scaled: Vec<u64> = point
-                        .iter()
-                        .zip(&scale)
-                        .map(|(x, s)| x.saturating_mul(*s))
-                        .collect();
-                    test(&scaled)
-                });
+                let test = test.scaled(scale);
                 Condition::General { ranks, test }
             }
             // Its digits, counted in the coarse ones of the space.

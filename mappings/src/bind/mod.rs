@@ -32,6 +32,7 @@ use einflow_workloads::cascade::Cascade;
 
 use crate::{
     mapped::{Block, MappedCascade},
+    nest::Space,
     spec::MappingSpec,
 };
 use context::Context;
@@ -136,25 +137,34 @@ pub fn bind(
 
 /// Builds a block as it was found and checks that it is legal.
 fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, Problems> {
-    let mut block = context.build(index, &found.sizes, &found.order, &found.without)?;
+    let draft = context.build(index, &found.sizes, &found.order, &found.without)?;
     let mut problems = Problems::new();
-    problems.absorb(order::check_order(context, index, &block));
-    problems.absorb(carried::check_carried(context, index, &block));
-    problems.absorb(capacity::check_capacity(context, index, &block));
-    problems.absorb(registers::check_registers(context, index, &block));
-    problems.absorb(links::check_links(context, index, &block));
-    let origins = homes::origins(context, index, &block);
-    for (at, operands, memory) in origins {
-        let einsum = &mut block.nests[at.0].einsums[at.1];
-        einsum.operands = operands;
-        einsum.output_memory = memory;
+    problems.absorb(order::check_order(context, index, &draft));
+    problems.absorb(carried::check_carried(context, index, &draft));
+    problems.absorb(capacity::check_capacity(context, index, &draft));
+    problems.absorb(registers::check_registers(context, index, &draft));
+    problems.absorb(links::check_links(context, index, &draft));
+    // What is derived follows from the draft alone, none of it from the other.
+    let occupancy = capacity::occupancy(context, &draft).unwrap_or_default();
+    let origins = homes::origins(context, index, &draft);
+    let transfers = problems.absorb(transfers::transfers(context, index, &draft));
+    let conditions = problems.absorb(conditions::of_block(context, index, &draft));
+    let (Some(transfers), Some(conditions)) = (transfers, conditions) else {
+        return Err(problems);
+    };
+    let mut nests = draft.nests;
+    for ((nest, position), operands, output_memory) in origins {
+        let einsum = &mut nests[nest].einsums[position];
+        (einsum.operands, einsum.output_memory) = (operands, output_memory);
     }
-    block.transfers = problems
-        .absorb(transfers::transfers(context, index, &block))
-        .unwrap_or_default();
-    block.space.conditions = problems
-        .absorb(conditions::of_block(context, index, &block))
-        .unwrap_or_default();
-    block.occupancy = capacity::occupancy(context, &block).unwrap_or_default();
-    problems.into_result(Some(block))
+    problems.into_result(Some(Block {
+        nests,
+        transfers,
+        space: Space {
+            conditions,
+            ..draft.space
+        },
+        occupancy,
+        ..draft
+    }))
 }

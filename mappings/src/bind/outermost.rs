@@ -5,6 +5,7 @@ use super::{context::Context, einsum::touches};
 use crate::{
     count::{Count, traffic_of},
     mapped::{Block, BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
+    nest::Reuse,
     spec::{BlockSpec, Choice, Name},
 };
 
@@ -118,7 +119,9 @@ fn follows(block: &Block, fixed: usize, transfer: &Transfer) -> Option<Follows> 
     // Tiles in registers and partial results change with the loops in ways of their own.
     let mut keeps = block.keeps.iter().chain(&block.nests.first()?.keeps);
     let registers = |p: Place| matches!(p, Place::Registers(_));
-    if transfer.steps > 0 || keeps.any(|k| k.tensor == transfer.tensor && registers(k.place)) {
+    if transfer.reuse == Reuse::Nothing
+        || keeps.any(|k| k.tensor == transfer.tensor && registers(k.place))
+    {
         return None;
     }
     let same = |e: &BoundEinsum| {

@@ -232,10 +232,7 @@ impl Parts {
         };
         Ok(NamedLoop {
             name: part.name.clone(),
-            cut: Loop {
-                rank: part.base,
-                step,
-            },
+            cut: Loop::new(part.base, step),
             count: part.count,
         })
     }

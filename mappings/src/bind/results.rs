@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Loop, Projection},
+    nest::{Loop, Projection, Reuse},
     spec::BindingSpec,
 };
 
@@ -61,7 +61,11 @@ impl Finder<'_> {
             );
         }
         let mut projection = own.clone();
-        let words = projection.dims.len();
+        if partials {
+            // Every step sends its results: the steps of all loops count as coordinates.
+            projection.dims.extend(steps(&einsum.loops, own));
+        }
+        let steps = projection.dims.len() - own.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
             Some(depth) => {
                 let loops = self.around(nest, depth, einsum);
@@ -73,20 +77,19 @@ impl Finder<'_> {
                 einsum.loops.len() - einsum.own_loops,
             ),
         };
-        if partials {
-            // Every step sends its results: the steps of all loops count as coordinates.
-            let steps = steps(&einsum.loops, &projection);
-            projection.dims.extend(steps);
-        }
-        let steps = projection.dims.len() - words;
         self.out.push(Transfer {
             tensor,
             einsum: self.at,
             kind: TransferKind::Update,
             loops,
             tile_depth,
-            projection: projection.clone(),
+            projection,
             steps,
+            reuse: if partials {
+                Reuse::Nothing
+            } else {
+                Reuse::Previous
+            },
             outer: None,
             inner: Place::Memory(levels[last].memory),
             share: levels[last].share,
@@ -105,8 +108,9 @@ impl Finder<'_> {
                 kind: TransferKind::Drain,
                 tile_depth: loops.len(),
                 loops,
-                projection: context.projections.own(tensor).clone(),
+                projection: own.clone(),
                 steps: 0,
+                reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: Place::Memory(level.memory),
                 share: level.share,

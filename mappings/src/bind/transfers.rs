@@ -6,7 +6,7 @@ use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
 use super::{context::Context, einsum::touches};
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Dim, Loop, Projection, Term},
+    nest::{Dim, Loop, Projection, Reuse, Term},
     spec::BindingSpec,
 };
 
@@ -310,6 +310,7 @@ impl Finder<'_> {
                 loops,
                 projection,
                 steps: 0,
+                reuse: Reuse::Previous,
                 outer: None,
                 inner,
                 share,
@@ -328,6 +329,7 @@ impl Finder<'_> {
             tile_depth,
             projection,
             steps: 0,
+            reuse: Reuse::Previous,
             outer: None,
             inner,
             share,
@@ -386,6 +388,7 @@ impl Finder<'_> {
                 loops,
                 projection: projection.clone(),
                 steps: 0,
+                reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
                 inner: place,
                 share: level.share,

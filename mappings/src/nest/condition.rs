@@ -3,11 +3,69 @@ use std::sync::Arc;
 
 use super::{CountError, Space, Term};
 
-/// A test of a point: whether a condition holds at these coordinates.
-pub type PointTest = Arc<dyn Fn(&[u64]) -> bool + Send + Sync>;
+type Test = dyn Fn(&[u64]) -> bool + Send + Sync;
+
+/// A test of a point: whether a condition holds at the coordinates of its ranks.
+#[derive(Clone)]
+pub struct PointTest {
+    test: Arc<Test>,
+    text: Arc<str>,
+    /// Coordinates that one of each rank stands for; empty: one.
+    scale: Arc<[u64]>,
+}
+
+impl PointTest {
+    /// A test and what it says: two that say the same are taken for the same.
+    pub fn new(
+        text: impl Into<Arc<str>>,
+        test: impl Fn(&[u64]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            test: Arc::new(test),
+            text: text.into(),
+            scale: Arc::from([]),
+        }
+    }
+
+    /// The same test of the first of so many coordinates of each rank that a coarse one stands for.
+    #[must_use]
+    pub fn scaled(&self, scale: impl Into<Arc<[u64]>>) -> Self {
+        Self {
+            scale: scale.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the condition holds at these coordinates.
+    pub fn holds(&self, at: &[u64]) -> bool {
+        if self.scale.is_empty() {
+            return (self.test)(at);
+        }
+        let scaled = at.iter().zip(&*self.scale);
+        (self.test)(
+            &scaled
+                .map(|(x, s)| x.saturating_mul(*s))
+                .collect::<Vec<_>>(),
+        )
+    }
+}
+
+impl PartialEq for PointTest {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, &self.scale) == (&other.text, &other.scale)
+    }
+}
+
+impl Eq for PointTest {}
+
+impl fmt::Debug for PointTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {:?}", self.text, self.scale)
+    }
+}
 
 /// A condition on the coordinates of a point. A point at which one fails is empty.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// `low <= x_a - x_b <= high`; no bound where `None`. Causal attention has `a` the query,
     /// `b` the key and `low` 0; a window bounds both sides.
@@ -106,7 +164,7 @@ impl Condition {
             Self::General {
                 ref ranks,
                 ref test,
-            } => test(&ranks.iter().map(|&rank| point[rank]).collect::<Vec<_>>()),
+            } => test.holds(&ranks.iter().map(|&rank| point[rank]).collect::<Vec<_>>()),
         }
     }
 
@@ -208,38 +266,5 @@ impl Condition {
         };
         space.check_rank(a)?;
         space.check_rank(b)
-    }
-}
-
-impl fmt::Debug for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Band { a, b, low, high } => write!(f, "{low:?} <= x{a} - x{b} <= {high:?}"),
-            Self::Congruent {
-                a,
-                b,
-                modulus,
-                remainder,
-            } => {
-                write!(f, "(x{a} - x{b}) mod {modulus} == {remainder}")
-            }
-            Self::SameBlock {
-                a,
-                unit_a,
-                b,
-                unit_b,
-            } => {
-                write!(f, "x{a} / {unit_a} == x{b} / {unit_b}")
-            }
-            Self::Affine {
-                terms,
-                low,
-                high,
-                residue,
-            } => {
-                write!(f, "{low:?} <= {terms:?} <= {high:?}, residue {residue:?}")
-            }
-            Self::General { ranks, .. } => write!(f, "a general condition on ranks {ranks:?}"),
-        }
     }
 }

@@ -7,7 +7,9 @@
 //! either lies within a block or starts where one starts.
 
 use super::projection::{NONE, View};
-use super::{CountError, Loop, MAX_LOOPS, MAX_RANKS, Space};
+use super::values::Sum;
+use super::walk::mul;
+use super::{CountError, Loop, MAX_LOOPS, MAX_RANKS, Space, Spread};
 
 /// Loops, and two blocks for each rank at most that split one.
 pub(super) const MAX_CUTS: usize = MAX_LOOPS + 2 * MAX_RANKS;
@@ -19,6 +21,9 @@ pub(super) struct Cut {
     pub rank: u8,
     /// The next cut inward on the same rank.
     pub next: u8,
+    pub over: Spread,
+    /// Tiles of a box where nothing is partial.
+    pub count: u64,
 }
 
 /// The cuts, outermost first; loops of one iteration are gone.
@@ -30,6 +35,8 @@ pub(super) struct Cuts {
     pub tested: usize,
     /// Coordinates of the innermost tile of each rank, `u64::MAX` where no loop cuts it.
     pub innermost: [u64; MAX_RANKS],
+    /// Whether some cut lays tiles side by side.
+    pub spatial: bool,
 }
 
 impl Cuts {
@@ -45,26 +52,47 @@ impl Cuts {
                 step: 0,
                 rank: 0,
                 next: NONE,
+                over: Spread::Time,
+                count: 1,
             }; MAX_CUTS],
             len: 0,
             tested: 0,
             innermost: [u64::MAX; MAX_RANKS],
+            spatial: false,
         };
         check_loops(space, loops)?;
+        // Ranks whose boxes are not all of one size.
+        let mut uneven = [false; MAX_RANKS];
         for (i, l) in loops.iter().enumerate() {
-            let extent = space.sizes[l.rank].min(cuts.innermost[l.rank]);
+            let mut extent = space.sizes[l.rank].min(cuts.innermost[l.rank]);
             if l.step < extent {
-                cuts.add(l, extent, view)?;
+                let (first, last) = (cuts.len, cuts.add(l, extent, view)?);
+                for cut in &mut cuts.cuts[first..last] {
+                    uneven[l.rank] |= !extent.is_multiple_of(cut.step);
+                    cut.count = extent.div_ceil(cut.step);
+                    extent = cut.step;
+                }
+                if l.is_spatial() {
+                    cuts.spatial = true;
+                    if uneven[l.rank] {
+                        let (rank, step) = (l.rank, l.step);
+                        return Err(CountError::Uneven { rank, step });
+                    }
+                }
             }
             if i < tile_depth {
                 cuts.tested = cuts.len;
             }
         }
+        if cuts.spatial && space.skips() {
+            return Err(CountError::SkippedInstances);
+        }
         cuts.link();
         Ok(cuts)
     }
 
-    fn add(&mut self, l: &Loop, extent: u64, view: &View) -> Result<(), CountError> {
+    /// Adds the cuts of a loop; says how many there are then.
+    fn add(&mut self, l: &Loop, extent: u64, view: &View) -> Result<usize, CountError> {
         let unaligned = |unit| CountError::Unaligned {
             rank: l.rank,
             step: l.step,
@@ -85,22 +113,81 @@ impl Cuts {
                 } else if !block.is_multiple_of(l.step) {
                     return Err(unaligned(block));
                 } else {
-                    self.push(l.rank, block);
+                    self.push(l, block);
                 }
             }
         }
-        self.push(l.rank, l.step);
-        Ok(())
+        self.push(l, l.step);
+        Ok(self.len)
     }
 
-    fn push(&mut self, rank: usize, step: u64) {
+    fn push(&mut self, l: &Loop, step: u64) {
         self.cuts[self.len] = Cut {
             step,
-            rank: rank as u8,
+            rank: l.rank as u8,
             next: NONE,
+            over: l.over,
+            count: 1,
         };
         self.len += 1;
-        self.innermost[rank] = step;
+        self.innermost[l.rank] = step;
+    }
+
+    /// Instances side by side of one kind.
+    pub fn instances(&self, over: Spread) -> Result<u128, CountError> {
+        let cuts = self.all().iter().filter(|cut| cut.over == over);
+        cuts.map(|cut| cut.count.into()).try_fold(1, mul)
+    }
+
+    /// How far the values of dimension `d` lie apart in the tiles of the lanes of one source.
+    pub fn lanes(&self, view: &View, d: usize) -> Result<Sum, CountError> {
+        let mut lanes = Sum::ZERO;
+        for cut in self.all().iter().filter(|cut| cut.over == Spread::Lanes) {
+            self.spread(cut, view, d, &mut lanes)?;
+        }
+        Ok(lanes)
+    }
+
+    /// The values of dimension `d` that one source of these sends at all, or with `lane` one of
+    /// its lanes takes.
+    pub fn reach(
+        &self,
+        view: &View,
+        d: usize,
+        extents: &[u64; MAX_RANKS],
+        lane: bool,
+    ) -> Result<Sum, CountError> {
+        let stays = |cut: &Cut| cut.over == Spread::Sources || (lane && cut.over == Spread::Lanes);
+        let mut reach = Sum::ZERO;
+        for term in view.dim(d) {
+            let own = self.all().iter().filter(|cut| cut.rank == term.rank);
+            let own: Vec<&Cut> = own.collect();
+            // Down to the innermost cut of which one tile is taken: from there inward there are no gaps.
+            let outer = own.iter().rposition(|cut| stays(cut));
+            let mut extent = extents[term.rank as usize];
+            for cut in &own[..outer.map_or(0, |at| at + 1)] {
+                if !stays(cut) {
+                    self.spread(cut, view, d, &mut reach)?;
+                }
+                extent = cut.step;
+            }
+            reach.add(term.coefficient, term.digits(0, extent).count)?;
+        }
+        Ok(reach)
+    }
+
+    /// Adds what the tiles of a cut add to dimension `d`: nothing where they lie in one block of its
+    /// term, or a whole period apart.
+    fn spread(&self, cut: &Cut, view: &View, d: usize, sum: &mut Sum) -> Result<(), CountError> {
+        let term = view.term_of(cut.rank as usize);
+        let Some(term) = term.filter(|term| term.dim as usize == d) else {
+            return Ok(());
+        };
+        let [unit, period] = term.blocks();
+        if cut.step < unit || cut.step >= period {
+            return Ok(());
+        }
+        sum.add(mul64(term.coefficient, cut.step / unit)?, cut.count)
     }
 
     fn link(&mut self) {
@@ -140,13 +227,15 @@ impl Cuts {
     }
 
     /// The last innermost tile of a box of `extent` coordinates that is cut by the chain that
-    /// starts at cut `chain`: its offset in the box, and its length.
+    /// starts at cut `chain`, in the first instance: its offset in the box, and its length.
     #[inline]
     pub fn last_tile(&self, mut chain: u8, mut extent: u64) -> (u64, u64) {
         let mut offset = 0;
         while chain != NONE {
             let cut = &self.cuts[chain as usize];
-            if extent > cut.step {
+            if cut.over != Spread::Time {
+                extent = extent.min(cut.step);
+            } else if extent > cut.step {
                 let rest = extent % cut.step;
                 let tail = if rest == 0 { cut.step } else { rest };
                 offset += extent - tail;
@@ -156,6 +245,10 @@ impl Cuts {
         }
         (offset, extent)
     }
+}
+
+fn mul64(a: u64, b: u64) -> Result<u64, CountError> {
+    a.checked_mul(b).ok_or(CountError::Overflow)
 }
 
 /// Refuses loops that the space has no rank for, steps of zero, and too many of them.

@@ -8,7 +8,7 @@ use super::projection::{FlatTerm, NONE, View};
 use super::region::{Box, Budget, Part, Region};
 use super::skip::Skip;
 use super::walk::{add, mul};
-use super::{CountError, Loop, Space, moved};
+use super::{CountError, Loop, Reuse, Space, moved};
 
 /// Number of words that the running tiles touch.
 ///
@@ -75,7 +75,7 @@ pub(super) fn touched(
         return mul(free, words.len() as u128);
     }
     let bound = view.only(&bound);
-    let found = Skip::new(&cuts, &bound, region, cuts.tested).within(0, &whole)?;
+    let found = Skip::new(&cuts, &bound, region, cuts.tested, Reuse::Previous).within(0, &whole)?;
     let words = match found {
         Some(found) => add(bound.words(&found.first.map(|tile| tile.len))?, found.words)?,
         None => 0,

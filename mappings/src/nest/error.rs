@@ -39,6 +39,17 @@ pub enum CountError {
         /// Length of the term's blocks: its unit, or unit times modulus.
         unit: u64,
     },
+    /// A spatial loop whose instances would not all have the same number of coordinates.
+    #[error("steps of {step} on rank {rank} do not divide it evenly among instances")]
+    Uneven {
+        /// Index of the rank.
+        rank: usize,
+        /// The loop's step.
+        step: u64,
+    },
+    /// Empty tiles are left out, and others lie side by side: instances then differ.
+    #[error("a nest that leaves out empty tiles is not counted over several instances")]
+    SkippedInstances,
     /// A rank stands in a projection twice, in a way that does not fall apart into separate digits.
     #[error(
         "rank {rank} occurs twice in a projection, other than as separate digits of its coordinate"

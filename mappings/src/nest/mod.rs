@@ -1,15 +1,16 @@
 //! Exact reuse counting: how often a loop nest runs, and how many words of a tensor move.
 //!
-//! A [`Space`] of ranks is cut by temporal [`Loop`]s, outermost first, into boxes. The box below
+//! A [`Space`] of ranks is cut by [`Loop`]s, outermost first, into boxes. The box below
 //! all loops, seen through a tensor's [`Projection`], is that tensor's tile. A memory that keeps
 //! the tile remembers the previous one only: unchanged, nothing moves; changed, what is new is
-//! fetched. [`moved`] sums that over all iterations without walking them.
+//! fetched. [`moved`] sums that over all iterations without walking them. Loops over instances side
+//! by side ([`Spread`]) cost no time; their instances take what they need from one source, or each
+//! from its own.
 
 mod condition;
 mod cuts;
 mod distinct;
 mod error;
-mod levels;
 mod moved;
 mod pair;
 mod plain;
@@ -22,13 +23,10 @@ mod walk;
 
 pub use condition::{Condition, PointTest};
 pub use error::CountError;
-pub use levels::{
-    Factor, Level, LevelCounts, LevelError, LevelNest, LevelTensor, LevelTotals, count_levels,
-};
 pub use moved::{
-    Moved, enumerated, footprint, iterations, iterations_within, moved, moved_within, points,
-    touched, used,
+    Moved, Reuse, enumerated, footprint, instances, iterations, iterations_within, moved,
+    moved_within, points, touched, used,
 };
 pub use projection::{Dim, MAX_DIMS, Projection, Term};
 pub use region::Occupied;
-pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space};
+pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space, Spread};

@@ -3,18 +3,53 @@ use super::pair::Interval;
 use super::projection::View;
 use super::region::{Box, Region};
 use super::skip::{Skip, Summary};
+use super::values::Sum;
 use super::walk::{Walk, add, mul};
-use super::{CountError, Loop, MAX_RANKS, Projection, Space, distinct, plain};
+use super::{CountError, Loop, MAX_RANKS, Projection, Space, Spread, distinct, plain};
 
-/// What one tensor's tile costs to keep up to date while its loops run.
+/// What one tensor's tile costs to keep up to date while its loops run: all instances together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Words fetched: the first tile whole, then of each tile what the one before did not hold.
+    /// Words that leave their sources: the first tile whole, then of each tile what the one before
+    /// did not hold. What several lanes of a source lack in the same step leaves it once.
     pub words: u128,
-    /// How often the tile changed, the first one included.
+    /// How often the tile of an instance changed, the first one included.
     pub tiles: u128,
-    /// Words ever touched.
+    /// Words ever touched, each once for every source.
     pub distinct: u128,
+    /// Words that arrive: `words`, where no loop is spatial.
+    pub received: u128,
+    /// Words ever touched, each once for every instance: `distinct`, where no loop is spatial.
+    pub received_distinct: u128,
+}
+
+impl Moved {
+    /// Where there is one source and one instance.
+    pub(super) fn alone(words: u128, tiles: u128, distinct: u128) -> Self {
+        Self {
+            words,
+            tiles,
+            distinct,
+            received: words,
+            received_distinct: distinct,
+        }
+    }
+
+    /// The same where so many words moved instead, in a nest without spatial loops.
+    #[must_use]
+    pub fn with_words(self, words: u128) -> Self {
+        Self::alone(words, self.tiles, self.distinct)
+    }
+}
+
+/// What is left of a tile for the next step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// Its words: what the next tile has too does not move again.
+    #[default]
+    Previous,
+    /// Nothing: every step moves its tile whole.
+    Nothing,
 }
 
 /// Words that move into a memory that holds one tile of a tensor and remembers the previous one.
@@ -26,17 +61,21 @@ pub struct Moved {
 /// in common, so both the sizes and the overlaps of tiles are products over the dimensions, and so
 /// are their sums over all iterations. The cost does not depend on the trip counts.
 ///
+/// With loops over lanes (see [`Spread`](super::Spread)) a source sends in a step the union of what
+/// its lanes lack: not what the union of their tiles lacks, for a lane has nothing of its
+/// neighbours'.
+///
 /// Where the space skips empty tiles, those iterations are left out in whose tile no point
 /// satisfies the conditions; the others move their tile whole.
 ///
 /// # Errors
 /// See [`CountError`]; none for projections onto plain coordinates within the limits.
 pub fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> Result<Moved, CountError> {
-    moved_within(space, loops, loops.len(), projection)
+    moved_within(space, loops, loops.len(), projection, Reuse::Previous)
 }
 
-/// As [`moved`], where only the boxes of the first `tile_depth` loops are tested for emptiness: the
-/// loops further in run in full wherever their tile is not empty.
+/// As [`moved`], where only the boxes of the first `tile_depth` loops are tested for emptiness (the
+/// loops further in run in full wherever their tile is not empty), and with a choice of what is reused.
 ///
 /// # Errors
 /// As [`moved`].
@@ -45,9 +84,10 @@ pub fn moved_within(
     loops: &[Loop],
     tile_depth: usize,
     projection: &Projection,
+    reuse: Reuse,
 ) -> Result<Moved, CountError> {
     if !space.skips()
-        && let Some(found) = plain::moved(space, loops, projection)
+        && let Some(found) = plain::moved(space, loops, projection, reuse)
     {
         return Ok(found);
     }
@@ -59,29 +99,53 @@ pub fn moved_within(
     }
     if space.skips() {
         let region = Region::new(space)?;
-        let Some(found) = skipping(&cuts, &view, &region, &extents)? else {
+        let Some(found) = skipping(&cuts, &view, &region, &extents, reuse)? else {
             return Ok(Moved::default());
         };
-        return Ok(Moved {
-            words: add(view.words(&found.first.map(|tile| tile.len))?, found.words)?,
-            tiles: add(1, found.tiles)?,
-            distinct: distinct::touched(space, &cuts, &view, &region)?,
-        });
+        return Ok(Moved::alone(
+            add(view.words(&found.first.map(|tile| tile.len))?, found.words)?,
+            add(1, found.tiles)?,
+            distinct::touched(space, &cuts, &view, &region)?,
+        ));
     }
-    let steps = Walk::new(&cuts, &view, 0, &extents)?.steps()?;
     let mut first = extents;
     for (extent, &tile) in first.iter_mut().zip(&cuts.innermost) {
         *extent = tile.min(*extent);
     }
+    let walk = || Walk::new(&cuts, &view, 0, &extents);
+    let steps = walk()?.with(reuse, &[]).steps()?;
+    let alone = Moved::alone(
+        add(view.words(&first)?, steps.words)?,
+        add(1, steps.tiles)?,
+        view.words(&extents)?,
+    );
+    if !cuts.spatial {
+        return Ok(alone);
+    }
+    let sums = |of: &dyn Fn(usize) -> Result<Sum, CountError>| {
+        (0..view.dims()).map(of).collect::<Result<Vec<_>, _>>()
+    };
+    let words = |sums: &[Sum]| {
+        sums.iter()
+            .try_fold(1, |words, sum| mul(words, sum.size()?))
+    };
+    let lanes = sums(&|d| cuts.lanes(&view, d))?;
+    let together = sums(&|d| view.sum(d, &first).plus(&lanes[d]))?;
+    let sent = walk()?.with(reuse, &lanes).steps()?.words;
+    let sources = cuts.instances(Spread::Sources)?;
+    let instances = mul(sources, cuts.instances(Spread::Lanes)?)?;
+    let reach = |lane| words(&sums(&|d| cuts.reach(&view, d, &extents, lane))?);
     Ok(Moved {
-        words: add(view.words(&first)?, steps.words)?,
-        tiles: add(1, steps.tiles)?,
-        distinct: view.words(&extents)?,
+        words: mul(add(words(&together)?, sent)?, sources)?,
+        tiles: alone.tiles,
+        distinct: mul(reach(false)?, sources)?,
+        received: mul(alone.words, instances)?,
+        received_distinct: mul(reach(true)?, instances)?,
     })
 }
 
 /// Iterations that `loops` execute: the product of the trip counts, partial tiles included, empty
-/// ones not where the space skips them.
+/// ones not where the space skips them. A spatial loop takes no time.
 ///
 /// # Errors
 /// [`CountError`] where a loop names no rank of the space, on overflow, and where conditions
@@ -111,10 +175,24 @@ pub fn iterations_within(
         return Ok(0);
     }
     if space.skips() {
-        let found = skipping(&cuts, &view, &Region::new(space)?, &extents)?;
+        let region = Region::new(space)?;
+        let found = skipping(&cuts, &view, &region, &extents, Reuse::Previous)?;
         return Ok(found.map_or(0, |found| found.iterations));
     }
     Walk::new(&cuts, &view, 0, &extents)?.iterations()
+}
+
+/// Instances side by side of what is below these loops.
+///
+/// # Errors
+/// As [`moved`].
+pub fn instances(space: &Space, loops: &[Loop]) -> Result<u128, CountError> {
+    let view = View::new(space, &Projection::default())?;
+    let cuts = Cuts::new(space, loops, loops.len(), &view)?;
+    mul(
+        cuts.instances(Spread::Sources)?,
+        cuts.instances(Spread::Lanes)?,
+    )
 }
 
 fn skipping(
@@ -122,8 +200,9 @@ fn skipping(
     view: &View,
     region: &Region,
     extents: &[u64; MAX_RANKS],
+    reuse: Reuse,
 ) -> Result<Option<Summary>, CountError> {
-    Skip::new(cuts, view, region, cuts.tested).within(0, &whole(extents))
+    Skip::new(cuts, view, region, cuts.tested, reuse).within(0, &whole(extents))
 }
 
 /// The box of a whole space.

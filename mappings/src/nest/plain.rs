@@ -5,7 +5,7 @@
 //! iteration has a new tile, below it none has; so the words are a product over the ranks: the
 //! digits of a rank that the tensor has, the boxes of any other.
 
-use super::{Loop, MAX_LOOPS, MAX_RANKS, Moved, Projection, Space};
+use super::{Loop, MAX_LOOPS, MAX_RANKS, Moved, Projection, Reuse, Space};
 
 /// Most digits of one rank in a projection that this case recognises.
 const MAX_DIGITS: usize = 3;
@@ -56,7 +56,12 @@ impl Boxes {
 }
 
 /// What moves, or `None` where the general method has to answer.
-pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> Option<Moved> {
+pub(super) fn moved(
+    space: &Space,
+    loops: &[Loop],
+    projection: &Projection,
+    reuse: Reuse,
+) -> Option<Moved> {
     let ranks = space.sizes.len();
     if ranks > MAX_RANKS
         || loops.len() > MAX_LOOPS
@@ -71,7 +76,7 @@ pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> O
     // How many loops there are down to the innermost that steps the tensor.
     let mut depth = 0;
     for (i, l) in loops.iter().enumerate() {
-        if l.rank >= ranks || l.step == 0 {
+        if l.rank >= ranks || l.step == 0 || l.is_spatial() {
             return None;
         }
         let extent = &mut nominal[l.rank];
@@ -82,6 +87,10 @@ pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> O
             *extent = l.step;
         }
     }
+    if reuse == Reuse::Nothing {
+        // Every loop steps what moves.
+        depth = usize::MAX;
+    }
     let mut boxes = sizes.map(|size| Boxes {
         extent: size,
         full: 1,
@@ -90,7 +99,7 @@ pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> O
     });
     // Ranks of which several boxes hold the same digit.
     let mut repeats = [false; MAX_RANKS];
-    for (i, l) in loops[..depth].iter().enumerate() {
+    for (i, l) in loops.iter().take(depth).enumerate() {
         let rank = &mut boxes[l.rank];
         let unit = units[l.rank];
         if l.step >= rank.extent {
@@ -119,11 +128,7 @@ pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> O
             }
         }
     }
-    let mut found = Moved {
-        words: 1,
-        tiles: 1,
-        distinct: 1,
-    };
+    let (mut words, mut tiles, mut distinct) = (1, 1, 1);
     for r in 0..ranks {
         let number = boxes[r].full + boxes[r].tails;
         let digits = match units[r] {
@@ -136,11 +141,11 @@ pub(super) fn moved(space: &Space, loops: &[Loop], projection: &Projection) -> O
         } else {
             digits
         };
-        found.words = product(found.words, factor)?;
-        found.tiles = product(found.tiles, number)?;
-        found.distinct = product(found.distinct, digits)?;
+        words = product(words, factor)?;
+        tiles = product(tiles, number)?;
+        distinct = product(distinct, digits)?;
     }
-    Some(found)
+    Some(Moved::alone(words, tiles, distinct))
 }
 
 /// The product of the trip counts, or `None` where the general method has to answer.
@@ -162,7 +167,7 @@ pub(super) fn iterations(space: &Space, loops: &[Loop]) -> Option<u128> {
         rank.extent = size;
     }
     for l in loops {
-        if l.rank >= ranks || l.step == 0 {
+        if l.rank >= ranks || l.step == 0 || l.is_spatial() {
             return None;
         }
         let rank = &mut boxes[l.rank];

@@ -298,7 +298,7 @@ impl Condition {
                     return Side::Across;
                 }
                 let point: Vec<u64> = ranks.iter().map(|&r| within[r].start).collect();
-                let holds = test(&point);
+                let holds = test.holds(&point);
                 sure(holds, holds)
             }
             Self::Band { a, b, .. }

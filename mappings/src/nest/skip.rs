@@ -15,7 +15,7 @@ use super::projection::{FlatTerm, NONE, View};
 use super::region::{Box, Budget, Part, Region};
 use super::values::Sum;
 use super::walk::{Walk, add, mul};
-use super::{CountError, MAX_RANKS};
+use super::{CountError, MAX_RANKS, Reuse};
 
 /// Most results that are remembered.
 const MAX_SEEN: usize = 1 << 16;
@@ -42,6 +42,7 @@ pub(super) struct Skip<'a> {
     region: &'a Region,
     /// Cuts whose boxes are tested for points; those further in run as they are.
     tested: usize,
+    reuse: Reuse,
     /// For each part, one past its innermost tested cut.
     decided: Vec<usize>,
     seen: HashMap<Key, Option<Summary>, BuildHasherDefault<Mix>>,
@@ -57,7 +58,13 @@ struct Key {
 
 impl<'a> Skip<'a> {
     /// Starts a walk; the first `tested` cuts are those that can be left out.
-    pub fn new(cuts: &'a Cuts, view: &'a View, region: &'a Region, tested: usize) -> Self {
+    pub fn new(
+        cuts: &'a Cuts,
+        view: &'a View,
+        region: &'a Region,
+        tested: usize,
+        reuse: Reuse,
+    ) -> Self {
         let mut decided = vec![0; region.parts.len()];
         for (i, cut) in cuts.all()[..tested].iter().enumerate() {
             let part = region.part_of[cut.rank as usize];
@@ -71,6 +78,7 @@ impl<'a> Skip<'a> {
             view,
             region,
             tested,
+            reuse,
             decided,
             seen,
             budget: Budget::new(),
@@ -141,7 +149,9 @@ impl<'a> Skip<'a> {
     /// A box in which every tile runs.
     fn all(&self, depth: usize, whole: &Box) -> Result<Summary, CountError> {
         let extents = whole.map(|interval| interval.len);
-        let steps = Walk::new(self.cuts, self.view, depth, &extents)?.steps()?;
+        let steps = Walk::new(self.cuts, self.view, depth, &extents)?
+            .with(self.reuse, &[])
+            .steps()?;
         let iterations = Walk::new(self.cuts, self.view, depth, &extents)?.iterations()?;
         let chain = self.cuts.first_from(depth);
         let first = std::array::from_fn(|r| Interval {
@@ -342,7 +352,10 @@ impl<'a> Skip<'a> {
             size = mul(size, words)?;
             overlap = mul(overlap, common)?;
         }
-        Ok((size - overlap, u128::from(!same)))
+        Ok(match self.reuse {
+            Reuse::Previous => (size - overlap, u128::from(!same)),
+            Reuse::Nothing => (size, 1),
+        })
     }
 
     /// The smallest tile that the tested cuts from index `depth` make of `extent` coordinates.

@@ -3,7 +3,7 @@ use super::{Condition, CountError};
 /// Most ranks that a [`Space`] may have.
 pub const MAX_RANKS: usize = 12;
 /// Most loops over a [`Space`].
-pub const MAX_LOOPS: usize = 16;
+pub const MAX_LOOPS: usize = 24;
 
 /// An iteration space: the cross product of its base ranks.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,7 @@ impl Space {
     }
 }
 
-/// A temporal loop. It cuts the extent X that its rank has at that depth (the rank's size, or the
+/// A loop. It cuts the extent X that its rank has at that depth (the rank's size, or the
 /// tile of the enclosing loop on the same rank) into ceil(X / step) tiles; all but the last have
 /// `step` coordinates, the last has the rest. A step of X or more makes one iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +68,36 @@ pub struct Loop {
     pub rank: usize,
     /// Coordinates of a full tile.
     pub step: u64,
+    /// Over what its tiles are spread.
+    pub over: Spread,
+}
+
+/// Over what a [`Loop`] spreads its tiles. Instances side by side have tiles of one size: a spatial
+/// loop divides every box of its rank exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// Over time: a temporal loop, one tile after another.
+    #[default]
+    Time,
+    /// Over instances side by side, each with a source of its own.
+    Sources,
+    /// Over instances side by side that share a source, which sends what several of them take in
+    /// the same step once (multicast; for results, sums them on their way).
+    Lanes,
 }
 
 impl Loop {
-    /// A loop over `rank` in tiles of `step` coordinates.
+    /// A temporal loop over `rank` in tiles of `step` coordinates.
     pub fn new(rank: usize, step: u64) -> Self {
-        Self { rank, step }
+        Self {
+            rank,
+            step,
+            over: Spread::Time,
+        }
+    }
+
+    /// True where its tiles lie side by side.
+    pub fn is_spatial(&self) -> bool {
+        self.over != Spread::Time
     }
 }

@@ -115,26 +115,92 @@ impl Sum {
                 return Ok((end - start.max(0)).max(0).unsigned_abs());
             }
         }
-        // Both in runs of one stride: the common one, else single values.
-        let (stride, a, b) = if a.stride == b.stride {
-            let a = self.runs(a.stride, a.count, a_used, 0)?;
-            (a.stride, a, other.runs(b.stride, b.count, b_used, shift)?)
-        } else {
-            let single = |sum: &Self, dense: Progression, used: usize, shift| {
-                if dense.stride == 1 {
-                    sum.runs(1, dense.count, used, shift)
-                } else {
-                    sum.runs(1, 1, 0, shift)
-                }
-            };
-            (
-                1,
-                single(self, a, a_used, 0)?,
-                single(other, b, b_used, shift)?,
-            )
-        };
-        debug_assert_eq!(stride, b.stride);
+        let (a, b) = self.in_runs(other, shift)?;
         Ok(common(&a, &b))
+    }
+
+    /// Adds a term.
+    ///
+    /// # Errors
+    /// [`CountError::TooMany`] beyond [`MAX_RANKS`] of them.
+    pub fn add(&mut self, coefficient: u64, count: u64) -> Result<(), CountError> {
+        if self.len == MAX_RANKS {
+            return Err(CountError::TooMany {
+                what: "terms of a dimension over instances",
+                found: self.len + 1,
+                limit: MAX_RANKS,
+            });
+        }
+        self.push(coefficient, count);
+        Ok(())
+    }
+
+    /// The sums of a value of each.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn plus(mut self, other: &Self) -> Result<Self, CountError> {
+        for &(coefficient, count) in other.terms() {
+            self.add(coefficient, count)?;
+        }
+        Ok(self)
+    }
+
+    /// Number of different sums of a value of `other + shift` that `self` lacks and one of `lanes`.
+    ///
+    /// # Errors
+    /// [`CountError::TooLarge`] where a set has gaps and too many runs, or too many lanes.
+    pub fn beyond(&self, other: &Self, shift: i128, lanes: &Self) -> Result<u128, CountError> {
+        let (old, new) = self.in_runs(other, shift)?;
+        let pieces = new.without(&old);
+        match pieces.as_slice() {
+            [] => return Ok(0),
+            &[(_, start, end)] => {
+                let mut sum = *lanes;
+                sum.add(new.stride, (end - start) as u64)?;
+                return sum.size();
+            }
+            _ => {}
+        }
+        let lanes = lanes.runs(1, 1, 0, 0)?;
+        let too_many = total(&lanes) * pieces.len() as u128 > MAX_RUNS.into();
+        if too_many {
+            return Err(too_large());
+        }
+        let stride = i128::from(new.stride);
+        let mut all = Vec::new();
+        for lane in lanes.runs.iter().flat_map(|&(_, start, end)| start..end) {
+            for &(residue, start, end) in &pieces {
+                let (residue, carried) = (
+                    (residue + lane).rem_euclid(stride),
+                    (residue + lane).div_euclid(stride),
+                );
+                all.push((residue, start + carried, end + carried));
+            }
+        }
+        Ok(total(&Runs::merged(new.stride, all)))
+    }
+
+    /// `self` and `other + shift` in runs of one stride: the common one, else single values.
+    fn in_runs(&self, other: &Self, shift: i128) -> Result<(Runs, Runs), CountError> {
+        let ((a, a_used), (b, b_used)) = (self.dense(), other.dense());
+        if a.stride == b.stride {
+            return Ok((
+                self.runs(a.stride, a.count, a_used, 0)?,
+                other.runs(b.stride, b.count, b_used, shift)?,
+            ));
+        }
+        let single = |sum: &Self, dense: Progression, used: usize, shift| {
+            if dense.stride == 1 {
+                sum.runs(1, dense.count, used, shift)
+            } else {
+                sum.runs(1, 1, 0, shift)
+            }
+        };
+        Ok((
+            single(self, a, a_used, 0)?,
+            single(other, b, b_used, shift)?,
+        ))
     }
 
     /// The set, moved by `shift`, as runs of `stride`: terms before `used` make one run of
@@ -145,10 +211,7 @@ impl Sum {
             .iter()
             .try_fold(1_u64, |runs, &(_, n)| runs.checked_mul(n));
         if runs.is_none_or(|runs| runs > MAX_RUNS) {
-            return Err(CountError::TooLarge {
-                what: "runs of a tile with gaps",
-                limit: MAX_RUNS,
-            });
+            return Err(too_large());
         }
         let mut starts = vec![shift];
         for &(c, n) in gaps {
@@ -160,30 +223,66 @@ impl Sum {
             }
         }
         let step = i128::from(stride);
-        let mut keyed: Vec<(i128, i128)> = starts
-            .into_iter()
-            .map(|s| (s.rem_euclid(step), s.div_euclid(step)))
-            .collect();
-        keyed.sort_unstable();
-        let mut merged: Vec<(i128, i128, i128)> = Vec::with_capacity(keyed.len());
-        for (residue, start) in keyed {
-            let end = start + i128::from(count);
-            match merged.last_mut() {
-                Some(last) if last.0 == residue && start <= last.2 => last.2 = last.2.max(end),
-                _ => merged.push((residue, start, end)),
-            }
-        }
-        Ok(Runs {
-            stride,
-            runs: merged,
-        })
+        let run = |s: i128| {
+            let start = s.div_euclid(step);
+            (s.rem_euclid(step), start, start + i128::from(count))
+        };
+        Ok(Runs::merged(stride, starts.into_iter().map(run).collect()))
+    }
+}
+
+fn too_large() -> CountError {
+    CountError::TooLarge {
+        what: "runs of a tile with gaps",
+        limit: MAX_RUNS,
     }
 }
 
 /// Disjoint runs in ascending order: (residue modulo the stride, first, one past the last).
 struct Runs {
     stride: u64,
-    runs: Vec<(i128, i128, i128)>,
+    runs: Vec<Run>,
+}
+
+type Run = (i128, i128, i128);
+
+impl Runs {
+    /// Joins runs that touch.
+    fn merged(stride: u64, mut runs: Vec<Run>) -> Self {
+        runs.sort_unstable();
+        let mut merged: Vec<Run> = Vec::with_capacity(runs.len());
+        for (residue, start, end) in runs {
+            match merged.last_mut() {
+                Some(last) if last.0 == residue && start <= last.2 => last.2 = last.2.max(end),
+                _ => merged.push((residue, start, end)),
+            }
+        }
+        Self {
+            stride,
+            runs: merged,
+        }
+    }
+
+    /// The runs of what `other`, of the same stride, lacks.
+    fn without(&self, other: &Self) -> Vec<Run> {
+        let mut left = Vec::new();
+        let mut first = 0;
+        for &(residue, mut start, end) in &self.runs {
+            let before = |o: &&Run| (o.0, o.2) <= (residue, start);
+            first += other.runs[first..].iter().take_while(before).count();
+            let meets = |o: &&Run| o.0 == residue && o.1 < end;
+            for o in other.runs[first..].iter().take_while(meets) {
+                if start < o.1 {
+                    left.push((residue, start, o.1));
+                }
+                start = start.max(o.2);
+            }
+            if start < end {
+                left.push((residue, start, end));
+            }
+        }
+        left
+    }
 }
 
 fn total(runs: &Runs) -> u128 {

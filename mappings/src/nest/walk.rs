@@ -1,9 +1,9 @@
 //! The closed form for projections of any kind: see [`super::moved`].
 
-use super::cuts::{Cuts, MAX_CUTS};
+use super::cuts::{Cut, Cuts, MAX_CUTS};
 use super::projection::{Digits, FlatTerm, MAX_DIMS, View};
 use super::values::Sum;
-use super::{CountError, MAX_RANKS};
+use super::{CountError, MAX_RANKS, Reuse, Spread};
 
 impl View {
     /// The values of dimension `d` over a box of these extents that starts at the origin.
@@ -44,9 +44,9 @@ struct Pairs {
     number: u128,
     /// In how many the two are the same set.
     same: u128,
-    /// Sum of the sizes of the later tile.
+    /// Sum of the sizes of the later tile: of what the lanes of one source have of it together.
     size: u128,
-    /// Sum of the sizes of the intersection.
+    /// Sum of the sizes of the intersection: of what no lane lacked.
     overlap: u128,
 }
 
@@ -121,8 +121,14 @@ impl Extents {
         self.of(rank).iter().map(|&(_, number)| number).sum()
     }
 
-    fn cut(&mut self, rank: usize, step: u64) {
+    fn cut(&mut self, cut: &Cut) {
+        let (rank, step) = (cut.rank as usize, cut.step);
         let start = self.start[rank] as usize;
+        if cut.over != Spread::Time {
+            // Every box is divided alike, and one of its parts stands for all.
+            self.items[start].0 = step;
+            return;
+        }
         let len = self.len[rank] as usize;
         let (mut full, mut kept) = (0, 0);
         for i in start..start + len {
@@ -153,6 +159,9 @@ pub(super) struct Walk<'a> {
     extents: Extents,
     /// The next cut of each rank.
     chain: [u8; MAX_RANKS],
+    reuse: Reuse,
+    /// By dimension, how far the lanes of one source lie apart; empty for the words of one lane.
+    lanes: &'a [Sum],
 }
 
 impl<'a> Walk<'a> {
@@ -169,13 +178,22 @@ impl<'a> Walk<'a> {
             from,
             extents,
             chain: cuts.first_from(from),
+            reuse: Reuse::Previous,
+            lanes: &[],
         })
+    }
+
+    /// What the memory remembers, and the lanes whose words a source sends together.
+    pub fn with(mut self, reuse: Reuse, lanes: &'a [Sum]) -> Self {
+        self.reuse = reuse;
+        self.lanes = lanes;
+        self
     }
 
     /// Number of iterations of all cuts together.
     pub fn iterations(mut self) -> Result<u128, CountError> {
         for cut in &self.cuts.all()[self.from..] {
-            self.extents.cut(cut.rank as usize, cut.step);
+            self.extents.cut(cut);
         }
         (0..MAX_RANKS).try_fold(1, |product, r| mul(product, self.extents.number(r).into()))
     }
@@ -192,10 +210,19 @@ impl<'a> Walk<'a> {
         }
         for cut in &self.cuts.all()[self.from..] {
             let rank = cut.rank as usize;
-            let Some(dim) = self.view.term_of(rank).map(|term| term.dim as usize) else {
+            let dim = self.view.term_of(rank).map(|term| term.dim as usize);
+            if cut.over != Spread::Time {
+                // All instances step together: one stands for them.
+                self.advance(cut);
+                if let Some(dim) = dim {
+                    rest[dim] = self.between(dim)?;
+                }
+                continue;
+            }
+            let Some(dim) = dim else {
                 // Every box of the rank repeats the same tiles: all but one step each.
                 let before = idle[rank];
-                self.advance(rank, cut.step, cut.next);
+                self.advance(cut);
                 idle[rank] = self.extents.number(rank);
                 let own = Pairs {
                     number: (idle[rank] - before).into(),
@@ -210,7 +237,7 @@ impl<'a> Walk<'a> {
             };
             let own = self.across(dim, rank, cut.step, cut.next)?;
             self.collect(&mut total, &rest, Some(dim), own, idle_product)?;
-            self.advance(rank, cut.step, cut.next);
+            self.advance(cut);
             rest[dim] = self.between(dim)?;
         }
         Ok(total)
@@ -239,7 +266,7 @@ impl<'a> Walk<'a> {
             number = mul(number, pairs.number)?;
             same = mul(same, pairs.same)?;
         }
-        if number == same {
+        if number == same && self.reuse == Reuse::Previous {
             return Ok(());
         }
         let mut size = mul(own.size, idle)?;
@@ -248,14 +275,17 @@ impl<'a> Walk<'a> {
             size = mul(size, pairs.size)?;
             overlap = mul(overlap, pairs.overlap)?;
         }
+        if self.reuse == Reuse::Nothing {
+            (same, overlap) = (0, 0);
+        }
         total.tiles = add(total.tiles, number - same)?;
         total.words = add(total.words, size - overlap)?;
         Ok(())
     }
 
-    fn advance(&mut self, rank: usize, step: u64, next: u8) {
-        self.extents.cut(rank, step);
-        self.chain[rank] = next;
+    fn advance(&mut self, cut: &Cut) {
+        self.extents.cut(cut);
+        self.chain[cut.rank as usize] = cut.next;
     }
 
     /// Pairs (last tile, first tile) of one dimension in every box of this depth.
@@ -263,12 +293,17 @@ impl<'a> Walk<'a> {
         let mut pairs = Pairs::NONE;
         match self.view.dim(dim) {
             [] => Ok(Pairs::ONE),
-            [term] => {
+            [term] if self.lanes.is_empty() => {
                 self.last_to_first(term, |times, old, new| single(&mut pairs, times, old, new))?;
                 Ok(pairs)
             }
             terms => {
-                self.several(terms, None, &mut Several::new(&mut pairs), 1)?;
+                self.several(
+                    terms,
+                    None,
+                    &mut Several::new(&mut pairs, self.lanes.get(dim)),
+                    1,
+                )?;
                 Ok(pairs)
             }
         }
@@ -279,7 +314,7 @@ impl<'a> Walk<'a> {
         let mut pairs = Pairs::NONE;
         match self.view.dim(dim) {
             [] => Ok(Pairs::ONE),
-            [term] => {
+            [term] if self.lanes.is_empty() => {
                 self.tile_to_tile(term, step, next, |times, old, new| {
                     single(&mut pairs, times, old, new)
                 })?;
@@ -287,7 +322,12 @@ impl<'a> Walk<'a> {
             }
             terms => {
                 let own = Some((rank, step, next));
-                self.several(terms, own, &mut Several::new(&mut pairs), 1)?;
+                self.several(
+                    terms,
+                    own,
+                    &mut Several::new(&mut pairs, self.lanes.get(dim)),
+                    1,
+                )?;
                 Ok(pairs)
             }
         }
@@ -384,12 +424,14 @@ struct Several<'a> {
     old: Sum,
     new: Sum,
     shift: i128,
+    lanes: Option<&'a Sum>,
 }
 
 impl<'a> Several<'a> {
-    fn new(pairs: &'a mut Pairs) -> Self {
+    fn new(pairs: &'a mut Pairs, lanes: Option<&'a Sum>) -> Self {
         Self {
             pairs,
+            lanes,
             old: Sum::ZERO,
             new: Sum::ZERO,
             shift: 0,
@@ -400,7 +442,14 @@ impl<'a> Several<'a> {
         let size = self.new.size()?;
         let overlap = self.old.overlap(&self.new, self.shift)?;
         let same = size == overlap && self.old.size()? == size;
-        self.pairs.count(times, same, size, overlap)
+        let Some(lanes) = self.lanes else {
+            return self.pairs.count(times, same, size, overlap);
+        };
+        // A word is sent where some lane takes it: every dimension must lie in its tile, and one of
+        // them in the new part.
+        let all = self.new.plus(lanes)?.size()?;
+        let fresh = self.old.beyond(&self.new, self.shift, lanes)?;
+        self.pairs.count(times, same, all, all - fresh)
     }
 }
 

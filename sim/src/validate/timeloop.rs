@@ -5,8 +5,9 @@ mod fields;
 use std::fmt;
 
 use einflow_arch::Counting;
-use einflow_mappings::nest::{
-    Factor, Level, LevelError, LevelNest, LevelTensor, LevelTotals, count_levels,
+use einflow_mappings::{
+    hierarchy::{Hierarchy, LevelCounts, Tensor},
+    nest::{CountError, Dim, Projection, Term, instances, iterations, points},
 };
 use einflow_spec::{Problem, Problems, Source, Span};
 use rayon::prelude::*;
@@ -176,20 +177,14 @@ fn check_line(number: usize, line: &str) -> Result<CaseResult, Vec<Mistake>> {
     let Some((nest, names)) = read else {
         return Err(mistakes);
     };
-    let totals = count_levels(&nest, Counting::Timeloop).map_err(|error| {
-        vec![Mistake::new(
-            format!(
-                "the nest of {id} cannot be counted: {}",
-                explain(&error, &names)
-            ),
-            "",
-        )]
-    });
     let mut values = Vec::new();
-    match totals {
-        Err(found) => mistakes.extend(found),
+    match nest.and_then(|nest| Totals::of(&nest).map_err(|error| error.to_string())) {
+        Err(error) => mistakes.push(Mistake::new(
+            format!("the nest of {id} cannot be counted: {error}"),
+            "",
+        )),
         Ok(totals) => {
-            for part in [counts, instances, whole] {
+            for part in [counts, used, whole] {
                 if let Err(mistake) = part(&root, &names, &totals, &mut values) {
                     mistakes.push(mistake);
                 }
@@ -207,117 +202,146 @@ fn check_line(number: usize, line: &str) -> Result<CaseResult, Vec<Mistake>> {
     }
 }
 
-fn explain(error: &LevelError, names: &Names<'_>) -> String {
-    let rank = |r: usize| names.ranks.get(r).copied().unwrap_or("?");
-    let tensor = |t: usize| names.tensors.get(t).copied().unwrap_or("?");
-    match *error {
-        LevelError::Factors {
-            rank: r,
-            product,
-            size,
-        } => {
-            format!(
-                "the factors of {} multiply to {product}, its size is {size}",
-                rank(r)
-            )
-        }
-        LevelError::NotKept { tensor: t } => {
-            format!("the outermost level does not keep {}", tensor(t))
-        }
-        LevelError::Dimension { tensor: t, rank: r } => {
-            format!(
-                "{} must stand once in {}, and alone in a dimension of a result",
-                rank(r),
-                tensor(t)
-            )
-        }
-        ref other => other.to_string(),
+/// What a nest comes to.
+struct Totals {
+    counts: Vec<Vec<LevelCounts>>,
+    /// Instances of each level that the spatial loops use.
+    instances: Vec<u128>,
+    multipliers: u128,
+    points: u128,
+    cycles: u128,
+}
+
+impl Totals {
+    fn of(nest: &Hierarchy) -> Result<Self, CountError> {
+        let Hierarchy { space, loops, .. } = nest;
+        let outside = nest.levels.iter().map(|l| &loops[..l.depth]);
+        Ok(Self {
+            counts: nest.counts(Counting::Timeloop)?,
+            instances: outside
+                .map(|loops| instances(space, loops))
+                .collect::<Result<_, _>>()?,
+            multipliers: instances(space, loops)?,
+            points: points(space)?,
+            cycles: iterations(space, loops)?,
+        })
     }
 }
 
-/// Reads the nest; mistakes in one part do not hide those in another.
-fn nest<'j>(root: &Field<'j, '_>, mistakes: &mut Vec<Mistake>) -> Option<(LevelNest, Names<'j>)> {
-    let mut nest = LevelNest::default();
+/// Reads the nest; mistakes in one part do not hide those in another. The inner error: it is no nest.
+fn nest<'j>(
+    root: &Field<'j, '_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Result<Hierarchy, String>, Names<'j>)> {
     let mut names = Names {
         ranks: Vec::new(),
         tensors: Vec::new(),
         levels: Vec::new(),
     };
-    let parts = [sizes, tensors, levels];
-    let mut complete = true;
-    for part in parts {
-        if let Err(mistake) = part(root, &mut nest, &mut names) {
-            mistakes.push(mistake);
-            complete = false;
+    let mut nest = Hierarchy::default();
+    let sizes = sizes(root, &mut names).map_err(|m| mistakes.push(m));
+    let tensors = tensors(root, &mut names).map_err(|m| mistakes.push(m));
+    let levels = levels(root, &mut names).map_err(|m| mistakes.push(m));
+    nest.space.sizes = sizes.ok()?;
+    nest.tensors = tensors.ok()?;
+    let levels = levels.ok()?;
+    let nest = check(&nest, &levels, &names).and_then(|()| {
+        for (keep, [temporal, spatial]) in levels {
+            let pushed = nest.push(keep, &temporal, &spatial);
+            pushed.map_err(|error| error.to_string())?;
         }
-    }
-    complete.then_some((nest, names))
+        Ok(nest)
+    });
+    Some((nest, names))
 }
 
-fn sizes<'j>(
-    root: &Field<'j, '_>,
-    nest: &mut LevelNest,
-    names: &mut Names<'j>,
-) -> Result<(), Mistake> {
-    let field = root.need("sizes")?;
-    for (name, size) in field.object()? {
-        nest.sizes.push(field.child(name, size).factor()?);
-        names.ranks.push(name);
+/// What a level keeps, and (rank, factor) of its temporal and its spatial loops.
+type Level = (Vec<usize>, [Vec<(usize, u64)>; 2]);
+
+/// Refuses what Timeloop does not count in this form.
+fn check(nest: &Hierarchy, levels: &[Level], names: &Names<'_>) -> Result<(), String> {
+    for (r, (rank, &size)) in names.ranks.iter().zip(&nest.space.sizes).enumerate() {
+        let factors = levels.iter().flat_map(|(_, loops)| loops.iter().flatten());
+        let own = factors
+            .filter(|(of, _)| *of == r)
+            .map(|(_, n)| u128::from(*n));
+        let product = own.fold(1, u128::saturating_mul);
+        if product != size.into() {
+            return Err(format!(
+                "the factors of {rank} multiply to {product}, its size is {size}"
+            ));
+        }
+    }
+    for (t, (tensor, name)) in nest.tensors.iter().zip(&names.tensors).enumerate() {
+        if levels.first().is_none_or(|(keep, _)| !keep.contains(&t)) {
+            return Err(format!("the outermost level does not keep {name}"));
+        }
+        let mut seen = Vec::new();
+        for dim in &tensor.projection.dims {
+            for term in &dim.terms {
+                if seen.contains(&term.rank) || (tensor.output && dim.terms.len() > 1) {
+                    return Err(format!(
+                        "{} must stand once in {name}, and alone in a dimension of a result",
+                        names.ranks[term.rank]
+                    ));
+                }
+                seen.push(term.rank);
+            }
+        }
     }
     Ok(())
 }
 
-fn tensors<'j>(
-    root: &Field<'j, '_>,
-    nest: &mut LevelNest,
-    names: &mut Names<'j>,
-) -> Result<(), Mistake> {
+fn sizes<'j>(root: &Field<'j, '_>, names: &mut Names<'j>) -> Result<Vec<u64>, Mistake> {
+    let field = root.need("sizes")?;
+    let mut sizes = Vec::new();
+    for (name, size) in field.object()? {
+        sizes.push(field.child(name, size).factor()?);
+        names.ranks.push(name);
+    }
+    Ok(sizes)
+}
+
+fn tensors<'j>(root: &Field<'j, '_>, names: &mut Names<'j>) -> Result<Vec<Tensor>, Mistake> {
     let field = root.need("tensors")?;
+    let mut tensors = Vec::new();
     for (name, json) in field.object()? {
         let tensor = field.child(name, json);
         let mut dims = Vec::new();
         for dim in tensor.need("dims")?.list()? {
-            dims.push(
-                dim.list()?
-                    .map(|rank| rank.one_of("rank", &names.ranks))
-                    .collect::<Result<_, _>>()?,
-            );
+            let terms = dim
+                .list()?
+                .map(|rank| Ok(Term::plain(rank.one_of("rank", &names.ranks)?)));
+            dims.push(Dim {
+                terms: terms.collect::<Result<_, _>>()?,
+            });
         }
-        nest.tensors.push(LevelTensor {
-            dims,
+        tensors.push(Tensor {
+            projection: Projection { dims },
             output: tensor.need("output")?.flag()?,
         });
         names.tensors.push(name);
     }
-    Ok(())
+    Ok(tensors)
 }
 
-fn levels<'j>(
-    root: &Field<'j, '_>,
-    nest: &mut LevelNest,
-    names: &mut Names<'j>,
-) -> Result<(), Mistake> {
+fn levels<'j>(root: &Field<'j, '_>, names: &mut Names<'j>) -> Result<Vec<Level>, Mistake> {
     let field = root.need("levels")?;
     let items = field
         .json
         .as_array()
         .ok_or_else(|| field.expected("a list is expected"))?;
+    let mut levels = Vec::new();
     for (i, json) in items.iter().enumerate() {
         let level = field.item(i, json);
         let mut keep = Vec::new();
         for tensor in level.need("keep")?.list()? {
             keep.push(tensor.one_of("tensor", &names.tensors)?);
         }
-        nest.levels.push(Level {
-            keep,
-            temporal: factors(&level.need("temporal")?, &names.ranks, 2, "[rank, factor]")?,
-            spatial: factors(
-                &level.need("spatial")?,
-                &names.ranks,
-                3,
-                "[rank, factor, axis]",
-            )?,
-        });
+        let loops = |name, len, form| factors(&level.need(name)?, &names.ranks, len, form);
+        let temporal = loops("temporal", 2, "[rank, factor]")?;
+        let spatial = loops("spatial", 3, "[rank, factor, axis]")?;
+        levels.push((keep, [temporal, spatial]));
         let name = json.get("name").and_then(Json::as_str);
         names.levels.push(name.ok_or_else(|| {
             Mistake::new(
@@ -326,7 +350,7 @@ fn levels<'j>(
             )
         })?);
     }
-    Ok(())
+    Ok(levels)
 }
 
 fn factors(
@@ -334,7 +358,7 @@ fn factors(
     ranks: &[&str],
     len: usize,
     form: &str,
-) -> Result<Vec<Factor>, Mistake> {
+) -> Result<Vec<(usize, u64)>, Mistake> {
     let mut factors = Vec::new();
     for item in field.list()? {
         let parts: Vec<Field<'_, '_>> = item.list()?.collect();
@@ -349,10 +373,7 @@ fn factors(
         if let Some(axis) = parts.get(2) {
             axis.text()?;
         }
-        factors.push(Factor {
-            rank: rank.one_of("rank", ranks)?,
-            factor: factor.factor()?,
-        });
+        factors.push((rank.one_of("rank", ranks)?, factor.factor()?));
     }
     Ok(factors)
 }
@@ -361,7 +382,7 @@ fn factors(
 fn counts(
     root: &Field<'_, '_>,
     names: &Names<'_>,
-    totals: &LevelTotals,
+    totals: &Totals,
     values: &mut Vec<Compared>,
 ) -> Result<(), Mistake> {
     let exact = root.need("exact")?;
@@ -422,10 +443,10 @@ fn known(field: &Field<'_, '_>, kind: &str, name: &str, names: &[&str]) -> Resul
 }
 
 /// Used instances of each level and of the multipliers.
-fn instances(
+fn used(
     root: &Field<'_, '_>,
     names: &Names<'_>,
-    totals: &LevelTotals,
+    totals: &Totals,
     values: &mut Vec<Compared>,
 ) -> Result<(), Mistake> {
     let timeloop = root.need("timeloop")?;
@@ -454,7 +475,7 @@ fn instances(
 fn whole(
     root: &Field<'_, '_>,
     _: &Names<'_>,
-    totals: &LevelTotals,
+    totals: &Totals,
     values: &mut Vec<Compared>,
 ) -> Result<(), Mistake> {
     let timeloop = root.need("timeloop")?;

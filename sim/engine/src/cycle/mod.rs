@@ -25,7 +25,6 @@ pub use state::Totals;
 use einflow_mappings::{
     count::{Count, Traffic, accesses, transferred},
     mapped::MappedCascade,
-    nest::Moved,
 };
 
 use crate::{analytic, program::programs, report::Report};
@@ -111,10 +110,7 @@ pub fn report(mapped: &MappedCascade, runs: &[BlockRun]) -> Result<Report, Cycle
     for (index, (block, run)) in mapped.blocks.iter().zip(runs).enumerate() {
         let mut moved = Vec::with_capacity(block.transfers.len());
         for (transfer, words) in block.transfers.iter().zip(&run.totals.words) {
-            moved.push(Moved {
-                words: *words,
-                ..transferred(&block.space, transfer)?
-            });
+            moved.push(transferred(&block.space, transfer)?.with_words(*words));
         }
         let traffic = accesses(
             &block.transfers,

@@ -12,9 +12,9 @@ mod waits;
 mod words;
 
 use einflow_mappings::{
-    count::{Access, Count, Traffic, traffic_of},
+    count::{Access, Count, Traffic, traffic_of, transferred},
     mapped::{Block, BoundEinsum, MappedCascade, Place, Transfer},
-    nest::{iterations, moved_within},
+    nest::iterations,
 };
 use einflow_workloads::cascade::{Read, TensorId, TensorKind};
 
@@ -100,7 +100,7 @@ fn movements(mapped: &MappedCascade, index: usize) -> Result<Vec<Move<'_>>, Anal
         let only = std::slice::from_ref(transfer);
         let traffic = traffic_of(space, only, accelerator.counting, memories, tensors)?;
         let depth = transfer.tile_depth;
-        let moved = moved_within(space, &transfer.loops, depth, &transfer.projection)?;
+        let moved = transferred(space, transfer)?;
         Ok(Move {
             transfer,
             traffic,

@@ -1,16 +1,64 @@
-//! `nest::count_levels` against a simulation of every instance, step by step, with explicit sets.
+//! Counts over several levels with fan-out between them, against a simulation of every instance, step by step, with
+//! explicit sets.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_arch::Counting;
-use einflow_mappings::nest::{
-    Factor, Level, LevelCounts, LevelError, LevelNest, LevelTensor, LevelTotals, count_levels,
+use einflow_mappings::{
+    count::{Count, traffic_of},
+    hierarchy::{Hierarchy, LevelCounts, Tensor},
+    nest::{CountError, Dim, Projection, Space, Term, instances, iterations},
 };
 use proptest::prelude::*;
 
 type Word = Vec<u64>;
+
+/// An Einsum on levels, as the simulation walks it.
+#[derive(Clone, Debug, Default)]
+struct Nest {
+    sizes: Vec<u64>,
+    tensors: Vec<Dims>,
+    levels: Vec<Level>,
+}
+
+/// The ranks that are summed in each dimension, and whether it is a result.
+#[derive(Clone, Debug)]
+struct Dims(Vec<Vec<usize>>, bool);
+
+/// A level's tensors, and (rank, factor) of its loops, outermost first.
+#[derive(Clone, Debug, Default)]
+struct Level {
+    keep: Vec<usize>,
+    temporal: Vec<(usize, u64)>,
+    spatial: Vec<(usize, u64)>,
+}
+
+impl Nest {
+    fn hierarchy(&self) -> Result<Hierarchy, CountError> {
+        let tensor = |Dims(dims, output): &Dims| Tensor {
+            projection: Projection {
+                dims: dims
+                    .iter()
+                    .map(|dim| Dim {
+                        terms: dim.iter().map(|&rank| Term::plain(rank)).collect(),
+                    })
+                    .collect(),
+            },
+            output: *output,
+        };
+        let mut hierarchy = Hierarchy {
+            space: Space::new(&*self.sizes),
+            tensors: self.tensors.iter().map(tensor).collect(),
+            ..Hierarchy::default()
+        };
+        for level in &self.levels {
+            hierarchy.push(level.keep.clone(), &level.temporal, &level.spatial)?;
+        }
+        Ok(hierarchy)
+    }
+}
 
 /// One loop of the flattened nest.
 #[derive(Clone, Copy, Debug)]
@@ -22,23 +70,23 @@ struct Step {
     spatial: bool,
 }
 
-fn flatten(nest: &LevelNest) -> Vec<Step> {
+fn flatten(nest: &Nest) -> Vec<Step> {
     let mut stride = vec![1; nest.sizes.len()];
     let mut steps = Vec::new();
     for (level, l) in nest.levels.iter().enumerate().rev() {
         let (spatial, temporal) = (l.spatial.iter().rev(), l.temporal.iter().rev());
-        for (f, spatial) in spatial
+        for (&(rank, factor), spatial) in spatial
             .map(|f| (f, true))
             .chain(temporal.map(|f| (f, false)))
         {
             steps.push(Step {
                 level,
-                rank: f.rank,
-                factor: f.factor,
-                stride: stride[f.rank],
+                rank,
+                factor,
+                stride: stride[rank],
                 spatial,
             });
-            stride[f.rank] *= f.factor;
+            stride[rank] *= factor;
         }
     }
     steps.reverse();
@@ -54,7 +102,7 @@ fn tuples(steps: &[Step]) -> Vec<Vec<u64>> {
 }
 
 /// The words of a tensor over all points whose coordinates start at `at` and go on along `free`.
-fn words(tensor: &LevelTensor, at: &[u64], free: &[Step]) -> BTreeSet<Word> {
+fn words(tensor: &Dims, at: &[u64], free: &[Step]) -> BTreeSet<Word> {
     let mut found = BTreeSet::new();
     for tuple in tuples(free) {
         let mut x = at.to_vec();
@@ -63,7 +111,7 @@ fn words(tensor: &LevelTensor, at: &[u64], free: &[Step]) -> BTreeSet<Word> {
             .for_each(|(step, i)| x[step.rank] += i * step.stride);
         found.insert(
             tensor
-                .dims
+                .0
                 .iter()
                 .map(|dim| dim.iter().map(|&r| x[r]).sum())
                 .collect(),
@@ -82,7 +130,7 @@ struct Instance {
 }
 
 struct Simulation<'a> {
-    nest: &'a LevelNest,
+    nest: &'a Nest,
     counting: Counting,
     t: usize,
     steps: Vec<Step>,
@@ -92,7 +140,7 @@ struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(nest: &'a LevelNest, t: usize, counting: Counting) -> Self {
+    fn new(nest: &'a Nest, t: usize, counting: Counting) -> Self {
         let steps = flatten(nest);
         let kept: Vec<usize> = (0..nest.levels.len())
             .filter(|&l| nest.levels[l].keep.contains(&t))
@@ -126,24 +174,6 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn has(&self, rank: usize) -> bool {
-        self.nest.tensors[self.t]
-            .dims
-            .iter()
-            .flatten()
-            .any(|&r| r == rank)
-    }
-
-    /// The coordinates of the spatial loops between two levels along which the tensor changes.
-    fn relevant(&self, place: &[u64], from: usize) -> Vec<u64> {
-        let spatial = self.steps.iter().filter(|s| s.spatial);
-        spatial
-            .zip(place)
-            .filter(|(s, _)| s.level >= from && self.has(s.rank))
-            .map(|(_, &i)| i)
-            .collect()
-    }
-
     fn tile(&self, k: usize, place: &[u64], time: &[u64]) -> BTreeSet<Word> {
         let level = self.kept[k];
         let mut at = vec![0; self.nest.sizes.len()];
@@ -171,7 +201,7 @@ impl<'a> Simulation<'a> {
 
     /// Runs the whole nest.
     fn run(mut self) -> Vec<LevelCounts> {
-        let output = self.nest.tensors[self.t].output;
+        let Dims(_, output) = self.nest.tensors[self.t];
         let temporal: Vec<Step> = self.steps.iter().filter(|s| !s.spatial).copied().collect();
         for instance in &mut self.instances[0] {
             let at = vec![0; self.nest.sizes.len()];
@@ -301,7 +331,7 @@ impl<'a> Simulation<'a> {
         let k = self.kept.len() - 1;
         let spatial: Vec<Step> = self.steps.iter().filter(|s| s.spatial).copied().collect();
         let depth = self.depth(k);
-        let mut groups: BTreeMap<(Vec<u64>, Vec<u64>), Word> = BTreeMap::new();
+        let mut taken: BTreeSet<(Vec<u64>, Word)> = BTreeSet::new();
         for place in tuples(&spatial) {
             let mut x = vec![0; self.nest.sizes.len()];
             temporal
@@ -312,15 +342,10 @@ impl<'a> Simulation<'a> {
                 .iter()
                 .zip(&place)
                 .for_each(|(s, i)| x[s.rank] += i * s.stride);
-            let word: Word = self.nest.tensors[self.t]
-                .dims
-                .iter()
-                .map(|dim| dim.iter().map(|&r| x[r]).sum())
-                .collect();
-            let group = self.relevant(&place, self.kept[k]);
-            groups.insert((place[..depth].to_vec(), group), word);
+            let here = words(&self.nest.tensors[self.t], &x, &[]);
+            taken.extend(here.into_iter().map(|word| (place[..depth].to_vec(), word)));
         }
-        for ((place, _), word) in groups {
+        for (place, word) in taken {
             if output {
                 let instance = self.instances[k]
                     .iter()
@@ -334,86 +359,65 @@ impl<'a> Simulation<'a> {
     }
 }
 
-fn check(nest: &LevelNest) {
+fn check(nest: &Nest) {
+    let hierarchy = nest.hierarchy().unwrap();
+    let (levels, tensors) = (nest.levels.len(), nest.tensors.len());
     for &counting in Counting::ALL {
-        let found = count_levels(nest, counting).unwrap();
-        for t in 0..nest.tensors.len() {
+        let found = hierarchy.counts(counting).unwrap();
+        let transfers = hierarchy.transfers();
+        let all = traffic_of(&hierarchy.space, &transfers, counting, levels, tensors).unwrap();
+        for t in 0..tensors {
             let expected = Simulation::new(nest, t, counting).run();
-            let found: Vec<LevelCounts> = found.counts.iter().map(|level| level[t]).collect();
-            assert_eq!(
-                found,
-                expected,
-                "tensor {t} under {} of {nest:?}",
-                counting.name()
-            );
+            let found: Vec<LevelCounts> = found.iter().map(|level| level[t]).collect();
+            let name = counting.name();
+            assert_eq!(found, expected, "tensor {t} under {name} of {nest:?}");
+            for (level, counts) in expected.into_iter().enumerate() {
+                let access = all.get(level, t);
+                assert_eq!(access.reads, Count::whole(counts.reads));
+                assert_eq!(access.writes, Count::whole(counts.fills + counts.updates));
+            }
         }
     }
 }
 
-/// Matrix product, batched product, convolution and matrix-vector product.
-fn family(which: usize) -> (usize, Vec<LevelTensor>) {
-    let tensor = |dims: &[&[usize]], output| LevelTensor {
-        dims: dims.iter().map(|d| d.to_vec()).collect(),
-        output,
-    };
-    match which {
-        0 => (
-            3,
-            vec![
-                tensor(&[&[0], &[2]], false),
-                tensor(&[&[2], &[1]], false),
-                tensor(&[&[0], &[1]], true),
-            ],
-        ),
+/// Matrix product, batched product, convolutions, matrix-vector product.
+fn family(which: usize) -> (usize, Vec<Dims>) {
+    type Ranks = &'static [&'static [usize]];
+    let tensor = |dims: Ranks, output| Dims(dims.iter().map(|d| d.to_vec()).collect(), output);
+    let (ranks, a, b, z): (usize, Ranks, Ranks, Ranks) = match which {
+        0 => (3, &[&[0], &[2]], &[&[2], &[1]], &[&[0], &[1]]),
         1 => (
             4,
-            vec![
-                tensor(&[&[3], &[0], &[2]], false),
-                tensor(&[&[3], &[2], &[1]], false),
-                tensor(&[&[3], &[0], &[1]], true),
-            ],
+            &[&[3], &[0], &[2]],
+            &[&[3], &[2], &[1]],
+            &[&[3], &[0], &[1]],
         ),
         // p, r, c, k
-        2 => (
-            4,
-            vec![
-                tensor(&[&[0, 1], &[2]], false),
-                tensor(&[&[1], &[2], &[3]], false),
-                tensor(&[&[0], &[3]], true),
-            ],
-        ),
+        2 => (4, &[&[0, 1], &[2]], &[&[1], &[2], &[3]], &[&[0], &[3]]),
         // p, r, q, s: two dimensions of two ranks each
-        3 => (
-            4,
-            vec![
-                tensor(&[&[0, 1], &[2, 3]], false),
-                tensor(&[&[1], &[3]], false),
-                tensor(&[&[0], &[2]], true),
-            ],
-        ),
-        _ => (
-            2,
-            vec![
-                tensor(&[&[0], &[1]], false),
-                tensor(&[&[1]], false),
-                tensor(&[&[0]], true),
-            ],
-        ),
-    }
+        3 => (4, &[&[0, 1], &[2, 3]], &[&[1], &[3]], &[&[0], &[2]]),
+        // p, r, s: a dimension of three ranks
+        4 => (3, &[&[0, 1, 2]], &[&[1], &[2]], &[&[0]]),
+        _ => (2, &[&[0], &[1]], &[&[1]], &[&[0]]),
+    };
+    (
+        ranks,
+        vec![tensor(a, false), tensor(b, false), tensor(z, true)],
+    )
 }
 
 /// Random loops, dropped from the inside once the space has too many points to walk.
-fn nests() -> impl Strategy<Value = LevelNest> {
+fn nests() -> impl Strategy<Value = Nest> {
     let loops = prop::collection::vec((0_usize..4, 0_usize..4, 2_u64..=4, 0_usize..3), 0..=9);
     (
-        0_usize..6,
+        0_usize..7,
         2_usize..=4,
         loops,
         prop::collection::vec(any::<u8>(), 4),
     )
         .prop_map(|(which, depth, loops, keep)| {
             // Convolutions twice as often.
-            let (ranks, tensors) = family(if which == 5 { 2 } else { which });
+            let (ranks, tensors) = family(if which == 6 { 2 } else { which });
             let mut levels = vec![Level::default(); depth];
             for (l, level) in levels.iter_mut().enumerate() {
                 level.keep = (0..3).filter(|t| l == 0 || keep[l] >> t & 3 != 0).collect();
@@ -423,11 +427,8 @@ fn nests() -> impl Strategy<Value = LevelNest> {
                 if sizes.iter().product::<u64>() * factor > 300 {
                     break;
                 }
-                let f = Factor {
-                    rank: rank % ranks,
-                    factor,
-                };
-                sizes[f.rank] *= factor;
+                let f = (rank % ranks, factor);
+                sizes[f.0] *= factor;
                 let level = &mut levels[level % depth];
                 if kind == 0 {
                     level.spatial.push(f)
@@ -435,7 +436,7 @@ fn nests() -> impl Strategy<Value = LevelNest> {
                     level.temporal.push(f)
                 }
             }
-            LevelNest {
+            Nest {
                 sizes,
                 tensors,
                 levels,
@@ -452,28 +453,22 @@ proptest! {
     }
 }
 
-fn matvec(temporal: &[(usize, u64)], spatial: &[(usize, u64)], sizes: [u64; 2]) -> LevelNest {
-    let factors = |f: &[(usize, u64)]| {
-        f.iter()
-            .map(|&(rank, factor)| Factor { rank, factor })
-            .collect()
+fn matvec(temporal: &[(usize, u64)], spatial: &[(usize, u64)], sizes: [u64; 2]) -> Nest {
+    let keep = vec![0, 1, 2];
+    let (temporal, spatial) = (temporal.to_vec(), spatial.to_vec());
+    let outer = Level {
+        keep: keep.clone(),
+        temporal,
+        spatial,
     };
-    let all = vec![0, 1, 2];
-    let levels = vec![
-        Level {
-            keep: all.clone(),
-            temporal: factors(temporal),
-            spatial: factors(spatial),
-        },
-        Level {
-            keep: all,
-            ..Level::default()
-        },
-    ];
-    LevelNest {
+    let inner = Level {
+        keep,
+        ..Level::default()
+    };
+    Nest {
         sizes: sizes.to_vec(),
-        tensors: family(4).1,
-        levels,
+        tensors: family(5).1,
+        levels: vec![outer, inner],
     }
 }
 
@@ -481,7 +476,8 @@ fn matvec(temporal: &[(usize, u64)], spatial: &[(usize, u64)], sizes: [u64; 2]) 
 #[test]
 fn partial_sums_by_hand() {
     let nest = matvec(&[(1, 3), (0, 2)], &[(1, 2)], [2, 6]);
-    let of = |counting, level: usize| count_levels(&nest, counting).unwrap().counts[level][2];
+    let hierarchy = nest.hierarchy().unwrap();
+    let of = |counting, level: usize| hierarchy.counts(counting).unwrap()[level][2];
     let counts = |reads, fills, updates| LevelCounts {
         reads,
         fills,
@@ -493,60 +489,57 @@ fn partial_sums_by_hand() {
     // One child takes the old sum, and reads it to add; the other starts anew. All twelve drain.
     assert_eq!(of(Counting::Physical, 0), counts(4, 0, 6));
     assert_eq!(of(Counting::Physical, 1), counts(4 + 12, 4, 12));
+    assert_eq!(iterations(&hierarchy.space, &hierarchy.loops), Ok(6));
+    assert_eq!(instances(&hierarchy.space, &hierarchy.loops), Ok(2));
 }
 
+/// 8 x 3 multipliers at p + r read 10 words a step, not 24; the step before leaves them nothing.
 #[test]
-fn totals() {
-    let nest = matvec(&[(1, 3), (0, 2)], &[(1, 2)], [2, 6]);
-    let LevelTotals {
-        instances,
-        multipliers,
-        points,
-        cycles,
-        ..
-    } = count_levels(&nest, Counting::Physical).unwrap();
-    assert_eq!(
-        (instances, multipliers, points, cycles),
-        (vec![1, 2], 2, 12, 6)
-    );
+fn a_sum_across_multipliers_by_hand() {
+    let (_, tensors) = family(2);
+    let mut nest = Nest {
+        sizes: vec![16, 3, 30, 40],
+        tensors,
+        levels: vec![Level {
+            keep: vec![0, 1, 2],
+            temporal: vec![(3, 40), (2, 30), (0, 2)],
+            spatial: vec![(0, 8), (1, 3)],
+        }],
+    };
+    let reads = |nest: &Nest| {
+        nest.hierarchy()
+            .unwrap()
+            .counts(Counting::Timeloop)
+            .unwrap()[0][0]
+            .reads
+    };
+    assert_eq!(reads(&nest), 10 * 2400);
+    // 3 x 8 with p apart by two: r fills the gaps of p, 17 words.
+    nest.levels[0].temporal = vec![(3, 40), (2, 30)];
+    nest.levels[0].spatial = vec![(0, 8), (1, 3)];
+    nest.levels.push(Level {
+        keep: vec![],
+        temporal: vec![(0, 2)],
+        spatial: vec![],
+    });
+    assert_eq!(reads(&nest), 17 * 2400);
 }
 
 #[test]
 fn malformed_nests_are_refused() {
-    let of = |nest: &LevelNest| count_levels(nest, Counting::Physical).unwrap_err();
-    let mut nest = matvec(&[(1, 3), (0, 2)], &[(1, 2)], [2, 5]);
+    let of = |nest: &Nest| nest.hierarchy().map(|_| ()).unwrap_err();
+    let nest = matvec(&[(1, 3), (0, 2)], &[(1, 2)], [2, 5]);
+    assert_eq!(of(&nest), CountError::Uneven { rank: 1, step: 1 });
+    let nest = matvec(&[(2, 3)], &[], [2, 5]);
+    assert_eq!(of(&nest), CountError::NoSuchRank { rank: 2, ranks: 2 });
+    // Instances of unequal size.
+    let space = Space::new([10, 1]);
+    let mut hierarchy = matvec(&[], &[(0, 2)], [10, 1]).hierarchy().unwrap();
+    hierarchy.loops[0].step = 4;
     assert_eq!(
-        of(&nest),
-        LevelError::Factors {
-            rank: 1,
-            product: 6,
-            size: 5
-        }
+        instances(&space, &hierarchy.loops),
+        Err(CountError::Uneven { rank: 0, step: 4 })
     );
-    nest.sizes[1] = 6;
-    nest.levels[0].keep.pop();
-    assert_eq!(of(&nest), LevelError::NotKept { tensor: 2 });
-    nest.levels[0].keep = vec![0, 1, 2, 3];
-    assert_eq!(
-        of(&nest),
-        LevelError::NoSuchTensor {
-            tensor: 3,
-            tensors: 3
-        }
-    );
-    nest.levels[0].keep = vec![0, 1, 2];
-    nest.tensors[2].dims[0] = vec![0, 1];
-    assert_eq!(of(&nest), LevelError::Dimension { tensor: 2, rank: 0 });
-    nest.tensors[2].dims[0] = vec![7];
-    assert_eq!(of(&nest), LevelError::NoSuchRank { rank: 7, ranks: 2 });
-    nest = LevelNest::default();
-    assert_eq!(
-        count_levels(&nest, Counting::Physical),
-        Ok(LevelTotals {
-            cycles: 1,
-            points: 1,
-            multipliers: 1,
-            ..LevelTotals::default()
-        })
-    );
+    let nothing = Hierarchy::default().counts(Counting::Physical);
+    assert_eq!(nothing, Ok(vec![]));
 }
