@@ -2,7 +2,17 @@
 //! energies and areas; and devices, real ones beside them ([`device`]).
 //!
 //! [`Accelerator::parse`] reads a file, [`accelerators`] holds the ones that travel inside the binary, and
-//! `arch/ACCELERATORS.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
+//! `docs/src/reference/accelerators.md` is the reference of the format. Nothing here knows what is computed: an operator is a name.
+//!
+//! ```
+//! use einflow_arch::{Accelerator, accelerators};
+//!
+//! let chip = Accelerator::parse(&accelerators().get("fusemax").expect("a shipped file"))?;
+//! assert_eq!((chip.arrays[0].rows, chip.arrays[0].columns), (256, 256));
+//! // Chip area in um^2, from what each component and bit takes.
+//! assert!(chip.area().total().0 > 1.2e9);
+//! # Ok::<(), einflow_spec::Problems>(())
+//! ```
 
 mod accelerator;
 mod area;

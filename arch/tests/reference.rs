@@ -1,4 +1,4 @@
-//! `ACCELERATORS.md` and `DEVICES.md` against the readers.
+//! The pages of `docs/src/reference/` on accelerators and on devices, against the readers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,11 +6,13 @@ use std::{fs, path::Path};
 
 use einflow_arch::{
     Accelerator, Array, Component, Link, Memory, Operator, Polynomial, Registers,
-    device::{Chip, Device, DeviceLink, Graph, Modelled, Power},
+    device::{Chip, Device, DeviceLink, Graph, Modelled, Power, law},
 };
 use einflow_spec::{FieldRow, Record, Source, with_tables};
 
-const PAGE: &str = include_str!("../ACCELERATORS.md");
+const PAGE: &str = include_str!("../../docs/src/reference/accelerators.md");
+
+const DEVICES: &str = include_str!("../../docs/src/reference/devices.md");
 
 fn example() -> &'static str {
     let start = PAGE.find("```ron\n").unwrap() + 7;
@@ -46,7 +48,7 @@ fn the_tables_are_those_of_the_declarations() {
         ("### registers", Registers::fields()),
         ("### link", Link::fields()),
     ];
-    check_tables("ACCELERATORS.md", &accelerators);
+    check_tables("accelerators.md", &accelerators);
     let devices = [
         ("### device", Device::fields()),
         ("### chip", Chip::fields()),
@@ -55,12 +57,14 @@ fn the_tables_are_those_of_the_declarations() {
         ("### accelerator", Modelled::fields()),
         ("### link", DeviceLink::fields()),
     ];
-    check_tables("DEVICES.md", &devices);
+    check_tables("devices.md", &devices);
 }
 
 /// `EINFLOW_BLESS=1` writes the tables of a page anew.
 fn check_tables(page: &str, tables: &[(&str, Vec<FieldRow>)]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs/src/reference")
+        .join(page);
     let text = fs::read_to_string(&path).unwrap();
     let found = with_tables(&text, tables);
     if std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1") {
@@ -96,5 +100,31 @@ fn the_names_and_paths_of_the_page_exist() {
 fn the_page_names_every_shipped_file() {
     for name in einflow_arch::accelerators().names() {
         assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_examples_of_devices_are_read() {
+    let mut examples = DEVICES.split("```ron\n").skip(1).map(|rest| {
+        let text = rest.split("```").next().unwrap();
+        Source::new("example.ron", text)
+    });
+    Device::parse(&examples.next().unwrap()).unwrap_or_else(|p| panic!("{p}"));
+    DeviceLink::parse(&examples.next().unwrap()).unwrap_or_else(|p| panic!("{p}"));
+    assert!(examples.next().is_none(), "read the new example too");
+}
+
+#[test]
+fn the_parameters_of_laws_are_explained() {
+    for law in [
+        law::PRODUCT,
+        law::DECODE,
+        law::PREFILL,
+        law::PASS,
+        law::TRANSFER,
+    ] {
+        for parameter in law {
+            assert!(DEVICES.contains(parameter.name), "{}", parameter.name);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `MAPPINGS.md` against the reader: every example is laid on its accelerator, every field is named.
+//! `docs/src/reference/mappings.md` against the reader: every example is laid on its accelerator, every field is named.
 //!
 //! A `ron` block that is a whole file is a cascade, an accelerator or a mapping. `ron fields` and `ron block fields` replace
 //! fields of the mapping before, or of its first block. `csv NAME` is a file beside the mappings. After one or more of them a
@@ -19,7 +19,7 @@ use einflow_mappings::{
 use einflow_spec::{FieldRow, Node, Problems, Record, Source, with_tables};
 use einflow_workloads::cascade::Cascade;
 
-const PAGE: &str = include_str!("../MAPPINGS.md");
+const PAGE: &str = include_str!("../../docs/src/reference/mappings.md");
 
 struct Fence {
     tag: &'static str,
@@ -232,7 +232,8 @@ fn examples_are_as_they_say() {
     }
     assert!(checked > 15, "{checked}");
     if blessing() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("MAPPINGS.md");
+        let path = "../docs/src/reference/mappings.md";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         fs::write(path, with_tables(&corrected, &tables())).unwrap();
         wrong.retain(|w| w.starts_with("this is"));
     }

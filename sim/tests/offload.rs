@@ -256,6 +256,14 @@ fn modes() -> Vec<String> {
     out.push(together(
         "prefill: chunked, sequences: 5, admission: reserve,",
     ));
+    out.push(together(
+        "prefill: chunked, block_size: 5, prefix_caching: false,",
+    ));
+    out.push(together(
+        "prefill: chunked, policy: static, step_tokens: 256,",
+    ));
+    out.push(apart(2, "policy: static, sequences: 3,", heads));
+    out.push(apart(3, "policy: static,", requests));
     out.push(
         r#"(name: "test", source: "assumed", model: "llama3-8b",
         pools: {
@@ -335,7 +343,8 @@ fn a_request_alone_takes_what_a_batch_of_one_takes() {
             1.0 / run(&fixed, "").throughput
         })
         .sum();
-    let rate = 3.0 / (5.0 + each);
+    // The clock starts with the first arrival.
+    let rate = 3.0 / each;
     assert!(
         (found.throughput / rate - 1.0).abs() < 1e-9,
         "{} {rate}",

@@ -145,7 +145,7 @@ fn period(layers: Layers, shape: Shape) -> f64 {
 
 #[test]
 fn a_layer_of_all_batches_takes_what_the_busiest_takes() {
-    // OFFLOAD.md: max(n t_m / (n - 1), n t_a, t_m + t_a + transfers), for n batches over n - 1 replicas.
+    // docs/src/reference/pools.md: max(n t_m / (n - 1), n t_a, t_m + t_a + transfers), for n batches over n - 1 replicas.
     for (n, t_m, t_a, transfer) in [
         (2, 100, 40, 10),
         (2, 40, 100, 10),

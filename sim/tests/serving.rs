@@ -1,195 +1,285 @@
-//! A server's scheduler by hand, and replays that lose nothing.
+//! Policies of a server by hand, replays that lose nothing, and a replay that is a scenario of one pool.
 
 #![allow(clippy::unwrap_used)]
 
 use einflow_serving::{
-    device::Answerer,
-    replay::{
-        Arrival, Policy, Scheduler, replay,
-        schedule::Part,
-        step::{ServerTables, StepModel},
-        trace,
+    offload::{
+        Scenario, report,
+        serve::{
+            Options, ServedRequest, Unwatched,
+            policy::{Came, Limits, Policy, Preempted, Request, StaticBatching, Vllm},
+        },
+        times::{Load, ServerTables},
     },
+    replay::{Replay, replay},
 };
 use einflow_spec::{Source, quantity::Seconds};
-use einflow_workloads::models::Model;
 use proptest::prelude::*;
 
-const POLICY: Policy = Policy {
-    tokens: 8,
-    sequences: 4,
-    block: 4,
-    blocks: 6,
-    reuse: false,
-};
+fn limits() -> Limits {
+    Limits {
+        batches: 1,
+        sequences: 4,
+        step_tokens: 8,
+        block: 4,
+        stores: vec![6],
+        replicas: Some(1),
+        preempted: Preempted::Recomputes,
+        reserve: false,
+        reuse: false,
+    }
+}
 
-fn part(request: usize, tokens: u64, before: u64, samples: bool) -> Part {
-    Part {
-        request,
+/// A request that comes without a cache.
+fn prompt(tokens: u64, wanted: u64) -> Request {
+    Request {
         tokens,
-        before,
-        samples,
+        cached: 0,
+        wanted,
+    }
+}
+
+/// What an iteration runs: decodes and the tokens that they attend, chunks and the tokens before them, tokens that come out.
+fn load(requests: u64, tokens: u64, chunks: &[(u64, u64)], sampled: u64) -> Load {
+    Load {
+        requests,
+        tokens,
+        by_store: Vec::new(),
+        chunks: chunks.to_vec(),
+        sampled,
+    }
+}
+
+/// The next iteration of the only batch; nothing where nobody can run.
+fn step(server: &mut dyn Policy) -> Load {
+    let mut next = server.next(&[0]);
+    next.loads
+        .pop()
+        .map_or_else(Load::default, |(_, load)| load)
+}
+
+fn came(request: usize, last: bool) -> Came {
+    Came {
+        request,
+        count: 1,
+        last,
     }
 }
 
 #[test]
 fn chunks_and_decodes_share_a_step() {
-    let mut server = Scheduler::new(POLICY);
-    assert!(server.arrive(11, 3));
-    assert!(server.arrive(2, 2));
+    let mut server = Vllm::new(limits());
+    server.arrive(0, prompt(11, 3));
+    server.arrive(1, prompt(2, 2));
     // Eight of eleven tokens; nothing is left for the second.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 8, 0, false)]);
-    assert_eq!(server.done(&parts), []);
+    assert_eq!(step(&mut server), load(0, 0, &[(8, 0)], 0));
+    assert_eq!(server.ended(0), []);
     // The other three, and the second's two: both make a token.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 3, 8, true), part(1, 2, 0, true)]);
-    assert_eq!(server.done(&parts), [(0, false), (1, false)]);
-    // One each; the second has its two.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 1, 11, true), part(1, 1, 2, true)]);
-    assert_eq!(server.done(&parts), [(0, false), (1, true)]);
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 1, 12, true)]);
-    assert_eq!(server.done(&parts), [(0, true)]);
-    assert!(server.idle());
-    assert_eq!(server.preemptions, 0);
+    assert_eq!(step(&mut server), load(0, 0, &[(3, 8), (2, 0)], 2));
+    assert_eq!(server.ended(0), [came(0, false), came(1, false)]);
+    // One each, over 12 tokens and 3; the second has its two.
+    assert_eq!(step(&mut server), load(2, 15, &[], 2));
+    assert_eq!(server.ended(0), [came(0, false), came(1, true)]);
+    assert_eq!(step(&mut server), load(1, 13, &[], 1));
+    assert_eq!(server.ended(0), [came(0, true)]);
+    assert!(!server.waits());
+    assert_eq!((server.running(0), server.fullest()), (0, 0));
 }
 
 #[test]
 fn the_newest_is_preempted_and_computes_again() {
-    let mut server = Scheduler::new(Policy {
-        tokens: 16,
-        blocks: 4,
-        ..POLICY
+    let mut server = Vllm::new(Limits {
+        step_tokens: 16,
+        stores: vec![4],
+        ..limits()
     });
-    assert!(server.arrive(8, 3));
-    assert!(server.arrive(7, 3));
+    server.arrive(0, prompt(8, 3));
+    server.arrive(1, prompt(7, 3));
     // Two blocks each: all four.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 8, 0, true), part(1, 7, 0, true)]);
-    server.done(&parts);
+    assert_eq!(step(&mut server), load(0, 0, &[(8, 0), (7, 0)], 2));
+    server.ended(0);
     // The first needs a third block: the second gives its two back and waits.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 1, 8, true)]);
-    assert_eq!((server.preemptions, server.running()), (1, 1));
-    server.done(&parts);
+    let next = server.next(&[0]);
+    assert_eq!(next.loads, [(0, load(1, 9, &[], 1))]);
+    assert_eq!((next.preempted, server.running(0)), (vec![(1, 7)], 1));
+    server.ended(0);
     // It does not come back for one block of the two that it needs.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 1, 9, true)]);
-    assert_eq!(server.done(&parts), [(0, true)]);
+    assert_eq!(step(&mut server), load(1, 10, &[], 1));
+    assert_eq!(server.ended(0), [came(0, true)]);
     // Its prompt and the token that it had are computed again.
-    let parts = server.step();
-    assert_eq!(parts, [part(1, 8, 0, true)]);
-    server.done(&parts);
-    let parts = server.step();
-    assert_eq!(parts, [part(1, 1, 8, true)]);
-    assert_eq!(server.done(&parts), [(1, true)]);
-    assert!(server.idle());
+    assert_eq!(step(&mut server), load(0, 0, &[(8, 0)], 1));
+    server.ended(0);
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(server.ended(0), [came(1, true)]);
 }
 
 #[test]
 fn a_preempted_request_finds_what_nobody_took() {
-    let mut server = Scheduler::new(Policy {
-        tokens: 16,
-        blocks: 4,
+    let mut server = Vllm::new(Limits {
+        step_tokens: 16,
+        stores: vec![4],
         reuse: true,
-        ..POLICY
+        ..limits()
     });
-    assert!(server.arrive(8, 3));
-    assert!(server.arrive(7, 3));
-    let parts = server.step();
-    server.done(&parts);
+    server.arrive(0, prompt(8, 3));
+    server.arrive(1, prompt(7, 3));
+    step(&mut server);
+    server.ended(0);
     // The second gives its two back, the last first: that is the one that the first takes.
-    let parts = server.step();
-    assert_eq!(parts, [part(0, 1, 8, true)]);
-    server.done(&parts);
-    let parts = server.step();
-    assert_eq!(server.done(&parts), [(0, true)]);
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    server.ended(0);
+    step(&mut server);
+    assert_eq!(server.ended(0), [came(0, true)]);
     // Its first block of four tokens is still there; the other four are computed again.
-    let parts = server.step();
-    assert_eq!(parts, [part(1, 4, 4, true)]);
-    server.done(&parts);
-    let parts = server.step();
-    assert_eq!(parts, [part(1, 1, 8, true)]);
-    assert_eq!(server.done(&parts), [(1, true)]);
+    assert_eq!(step(&mut server), load(0, 0, &[(4, 4)], 1));
+    server.ended(0);
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(server.ended(0), [came(1, true)]);
 }
 
+/// Two batches in flight, each with its own store: requests go to the smaller batch.
 #[test]
-fn what_never_fits_is_refused() {
-    let mut server = Scheduler::new(POLICY);
-    // 24 tokens of cache: the last token made is never read.
-    assert!(server.arrive(20, 5));
-    assert!(!server.arrive(20, 6));
+fn batches_in_flight_stay_alike() {
+    let mut server = Vllm::new(Limits {
+        batches: 2,
+        step_tokens: u64::MAX,
+        block: 1,
+        stores: vec![100, 100],
+        replicas: Some(2),
+        ..limits()
+    });
+    let cached = Request {
+        tokens: 11,
+        cached: 10,
+        wanted: 5,
+    };
+    for request in 0..5 {
+        server.arrive(request, cached);
+    }
+    let next = server.next(&[0, 1]);
+    assert_eq!((server.running(0), server.running(1)), (3, 2));
+    assert_eq!(next.loads[0], (0, load(3, 33, &[], 3)));
+    assert_eq!(next.loads[1], (1, load(2, 22, &[], 2)));
+    assert_eq!(server.fullest(), 33);
+}
+
+/// The next batch waits until the longest of this one is done; whoever is done before is padding.
+#[test]
+fn a_static_batch_ends_with_its_longest() {
+    let mut server = StaticBatching::new(Limits {
+        sequences: 2,
+        step_tokens: 8,
+        ..limits()
+    });
+    server.arrive(0, prompt(6, 1));
+    server.arrive(1, prompt(6, 3));
+    server.arrive(2, prompt(2, 1));
+    // Eight tokens: the first prompt, and two tokens of the second.
+    assert_eq!(step(&mut server), load(0, 0, &[(6, 0), (2, 0)], 1));
+    assert_eq!(server.ended(0), [came(0, true)]);
+    assert_eq!(step(&mut server), load(0, 0, &[(4, 2)], 1));
+    assert_eq!(server.ended(0), [came(1, false)]);
+    // The second over 7 and 8 tokens, the first's 6 and the one that is computed in vain beside it.
+    for tokens in [7, 8] {
+        assert!(server.waits());
+        assert_eq!(step(&mut server), load(2, tokens + 7, &[], 1));
+        assert_eq!(server.ended(0), [came(1, tokens == 8)]);
+    }
+    assert_eq!(step(&mut server), load(0, 0, &[(2, 0)], 1));
+    assert_eq!(server.ended(0), [came(2, true)]);
+    assert_eq!((server.running(0), server.waits()), (0, false));
+}
+
+/// Room for final lengths is set aside: of two requests of 12 tokens in the end, six blocks of four hold both, five one.
+#[test]
+fn a_static_batch_sets_room_aside() {
+    for (blocks, together) in [(6, 2), (5, 1)] {
+        let mut server = StaticBatching::new(Limits {
+            stores: vec![blocks],
+            ..limits()
+        });
+        server.arrive(0, prompt(4, 9));
+        server.arrive(1, prompt(4, 9));
+        step(&mut server);
+        assert_eq!(server.running(0), together);
+        assert_eq!(server.fullest(), 12 * together);
+    }
+}
+
+/// Both policies make every token, within their limits.
+fn every_token(server: &mut dyn Policy, requests: &[(u64, u64)], limits: &Limits) {
+    let mut made = vec![0; requests.len()];
+    for (number, (tokens, wanted)) in requests.iter().enumerate() {
+        server.arrive(number, prompt(*tokens, *wanted));
+    }
+    let mut steps = 0;
+    while server.waits() || server.running(0) > 0 {
+        let load = step(server);
+        let chunks: u64 = load.chunks.iter().map(|c| c.0).sum();
+        assert!(chunks <= limits.step_tokens);
+        assert!(server.running(0) <= limits.sequences as u64);
+        assert!(server.fullest() <= limits.stores[0] * limits.block);
+        for came in server.ended(0) {
+            made[came.request] += 1;
+            assert_eq!(came.last, made[came.request] == requests[came.request].1);
+        }
+        steps += 1;
+        assert!(steps < 100_000);
+    }
+    assert_eq!(server.fullest(), 0);
+    for (made, (_, wanted)) in made.iter().zip(requests) {
+        assert_eq!(made, wanted);
+    }
 }
 
 proptest! {
     #[test]
     fn every_token_is_made(
-        requests in prop::collection::vec((0u64..40, 1u64..30, 1u64..20), 1..30),
-        tokens in 1u64..40,
+        requests in prop::collection::vec((1u64..30, 1u64..20), 1..30),
+        step_tokens in 1u64..40,
         sequences in 1usize..8,
         block in 1u64..6,
         reuse: bool,
+        reserve: bool,
     ) {
-        let policy = Policy { tokens, sequences, block, blocks: 50u64.div_ceil(block), reuse };
-        let mut server = Scheduler::new(policy);
-        let mut made = vec![0; requests.len()];
-        for (_, prompt, wanted) in &requests {
-            prop_assert!(server.arrive(*prompt, *wanted));
-        }
-        let mut steps = 0;
-        while !server.idle() {
-            let parts = server.step();
-            prop_assert!(parts.iter().map(|p| p.tokens).sum::<u64>() <= tokens);
-            prop_assert!(server.running() <= sequences);
-            for (request, last) in server.done(&parts) {
-                made[request] += 1;
-                prop_assert_eq!(last, made[request] == requests[request].2);
-            }
-            steps += 1;
-            prop_assert!(steps < 100_000);
-        }
-        for (made, (_, _, wanted)) in made.iter().zip(&requests) {
-            prop_assert_eq!(made, wanted);
-        }
+        let limits = Limits {
+            step_tokens,
+            sequences,
+            block,
+            stores: vec![50u64.div_ceil(block)],
+            reuse,
+            reserve,
+            ..limits()
+        };
+        every_token(&mut Vllm::new(limits.clone()), &requests, &limits);
+        every_token(&mut StaticBatching::new(limits.clone()), &requests, &limits);
     }
 }
 
-fn tables() -> StepModel {
-    let tables = ServerTables::load("data/serving/rtx4090-llama3.1-8b", 32).unwrap();
-    StepModel::Measured(Box::new(tables))
+fn tables() -> ServerTables {
+    ServerTables::load("data/serving/rtx4090-llama3.1-8b", 32).unwrap()
 }
 
-/// The tables' own points, added up by hand.
+fn us(load: &Load) -> f64 {
+    tables().step(load).iter().map(|(_, us)| us).sum()
+}
+
+/// The tables' own points, added up by hand: 32 sequences of 1024 tokens.
 #[test]
 fn a_step_is_the_sum_of_its_tables() {
-    let one = |before| Part {
-        request: 0,
-        tokens: 1,
-        before,
-        samples: true,
-    };
-    // 32 sequences of 1024 tokens.
-    let parts = vec![one(1023); 32];
     let block = 2.0 * 2.11717 + 60.8173 + 2.43233 + 43.411 + 271.747 + 3.00767 + 141.943 + 181.391;
     let expected = 32.0 * block + 2.54933 + 2.48533 + 1190.84 + sampler(32);
-    let found = tables().time(&parts).unwrap().0 * 1e6;
+    let decodes = load(32, 32 * 1024, &[], 32);
+    let found = us(&decodes);
     assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
+    assert_eq!(tables().beyond(&decodes), None);
+    assert!(tables().beyond(&load(0, 0, &[(1 << 20, 0)], 0)).is_some());
 }
 
 /// Two chunks of 512 take what one takes alone, and what the other adds to the smallest launch; one of 1024 takes more.
 #[test]
 fn chunks_of_a_step_are_apart() {
-    let chunk = |tokens| Part {
-        request: 0,
-        tokens,
-        before: 0,
-        samples: false,
-    };
-    let model = tables();
-    let us = |parts: &[Part]| model.time(parts).unwrap().0 * 1e6;
-    let apart = us(&[chunk(512), chunk(512)]) - us(&[chunk(1024)]);
+    let apart = us(&load(0, 0, &[(512, 0), (512, 0)], 0)) - us(&load(0, 0, &[(1024, 0)], 0));
     let expected = 32.0 * (41.0747 + (41.0747 - 9.546) - 108.24);
     assert!((apart / expected - 1.0).abs() < 1e-6, "{apart} {expected}");
 }
@@ -202,81 +292,140 @@ fn sampler(sequences: u64) -> f64 {
     line.unwrap().trim().parse().unwrap()
 }
 
+fn on(device: &str, trace: &str) -> Replay {
+    Replay {
+        trace: trace.into(),
+        device: device.into(),
+        model: "llama3-8b".into(),
+        kv_blocks: None,
+        block_size: 16,
+        step_tokens: 2048,
+        sequences: 256,
+        prefix_caching: true,
+        host_overhead: Seconds(0.0),
+    }
+}
+
 #[test]
 fn a_replay_by_hand() {
     let text = "arrival_s,prompt_tokens,generated_tokens\n1,16,1\n5,16,2\n";
-    let requests = trace::read(&Source::new("t.csv", text)).unwrap();
-    let policy = Policy {
-        tokens: 2048,
-        sequences: 256,
-        block: 16,
-        blocks: 100,
-        reuse: true,
+    let of = Replay {
+        kv_blocks: Some(100),
+        host_overhead: Seconds(0.25),
+        ..on("rtx4090", "t.csv")
     };
-    let model = tables();
-    let overhead = Seconds(0.25);
-    let found = replay(&requests, policy, &model, overhead).unwrap();
-    let prompt = Part {
-        request: 0,
-        tokens: 16,
-        before: 0,
-        samples: true,
+    let source = Source::new("t.csv", text);
+    let (system, served) = replay(&of.scenario().unwrap(), &source, &Unwatched).unwrap();
+    assert_eq!(system.stores, [1600]);
+    // A whole prompt of 16 tokens, then one token over 17.
+    let first = us(&load(0, 0, &[(16, 0)], 1)) * 1e-6 + 0.25;
+    let second = us(&load(1, 17, &[], 1)) * 1e-6 + 0.25;
+    // Times are whole picoseconds, operator by operator.
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-10, "{a} {b}");
+    let found: Vec<ServedRequest> = served.by_request().collect();
+    close(found[0].first_token.0, first);
+    close(found[0].finish.0, first);
+    assert_eq!(found[0].per_token, None);
+    // Four seconds after the first, where the clock starts.
+    close(found[1].first_token.0, first);
+    close(found[1].finish.0, 4.0 + first + second);
+    close(found[1].per_token.unwrap().0, second);
+    let account = &served.account;
+    assert_eq!((account.totals.iterations, account.preemptions), (3, 0));
+}
+
+/// A clock that starts late is a clock that starts: what counts is the time after the first arrival.
+#[test]
+fn a_trace_may_start_at_any_time() {
+    let times = |begin: f64| {
+        let text = format!(
+            "arrival_s,prompt_tokens,generated_tokens\n{begin},50,7\n{},60,9\n",
+            begin + 0.5
+        );
+        let of = on("h100", "t.csv").scenario().unwrap();
+        let (_, served) = replay(&of, &Source::new("t.csv", text), &Unwatched).unwrap();
+        served.by_request().collect::<Vec<_>>()
     };
-    let next = Part {
-        request: 1,
-        tokens: 1,
-        before: 16,
-        samples: true,
+    assert_eq!(times(0.0), times(1.7e15));
+}
+
+/// A replay is the scenario that it says it is: the same request by request, over three traces.
+#[test]
+fn a_replay_is_a_scenario_of_one_pool() {
+    let head = "arrival_s,prompt_tokens,generated_tokens\n";
+    let burst = format!("{head}{}", "0,2000,200\n".repeat(64));
+    let azure = |name: &str, rows: usize| {
+        let path = format!("../validation/data/serving/trace-{name}.csv");
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().take(1 + rows).collect();
+        lines.join("\n") + "\n"
     };
-    let first = model.time(&[prompt]).unwrap().0 + 0.25;
-    let second = model.time(&[next]).unwrap().0 + 0.25;
-    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
-    close(found.served[0].first_token.0, first);
-    close(found.served[0].finish.0, 1.0 + first);
-    assert_eq!(found.served[0].per_token, None);
-    close(found.served[1].finish.0, 5.0 + first + second);
-    close(found.served[1].per_token.unwrap().0, second);
-    assert_eq!((found.steps, found.preemptions), (3, 0));
+    let traces = [
+        burst,
+        azure("azure-code-2023", 1500),
+        azure("azure-conv-2023", 1500),
+    ];
+    for (device, kv_blocks) in [("h100", None), ("rtx4090", Some(2588))] {
+        for trace in &traces {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("trace.csv"), trace).unwrap();
+            let of = Replay {
+                kv_blocks,
+                ..on(device, "trace.csv")
+            };
+            let scenario = of.scenario().unwrap();
+            let requests = Source::new("trace.csv", trace.clone());
+            let (_, replayed) = replay(&scenario, &requests, &Unwatched).unwrap();
+            // Written by hand, with what chunked prompts have where nothing is said: a step of 2048 tokens, blocks of 16,
+            // their reuse, requests admitted where their present length fits.
+            let blocks = kv_blocks.map_or(String::new(), |n| format!("kv_blocks: {n},"));
+            let text = format!(
+                r#"(name: "own", source: "assumed", model: "llama3-8b",
+                pools: {{"gpu": (role: all, device: "{device}", count: 1, {blocks} reserved: "1.359 GB", price: 1)}},
+                sequences: 256, prefill: chunked, load: (trace: "trace.csv", arrivals: true))"#
+            );
+            let own = Scenario::parse(&Source::new("own.ron", text), Some(folder.path().into()));
+            let (found, served) = report(own.unwrap(), Options::default(), &Unwatched).unwrap();
+            assert_eq!(replayed.tokens, served.tokens, "{device}");
+            assert_eq!(found.requests.0, found.requests.1);
+            assert_eq!(
+                replayed.account.totals.iterations,
+                served.account.totals.iterations
+            );
+        }
+    }
 }
 
 /// A device without a server's tables takes its kernels; a longer cache takes longer, a larger batch is worth more.
 #[test]
 fn steps_from_kernels() {
-    let answerer = Answerer::load("h100", None).unwrap();
-    let model = Model::load("llama3-8b", None).unwrap();
-    let model = StepModel::Kernels(Box::new((answerer, model)));
-    let parts = |batch: usize, before| {
-        vec![
-            Part {
-                request: 0,
-                tokens: 1,
-                before,
-                samples: true,
-            };
-            batch
-        ]
+    let time = |batch: u64, context: u64| {
+        let text = format!(
+            r#"(name: "own", source: "assumed", model: "llama3-8b",
+            pools: {{"gpu": (role: all, device: "h100", count: 1)}}, load: (batch: {batch}, context: {context}))"#
+        );
+        let own = Scenario::parse(&Source::new("own.ron", text), None).unwrap();
+        let (found, _) = report(own, Options::default(), &Unwatched).unwrap();
+        batch as f64 / found.throughput
     };
-    let time = |batch, before| model.time(&parts(batch, before)).unwrap().0;
     // 16 GB of weights at 3.35 TB/s take 4.8 ms.
     let least = time(1, 100);
     assert!((0.0048..0.0096).contains(&least), "{least}");
-    assert!(time(64, 8000) > 2.0 * time(64, 500));
+    assert!(time(32, 8000) > 2.0 * time(32, 500));
     assert!(time(64, 500) < 2.0 * least);
-    let requests: Vec<Arrival> = (0..20)
-        .map(|i| Arrival {
-            at: Seconds(f64::from(i)),
-            prompt: 500,
-            generated: 50,
-            row: u64::try_from(i).unwrap() + 2,
-        })
-        .collect();
-    let policy = Policy {
-        tokens: 2048,
-        sequences: 256,
-        block: 16,
-        blocks: 1000,
-        reuse: true,
-    };
-    let found = replay(&requests, policy, &model, Seconds(0.0)).unwrap();
-    assert_eq!(found.served.len(), 20);
+}
+
+/// What a replayed server keeps, on a card of 80 GB: nine tenths less weights, a step's activations and the runtime.
+#[test]
+fn blocks_are_what_memory_leaves() {
+    let source = Source::new("t.csv", "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n");
+    let of = on("h100", "t.csv").scenario().unwrap();
+    let (system, _) = replay(&of, &source, &Unwatched).unwrap();
+    let weights = 2.0
+        * (32.0 * (4096.0 * (32.0 + 32.0 + 16.0) * 128.0 + 3.0 * 4096.0 * 14336.0)
+            + 2.0 * 4096.0 * 128_256.0);
+    // 2048 tokens: the stream in and out and three feed-forward widths; scores of the 256 that come out, in four bytes.
+    let step = 2048.0 * 2.0 * (2.0 * 4096.0 + 3.0 * 14336.0) + 256.0 * 4.0 * 128_256.0;
+    let left = 0.9 * 80e9 - weights - step - 1.359e9;
+    assert_eq!(system.stores, [(left / 131_072.0) as u64]);
 }

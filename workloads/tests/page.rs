@@ -1,4 +1,4 @@
-//! Every fenced example of `LANGUAGE.md` and of `tests/errors.md` is checked.
+//! Every fenced example of `docs/src/reference/language.md` and of `tests/errors.md` is checked.
 //!
 //! A block tagged `ron` is a whole file. One tagged `einsums` is the text of `einsums` in a file whose other fields
 //! stand in its first lines as comments (`# inputs: A[k], B[k]`). A block tagged `error` that follows holds the exact
@@ -171,7 +171,10 @@ fn check(path: &str, text: &str) {
 
 #[test]
 fn the_reference_page() {
-    check("workloads/LANGUAGE.md", include_str!("../LANGUAGE.md"));
+    check(
+        "docs/src/reference/language.md",
+        include_str!("../../docs/src/reference/language.md"),
+    );
 }
 
 #[test]

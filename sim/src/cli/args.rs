@@ -271,6 +271,9 @@ pub struct ReplayArguments {
     /// What the host adds to each step, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,
+    /// A file for the scenario that this is, to vary and run with `offload`
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -294,6 +297,9 @@ pub struct OffloadArguments {
     /// A file for a timeline of the first tasks, to open in Perfetto
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     pub trace: Option<PathBuf>,
+    /// A file for a row of each request: its first token, the time between tokens, its end
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub requests: Option<PathBuf>,
     /// Simulate every layer, also those that repeat: the same result, later
     #[arg(long)]
     pub every_layer: bool,

@@ -17,3 +17,8 @@ pub fn remember() {
 pub fn happened() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
+
+/// The exit code of work that an interrupt may have stopped.
+pub fn code(stopped: bool) -> u8 {
+    if stopped && happened() { STOPPED } else { 0 }
+}

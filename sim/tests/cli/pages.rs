@@ -1,4 +1,4 @@
-//! `RUNS.md` and `OFFLOAD.md` against the readers and the reports.
+//! The pages of `docs/src/reference/` on files of requests and on reports, against the readers and the reports.
 
 use std::{collections::BTreeSet, fs};
 
@@ -6,8 +6,14 @@ use serde_json::Value;
 
 use crate::support::{einflow, einflow_in};
 
-const PAGE: &str = include_str!("../../RUNS.md");
-const OFFLOAD: &str = include_str!("../../OFFLOAD.md");
+/// The pages on run, sweep and experiment files, one after another.
+const PAGE: &str = concat!(
+    include_str!("../../../docs/src/reference/runs.md"),
+    include_str!("../../../docs/src/reference/sweeps.md"),
+    include_str!("../../../docs/src/reference/experiments.md"),
+);
+const REPORT: &str = include_str!("../../../docs/src/reference/report.md");
+const OFFLOAD: &str = include_str!("../../../docs/src/reference/pools.md");
 
 /// Tag and text of each fenced block.
 fn fences() -> Vec<(&'static str, &'static str)> {
@@ -140,13 +146,12 @@ fn the_offload_page_is_right() {
 /// The keys of the page's table are the report's.
 #[test]
 fn keys_are_listed() {
-    let section = PAGE.split("## The report as JSON").nth(1).unwrap();
     let report = einflow(
         "run --model bert --length 1K --mapping fusemax-binding --end-to-end --engine cycle --check --format json",
     )
     .json();
-    assert_lists(section, &report);
-    let words = words(PAGE);
+    assert_lists(REPORT, &report);
+    let explained = words(REPORT);
     let miniature = report["check"]["miniature"].as_object().unwrap();
     for key in report["account"]
         .as_object()
@@ -154,22 +159,23 @@ fn keys_are_listed() {
         .keys()
         .chain(miniature.keys())
     {
-        assert!(words.contains(key.as_str()), "{key}");
+        assert!(explained.contains(key.as_str()), "{key}");
     }
     for inner in ["dram_bytes", "energy_pj", "area", "lower_bound"] {
         for key in report[inner].as_object().unwrap().keys() {
-            assert!(words.contains(key.as_str()), "{inner}.{key}");
+            assert!(explained.contains(key.as_str()), "{inner}.{key}");
         }
     }
     for key in report["blocks"][0].as_object().unwrap().keys() {
-        assert!(words.contains(key.as_str()), "blocks: {key}");
+        assert!(explained.contains(key.as_str()), "blocks: {key}");
     }
     let row = &einflow("validate attn-arch --format json").json()["rows"][0];
+    let explained = words(PAGE);
     let keys: Vec<&String> = row
         .as_object()
         .map(|o: &serde_json::Map<String, Value>| o.keys().collect())
         .unwrap();
     for key in keys {
-        assert!(words.contains(key.as_str()), "rows: {key}");
+        assert!(explained.contains(key.as_str()), "rows: {key}");
     }
 }

@@ -5,6 +5,19 @@
 //! knows its place ([`Node`]). Each crate then decodes its own specification from the tree with
 //! [`Fields`], collecting every mistake in a [`Problems`] list; only a RON syntax error ends a list
 //! early.
+//!
+//! ```
+//! use einflow_spec::{Node, Source};
+//!
+//! let source = Source::new("mine.ron", "(rows: 4, name: \"small\")");
+//! let node = Node::parse(&source)?;
+//! let (key, _, value) = &node.record()?[0];
+//! assert_eq!((key.as_str(), value.u64()?), ("rows", 4));
+//!
+//! let problem = value.text().unwrap_err();
+//! assert!(problem.to_string().starts_with("mine.ron:1:8: "));
+//! # Ok::<(), einflow_spec::Problems>(())
+//! ```
 
 mod edit;
 pub mod expr;

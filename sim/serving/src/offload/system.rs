@@ -7,6 +7,7 @@ use einflow_spec::{
 };
 use einflow_workloads::models::Model;
 
+use super::times::ServerTables;
 use super::{
     Boundary, Partition,
     pipeline::Shape,
@@ -33,6 +34,8 @@ pub struct DevicePool {
     pub price: DollarsPerHour,
     /// What fills a device's memory.
     pub memory: Memory,
+    /// Steps of this model as a server measured them on the device, where one did and it serves the model alone.
+    pub steps: Option<ServerTables>,
 }
 
 /// What fills the memory of one device.
@@ -74,6 +77,8 @@ pub struct System {
     pub stores: Vec<u64>,
     /// How batches go through it.
     pub shape: Shape,
+    /// What makes its results less sure.
+    pub flags: Vec<String>,
 }
 
 impl DevicePool {
@@ -178,6 +183,7 @@ impl DevicePool {
                     cache: Bytes(0),
                 },
                 answerer,
+                steps: None,
             }
         });
         problems.into_result(pool)
@@ -198,6 +204,11 @@ impl DevicePool {
         let taken = memory.weights.0 + memory.activations.0 + memory.reserved.0;
         let gb = |bytes: u128| bytes as f64 * 1e-9;
         match memory.usable.0.checked_sub(taken) {
+            // Whoever says how many blocks there are has seen that they fit.
+            left if cached && self.spec.kv_blocks.is_some() => {
+                memory.cache = Bytes(left.unwrap_or(0));
+                Ok(())
+            }
             Some(left) if left > 0 || !cached => {
                 memory.cache = Bytes(if cached { left } else { 0 });
                 Ok(())
@@ -302,11 +313,23 @@ impl System {
             network: network.flatten(),
             prefill_network: prefill_network.flatten(),
             stores: Vec::new(),
+            flags: Vec::new(),
             scenario,
         };
         system.check()?;
+        system.measured()?;
         system.fill()?;
         Ok(system)
+    }
+
+    /// Steps that a server measured, where one device serves the model alone.
+    fn measured(&mut self) -> Result<(), Problems> {
+        let pool = &mut self.models;
+        let folder = pool.answerer.device.servers.get(&self.model.name);
+        if let (Some(folder), Role::All, 1) = (folder, pool.spec.role, pool.group) {
+            pool.steps = Some(ServerTables::load(folder, self.layers)?);
+        }
+        Ok(())
     }
 
     /// The pool that attends.
@@ -476,16 +499,22 @@ impl System {
         let all = bytes(model.weights().ok_or_else(overflow)?);
         let cached = bytes(model.cache_words().ok_or_else(overflow)?);
         let attention = bytes(model.attention_weights().ok_or_else(overflow)?);
-        let steps = match scenario.prefill.value {
-            Prefill::Chunked => scenario.sequences.max(scenario.step_tokens),
-            _ => scenario.sequences,
+        let (steps, sampled) = match scenario.prefill.value {
+            // A token comes out of each request at most, however long the chunks of prompts beside it.
+            Prefill::Chunked => (
+                scenario.sequences.max(scenario.step_tokens),
+                scenario.sequences,
+            ),
+            _ => (scenario.sequences, u64::MAX),
         };
-        // The residual stream and what a layer makes of it, and the scores of the vocabulary, in words of four bytes.
+        // The residual stream and what a layer makes of it, and the scores of the vocabulary of what comes out, in words
+        // of four bytes.
         let step = |tokens: u64, group: u64| {
             let (d, f) = (model.model_width as f64, model.feed_forward_width as f64);
             let vocabulary = model.vocabulary.unwrap_or(0) as f64;
             let group = group as f64;
-            tokens as f64 * (WORD as f64 * (2.0 * d + 3.0 * f / group) + 4.0 * vocabulary / group)
+            let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;
+            tokens as f64 * WORD as f64 * (2.0 * d + 3.0 * f / group) + scores
         };
         // Batches are as large as their share of what is resident at most.
         let shares = scenario.batches.value.max(1);
@@ -510,11 +539,31 @@ impl System {
             .fill(scenario, model, (all - moved) / group, room, !offloads);
         problems.absorb(filled.map_err(Problems::from));
         let mut stores = Vec::new();
-        let tokens_in =
-            |cache: Bytes, parts: u64| (cache.0 as f64 * parts as f64 / cached).floor() as u64;
+        let mut flags = Vec::new();
+        // What is left of each device's memory, or as many blocks as the scenario says.
+        let mut tokens_in = |pool: &mut DevicePool, parts: u64| {
+            let Some(blocks) = &pool.spec.kv_blocks else {
+                let cache = pool.memory.cache.0 as f64;
+                return (cache * parts as f64 / cached).floor() as u64;
+            };
+            let tokens = blocks.value.saturating_mul(scenario.block_size);
+            let bytes = Bytes((tokens as f64 * cached / parts as f64).ceil() as u128);
+            if bytes > pool.memory.cache {
+                flags.push(format!(
+                    "{} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB",
+                    blocks.value,
+                    bytes.0 as f64 * 1e-9,
+                    pool.device(),
+                    pool.memory.cache.0 as f64 * 1e-9
+                ));
+            }
+            pool.memory.cache = bytes;
+            tokens
+        };
         match &mut self.attention {
             None => {
-                let one = tokens_in(self.models.memory.cache, self.models.group);
+                let group = self.models.group;
+                let one = tokens_in(&mut self.models, group);
                 stores = vec![one; self.models.replicas as usize];
             }
             Some(pool) => {
@@ -532,9 +581,12 @@ impl System {
                 );
                 problems.absorb(filled.map_err(Problems::from));
                 match pool.spec.partition {
-                    Partition::Heads => stores.push(tokens_in(pool.memory.cache, pool.count())),
+                    Partition::Heads => {
+                        let count = pool.count();
+                        stores.push(tokens_in(pool, count));
+                    }
                     Partition::Requests => {
-                        stores = vec![tokens_in(pool.memory.cache, 1); pool.count() as usize];
+                        stores = vec![tokens_in(pool, 1); pool.count() as usize];
                     }
                 }
             }
@@ -545,6 +597,7 @@ impl System {
             problems.absorb(filled.map_err(Problems::from));
         }
         self.stores = stores;
+        self.flags = flags;
         problems.into_result(Some(()))
     }
 }

@@ -24,10 +24,10 @@ use einflow_serving::offload::{
 };
 
 /// Tokens so far, on standard error; an interrupt stops the run.
-struct Bar(ProgressBar);
+pub(super) struct Bar(pub(super) ProgressBar);
 
 impl Bar {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bar = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template("{pos}/{len} tokens {wide_bar} {eta} left")
         {
@@ -103,6 +103,11 @@ pub fn offloaded(arguments: &OffloadArguments) -> Result<u8, Problems> {
             plot::save(&figure, folder)?;
         }
     }
+    if let Some(path) = &arguments.requests {
+        let rows: Vec<_> = served.by_request().collect();
+        std::fs::write(path, super::replay::csv(&rows))
+            .map_err(|e| Problem::nowhere(format!("cannot write {}: {e}", path.display())))?;
+    }
     if let Some(path) = &arguments.trace {
         trace(name, &served, path)?;
     }
@@ -124,11 +129,7 @@ fn run(name: &str, options: Options) -> Result<(Report, Served), Problems> {
 /// That of an interrupt where one came.
 fn code(reports: &[&Report]) -> u8 {
     let stopped = |r: &&Report| r.flags.iter().any(|f| f.starts_with("stopped after"));
-    if interrupt::happened() && reports.iter().any(stopped) {
-        interrupt::STOPPED
-    } else {
-        0
-    }
+    interrupt::code(reports.iter().any(stopped))
 }
 
 fn trace(name: &str, served: &Served, path: &Path) -> Result<(), Problems> {

@@ -181,7 +181,7 @@ pub(super) fn device_cases() -> Vec<Case> {
         case(
             "trace-larger-than-the-cache",
             "replay trace.csv --device rtx4090 --model llama3-8b --kv-blocks 10",
-            &["request 1 (row 3) needs 200 tokens of KV cache, and there are 160"],
+            &["row 3: a request of 200 tokens, and the pool `all` holds 160"],
         )
         .with(
             "trace.csv",
@@ -190,7 +190,7 @@ pub(super) fn device_cases() -> Vec<Case> {
         case(
             "model-too-large",
             "replay trace.csv --device l40s --model llama3-70b",
-            &["llama3-70b does not fit on l40s: 141.1 GB of weights"],
+            &["llama3-70b does not fit in the pool `all`: each of 1 l40s needs 141.1 GB for weights"],
         )
         .with("trace.csv", "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n"),
         case(

@@ -88,6 +88,7 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
         Load::Trace { arrivals, .. } => {
             out.push(
                 match scenario.admission {
+                    _ if scenario.policy.says.is_some() => scenario.policy.says.unwrap_or_default(),
                     Admission::Reserve => "a request is admitted where its final length fits",
                     Admission::Grow => {
                         "a request is admitted where its present length fits; the newest gives way"

@@ -2,7 +2,7 @@
 
 use einflow_spec::{Node, Problems, Span, did_you_mean};
 
-use super::{At, Boundary, Link, Load, Prefill, ROLES, Role, Scenario};
+use super::{Admission, At, Boundary, Link, Load, Prefill, ROLES, Role, Scenario};
 
 impl Scenario {
     /// Roles that go together, and links that lead somewhere.
@@ -146,7 +146,21 @@ impl Scenario {
             "`step_tokens` where prompts are not computed with decodes",
             "`prefill: chunked` uses it",
         );
-        for name in ["sequences", "admission"] {
+        idle(
+            field(node, "admission"),
+            !fixed && !self.policy.grows,
+            "`admission` with a policy that always sets aside room for the final length",
+            "leave it out, or `policy: vllm`",
+        );
+        idle(
+            field(node, "prefix_caching"),
+            self.prefill.value != Prefill::Chunked
+                || !self.policy.grows
+                || self.admission == Admission::Reserve,
+            "`prefix_caching` where nobody computes a prompt again",
+            "`prefill: chunked` with `admission: grow` uses it",
+        );
+        for name in ["sequences", "admission", "policy", "block_size"] {
             idle(
                 field(node, name),
                 fixed,
@@ -184,6 +198,12 @@ impl Scenario {
                 pool.role != Role::Attention,
                 "an engine for a pool that is not for attention",
                 "an accelerator attends: `role: attention`",
+            );
+            idle(
+                field(own, "kv_blocks"),
+                pool.role != if offloads { Role::Attention } else { Role::All },
+                "blocks of a KV cache on a pool that keeps none",
+                "caches are where attention is: on the pool for `attention` or `all`",
             );
             idle(
                 field(own, "tensor_parallel"),

@@ -10,6 +10,7 @@ use einflow_spec::{
     quantity::{Bytes, BytesPerSecond, DollarsPerHour, Seconds},
 };
 
+use super::serve::policy::{Choice, POLICIES};
 use super::{Boundary, Partition};
 use einflow_engine::request::Engine;
 
@@ -62,6 +63,12 @@ pub struct Scenario {
     pub admission: Admission,
     /// Requests of a batch at most.
     pub sequences: u64,
+    /// What runs in each iteration of a batch.
+    pub policy: Choice,
+    /// Tokens of a block of the KV cache.
+    pub block_size: u64,
+    /// Whether a preempted request finds those of its blocks that nobody has taken.
+    pub prefix_caching: bool,
     /// What comes.
     pub load: Load,
     /// Where prompts are computed.
@@ -114,6 +121,8 @@ pub struct Pool {
     pub bandwidth: Option<At<BytesPerSecond>>,
     /// In place of the device's memory.
     pub memory: Option<Bytes>,
+    /// Blocks of the KV cache of each store, in place of what memory leaves for them.
+    pub kv_blocks: Option<At<u64>>,
     /// Whose attention kernels: `vllm`, `cudnn`, `flash`; what the device has where none is given.
     pub attention_library: Option<At<String>>,
     /// Which engine answers for an accelerator.
@@ -262,6 +271,12 @@ const RESERVED: u128 = 1_000_000_000;
 const SEQUENCES: u64 = 4096;
 /// Tokens of a step, vLLM's default for servers.
 const STEP_TOKENS: u64 = 2048;
+/// Tokens of a block of the KV cache where prompts are computed, vLLM's default; elsewhere caches are exact where a
+/// scenario says nothing.
+const BLOCK_SIZE: u64 = 16;
+const LARGEST_BLOCK: u64 = 1 << 20;
+/// Blocks of a store at most: more than any memory's.
+const MOST_BLOCKS: u64 = 1 << 40;
 /// The slowdown for which Lamina states the least bandwidth.
 const SLOWDOWN: f64 = 0.2;
 
@@ -300,11 +315,22 @@ impl Scenario {
         });
         let admission = f.get("admission", |n| choice(n, "admission", ADMISSIONS));
         let sequences = f.get("sequences", positive);
+        let policy = f.get("policy", |n| {
+            let known: Vec<_> = POLICIES.iter().map(|p| (p.name, *p)).collect();
+            choice(n, "policy", &known)
+        });
+        let block_size = f.get("block_size", |n| up_to(n, LARGEST_BLOCK));
+        let prefix_caching = f.get("prefix_caching", Node::bool);
         let load = f.need_all("load", load);
         let prefill = f.get("prefill", placed(|n| choice(n, "prefill", PREFILLS)));
         let step_tokens = f.get("step_tokens", positive);
         let slowdown = f.get("slowdown", |n| above_zero(n, n.f64()?));
         let here = Span::new(node.span.start, node.span.start + 1);
+        let chunked = prefill
+            .as_ref()
+            .is_some_and(|p| p.value == Prefill::Chunked);
+        let admission = admission.unwrap_or(Admission::Grow);
+        let policy = policy.unwrap_or(POLICIES[0]);
         let scenario = (|| {
             Some(Self {
                 source: source.clone(),
@@ -322,8 +348,12 @@ impl Scenario {
                     span: here,
                 }),
                 host_overhead: host_overhead.unwrap_or_default(),
-                admission: admission.unwrap_or(Admission::Grow),
+                admission,
                 sequences: sequences.unwrap_or(SEQUENCES),
+                policy,
+                block_size: block_size.unwrap_or(if chunked { BLOCK_SIZE } else { 1 }),
+                prefix_caching: prefix_caching
+                    .unwrap_or(chunked && policy.grows && admission == Admission::Grow),
                 load: load?,
                 prefill: prefill.unwrap_or(At {
                     value: Prefill::Excluded,
@@ -384,6 +414,7 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
         placed(|n| above_zero(n, measure(n, BANDWIDTH)?)),
     );
     let memory = f.get("memory", |n| whole(n, BYTES));
+    let kv_blocks = f.get("kv_blocks", placed(|n| up_to(n, MOST_BLOCKS)));
     let library = f.get("library", placed(text));
     let engine = f.get("engine", |n| {
         Engine::named(n.text()?).map_err(|p| Problem {
@@ -409,6 +440,7 @@ fn pool(name: &str, span: Span, node: &Node) -> Result<Pool, Problems> {
                 span: b.span,
             }),
             memory: memory.map(|m| Bytes(m.into())),
+            kv_blocks,
             attention_library: library,
             engine: engine.unwrap_or(Engine::Cycle),
         })

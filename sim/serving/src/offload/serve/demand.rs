@@ -4,9 +4,9 @@ use einflow_spec::{Problem, Problems, Source};
 
 use super::super::{
     System,
-    scenario::{Load, Scenario},
+    scenario::{Load, Prefill, Scenario},
 };
-use crate::replay::{Arrival, trace};
+use super::trace::{self, Arrival};
 
 /// What comes, read.
 #[derive(Clone, Debug)]
@@ -85,11 +85,15 @@ impl Demand {
 
     /// Refuses requests that no store holds.
     pub(super) fn fits(&self, system: &System) -> Result<(), Problem> {
-        let most = system.stores.iter().copied().max().unwrap_or(0);
+        let block = system.scenario.block_size;
+        let most = system.stores.iter().map(|s| s / block * block).max();
+        let most = most.unwrap_or(0);
         let Self::Requests { list, source, .. } = self else {
             return Ok(());
         };
-        let needs = |r: &Arrival| r.prompt.saturating_add(r.generated);
+        // Where prompts are computed the last token is never read; one that comes with its cache comes with a token, too.
+        let unread = u64::from(system.scenario.prefill.value != Prefill::Excluded);
+        let needs = |r: &Arrival| r.prompt.saturating_add(r.generated) - unread;
         let too_large = |r: &&Arrival| needs(r) > most;
         let Some(first) = list.iter().find(too_large) else {
             return Ok(());
@@ -105,7 +109,7 @@ impl Demand {
             system.attends().spec.name,
         );
         Err(trace::at_row(source, first.row, message).help(
-            "more devices or memory in that pool; `longest` in the load leaves such requests out",
+            "more devices, memory or `kv_blocks` in that pool; `longest` in the load leaves such requests out",
         ))
     }
 }

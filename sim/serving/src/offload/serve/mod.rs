@@ -1,29 +1,32 @@
-//! Requests on a system: who is admitted when, batch by batch, and what comes out.
+//! Requests on a system: what a policy runs goes through the pipeline, iteration by iteration, and what comes out is
+//! counted.
 //!
-//! A batch changes between two of its iterations only: requests that have all their tokens leave, those that wait join in order while
-//! there is room for their caches. Batches in flight are kept alike in size.
+//! A batch changes between two of its iterations only: requests that have all their tokens leave, and others join
+//! ([`policy`]).
 
-mod admit;
 mod demand;
-mod fixed;
 mod iterations;
+pub mod policy;
 mod prompts;
+pub mod trace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use einflow_spec::Problem;
+use einflow_spec::{Problem, quantity::Seconds};
 use hdrhistogram::Histogram;
 
 use super::{
     account::{Account, Totals},
     pipeline::{Iteration, Pipeline, Span},
+    scenario::{Admission, Prefill},
     system::System,
     time::Ps,
     times::{Load, Timed, Times},
 };
-use crate::replay::Arrival;
 pub use demand::Demand;
-use prompts::Prompt;
+use policy::{Limits, Policy, Preempted};
+use prompts::{Prompt, Ready};
+pub use trace::Arrival;
 
 /// Who watches a run.
 pub trait Watch {
@@ -76,6 +79,8 @@ pub struct Served {
     pub finished: u64,
     /// Requests that there were.
     pub requests: u64,
+    /// When tokens of each request came.
+    pub tokens: Vec<Tokens>,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
     /// Tasks from the start.
@@ -115,67 +120,81 @@ pub struct OtherSpan {
     pub end: Ps,
 }
 
-/// A request that waits: for the first time, or after it was preempted.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    request: usize,
-    /// Tokens that its cache starts with.
-    context: u64,
-    left: u64,
-    /// When its last token came, if one has.
-    last: Option<Ps>,
-    /// When it can be admitted.
-    ready: Ps,
+/// When a request came, and its tokens; all after the first arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// When the request came.
+    pub arrived: Ps,
+    /// When it could first be admitted: where prompts have a pool, later.
+    pub came: Ps,
+    /// Tokens that it wants; none of a fixed load.
+    pub wanted: u64,
+    /// Tokens that came out.
+    pub made: u64,
+    /// The first.
+    pub first: Option<Ps>,
+    /// The last so far.
+    pub last: Option<Ps>,
 }
 
-/// A request with a place in a batch.
-#[derive(Clone, Copy, Debug)]
-struct Active {
-    request: usize,
-    /// Tokens in the cache, that which the iteration adds with them.
-    context: u64,
-    /// Tokens of the prompt that are not computed yet.
-    prompt: u64,
-    left: u64,
-    store: usize,
-    /// Tokens of the store that are set aside for it.
-    held: u64,
-    last: Option<Ps>,
-    /// Tokens of the prompt that the iteration computes.
-    chunk: u64,
-    /// Whether an iteration ever had no room for its prompt.
-    starved: bool,
+/// A request that got all its tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServedRequest {
+    /// Which, from 0, in order of arrival.
+    pub request: usize,
+    /// From its arrival to its first token.
+    pub first_token: Seconds,
+    /// Between two tokens, the mean; none with a single token.
+    pub per_token: Option<Seconds>,
+    /// From its arrival to its last token.
+    pub latency: Seconds,
+    /// When its last token came, after the first arrival.
+    pub finish: Seconds,
 }
 
-#[derive(Default)]
-struct BatchState {
-    active: Vec<Active>,
-    /// The iteration that runs, and what the host took before it.
-    running: Option<(Load, Timed)>,
+impl Served {
+    /// The requests of a trace that got all their tokens.
+    pub fn by_request(&self) -> impl Iterator<Item = ServedRequest> {
+        self.tokens.iter().enumerate().filter_map(|(request, own)| {
+            let (first, last) = (own.first?, own.last?);
+            (own.made == own.wanted).then(|| ServedRequest {
+                request,
+                first_token: first.since(own.arrived).seconds(),
+                per_token: (own.made > 1)
+                    .then(|| Seconds(last.since(first).seconds().0 / (own.made - 1) as f64)),
+                latency: last.since(own.arrived).seconds(),
+                finish: last.seconds(),
+            })
+        })
+    }
 }
 
 /// Iterations of each batch without which a window says nothing: whole iterations are counted where they end.
 const SHORTEST_WINDOW: u64 = 16;
 /// Iterations between two looks at who watches.
 const WATCHED: u64 = 512;
+/// Iterations of each batch before a fixed load is measured, and while it is.
+const FIXED_ITERATIONS: [u64; 2] = [16, 32];
 
 struct Server<'s> {
     system: &'s System,
     requests: &'s [Arrival],
     arrivals: bool,
+    /// The next that comes.
     next: usize,
-    /// Preempted ones first, oldest first.
-    again: VecDeque<Waiting>,
+    policy: Box<dyn Policy>,
+    /// Of each request; of each batch, where the load is fixed.
+    tokens: Vec<Tokens>,
+    /// The iteration that each batch runs.
+    running: Vec<Option<(Load, Timed)>>,
     /// With prompts on a pool: those under way, by when they end.
     prompts: BTreeMap<(Ps, usize), Prompt>,
     /// With prompts on a pool: requests by when they can be admitted.
-    prompted: BTreeMap<(Ps, usize), Waiting>,
+    prompted: BTreeMap<(Ps, usize), Ready>,
     /// When each group of the prompts' pool is free.
     prompt_free: Vec<Ps>,
     /// When the link from there is.
     cache_free: Ps,
-    batches: Vec<BatchState>,
-    used: Vec<u64>,
     times: Times<'s>,
     account: Account,
     host_free: Ps,
@@ -211,7 +230,14 @@ pub fn serve(
         Demand::Requests { list, arrivals, .. } => (list, *arrivals),
         Demand::Fixed { .. } => (&[], false),
     };
-    let mut server = Server::new(system, list, arrivals);
+    let policy: Box<dyn Policy> = match demand {
+        Demand::Requests { .. } => (system.scenario.policy.build)(system.limits()),
+        Demand::Fixed { batch, context } => {
+            Box::new(policy::fixed::Fixed::new(system, *batch, *context)?)
+        }
+    };
+    let fixed = matches!(demand, Demand::Fixed { .. });
+    let mut server = Server::new(system, list, arrivals, policy);
     server.most_spans = options.spans;
     let mut run = Run {
         begin: None,
@@ -220,15 +246,9 @@ pub fn serve(
         host_spans: Vec::new(),
         most_spans: options.spans,
     };
-    match demand {
-        Demand::Requests { .. } => server.trace(&mut pipeline, &mut run, watch)?,
-        Demand::Fixed { batch, context } => {
-            server.fixed(&mut pipeline, &mut run, *batch, *context, watch)?;
-        }
-    }
+    server.run(&mut pipeline, &mut run, fixed, watch)?;
     let events = pipeline.events;
     drop(pipeline);
-    let fixed = matches!(demand, Demand::Fixed { .. });
     let enough = SHORTEST_WINDOW * system.scenario.batches.value;
     let window = |begin: &Mark, end: &Mark| end.0.iterations >= begin.0.iterations + enough;
     let mut saturated = fixed;
@@ -267,6 +287,7 @@ pub fn serve(
         saturated,
         finished: server.finished,
         requests: list.len() as u64,
+        tokens: server.tokens,
         stopped: run.stopped,
         spans,
         host_spans: run.host_spans,
@@ -274,7 +295,10 @@ pub fn serve(
         cache_spans: server.cache_spans,
         typical,
         waited: server.waited,
-        flags: server.times.flags.iter().cloned().collect(),
+        flags: {
+            let own = server.times.flags.iter();
+            own.chain(&system.flags).cloned().collect()
+        },
         assumed: server.times.assumed().into_iter().collect(),
         arrivals,
         account: server.account,
@@ -295,7 +319,12 @@ struct Run {
 type Mark = (Totals, Histogram<u64>);
 
 impl<'s> Server<'s> {
-    fn new(system: &'s System, requests: &'s [Arrival], arrivals: bool) -> Self {
+    fn new(
+        system: &'s System,
+        requests: &'s [Arrival],
+        arrivals: bool,
+        policy: Box<dyn Policy>,
+    ) -> Self {
         let host = Ps::of(system.scenario.host_overhead).unwrap_or(Ps::ZERO);
         let groups = system.prefill.as_ref().map_or(0, |p| p.replicas as usize);
         Self {
@@ -303,7 +332,20 @@ impl<'s> Server<'s> {
             requests,
             arrivals,
             next: 0,
-            again: VecDeque::new(),
+            policy,
+            tokens: match requests {
+                [] => vec![Tokens::default(); system.shape.batches],
+                requests => {
+                    let wanted = requests.iter().map(|r| r.generated);
+                    wanted
+                        .map(|wanted| Tokens {
+                            wanted,
+                            ..Tokens::default()
+                        })
+                        .collect()
+                }
+            },
+            running: vec![None; system.shape.batches],
             prompts: BTreeMap::new(),
             prompted: BTreeMap::new(),
             begun: 0,
@@ -314,10 +356,6 @@ impl<'s> Server<'s> {
             most_spans: 0,
             prompt_free: vec![Ps::ZERO; groups],
             cache_free: Ps::ZERO,
-            batches: (0..system.shape.batches)
-                .map(|_| BatchState::default())
-                .collect(),
-            used: vec![0; system.stores.len()],
             times: Times::new(system),
             account: Account::new(system),
             host_free: Ps::ZERO,
@@ -327,34 +365,43 @@ impl<'s> Server<'s> {
         }
     }
 
+    /// When a request comes.
     fn arrives(&self, request: usize) -> Ps {
         if !self.arrivals {
             return Ps::ZERO;
         }
-        Ps::of(self.requests[request].at).unwrap_or(Ps::NEVER)
+        // The clock starts with the first.
+        let begin = self.requests.first().map_or(0.0, |r| r.at.0);
+        Ps::of(Seconds(self.requests[request].at.0 - begin)).unwrap_or(Ps::NEVER)
     }
 
     /// Whether any request has yet to be admitted.
     fn waits(&self) -> bool {
-        !self.again.is_empty()
+        self.policy.waits()
             || !self.prompts.is_empty()
             || !self.prompted.is_empty()
             || self.next < self.requests.len()
     }
 
     fn resident(&self) -> u64 {
-        self.batches.iter().map(|b| b.active.len() as u64).sum()
+        (0..self.running.len())
+            .map(|b| self.policy.running(b))
+            .sum()
     }
 
-    fn trace(
+    /// Until all is done; a fixed load until the batches have found their rhythm, and then a while.
+    fn run(
         &mut self,
         pipeline: &mut Pipeline<'_>,
         run: &mut Run,
+        fixed: bool,
         watch: &dyn Watch,
     ) -> Result<(), Problem> {
         let wanted: u64 = self.requests.iter().map(|r| r.generated).sum();
         let mut now = Ps::ZERO;
-        let mut between: Vec<usize> = (0..self.batches.len()).collect();
+        let mut between: Vec<usize> = (0..self.running.len()).collect();
+        let [warm, measured] = FIXED_ITERATIONS;
+        let mut rounds = 0;
         let mut iterations = 0u64;
         let mut stuck = false;
         loop {
@@ -366,17 +413,17 @@ impl<'s> Server<'s> {
             match (self.waits(), &run.end) {
                 // Somebody gave room back and waits again.
                 (true, Some(_)) => run.end = None,
-                (false, None) if run.begin.is_some() => run.end = Some(self.mark()),
+                (false, None) if run.begin.is_some() && !fixed => run.end = Some(self.mark()),
                 _ => {}
             }
             let idle = self.between();
             // A batch without requests begins when one comes.
-            let coming = self.next_ready();
-            let until = match idle.iter().any(|b| self.batches[*b].active.is_empty()) {
+            let coming = self.next_ready(now);
+            let until = match idle.iter().any(|b| self.policy.running(*b) == 0) {
                 true if coming > now => coming,
                 _ => Ps::NEVER,
             };
-            let all_idle = idle.len() == self.batches.len();
+            let all_idle = idle.len() == self.running.len();
             match pipeline.advance(until) {
                 Some(ended) => {
                     stuck = false;
@@ -385,6 +432,16 @@ impl<'s> Server<'s> {
                     // And those that found nobody before: there may be room now.
                     between = self.between();
                     iterations += 1;
+                    // The window of a fixed load is from one end of the last batch to another.
+                    if fixed && ended.batch + 1 == self.running.len() {
+                        rounds += 1;
+                        if rounds == warm {
+                            run.begin = Some(self.mark());
+                        } else if rounds == warm + measured {
+                            run.end = Some(self.mark());
+                            break;
+                        }
+                    }
                 }
                 None if until == Ps::NEVER => {
                     if !(all_idle && self.waits()) {
@@ -403,7 +460,7 @@ impl<'s> Server<'s> {
                     between = idle;
                 }
             }
-            if iterations.is_multiple_of(WATCHED) {
+            if fixed || iterations.is_multiple_of(WATCHED) {
                 watch.done(self.account.totals.tokens, wanted);
                 if watch.stop() {
                     run.stopped = true;
@@ -426,8 +483,8 @@ impl<'s> Server<'s> {
 
     /// Batches that run no iteration.
     fn between(&self) -> Vec<usize> {
-        let idle = |b: &usize| self.batches[*b].running.is_none();
-        (0..self.batches.len()).filter(idle).collect()
+        let idle = |b: &usize| self.running[*b].is_none();
+        (0..self.running.len()).filter(idle).collect()
     }
 
     fn mark(&self) -> Mark {
@@ -446,7 +503,7 @@ impl<'s> Server<'s> {
         let context = mean(end.context - begin.context, decoded);
         let width = mean(end.width - begin.width, iterations);
         let stores = match self.system.attention {
-            Some(_) => self.used.len() as u64,
+            Some(_) => self.system.stores.len() as u64,
             None => 0,
         };
         let each = |s: u64| requests / stores + u64::from(s < requests % stores);
@@ -462,6 +519,36 @@ impl<'s> Server<'s> {
         };
         let timed = self.times.iteration(&load)?;
         Ok(Some((load, timed)))
+    }
+}
+
+impl System {
+    /// The limits within which a policy runs requests.
+    fn limits(&self) -> Limits {
+        let scenario = &self.scenario;
+        let (chunked, block) = (
+            scenario.prefill.value == Prefill::Chunked,
+            scenario.block_size,
+        );
+        Limits {
+            batches: self.shape.batches,
+            sequences: usize::try_from(scenario.sequences).unwrap_or(usize::MAX),
+            step_tokens: if chunked {
+                scenario.step_tokens
+            } else {
+                u64::MAX
+            },
+            block,
+            stores: self.stores.iter().map(|tokens| tokens / block).collect(),
+            replicas: self.attention.is_none().then_some(self.shape.replicas),
+            preempted: match scenario.prefill.value {
+                Prefill::Chunked => Preempted::Recomputes,
+                Prefill::Excluded => Preempted::Keeps,
+                Prefill::Pool => Preempted::Leaves,
+            },
+            reserve: scenario.admission == Admission::Reserve,
+            reuse: scenario.prefix_caching,
+        }
     }
 }
 

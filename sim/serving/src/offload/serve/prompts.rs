@@ -9,9 +9,9 @@ use super::{
         time::Ps,
         times::{Works, operation, total},
     },
-    OtherSpan, Server, Waiting,
+    Arrival, OtherSpan, Server,
+    policy::Request,
 };
-use crate::replay::Arrival;
 
 /// A prompt on the pool for prompts.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +26,26 @@ pub(super) struct Prompt {
     tokens: u64,
     /// Whether a token comes out at its end: not where a cache is made again.
     first: bool,
-    /// What waits for the cache; none where the first token is the only one.
-    waiting: Option<Waiting>,
+}
+
+/// A request whose cache is where it is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ready {
+    /// For the first time.
+    First(Request),
+    /// Again: it was preempted.
+    Again,
 }
 
 impl Server<'_> {
     /// When something next happens besides the batches: a prompt ends, or something new can be admitted or sent to the pool for prompts.
-    pub(super) fn next_ready(&self) -> Ps {
-        let again = self.again.front().map(|w| w.ready);
+    pub(super) fn next_ready(&self, now: Ps) -> Ps {
+        let waiting = self.policy.waits().then_some(now);
         let prompt = self.prompts.keys().next().map(|(at, _)| *at);
         let prompted = self.prompted.keys().next().map(|(at, _)| *at);
         let more = self.next < self.requests.len();
         let coming = more.then(|| self.arrives(self.next));
-        [again, prompt, prompted, coming]
+        [waiting, prompt, prompted, coming]
             .into_iter()
             .flatten()
             .min()
@@ -54,21 +61,18 @@ impl Server<'_> {
             let request = self.next;
             self.next += 1;
             let from = self.arrives(request);
-            let Arrival {
-                prompt, generated, ..
-            } = self.requests[request];
-            let waiting = (generated > 1).then_some(Waiting {
-                request,
-                context: prompt,
-                left: generated - 1,
-                last: None,
-                ready: Ps::NEVER,
-            });
-            self.compute(from, prompt, request, true, waiting)?;
+            self.tokens[request].arrived = from;
+            self.compute(from, self.requests[request].prompt, request, true)?;
         }
         while let Some(entry) = self.prompts.first_entry().filter(|e| e.key().0 <= now) {
             let ((done, _), prompt) = entry.remove_entry();
             self.computed(done, prompt);
+        }
+        while let Some(entry) = self.prompted.first_entry().filter(|e| e.key().0 <= now) {
+            match entry.remove_entry() {
+                ((_, request), Ready::First(new)) => self.policy.arrive(request, new),
+                ((_, request), Ready::Again) => self.policy.resume(request),
+            }
         }
         Ok(())
     }
@@ -80,7 +84,6 @@ impl Server<'_> {
         tokens: u64,
         request: usize,
         first: bool,
-        waiting: Option<Waiting>,
     ) -> Result<(), Problem> {
         let Some(pool) = &self.system.prefill else {
             return Ok(());
@@ -109,7 +112,6 @@ impl Server<'_> {
             request,
             tokens,
             first,
-            waiting,
         };
         self.prompts.insert((done, self.begun), prompt);
         Ok(())
@@ -124,22 +126,34 @@ impl Server<'_> {
             own.time = own.time.after(work.time.times(group));
             own.joules += work.joules * group as f64;
         }
+        let Arrival {
+            prompt: tokens,
+            generated,
+            ..
+        } = self.requests[prompt.request];
+        let own = &mut self.tokens[prompt.request];
         if prompt.first {
             record(&mut self.account.first, done.since(prompt.from), 1);
             self.account.totals.tokens += 1;
+            (own.first, own.last, own.made) = (Some(done), Some(done), 1);
+            if generated == 1 {
+                self.finished += 1;
+                return;
+            }
         }
-        let Some(mut waiting) = prompt.waiting else {
-            self.finished += 1;
-            return;
+        let ready = self.sent(done, &prompt, group);
+        let state = match prompt.first {
+            true => {
+                self.tokens[prompt.request].came = ready;
+                Ready::First(Request {
+                    tokens: tokens + 1,
+                    cached: tokens,
+                    wanted: generated - 1,
+                })
+            }
+            false => Ready::Again,
         };
-        waiting.ready = self.sent(done, &prompt, group);
-        if prompt.first {
-            waiting.last = Some(done);
-            self.prompted
-                .insert((waiting.ready, waiting.request), waiting);
-        } else {
-            self.again.push_back(waiting);
-        }
+        self.prompted.insert((ready, prompt.request), state);
     }
 
     /// When a prompt's cache is where it is needed.

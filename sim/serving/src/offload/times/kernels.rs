@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, Times as Answers};
-use einflow_spec::{Problem, quantity::Seconds};
+use einflow_spec::{
+    Problem,
+    quantity::{Joules, Seconds},
+};
 
 use super::{
     super::{
@@ -318,18 +321,28 @@ impl Times<'_> {
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
-        let device = &pool.answerer.device;
         let drawn = pool.answerer.energy(&kernel, time)?;
+        self.drawn(pool, drawn.map(|(joules, _)| joules), time)
+    }
+
+    /// A time of a device, and what it draws meanwhile beyond idling; `drawn`: in all, where its file says.
+    pub(super) fn drawn(
+        &mut self,
+        pool: &DevicePool,
+        drawn: Option<Joules>,
+        time: Seconds,
+    ) -> Result<Work, Problem> {
+        let device = &pool.answerer.device;
         let joules = match (drawn, &device.power) {
             // An accelerator's ledger has no idle power.
-            (Some((joules, _)), None) => {
+            (Some(joules), None) => {
                 self.flags.insert(format!(
                     "{}: draws nothing idle: its ledger has no idle power",
                     device.name
                 ));
                 joules.0
             }
-            (Some((joules, _)), Some(power)) => joules.0 - power.idle.0 * time.0,
+            (Some(joules), Some(power)) => joules.0 - power.idle.0 * time.0,
             (None, Some(power)) => {
                 self.flags.insert(format!(
                     "{}: at its power limit while it works: assumed, its file has no energy of operations",

@@ -5,10 +5,11 @@
 //! out; a reduction over the group after the output projection and after the feed-forward. It runs as a captured graph.
 
 mod kernels;
+mod tables;
 
 use std::collections::{BTreeSet, HashMap};
 
-use einflow_spec::Problem;
+use einflow_spec::{Problem, quantity::Seconds};
 
 use super::{
     Boundary, Partition,
@@ -18,6 +19,7 @@ use super::{
 };
 use kernels::Products;
 pub(super) use kernels::operation;
+pub use tables::ServerTables;
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +150,20 @@ pub struct Timed {
     pub messages: Ps,
 }
 
+impl Timed {
+    /// An iteration in one piece.
+    fn whole(works: Works) -> Self {
+        Self {
+            iteration: Iteration::Whole(total(&works)),
+            model: works,
+            attention: Vec::new(),
+            bytes: [0.0; 2],
+            device_bytes: [0.0; 2],
+            messages: Ps::ZERO,
+        }
+    }
+}
+
 /// Times of a system's iterations, remembered where they come back.
 pub struct Times<'s> {
     system: &'s System,
@@ -226,6 +242,9 @@ impl<'s> Times<'s> {
     fn together(&mut self, load: &Load) -> Result<Timed, Problem> {
         let system = self.system;
         let pool = &system.models;
+        if let Some(steps) = &pool.steps {
+            return self.measured(load, pool, steps);
+        }
         let p = self.products(pool, load.width().max(1))?;
         let mut attention = Work::default();
         if load.requests > 0 {
@@ -250,14 +269,25 @@ impl<'s> Times<'s> {
         }
         let head = self.head(pool, load.sampled)?;
         add(&mut works, Operator::Head, head);
-        Ok(Timed {
-            iteration: Iteration::Whole(total(&works)),
-            model: works,
-            attention: Vec::new(),
-            bytes: [0.0; 2],
-            device_bytes: [0.0; 2],
-            messages: Ps::ZERO,
-        })
+        Ok(Timed::whole(works))
+    }
+
+    /// Everything on one device, by what a server measured there.
+    fn measured(
+        &mut self,
+        load: &Load,
+        pool: &DevicePool,
+        steps: &ServerTables,
+    ) -> Result<Timed, Problem> {
+        if let Some(beyond) = steps.beyond(load) {
+            self.flags.insert(format!("{}: {beyond}", pool.device()));
+        }
+        let mut works = Works::default();
+        for (operator, us) in steps.step(load) {
+            let work = self.drawn(pool, None, Seconds(us * 1e-6))?;
+            add(&mut works, operator, work);
+        }
+        Ok(Timed::whole(works))
     }
 
     /// Attention alone elsewhere.

@@ -1,65 +1,17 @@
-//! What a step of a server takes: from tables measured in a server, or from a device's kernels.
+//! Steps as a server's own kernels were measured on a device: what an iteration of a batch takes, layer by layer.
 
 use std::collections::BTreeMap;
 
-use einflow_arch::device::{Attention, Kernel};
-use einflow_spec::{Problem, Problems, quantity::Seconds};
-use einflow_workloads::models::Model;
+use einflow_spec::Problems;
 
-use super::schedule::Part;
-use crate::{
-    data::data,
-    device::{
-        Answerer, Call, Launch, Step, Task,
-        cells::Cells,
-        layer::{self, Phase},
-    },
-};
-
-/// How long steps take.
-pub enum StepModel {
-    /// Layers and attention as measured in a server.
-    Measured(Box<ServerTables>),
-    /// Kernels of a device.
-    Kernels(Box<(Answerer, Model)>),
-}
-
-/// What a step computes: decodes by their number and mean context, prompts chunk by chunk.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Load {
-    tokens: u64,
-    sampled: u64,
-    /// Tokens, and those before them in the cache; the largest first.
-    chunks: Vec<(f64, f64)>,
-    decodes: f64,
-    context: f64,
-}
-
-impl Load {
-    fn of(parts: &[Part]) -> Self {
-        let mut out = Self::default();
-        let mut context = 0.0;
-        for part in parts {
-            out.tokens += part.tokens;
-            out.sampled += u64::from(part.samples);
-            if part.tokens == 1 && part.before > 0 {
-                out.decodes += 1.0;
-                context += (part.before + 1) as f64;
-            } else {
-                out.chunks.push((part.tokens as f64, part.before as f64));
-            }
-        }
-        out.chunks
-            .sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
-        out.context = context / out.decodes.max(1.0);
-        out
-    }
-}
+use super::{Load, Operator};
+use crate::{data::data, device::cells::Cells};
 
 /// Times over one coordinate.
 type Line = BTreeMap<u64, f64>;
 
 /// Tables of one model on one device, in microseconds.
+#[derive(Clone, Debug)]
 pub struct ServerTables {
     layers: u64,
     dense: BTreeMap<String, Line>,
@@ -69,17 +21,17 @@ pub struct ServerTables {
     axes: [Vec<u64>; 4],
 }
 
-/// Layers of a decoder block, once or twice in it; the rest run once in a step.
-const BLOCK: [(&str, f64); 8] = [
-    ("layernorm", 2.0),
-    ("qkv_proj", 1.0),
-    ("rotary_emb", 1.0),
-    ("o_proj", 1.0),
-    ("gate_up_proj", 1.0),
-    ("act_fn", 1.0),
-    ("down_proj", 1.0),
-    ("attention", 1.0),
+/// Layers of a decoder block, how often they run in it, and what they are.
+const BLOCK: [(&str, f64, Operator); 7] = [
+    ("layernorm", 2.0, Operator::Elementwise),
+    ("qkv_proj", 1.0, Operator::Projections),
+    ("rotary_emb", 1.0, Operator::Elementwise),
+    ("o_proj", 1.0, Operator::Output),
+    ("gate_up_proj", 1.0, Operator::FeedForward),
+    ("act_fn", 1.0, Operator::Elementwise),
+    ("down_proj", 1.0, Operator::FeedForward),
 ];
+/// The rest run once in a step; the last two over the tokens that come out.
 const ONCE: [&str; 2] = ["embedding", "final_layernorm"];
 const SAMPLING: [&str; 2] = ["lm_head", "sampler"];
 
@@ -168,16 +120,23 @@ impl ServerTables {
 
     /// Attention of a step. Tables mix one chunk with decodes; further chunks add what they take alone beyond the smallest launch.
     fn attention(&self, load: &Load) -> f64 {
-        let (chunk, before) = load.chunks.first().copied().unwrap_or_default();
+        // The largest first.
+        let mut chunks: Vec<(f64, f64)> = load
+            .chunks
+            .iter()
+            .map(|(chunk, before)| (*chunk as f64, *before as f64))
+            .collect();
+        chunks.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        let context = load.tokens as f64 / (load.requests as f64).max(1.0);
+        let (chunk, before) = chunks.first().copied().unwrap_or_default();
         let least = self.axes[0].iter().find(|c| **c > 0);
         let least = least.map_or(0.0, |c| self.mixed([*c as f64, 0.0, 0.0, 0.0]));
-        let others: f64 = load
-            .chunks
+        let others: f64 = chunks
             .iter()
             .skip(1)
             .map(|(chunk, before)| (self.mixed([*chunk, *before, 0.0, 0.0]) - least).max(0.0))
             .sum();
-        self.mixed([chunk, before, load.decodes, load.context]) + others
+        self.mixed([chunk, before, load.requests as f64, context]) + others
     }
 
     /// Attention of a chunk, the tokens before it, decodes and their context: linear in each between the measured points around.
@@ -238,122 +197,54 @@ impl ServerTables {
         f64::NAN
     }
 
-    fn us(&self, load: &Load) -> f64 {
+    /// What an iteration takes, by operator, in microseconds.
+    pub fn step(&self, load: &Load) -> Vec<(Operator, f64)> {
         let dense = |name: &str| {
-            self.dense
-                .get(name)
-                .map_or(f64::NAN, |l| along(l, load.tokens as f64))
+            let line = self.dense.get(name);
+            line.map_or(f64::NAN, |line| along(line, load.width() as f64))
         };
-        let block: f64 = BLOCK
+        let layers = self.layers as f64;
+        let mut out: Vec<(Operator, f64)> = BLOCK
             .iter()
-            .map(|(name, times)| match *name {
-                "attention" => times * self.attention(load),
-                name => times * dense(name),
-            })
-            .sum();
-        let once: f64 = ONCE.iter().map(|name| dense(name)).sum();
-        let sampling: f64 = match load.sampled {
-            0 => 0.0,
-            n => SAMPLING
-                .iter()
-                .map(|name| {
-                    self.sequences
-                        .get(*name)
-                        .map_or(f64::NAN, |l| along(l, n as f64))
-                })
-                .sum(),
-        };
-        block * self.layers as f64 + once + sampling
+            .map(|(name, times, operator)| (*operator, times * dense(name) * layers))
+            .collect();
+        out.push((Operator::Attention, self.attention(load) * layers));
+        out.extend(ONCE.map(|name| (Operator::Elementwise, dense(name))));
+        if load.sampled > 0 {
+            let sampled = |name: &str| {
+                let line = self.sequences.get(name);
+                line.map_or(f64::NAN, |line| along(line, load.sampled as f64))
+            };
+            out.extend(SAMPLING.map(|name| (Operator::Head, sampled(name))));
+        }
+        out
     }
-}
 
-impl StepModel {
-    /// What a step takes.
-    ///
-    /// # Errors
-    /// A kernel of which the device's file says nothing.
-    pub fn time(&self, parts: &[Part]) -> Result<Seconds, Problem> {
-        let load = Load::of(parts);
-        match self {
-            StepModel::Measured(tables) => Ok(Seconds(tables.us(&load) * 1e-6)),
-            StepModel::Kernels(of) => {
-                let (answerer, model) = of.as_ref();
-                kernels(answerer, model, &load)
-            }
-        }
+    /// What of an iteration is beyond what was measured, if anything.
+    pub fn beyond(&self, load: &Load) -> Option<String> {
+        let most = |lines: &BTreeMap<String, Line>| {
+            let ends = lines.values().filter_map(|l| l.keys().next_back());
+            ends.copied().min().unwrap_or(0)
+        };
+        let [chunk, before, requests, context] =
+            [0, 1, 2, 3].map(|axis| self.axes[axis].last().copied().unwrap_or(0));
+        let largest = |of: fn(&(u64, u64)) -> u64| load.chunks.iter().map(of).max().unwrap_or(0);
+        [
+            ("tokens", load.width(), most(&self.dense)),
+            ("tokens that come out", load.sampled, most(&self.sequences)),
+            ("tokens of a chunk", largest(|c| c.0), chunk),
+            ("tokens before a chunk", largest(|c| c.1), before),
+            ("requests that decode", load.requests, requests),
+            (
+                "tokens of context",
+                load.tokens / load.requests.max(1),
+                context,
+            ),
+        ]
+        .into_iter()
+        .find(|(_, found, measured)| found > measured)
+        .map(|(what, _, measured)| {
+            format!("steps beyond the {measured} {what} that were measured: extrapolated")
+        })
     }
-}
-
-/// A step from a device's kernels: the layer's, over all tokens; attention of decodes and of chunks apart.
-fn kernels(answerer: &Answerer, model: &Model, load: &Load) -> Result<Seconds, Problem> {
-    let decode = layer::layer(
-        model,
-        Phase::Decode,
-        load.tokens,
-        load.context.round().max(1.0) as u64,
-        Launch::Graph,
-    );
-    let mut steps: Vec<Step> = Vec::new();
-    for step in decode.steps {
-        let Step::Fastest(_) = &step else {
-            steps.push(step);
-            continue;
-        };
-        let shape = |batch: f64, length: f64, causal| Attention {
-            batch: batch.round().max(1.0) as u64,
-            heads: model.heads,
-            key_heads: model.key_heads,
-            width: model.query_width,
-            length: length.round().max(1.0) as u64,
-            causal,
-        };
-        let fastest = |name: &str, kernel: Kernel| {
-            Step::Fastest(
-                ["cudnn", "flash"]
-                    .map(|backend| Call {
-                        law: format!("{name}:{backend}"),
-                        kernel,
-                        flushed: true,
-                    })
-                    .into(),
-            )
-        };
-        if load.decodes > 0.0 {
-            let kernel = Kernel::Decode(shape(load.decodes, load.context, false));
-            steps.push(fastest("decode", kernel));
-        }
-        if !load.chunks.is_empty() {
-            // A chunk of c queries over b + c keys has c (c + 2 b) / 2 scores: those of a causal prompt of this length.
-            let scores = load.chunks.iter().map(|(c, b)| c * (c + 2.0 * b));
-            let length = scores.sum::<f64>().sqrt();
-            let kernel = Kernel::Prefill(shape(1.0, length, true));
-            steps.push(fastest("prefill", kernel));
-        }
-    }
-    let block = Task {
-        steps,
-        launch: Launch::Graph,
-        chained: true,
-        events: false,
-    };
-    let layers = model.layers.unwrap_or(1) as f64;
-    let mut time = answerer.time(&block)?.time * layers;
-    if let (Some(words), true) = (model.vocabulary, load.sampled > 0) {
-        let head = Call {
-            law: "product".into(),
-            kernel: Kernel::Product {
-                batch: 1,
-                m: load.sampled,
-                k: model.model_width,
-                n: words,
-            },
-            flushed: true,
-        };
-        let task = Task {
-            chained: true,
-            ..Task::alone(head, Launch::Graph)
-        };
-        time += answerer.time(&task)?.time;
-    }
-    Ok(time)
 }
