@@ -32,6 +32,7 @@ pub mod cascade;
 mod check;
 mod file;
 pub mod interpret;
+pub mod layer;
 pub mod library;
 pub mod models;
 pub mod sizes;

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 use einflow_spec::{Form, Library, Problems, Record, Source, record};
 use include_dir::{Dir, include_dir};
 
+use crate::layer::{Layer, Operator};
+
 static MODELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models");
 
 static LIBRARY: LazyLock<Library> =
@@ -76,30 +78,28 @@ impl Model {
         Self::parse(&source)
     }
 
-    /// Words of all weights: decoder layers with a gated feed-forward, and the vocabulary in and out. `None` on overflow, or where the
-    /// file describes one layer only.
+    /// Words of all weights: decoder layers, and the vocabulary in and out. `None` on overflow, or where the file describes one
+    /// layer only.
     pub fn weights(&self) -> Option<u64> {
-        let attention = (2 * self.heads + 2 * self.key_heads).checked_mul(self.query_width)?;
-        let feed = self.feed_forward_width.checked_mul(3)?;
-        let layer = self.model_width.checked_mul(attention.checked_add(feed)?)?;
-        let ends = self
-            .model_width
-            .checked_mul(self.vocabulary?.checked_mul(2)?)?;
-        layer.checked_mul(self.layers?)?.checked_add(ends)
+        let layer = self.layer(1, 1);
+        let ends = layer.head()?.weights()?.checked_mul(2)?;
+        layer
+            .weights(&Layer::OPERATORS)?
+            .checked_mul(self.layers?)?
+            .checked_add(ends)
     }
 
     /// Words of the weights of attention's projections, in all layers. `None` as for [`Model::weights`].
     pub fn attention_weights(&self) -> Option<u64> {
-        let attention = (2 * self.heads + 2 * self.key_heads).checked_mul(self.query_width)?;
-        self.model_width
-            .checked_mul(attention)?
+        let projections = [Operator::QueryKeyValue, Operator::Output];
+        self.layer(1, 1)
+            .weights(&projections)?
             .checked_mul(self.layers?)
     }
 
     /// Words of a token's keys and values in all layers.
     pub fn cache_words(&self) -> Option<u64> {
-        let width = self.query_width.checked_add(self.value_width)?;
-        self.key_heads.checked_mul(width)?.checked_mul(self.layers?)
+        self.layer(1, 1).keys_values().checked_mul(self.layers?)
     }
 
     /// Sizes of the ranks B, H, E, F, D, S, and of M and P, both `length` tokens long: what

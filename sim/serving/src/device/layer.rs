@@ -1,8 +1,11 @@
-//! A decoder layer as the kernels that a framework launches for it, from the model's shape.
+//! The decoder layer as the kernels that implementations launch for its operators.
 
 use einflow_arch::device::{Attention, Kernel};
 use einflow_spec::Problems;
-use einflow_workloads::models::Model;
+use einflow_workloads::{
+    layer::{Layer, Operator, Product, Shape, WORD_BYTES},
+    models::Model,
+};
 
 use super::{Call, Launch, Step, Task};
 
@@ -15,30 +18,95 @@ pub enum Phase {
     Decode,
 }
 
-/// Bytes of a word.
-const WORD: u64 = 2;
+/// An implementation: which kernels it launches for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// A framework that fuses nothing.
+    Framework,
+    /// Without norms and rotary embedding, else as [`Lowering::Framework`]: what `offload-two-gpus.csv` measures.
+    Bare,
+    /// A server's graph: one pass for a normalisation with the residual sum, the rotary embedding with the write to the cache, the
+    /// gate.
+    Served,
+    /// A kernel of a library for each operator: what `decoder-layer-llama2-70b.csv` measures.
+    Library,
+}
 
-/// Kernels of a rotary embedding of queries and keys as frameworks write it without fusing: for each a product with the cosines, a
-/// negation, a concatenation, a product with the sines, a sum.
-const ROTARY_KERNELS: u64 = 5;
+/// Kernels of a rotary embedding as frameworks write it without fusing: a product with the cosines, a negation, a concatenation, a
+/// product with the sines, a sum.
+const ROTARY_KERNELS: usize = 5;
+
+impl Lowering {
+    /// The kernels of an operator, but for attention: whose they are, and over which cache, is for the caller to say.
+    pub fn kernels(self, operator: Operator, layer: &Layer) -> Vec<Call> {
+        let map = match layer.shape(operator) {
+            Shape::Product(shape) => return vec![product(shape)],
+            Shape::Attention => return Vec::new(),
+            Shape::Elementwise(map) => map,
+        };
+        let words = match (self, operator) {
+            (Self::Framework, Operator::Rotary) => {
+                let kernels = map.maps.iter();
+                kernels.flat_map(|w| [*w; ROTARY_KERNELS]).collect()
+            }
+            (Self::Bare, Operator::Norm | Operator::Rotary)
+            | (Self::Served, Operator::Residual | Operator::CacheWrite) => Vec::new(),
+            // Queries, keys and values are read, and written: to the cache but for the queries.
+            (Self::Served, Operator::Rotary) => {
+                let width = layer.queries() + layer.keys_values();
+                vec![layer.words(2 * width)]
+            }
+            (Self::Framework | Self::Bare, _) => map.maps,
+            (Self::Served | Self::Library, _) => vec![map.words],
+        };
+        let law = match operator {
+            Operator::Norm => "pass:norm",
+            _ => "pass",
+        };
+        let pass = |words| pass(law, map.rows, words);
+        words.into_iter().map(pass).collect()
+    }
+
+    /// The kernels of operators, one after another.
+    pub fn all(self, operators: &[Operator], layer: &Layer) -> Vec<Call> {
+        let kernels = operators.iter().map(|o| self.kernels(*o, layer));
+        kernels.flatten().collect()
+    }
+}
+
+/// Element-wise operators in one pass that reads and writes what each of them does.
+pub(crate) fn fused(operators: &[Operator], layer: &Layer) -> Call {
+    let words = |operator: &Operator| match layer.shape(*operator) {
+        Shape::Elementwise(map) => map.words,
+        _ => 0,
+    };
+    let words = operators.iter().map(words);
+    pass("pass", 1, words.fold(0, u64::saturating_add))
+}
 
 /// A model's shape by name.
 pub fn model(name: &str) -> Result<Model, Problems> {
     Model::load(name, None)
 }
 
-pub(super) fn pass(law: &str, rows: u64, words: u64) -> Call {
+/// A pass over words of memory, read and written.
+pub(crate) fn pass(law: &str, rows: u64, words: u64) -> Call {
     Call {
         law: law.into(),
         kernel: Kernel::Pass {
             rows,
-            bytes: words.saturating_mul(WORD),
+            bytes: words.saturating_mul(WORD_BYTES),
         },
         flushed: false,
     }
 }
 
-pub(super) fn product(m: u64, k: u64, n: u64) -> Call {
+/// Copies words of memory.
+pub(super) fn copy(words: u64) -> Call {
+    pass("pass", 1, words.saturating_mul(2))
+}
+
+pub(crate) fn product(Product { m, k, n }: Product) -> Call {
     Call {
         law: "product".into(),
         kernel: Kernel::Product { batch: 1, m, k, n },
@@ -47,34 +115,43 @@ pub(super) fn product(m: u64, k: u64, n: u64) -> Call {
     }
 }
 
-/// The kernels of an element-wise operation of `elementwise-graph-bf16.csv` on `rows` rows (4096 words wide; 14336 for `silu_mul`).
-pub fn elementwise(op: &str, rows: u64) -> Vec<Call> {
-    let words = rows.saturating_mul(4096);
-    match op {
-        "add" => vec![pass("pass", 1, 3 * words)],
-        "copy" => vec![pass("pass", 1, 2 * words)],
-        "rmsnorm" => vec![pass("pass:norm", rows, 2 * words)],
-        _ => silu_mul(rows, 14336).into(),
+/// Attention of a layer's heads: `batch` sequences of `length` tokens; `causal` that of prompts.
+pub(crate) fn attention(layer: &Layer, batch: u64, length: u64, causal: bool) -> Kernel {
+    let shape = Attention {
+        batch,
+        heads: layer.heads,
+        key_heads: layer.key_heads,
+        width: layer.query_width,
+        length,
+        causal,
+    };
+    match causal {
+        true => Kernel::Prefill(shape),
+        false => Kernel::Decode(shape),
     }
 }
 
-/// silu(y) * z: two kernels.
-pub(super) fn silu_mul(rows: u64, width: u64) -> [Call; 2] {
-    let words = rows.saturating_mul(width);
-    [pass("pass", 1, 2 * words), pass("pass", 1, 3 * words)]
+/// The kernels of an element-wise operation of `elementwise-graph-bf16.csv` over the tokens of a layer.
+pub fn elementwise(op: &str, layer: &Layer) -> Vec<Call> {
+    let operator = match op {
+        "copy" => return vec![copy(layer.words(layer.hidden))],
+        "add" => Operator::Residual,
+        "rmsnorm" => Operator::Norm,
+        _ => Operator::Gate,
+    };
+    Lowering::Framework.kernels(operator, layer)
 }
 
 /// The three kernels of attention that is not fused: QK^T, softmax, AV.
 pub fn unfused(heads: u64, width: u64, length: u64) -> [Call; 3] {
     let product = |m, k, n| Call {
-        law: "product".into(),
         kernel: Kernel::Product {
             batch: heads,
             m,
             k,
             n,
         },
-        flushed: true,
+        ..product(Product { m, k, n })
     };
     // A row of more than 1024 scores takes a block of threads, eight scores to a thread, 1024 threads at most. A unit holds 2048 threads;
     // a block's reductions take longer the more warps it has: as 1 + warps / 32, which is 2 for the largest.
@@ -102,59 +179,27 @@ pub fn unfused(heads: u64, width: u64, length: u64) -> [Call; 3] {
 
 /// One decoder layer: `batch` sequences, `length` tokens each (prefill) or one token over `length` cached ones (decode).
 pub fn layer(model: &Model, phase: Phase, batch: u64, length: u64, launch: Launch) -> Task {
-    let (d, heads, keys, width) = (
-        model.model_width,
-        model.heads,
-        model.key_heads,
-        model.query_width,
-    );
-    let tokens = match phase {
-        Phase::Prefill => batch.saturating_mul(length),
-        Phase::Decode => batch,
+    let (name, tokens) = match phase {
+        Phase::Prefill => ("prefill", batch.saturating_mul(length)),
+        Phase::Decode => ("decode", batch),
     };
-    let words = |width: u64| tokens.saturating_mul(width);
-    let norm = || pass("pass:norm", tokens, 2 * words(d));
-    let add = || pass("pass", 1, 3 * words(d));
-    let mut calls = vec![norm(), product(tokens, d, (heads + 2 * keys) * width)];
-    for rotated in [heads * width, keys * width] {
-        for _ in 0..ROTARY_KERNELS {
-            calls.push(pass("pass", 1, 2 * words(rotated)));
-        }
-    }
-    // The new keys and values are copied into the cache.
-    calls.extend([
-        pass("pass", 1, 2 * words(keys * width)),
-        pass("pass", 1, 2 * words(keys * width)),
-    ]);
-    let mut steps: Vec<Step> = calls.into_iter().map(Step::Call).collect();
-    let shape = Attention {
-        batch,
-        heads,
-        key_heads: keys,
-        width,
-        length,
-        causal: phase == Phase::Prefill,
-    };
-    let (name, kernel) = match phase {
-        Phase::Prefill => ("prefill", Kernel::Prefill(shape)),
-        Phase::Decode => ("decode", Kernel::Decode(shape)),
-    };
+    let layer = model.layer(tokens, 1);
     // The framework takes the faster library.
     let backends = ["cudnn", "flash"].map(|backend| Call {
         law: format!("{name}:{backend}"),
-        kernel,
+        kernel: attention(&layer, batch, length, phase == Phase::Prefill),
         flushed: true,
     });
-    steps.push(Step::Fastest(backends.into()));
-    let mut rest = vec![
-        product(tokens, heads * width, d),
-        add(),
-        norm(),
-        product(tokens, d, 2 * model.feed_forward_width),
-    ];
-    rest.extend(silu_mul(tokens, model.feed_forward_width));
-    rest.extend([product(tokens, model.feed_forward_width, d), add()]);
-    steps.extend(rest.into_iter().map(Step::Call));
+    let mut steps = Vec::new();
+    for operator in Layer::OPERATORS {
+        match operator {
+            Operator::Attention => steps.push(Step::Fastest(backends.to_vec())),
+            _ => {
+                let calls = Lowering::Framework.kernels(operator, &layer);
+                steps.extend(calls.into_iter().map(Step::Call));
+            }
+        }
+    }
     Task {
         steps,
         launch,
@@ -163,8 +208,20 @@ pub fn layer(model: &Model, phase: Phase, batch: u64, length: u64, launch: Launc
     }
 }
 
-/// The parts of a layer on one of `tp` devices among which its heads and feed-forward columns are divided, as columns of
-/// `decoder-layer-llama2-70b.csv`.
+/// Columns of `decoder-layer-llama2-70b.csv`, the operator of each, and what its library's kernel is called in laws.
+const PARTS: [(&str, Operator, &str); 9] = [
+    ("input_layernorm_us", Operator::Norm, "layernorm"),
+    ("attn_pre_proj_us", Operator::QueryKeyValue, "layer"),
+    ("attn_rope_us", Operator::Rotary, "rope"),
+    ("attn_post_proj_us", Operator::Output, "layer"),
+    ("post_attention_layernorm_us", Operator::Norm, "layernorm"),
+    ("mlp_up_proj_us", Operator::GateUp, "layer"),
+    ("mlp_act_us", Operator::Gate, "activation"),
+    ("mlp_down_proj_us", Operator::Down, "layer"),
+    ("add_us", Operator::Residual, "add"),
+];
+
+/// The parts of a layer on one of `tp` devices among which its heads and feed-forward columns are divided, by column.
 ///
 /// # Errors
 /// What the degree should be instead.
@@ -172,43 +229,18 @@ pub fn parts(model: &Model, tp: u64, tokens: u64) -> Result<Vec<(&'static str, T
     if !model.key_heads.is_multiple_of(tp) {
         return Err(format!("a divisor of the {} key heads", model.key_heads));
     }
-    let (d, width) = (model.model_width, model.query_width);
-    let (heads, keys) = (model.heads / tp, model.key_heads / tp);
-    let feed = model.feed_forward_width / tp;
-    let words = |width: u64| tokens.saturating_mul(width);
-    let library = |mut call: Call, part: &str| {
-        call.law = format!("{}:{part}", call.law.split(':').next().unwrap_or(""));
-        call.flushed = false;
-        Task::alone(call, Launch::Eager)
-    };
-    let norm = || library(pass("pass", tokens, 2 * words(d)), "layernorm");
-    Ok(vec![
-        ("input_layernorm_us", norm()),
-        (
-            "attn_pre_proj_us",
-            library(product(tokens, d, (heads + 2 * keys) * width), "layer"),
-        ),
-        (
-            "attn_rope_us",
-            library(pass("pass", 1, 2 * words((heads + keys) * width)), "rope"),
-        ),
-        (
-            "attn_post_proj_us",
-            library(product(tokens, heads * width, d), "layer"),
-        ),
-        ("post_attention_layernorm_us", norm()),
-        (
-            "mlp_up_proj_us",
-            library(product(tokens, d, 2 * feed), "layer"),
-        ),
-        (
-            "mlp_act_us",
-            library(pass("pass", 1, 3 * words(feed)), "activation"),
-        ),
-        (
-            "mlp_down_proj_us",
-            library(product(tokens, feed, d), "layer"),
-        ),
-        ("add_us", library(pass("pass", 1, 3 * words(d)), "add")),
-    ])
+    let layer = model.layer(tokens, tp);
+    let mut out = Vec::new();
+    for (column, operator, library) in PARTS {
+        for call in Lowering::Library.kernels(operator, &layer) {
+            let family = call.law.split(':').next().unwrap_or("");
+            let call = Call {
+                law: format!("{family}:{library}"),
+                flushed: false,
+                ..call
+            };
+            out.push((column, Task::alone(call, Launch::Eager)));
+        }
+    }
+    Ok(out)
 }

@@ -443,8 +443,10 @@ fn row_of(
             );
             problems.into_result(Some(()))?;
             let (rows, op) = (rows.unwrap_or(1), op.unwrap_or("add"));
+            // The shapes that the table was measured with.
+            let shapes = layer::model("llama3-8b")?.layer(rows, 1);
             let task = Task {
-                steps: layer::elementwise(op, rows)
+                steps: layer::elementwise(op, &shapes)
                     .into_iter()
                     .map(Step::Call)
                     .collect(),

@@ -4,13 +4,16 @@
 //! No norms, rotary embedding or head. A layer's products: q, k and v in one, the output, gate and up in one, down. Attention is
 //! FlashAttention-2 over a cache whose last position two copies write; q, k, v and the output are copied on either side.
 
-use einflow_arch::device::{Attention, Collective, Kernel};
-use einflow_workloads::models::Model;
+use einflow_arch::device::Collective;
+use einflow_workloads::{
+    layer::{Layer, Operator, WORD_BYTES},
+    models::Model,
+};
 
 use super::{
     Call, Launch, Step, Task,
     apart::Apart,
-    layer::{pass, product, silu_mul},
+    layer::{Lowering, attention, copy},
 };
 
 /// How the work is divided, as a table names it.
@@ -23,115 +26,66 @@ pub const MODES: [&str; 6] = [
     "split2",
 ];
 
-/// Bytes of a word.
-const WORD: u64 = 2;
-
 /// The link between the two, and what is sent over it.
 const LINK: &str = "nvlink4";
 
-/// One of `tp` devices among which heads and feed-forward columns are divided.
-struct Shard<'m> {
-    model: &'m Model,
-    batch: u64,
+/// One of the devices among which a layer is divided, and the tokens in each sequence's cache.
+struct Shard {
+    layer: Layer,
     length: u64,
-    tp: u64,
 }
 
-impl Shard<'_> {
-    fn width(&self, heads: u64) -> u64 {
-        heads / self.tp * self.model.query_width
+/// The operators before attention, but for the write to the cache: that is where attention is.
+fn first() -> Vec<Operator> {
+    let all = Layer::OPERATORS.into_iter();
+    all.take_while(|o| *o != Operator::Attention)
+        .filter(|o| *o != Operator::CacheWrite)
+        .collect()
+}
+
+/// The operators after attention.
+fn rest() -> &'static [Operator] {
+    let attention = |o: &Operator| *o == Operator::Attention;
+    Layer::OPERATORS.rsplit(attention).next().unwrap_or(&[])
+}
+
+impl Shard {
+    fn kernels(&self, operators: &[Operator]) -> Vec<Call> {
+        Lowering::Bare.all(operators, &self.layer)
     }
 
-    fn queries(&self) -> u64 {
-        self.width(self.model.heads)
-    }
-
-    fn keys(&self) -> u64 {
-        self.width(self.model.key_heads)
-    }
-
-    fn words(&self, width: u64) -> u64 {
-        self.batch.saturating_mul(width)
-    }
-
-    fn copy(&self, width: u64) -> Call {
-        pass("pass", 1, 2 * self.words(width))
-    }
-
-    fn sum(&self) -> Call {
-        pass("pass", 1, 3 * self.words(self.model.model_width))
-    }
-
-    fn product(&self, k: u64, n: u64) -> Call {
-        product(self.batch, k, n)
-    }
-
-    /// q, k, v and the product that makes them.
-    fn projected(&self) -> Call {
-        self.product(self.model.model_width, self.queries() + 2 * self.keys())
+    fn copies(&self, widths: &[u64]) -> Vec<Call> {
+        let copy = |width: &u64| copy(self.layer.words(*width));
+        widths.iter().map(copy).collect()
     }
 
     /// q, k and v, moved.
-    fn copies(&self) -> Vec<Call> {
-        [self.queries(), self.keys(), self.keys()]
-            .map(|width| self.copy(width))
-            .into()
+    fn inputs(&self) -> Vec<Call> {
+        let layer = &self.layer;
+        self.copies(&[layer.queries(), layer.keys(), layer.values()])
     }
 
-    fn output(&self) -> Call {
-        self.product(self.queries(), self.model.model_width)
-    }
-
-    fn feed_forward(&self) -> Vec<Call> {
-        let (width, feed) = (
-            self.model.model_width,
-            self.model.feed_forward_width / self.tp,
-        );
-        let [silu, times] = silu_mul(self.batch, feed);
-        vec![
-            self.product(width, 2 * feed),
-            silu,
-            times,
-            self.product(feed, width),
-        ]
+    /// The output, moved.
+    fn outputs(&self) -> Vec<Call> {
+        self.copies(&[self.layer.attended()])
     }
 
     /// Before attention: the product, and q, k and v to where they are sent from.
     fn before(&self) -> Vec<Call> {
-        let mut calls = vec![self.projected()];
-        calls.extend(self.copies());
-        calls
+        [self.kernels(&first()), self.inputs()].concat()
     }
 
     /// After it: the output from where it came, and the rest of the layer.
     fn after(&self) -> Vec<Call> {
-        let mut calls = vec![self.copy(self.queries())];
-        calls.extend(self.after_copy());
-        calls
-    }
-
-    fn after_copy(&self) -> Vec<Call> {
-        let mut calls = vec![self.output(), self.sum()];
-        calls.extend(self.feed_forward());
-        calls.push(self.sum());
-        calls
+        [self.outputs(), self.kernels(rest())].concat()
     }
 
     /// The new keys and values into the cache, and attention over it.
     fn attention(&self) -> Vec<Step> {
-        let shape = Attention {
-            batch: self.batch,
-            heads: self.model.heads / self.tp,
-            key_heads: self.model.key_heads / self.tp,
-            width: self.model.query_width,
-            length: self.length,
-            causal: false,
-        };
-        let writes = [self.keys(), self.keys()].map(|width| self.copy(width));
-        let mut steps = chain(writes.into());
+        let mut steps = chain(self.kernels(&[Operator::CacheWrite]));
         steps.push(Step::Clean(Call {
             law: "decode:flash".into(),
-            kernel: Kernel::Decode(shape),
+            kernel: attention(&self.layer, self.layer.tokens, self.length, false),
             flushed: true,
         }));
         steps.push(Step::Gaps(1));
@@ -140,28 +94,34 @@ impl Shard<'_> {
 
     /// All that the attention device does: copies in, attention, a copy out.
     fn attended(&self) -> Vec<Step> {
-        let mut steps = chain(self.copies());
-        steps.extend(self.attention());
-        steps.extend(chain(vec![self.copy(self.queries())]));
-        steps
+        [
+            chain(self.inputs()),
+            self.attention(),
+            chain(self.outputs()),
+        ]
+        .concat()
+    }
+
+    fn bytes(&self, width: u64) -> u64 {
+        self.layer.words(width).saturating_mul(WORD_BYTES)
     }
 
     fn send(&self, width: u64) -> Step {
         Step::Send {
             operation: "send:graph".into(),
             link: LINK.into(),
-            bytes: self.words(width).saturating_mul(WORD),
+            bytes: self.bytes(width),
             count: 1,
         }
     }
 
-    /// Sums over the devices what each has of the hidden state.
-    fn reduce(&self) -> Step {
+    /// Sums over `devices` devices what each has of the hidden state.
+    fn reduce(&self, devices: u64) -> Step {
         Step::AllReduce {
             operation: "all_reduce:graph".into(),
             link: LINK.into(),
-            bytes: self.words(self.model.model_width).saturating_mul(WORD),
-            devices: self.tp,
+            bytes: self.bytes(self.layer.hidden),
+            devices,
             how: Collective::Ring,
         }
     }
@@ -175,37 +135,31 @@ fn chain(calls: Vec<Call>) -> Vec<Step> {
 
 /// `layers` layers of one decode step of `batch` sequences of `length` tokens, divided as one of [`MODES`] says.
 pub fn task(model: &Model, mode: &str, batch: u64, length: u64, layers: u64) -> Task {
-    let shard = |tp| Shard {
-        model,
-        batch,
+    let shard = |devices| Shard {
+        layer: model.layer(batch, devices),
         length,
-        tp,
     };
     let whole = shard(1);
-    let joined = |before: Vec<Call>, after: Vec<Call>| {
-        let mut calls = before;
-        calls.extend(after);
-        chain(calls)
-    };
     let steps = match mode {
-        "model_only" => joined(whole.before(), whole.after()),
+        "model_only" => chain([whole.before(), whole.after()].concat()),
         "attention_only" => whole.attended(),
         // The output is where the next product finds it: one copy less.
-        "one_gpu" => {
-            let mut steps = chain(whole.before());
-            steps.extend(whole.attended());
-            steps.extend(chain(whole.after_copy()));
-            steps
-        }
+        "one_gpu" => [
+            chain(whole.before()),
+            whole.attended(),
+            chain(whole.kernels(rest())),
+        ]
+        .concat(),
         "tp2" => {
             let half = shard(2);
-            let mut steps = chain(vec![half.projected()]);
+            let mut steps = chain(half.kernels(&first()));
             steps.extend(half.attention());
-            steps.extend(chain(vec![half.output()]));
-            steps.push(half.reduce());
-            steps.extend(joined(vec![half.sum()], half.feed_forward()));
-            steps.push(half.reduce());
-            steps.extend(chain(vec![half.sum()]));
+            for part in rest().split_inclusive(Operator::summed) {
+                steps.extend(chain(half.kernels(part)));
+                if part.last().is_some_and(Operator::summed) {
+                    steps.push(half.reduce(2));
+                }
+            }
             steps
         }
         _ => {
@@ -213,11 +167,11 @@ pub fn task(model: &Model, mode: &str, batch: u64, length: u64, layers: u64) -> 
                 layers,
                 batches: if mode == "split1" { 1 } else { 2 },
                 first: chain(whole.before()),
-                slice: joined(whole.after(), whole.before()),
+                slice: chain([whole.after(), whole.before()].concat()),
                 last: chain(whole.after()),
                 attend: whole.attended(),
-                query: whole.send(whole.queries() + 2 * whole.keys()),
-                output: whole.send(whole.queries()),
+                query: whole.send(whole.layer.queries() + whole.layer.keys_values()),
+                output: whole.send(whole.layer.attended()),
             };
             return graph(vec![Step::Apart(Box::new(apart))]);
         }

@@ -5,18 +5,15 @@ use einflow_spec::{
     Problem, Problems, Span,
     quantity::{Bytes, DollarsPerHour},
 };
-use einflow_workloads::models::Model;
+use einflow_workloads::{layer::WORD_BYTES, models::Model};
 
-use super::times::ServerTables;
 use super::{
     Boundary, Partition,
     pipeline::Shape,
     scenario::{At, Load, Pool, Prefill, Role, Scenario},
+    times::ServerTables,
 };
 use crate::device::Answerer;
-
-/// Bytes of a word.
-pub const WORD: u64 = 2;
 
 /// A pool with its devices.
 pub struct DevicePool {
@@ -495,7 +492,7 @@ impl System {
             Problem::nowhere(format!("the weights of {} overflow", model.name))
                 .help("smaller sizes")
         };
-        let bytes = |words: u64| words as f64 * WORD as f64;
+        let bytes = |words: u64| words as f64 * WORD_BYTES as f64;
         let all = bytes(model.weights().ok_or_else(overflow)?);
         let cached = bytes(model.cache_words().ok_or_else(overflow)?);
         let attention = bytes(model.attention_weights().ok_or_else(overflow)?);
@@ -514,7 +511,7 @@ impl System {
             let vocabulary = model.vocabulary.unwrap_or(0) as f64;
             let group = group as f64;
             let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;
-            tokens as f64 * WORD as f64 * (2.0 * d + 3.0 * f / group) + scores
+            tokens as f64 * WORD_BYTES as f64 * (2.0 * d + 3.0 * f / group) + scores
         };
         // Batches are as large as their share of what is resident at most.
         let shares = scenario.batches.value.max(1);

@@ -3,8 +3,8 @@
 mod assumptions;
 mod parts;
 
-use einflow_arch::device::{Attention, Kernel};
 use einflow_spec::{Problem, Problems};
+use einflow_workloads::layer::Operator;
 
 use super::{
     Scenario, System,
@@ -13,6 +13,7 @@ use super::{
     serve::{Demand, Options, Served, Watch, serve},
     system::Memory,
 };
+use crate::device::layer::{Lowering, attention};
 use assumptions::assumptions;
 use einflow_engine::report::Metric;
 use parts::{balance, devices, links, needed, pool_memory, quantiles};
@@ -372,26 +373,17 @@ impl Report {
         }
         let models = &system.models;
         let batch = served.typical.as_ref().map_or(1, |(load, _)| load.width());
-        let product = Kernel::Product {
-            batch: 1,
-            m: batch.max(1),
-            k: system.model.model_width,
-            n: 2 * system.model.feed_forward_width / models.group,
-        };
-        let model = match models.answerer.bound_by(&product)?.as_str() {
-            "memory" => "model (weights from memory)",
+        let layer = system.model.layer(batch.max(1), models.group);
+        let product = Lowering::Served.kernels(Operator::GateUp, &layer);
+        let product = product.first().map(|c| models.answerer.bound_by(&c.kernel));
+        let model = match product.transpose()?.as_deref() {
+            Some("memory") => "model (weights from memory)",
             _ => "model (products)",
         };
         let pool = system.attends();
-        let parts = system.head_parts();
-        let cached = Kernel::Decode(Attention {
-            batch: 1,
-            heads: system.model.heads / parts,
-            key_heads: system.model.key_heads / parts,
-            width: system.model.query_width,
-            length: (self.mean_context.round() as u64).max(1),
-            causal: false,
-        });
+        let layer = system.model.layer(1, system.head_parts());
+        let length = (self.mean_context.round() as u64).max(1);
+        let cached = attention(&layer, 1, length, false);
         let attention = match pool.answerer.bound_by(&cached)?.as_str() {
             "memory" => "attention (cache from memory)".to_string(),
             other => format!("attention ({other})"),

@@ -1,5 +1,6 @@
 //! The parts of a report, each from what a run added up.
 
+use einflow_workloads::layer::WORD_BYTES;
 use hdrhistogram::Histogram;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
         Boundary, Partition, System,
         scenario::Role,
         serve::Served,
-        system::{DevicePool, WORD},
+        system::DevicePool,
         time::Ps,
         times::{OPERATORS, Operator, Works, total},
     },
@@ -146,30 +147,28 @@ pub(super) fn halves(served: &Served) -> Option<(f64, f64, u64)> {
 /// `(2 + 2 / G) e d B L / (alpha (MTIME(B) + ATIME(B, l)))`: Lamina (arXiv 2405.01814).
 pub(super) fn needed(system: &System, served: &Served) -> Option<Needed> {
     let (model_time, attention_time, batch) = halves(served)?;
-    let model = &system.model;
     let pool = system.attention.as_ref()?;
-    let (q, kv) = match system.scenario.boundary {
-        Boundary::Core => (
-            model.heads * model.query_width,
-            2 * model.key_heads * model.query_width,
-        ),
+    let token = system.model.layer(1, 1);
+    // Words of a token, to attention's pool and back.
+    let (there, back) = match system.scenario.boundary {
+        Boundary::Core => (token.queries() + token.keys_values(), token.attended()),
         // Each device that has heads of a request needs all of its stream.
         Boundary::Projections => {
             let copies = match pool.spec.partition {
                 Partition::Heads => pool.count(),
                 Partition::Requests => 1,
             };
-            (model.model_width, model.model_width * (copies - 1))
+            (token.hidden * copies, token.hidden)
         }
     };
     let slowdown = system.scenario.slowdown;
     let time = slowdown * (model_time + attention_time);
-    let rate = |words: u64| (words * WORD * batch * system.layers) as f64 / time * 1e-9;
-    let aggregate = rate(2 * q + kv);
+    let rate = |words: u64| (words * WORD_BYTES * batch * system.layers) as f64 / time * 1e-9;
+    let aggregate = rate(there + back);
     Some(Needed {
         slowdown,
         aggregate,
-        duplex: rate(q + kv),
+        duplex: rate(there.max(back)),
         per_model_device: aggregate / system.models.group as f64,
         per_attention_device: aggregate / pool.count() as f64,
     })

@@ -1,11 +1,11 @@
 //! Prompts on a pool of their own: first come, first served, by the group that is free first; then the cache travels.
 
 use einflow_spec::Problem;
+use einflow_workloads::layer::WORD_BYTES;
 
 use super::{
     super::{
         account::record,
-        system::WORD,
         time::Ps,
         times::{Works, operation, total},
     },
@@ -162,7 +162,10 @@ impl Server<'_> {
             return done;
         };
         let words = self.system.model.cache_words().unwrap_or(0);
-        let bytes = prompt.tokens.saturating_mul(words).saturating_mul(WORD);
+        let bytes = prompt
+            .tokens
+            .saturating_mul(words)
+            .saturating_mul(WORD_BYTES);
         let lanes = group.min(self.system.head_parts()).max(1);
         let name = operation(link, "send:graph", "send");
         let time = link.send(name, bytes / lanes, lanes);

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, Times as Answers};
+use einflow_arch::device::{Collective, DeviceLink, Kernel, Times as Answers};
 use einflow_spec::{
     Problem,
     quantity::{Joules, Seconds},
 };
+use einflow_workloads::layer::{Layer, Operator, WORD_BYTES};
 
 use super::{
-    super::{
-        pipeline::Message,
-        system::{DevicePool, WORD},
-        time::Ps,
-    },
+    super::{pipeline::Message, system::DevicePool, time::Ps},
     Times, Work, key,
 };
-use crate::device::{Call, Launch, Step, Task};
+use crate::device::{
+    Call, Launch, Step, Task,
+    layer::{Lowering, attention, product},
+};
 
 /// Layers' products by the tokens that they run over.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,15 +62,10 @@ impl Times<'_> {
             return Ok(*found);
         }
         let mut made = self.shard(pool, tokens, pool.group)?;
-        let (d, feed) = (
-            self.system.model.model_width,
-            self.system.model.feed_forward_width / pool.group,
-        );
-        let m = tokens;
-        made.feed = self
-            .product(pool, m, d, 2 * feed)?
-            .plus(self.product(pool, m, feed, d)?);
-        made.gate = self.pass(pool, "pass", 1, m.saturating_mul(3 * feed))?;
+        let layer = self.system.model.layer(tokens, pool.group);
+        let [into, out, gate] = [Operator::GateUp, Operator::Down, Operator::Gate]
+            .map(|operator| self.operator(pool, operator, &layer));
+        (made.feed, made.gate) = (into?.plus(out?), gate?);
         self.products.insert(known, made);
         Ok(made)
     }
@@ -82,25 +77,23 @@ impl Times<'_> {
         tokens: u64,
         parts: u64,
     ) -> Result<Products, Problem> {
-        let model = &self.system.model;
-        let (d, w) = (model.model_width, model.query_width);
-        let (q, k) = (model.heads / parts * w, model.key_heads / parts * w);
-        let m = tokens;
+        let layer = self.system.model.layer(tokens, parts);
         let overlap = self.system.scenario.overlap;
+        let mut work = |operator| self.operator(pool, operator, &layer);
         let mut made = Products {
-            norm: self.pass(pool, "pass:norm", m, m.saturating_mul(2 * d))?,
-            rotary: self.pass(pool, "pass", 1, m.saturating_mul(2 * (q + 2 * k)))?,
-            output: self.product(pool, m, q, d)?,
-            projections: self.product(pool, m, d, q + 2 * k)?,
+            norm: work(Operator::Norm)?,
+            rotary: work(Operator::Rotary)?,
+            output: work(Operator::Output)?,
+            projections: work(Operator::QueryKeyValue)?,
             ..Products::default()
         };
         if overlap {
-            made.query = self.product(pool, m, d, q)?;
-            made.key_value = self.product(pool, m, d, 2 * k)?;
+            made.query = work(Operator::Query)?;
+            made.key_value = work(Operator::KeyValue)?;
         }
         if let (Some(link), true) = (&pool.link, parts > 1) {
             let name = operation(link, "all_reduce:graph", "all_reduce");
-            let bytes = m.saturating_mul(WORD * d);
+            let bytes = layer.words(WORD_BYTES * layer.hidden);
             let time = link
                 .all_reduce(name, parts, bytes, Collective::Ring)
                 .ok_or_else(|| {
@@ -121,9 +114,10 @@ impl Times<'_> {
         if let Some(found) = self.heads.get(&known) {
             return Ok(*found);
         }
-        let model = &self.system.model;
-        let words = model.vocabulary.unwrap_or(1).div_ceil(pool.group);
-        let made = self.product(pool, tokens, model.model_width, words)?;
+        let made = match self.system.model.layer(tokens, pool.group).head() {
+            Some(shape) => self.run(pool, &product(shape))?,
+            None => Work::default(),
+        };
         self.heads.insert(known, made);
         Ok(made)
     }
@@ -137,17 +131,10 @@ impl Times<'_> {
         parts: u64,
     ) -> Result<Work, Problem> {
         let mean = tokens as f64 / requests.max(1) as f64;
-        let model = &self.system.model;
-        let shape = |batch: u64, length: u64| Attention {
-            batch,
-            heads: model.heads / parts,
-            key_heads: model.key_heads / parts,
-            width: model.query_width,
-            length: length.max(1),
-            causal: false,
-        };
+        let layer = self.system.model.layer(requests, parts);
+        let kernel = |batch, length: u64| attention(&layer, batch, length.max(1), false);
         if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
-            let kernel = Kernel::Decode(shape(requests, mean.round() as u64));
+            let kernel = kernel(requests, mean.round() as u64);
             let law = self.law(pool, &kernel)?;
             return self.call(pool, &law, kernel);
         }
@@ -160,7 +147,7 @@ impl Times<'_> {
             if let Some(found) = self.lengths.get(&known) {
                 return Ok(*found);
             }
-            let mut made = |batch| self.call(pool, "decode", Kernel::Decode(shape(batch, length)));
+            let mut made = |batch| self.call(pool, "decode", kernel(batch, length));
             let made = [made(1)?, made(2)?];
             self.lengths.insert(known, made);
             Ok(made)
@@ -184,18 +171,12 @@ impl Times<'_> {
         pool: &DevicePool,
         chunks: &[(u64, u64)],
     ) -> Result<Work, Problem> {
-        let model = &self.system.model;
         let mut sum = Work::default();
         for (tokens, before) in chunks {
             let (c, b) = (*tokens as f64, *before as f64);
-            let kernel = Kernel::Prefill(Attention {
-                batch: 1,
-                heads: model.heads / pool.group,
-                key_heads: model.key_heads / pool.group,
-                width: model.query_width,
-                length: ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1),
-                causal: true,
-            });
+            let length = ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1);
+            let layer = self.system.model.layer(*tokens, pool.group);
+            let kernel = attention(&layer, 1, length, true);
             let mut best: Option<Work> = None;
             let laws = self.prefill_laws(pool);
             for law in laws {
@@ -248,27 +229,24 @@ impl Times<'_> {
         Ok(found)
     }
 
-    pub(super) fn product(
+    /// An operator as a server runs it.
+    fn operator(
         &mut self,
         pool: &DevicePool,
-        m: u64,
-        k: u64,
-        n: u64,
+        operator: Operator,
+        layer: &Layer,
     ) -> Result<Work, Problem> {
-        let kernel = Kernel::Product { batch: 1, m, k, n };
-        self.call(pool, "product", kernel)
+        let mut sum = Work::default();
+        for call in Lowering::Served.kernels(operator, layer) {
+            sum = sum.plus(self.run(pool, &call)?);
+        }
+        Ok(sum)
     }
 
-    /// A pass over `words` words of memory.
-    pub(super) fn pass(
-        &mut self,
-        pool: &DevicePool,
-        law: &str,
-        rows: u64,
-        words: u64,
-    ) -> Result<Work, Problem> {
-        let bytes = words.saturating_mul(WORD);
-        if matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
+    /// A kernel; a pass also on an accelerator, which has none.
+    pub(super) fn run(&mut self, pool: &DevicePool, call: &Call) -> Result<Work, Problem> {
+        let on_accelerator = matches!(pool.answerer.device.times, Answers::Accelerator(_));
+        if let (Kernel::Pass { bytes, .. }, true) = (call.kernel, on_accelerator) {
             self.flags.insert(format!(
                 "{}: writes to the cache and sums of parts take their bytes over its bandwidth: assumed",
                 pool.device()
@@ -279,7 +257,7 @@ impl Times<'_> {
                 joules: 0.0,
             });
         }
-        self.call(pool, law, Kernel::Pass { rows, bytes })
+        self.call(pool, &call.law, call.kernel)
     }
 
     pub(super) fn ask(

@@ -10,13 +10,15 @@ mod tables;
 use std::collections::{BTreeSet, HashMap};
 
 use einflow_spec::{Problem, quantity::Seconds};
+use einflow_workloads::layer::{self, WORD_BYTES};
 
 use super::{
     Boundary, Partition,
     pipeline::{Iteration, Layers, Message},
-    system::{DevicePool, System, WORD},
+    system::{DevicePool, System},
     time::Ps,
 };
+use crate::device::layer::fused;
 use kernels::Products;
 pub(super) use kernels::operation;
 pub use tables::ServerTables;
@@ -313,12 +315,9 @@ impl<'s> Times<'s> {
         };
         let last = after.plus(p.norm).plus(head);
         // Bytes of one layer.
-        let (h, k) = (
-            model.heads * model.query_width,
-            model.key_heads * model.query_width,
-        );
-        let words = |width: u64| (WORD * width) as f64;
-        let (q, kv) = (words(h), 2.0 * words(k));
+        let token = model.layer(1, 1);
+        let [q, kv, out] = [token.queries(), token.keys_values(), token.attended()]
+            .map(|width| (WORD_BYTES * width) as f64);
         let (first, rest) = match overlap {
             true => (q, Some(kv)),
             false => (q + kv, None),
@@ -327,7 +326,7 @@ impl<'s> Times<'s> {
         let each = |bytes: f64| busiest(bytes, batch, models.group, &shares);
         let query = self.message(each(first))?;
         let rest_message = rest.map(|bytes| self.message(each(bytes))).transpose()?;
-        let output = self.message(each(q))?;
+        let output = self.message(each(out))?;
         // What each device of the pool does.
         let mut works = Vec::with_capacity(shares.len());
         let (mut attend, mut merge) = (Ps::ZERO, Ps::ZERO);
@@ -335,16 +334,13 @@ impl<'s> Times<'s> {
             let mut own = Works::default();
             if share.requests > 0 {
                 let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
-                let row = share.requests * model.query_width / share.parts;
-                let written = 2 * 2 * row * model.key_heads;
-                // With overlap the old tokens' part is read again, with the new keys and values, and the sum written.
-                let moved = match overlap {
-                    true => {
-                        written + row * (2 * model.heads + 2 * model.key_heads) + row * model.heads
-                    }
-                    false => written,
+                let layer = model.layer(share.requests, share.parts);
+                // With overlap the new tokens' part is added afterwards.
+                let passes = match overlap {
+                    true => &[layer::Operator::CacheWrite, layer::Operator::Merge][..],
+                    false => &[layer::Operator::CacheWrite],
                 };
-                let copied = self.pass(pool, "pass", 1, moved)?;
+                let copied = self.run(pool, &fused(passes, &layer))?;
                 add(&mut own, Operator::Attention, time.times(system.layers));
                 add(&mut own, Operator::Elementwise, copied.times(system.layers));
                 match overlap {
@@ -389,8 +385,8 @@ impl<'s> Times<'s> {
             iteration: Iteration::Layers(layers),
             model: model_works,
             attention: works,
-            bytes: [(q + kv) * batch as f64 * count, q * batch as f64 * count],
-            device_bytes: [each(q + kv), each(q)],
+            bytes: [(q + kv) * batch as f64 * count, out * batch as f64 * count],
+            device_bytes: [each(q + kv), each(out)],
             messages: arrives(query).after(arrives(output)).times(n),
         })
     }
@@ -405,7 +401,7 @@ impl<'s> Times<'s> {
         let feed = [p.norm, p.feed, p.gate, p.reduce]
             .into_iter()
             .fold(Work::default(), Work::plus);
-        let bytes = (WORD * model.model_width) as f64;
+        let bytes = (WORD_BYTES * model.model_width) as f64;
         let shares = self.shares(load, pool);
         // Each device that has some heads of a request needs all of its stream, and one of them sends the sum back.
         let there = busiest(bytes, batch, models.group, &shares).max(
