@@ -5,7 +5,10 @@ use einflow_spec::{
     record, text,
 };
 
-use crate::{Array, Memory, check::Fault};
+use crate::{
+    Array, Memory,
+    check::{Fault, rate},
+};
 
 record! {
     /// A spatial accelerator: a chain of memories and the arrays of processing elements (PEs) below it.
@@ -20,7 +23,7 @@ record! {
         /// The file, for messages about it.
         pub source: Source where Source;
         /// The clock of every array and of the on-chip memories.
-        pub clock: Hertz;
+        pub clock: Hertz, in rate, "the clock";
         /// The number format of a word.
         pub word: NumberFormat as word;
         /// How accesses to the memories are counted: every one, or by Timeloop's rule, which leaves out first reads of partial sums and drains.

@@ -1,6 +1,6 @@
 //! What an accelerator's numbers must satisfy, whether they come from a file or from a sweep.
 
-use einflow_spec::did_you_mean;
+use einflow_spec::{Check, Record, did_you_mean, quantity::Quantity};
 
 use crate::{Accelerator, Array, Latency, Memory, Polynomial, RangeReduction};
 
@@ -31,40 +31,90 @@ impl Faults {
         });
     }
 
-    fn positive(&mut self, path: String, what: &str, value: u64) {
-        if value == 0 {
-            self.push(
-                path,
+    fn check<T>(&mut self, path: String, check: Check<T>, what: &str, value: T) {
+        if let Some((message, help)) = (check.fault)(&value, what) {
+            self.push(path, message, help);
+        }
+    }
+
+    /// What the fields of a struct at a path may not be.
+    fn fields(&mut self, at: &str, name: &str, record: &impl Record) {
+        let dot = if at.is_empty() { "" } else { "." };
+        record.faults(name, &mut |field, message, help| {
+            self.push(format!("{at}{dot}{field}"), message, help);
+        });
+    }
+}
+
+/// Counts of what there is.
+pub(crate) fn positive() -> Check<u64> {
+    Check {
+        says: "1 to 2^24",
+        fault: |value, what| match *value {
+            0 => Some((
                 format!("{what} is zero"),
                 "a whole number of at least 1 would do",
-            );
-        } else if value > MOST {
-            self.push(
-                path,
-                format!("{what} is {value}"),
-                "at most 2^24 is accepted",
-            );
-        }
+            )),
+            _ => (few().fault)(value, what),
+        },
     }
+}
 
-    fn cost(&mut self, path: String, what: &str, value: f64) {
-        if !(value.is_finite() && value >= 0.0) {
-            self.push(
-                path,
-                format!("{what} is {value}"),
-                "a finite number of at least 0 would do",
-            );
-        }
+pub(crate) fn positive_if_given() -> Check<Option<u64>> {
+    Check {
+        says: positive().says,
+        fault: |value, what| (positive().fault)(value.as_ref()?, what),
     }
+}
 
-    fn rate(&mut self, path: String, what: &str, value: f64) {
-        if !(value.is_finite() && value > 0.0) {
-            self.push(
-                path,
-                format!("{what} is {value}"),
-                "a finite number above 0 would do",
-            );
-        }
+/// Counts of what there may not be.
+pub(crate) fn few() -> Check<u64> {
+    Check {
+        says: "up to 2^24",
+        fault: |value, what| {
+            let fault = || (format!("{what} is {value}"), "at most 2^24 is accepted");
+            (*value > MOST).then(fault)
+        },
+    }
+}
+
+/// What something takes.
+pub(crate) fn cost<Q: Quantity>() -> Check<Q> {
+    Check {
+        says: "at least 0",
+        fault: |value, what| {
+            let value = value.number();
+            let fault = || {
+                (
+                    format!("{what} is {value}"),
+                    "a finite number of at least 0 would do",
+                )
+            };
+            (!(value.is_finite() && value >= 0.0)).then(fault)
+        },
+    }
+}
+
+pub(crate) fn rate<Q: Quantity>() -> Check<Q> {
+    Check {
+        says: "above 0",
+        fault: |value, what| {
+            let value = value.number();
+            let fault = || {
+                (
+                    format!("{what} is {value}"),
+                    "a finite number above 0 would do",
+                )
+            };
+            (!(value.is_finite() && value > 0.0)).then(fault)
+        },
+    }
+}
+
+pub(crate) fn rate_if_given<Q: Quantity>() -> Check<Option<Q>> {
+    Check {
+        says: rate::<Q>().says,
+        fault: |value, what| (rate().fault)(value.as_ref()?, what),
     }
 }
 
@@ -72,7 +122,7 @@ impl Accelerator {
     /// Everything wrong with it.
     pub(crate) fn faults(&self) -> Vec<Fault> {
         let mut faults = Faults(Vec::new());
-        faults.rate("clock".into(), "the clock", self.clock.0);
+        faults.fields("", &self.name, self);
         for (map, what, empty) in [
             ("memories", "memory", self.memories.is_empty()),
             ("arrays", "array", self.arrays.is_empty()),
@@ -162,11 +212,7 @@ impl Accelerator {
                 "give `area`",
             );
         }
-        faults.positive(at("banks"), "the number of banks", memory.banks);
-        faults.positive(at("ports"), "the number of ports", memory.ports);
-        if let Some(bandwidth) = memory.bandwidth {
-            faults.rate(at("bandwidth"), "the bandwidth", bandwidth.0);
-        }
+        faults.fields(&format!("memories.{}", memory.name), &memory.name, memory);
         match memory.latency {
             Latency::Cycles(cycles) if cycles > MOST => {
                 faults.push(
@@ -177,7 +223,7 @@ impl Accelerator {
             }
             Latency::Cycles(_) => {}
             Latency::Seconds(time) => {
-                faults.cost(at("latency"), "the latency", time.0);
+                faults.check(at("latency"), cost(), "the latency", time);
                 if time.0 > 1.0 {
                     faults.push(
                         at("latency"),
@@ -187,39 +233,16 @@ impl Accelerator {
                 }
             }
         }
-        if let Some(outstanding) = memory.outstanding {
-            faults.positive(
-                at("outstanding"),
-                "the number of outstanding requests",
-                outstanding,
-            );
-        }
-        faults.cost(
-            at("read_energy"),
-            "the energy of a read",
-            memory.read_energy.0,
-        );
-        faults.cost(
-            at("write_energy"),
-            "the energy of a write",
-            memory.write_energy.0,
-        );
         if let Some(each) = memory.area_per_bit {
-            faults.cost(at("area_per_bit"), "the area of a bit", each.0);
+            faults.check(at("area_per_bit"), cost(), "the area of a bit", each);
         } else {
-            faults.cost(at("area"), "the area", memory.area.0);
+            faults.check(at("area"), cost(), "the area", memory.area);
         }
     }
 
     fn check_array(&self, array: &Array, faults: &mut Faults) {
         let at = |field: &str| format!("arrays.{}.{field}", array.name);
-        faults.positive(at("rows"), "the number of rows", array.rows);
-        faults.positive(at("columns"), "the number of columns", array.columns);
-        faults.cost(
-            at("control_energy"),
-            "the energy of control",
-            array.control_energy.0,
-        );
+        faults.fields(&format!("arrays.{}", array.name), &array.name, array);
         let registers = &array.registers;
         if registers.words > MOST {
             faults.push(
@@ -228,54 +251,18 @@ impl Accelerator {
                 "at most 2^24 is accepted",
             );
         }
-        faults.cost(
-            at("registers.read_energy"),
-            "the energy of a register read",
-            registers.read_energy.0,
-        );
-        faults.cost(
-            at("registers.write_energy"),
-            "the energy of a register write",
-            registers.write_energy.0,
-        );
-        faults.cost(
-            at("registers.area"),
-            "the area of the registers",
-            registers.area.0,
-        );
+        faults.fields(&at("registers"), &array.name, registers);
         for (name, component) in &array.components {
-            let field = |field: &str| at(&format!("components.{name}.{field}"));
-            faults.cost(
-                field("energy"),
-                &format!("the energy of {name}"),
-                component.energy.0,
-            );
-            faults.cost(
-                field("area"),
-                &format!("the area of {name}"),
-                component.area.0,
-            );
-            faults.positive(
-                field("count"),
-                &format!("the number of {name} units"),
-                component.count,
-            );
+            faults.fields(&at(&format!("components.{name}")), name, component);
         }
         for (name, operator) in &array.operators {
             let field = |field: &str| at(&format!("operators.{name}.{field}"));
-            faults.positive(
-                field("cycles"),
-                &format!("the cycles of {name}"),
-                operator.cycles,
-            );
+            faults.fields(&at(&format!("operators.{name}")), name, operator);
             for (component, count) in &operator.actions {
                 let path = field(&format!("actions.{component}"));
                 if array.components.contains_key(component) {
-                    faults.positive(
-                        path,
-                        &format!("the number of {component} actions of {name}"),
-                        *count,
-                    );
+                    let what = format!("the number of {component} actions of {name}");
+                    faults.check(path, positive(), &what, *count);
                 } else {
                     let message = format!(
                         "the operator `{name}` uses `{component}`, which {} does not have",
@@ -283,18 +270,6 @@ impl Accelerator {
                     );
                     let known = array.components.keys().map(String::as_str);
                     faults.push(path, message, did_you_mean(component, known));
-                }
-            }
-            for (what, count) in [
-                ("register_reads", operator.register_reads),
-                ("register_writes", operator.register_writes),
-            ] {
-                if count > MOST {
-                    faults.push(
-                        field(what),
-                        format!("{what} is {count}"),
-                        "at most 2^24 is accepted",
-                    );
                 }
             }
             if let Some(polynomial) = &operator.computes {
@@ -333,11 +308,7 @@ impl Accelerator {
                     help,
                 );
             }
-            faults.positive(
-                field("words_per_cycle"),
-                "the words a cycle",
-                link.words_per_cycle,
-            );
+            faults.fields(&at(&format!("links.{}", link.name)), &link.name, link);
             if link.latency > MOST {
                 faults.push(
                     field("latency"),
@@ -345,7 +316,6 @@ impl Accelerator {
                     "at most 2^24 is accepted",
                 );
             }
-            faults.cost(field("energy"), "the energy of a word", link.energy.0);
         }
     }
 }

@@ -1,5 +1,7 @@
 use einflow_spec::{Key, named, quantity::Picojoules, record, text};
 
+use crate::check::{cost, positive};
+
 record! {
     /// A family of equal, statically scheduled links of an array, one for each PE or each PE of an edge.
     ///
@@ -18,7 +20,7 @@ record! {
         /// Which way words move.
         pub direction: Direction;
         /// Words that one link takes each cycle.
-        pub words_per_cycle: u64 = 1;
+        pub words_per_cycle: u64 = 1, in positive, "the words a cycle";
         /// Cycles from one end to the other.
         pub latency: u64 = 1;
         /// Whether every PE that a word passes may use it, so that the word is read from memory once.
@@ -26,7 +28,7 @@ record! {
         /// Whether a PE may combine the word that passes with its own, so that sums form along the way.
         pub reduce: bool = false;
         /// Energy of moving one word over one link.
-        pub energy: Picojoules = Picojoules(0.0) => "0, and reported as not charged";
+        pub energy: Picojoules = Picojoules(0.0) => "0, and reported as not charged", in cost, "the energy of a word";
     }
 }
 

@@ -5,6 +5,8 @@ use einflow_spec::{
     record, text,
 };
 
+use crate::check::{cost, positive, positive_if_given, rate_if_given};
+
 record! {
     /// A memory. One access moves one row through one port.
     #[derive(Clone, Debug, PartialEq)]
@@ -18,19 +20,19 @@ record! {
         /// Width of one access.
         pub row: Bytes;
         /// Banks that work at the same time.
-        pub banks: u64 = 1;
+        pub banks: u64 = 1, in positive, "the number of banks";
         /// Ports, each of which reads or writes one row a cycle.
-        pub ports: u64 = 1;
+        pub ports: u64 = 1, in positive, "the number of ports";
         /// Peak rate of reads and writes together.
-        pub bandwidth: Option<BytesPerSecond> => "ports and rows alone limit it";
+        pub bandwidth: Option<BytesPerSecond> => "ports and rows alone limit it", in rate_if_given, "the bandwidth";
         /// From a request to its first data, each way.
         pub latency: Latency;
         /// Requests that may be under way at once.
-        pub outstanding: Option<u64> => "no limit";
+        pub outstanding: Option<u64> => "no limit", in positive_if_given, "the number of outstanding requests";
         /// Energy of reading one row.
-        pub read_energy: Picojoules;
+        pub read_energy: Picojoules, in cost, "the energy of a read";
         /// Energy of writing one row.
-        pub write_energy: Picojoules;
+        pub write_energy: Picojoules, in cost, "the energy of a write";
         /// Area of the whole memory on the chip; 0 for one off the chip.
         pub area: SquareMicrometres = SquareMicrometres(0.0) => "`area_per_bit` is given";
         /// Area of one bit, its share of the periphery included: the area then follows from the capacity.

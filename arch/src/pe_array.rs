@@ -5,7 +5,10 @@ use einflow_spec::{
 };
 use indexmap::IndexMap;
 
-use crate::Link;
+use crate::{
+    Link,
+    check::{cost, few, positive},
+};
 
 record! {
     /// An array of equal processing elements (PEs) with statically scheduled links.
@@ -16,9 +19,9 @@ record! {
         /// Where its numbers come from.
         pub cited("source"): String as text;
         /// Rows of PEs, from the top.
-        pub rows: u64;
+        pub rows: u64, in positive, "the number of rows";
         /// Columns of PEs, from the left.
-        pub columns: u64;
+        pub columns: u64, in positive, "the number of columns";
         /// What a PE is made of, besides its registers.
         pub components: IndexMap<String, Component>;
         /// What a PE computes, by the operator's name: `mac` (a product added to a sum), the element functions of Einsums
@@ -29,7 +32,7 @@ record! {
         /// Links that begin or end at PEs of this array.
         pub links: Vec<Link> as by_name = Vec::new() => "no link";
         /// Energy of sequencing one PE for one cycle in which it works.
-        pub control_energy: Picojoules = Picojoules(0.0) => "0, and reported as not charged";
+        pub control_energy: Picojoules = Picojoules(0.0) => "0, and reported as not charged", in cost, "the energy of control";
     }
 }
 
@@ -40,13 +43,13 @@ record! {
         // An operator's numbers may have a source of their own; otherwise the array's covers them.
         unread source: Option<String> as text => "the array's";
         /// Cycles until the PE can begin the next operation.
-        pub cycles: u64;
+        pub cycles: u64, in positive, "the cycles of {}";
         /// Components used, and how often each.
         pub actions: Vec<(String, u64)> as actions;
         /// Register words read, operands that pass through included.
-        pub register_reads: u64;
+        pub register_reads: u64, in few, "register_reads";
         /// Register words written, operands latched on arrival included.
-        pub register_writes: u64;
+        pub register_writes: u64, in few, "register_writes";
         /// What its function's values are computed with. Of a chain it is the last function.
         pub computes: Option<Polynomial> => "the function itself, rounded once";
     }
@@ -78,11 +81,11 @@ record! {
         /// Where its numbers come from.
         pub cited("source"): String as text;
         /// Energy of one action.
-        pub energy: Picojoules;
+        pub energy: Picojoules, in cost, "the energy of {}";
         /// Area of one unit.
-        pub area: SquareMicrometres;
+        pub area: SquareMicrometres, in cost, "the area of {}";
         /// Units in each PE.
-        pub count: u64 = 1;
+        pub count: u64 = 1, in positive, "the number of {} units";
     }
 }
 
@@ -95,11 +98,11 @@ record! {
         /// Words in each PE.
         pub words: u64;
         /// Energy of reading one word.
-        pub read_energy: Picojoules;
+        pub read_energy: Picojoules, in cost, "the energy of a register read";
         /// Energy of writing one word.
-        pub write_energy: Picojoules;
+        pub write_energy: Picojoules, in cost, "the energy of a register write";
         /// Area of one PE's file.
-        pub area: SquareMicrometres;
+        pub area: SquareMicrometres, in cost, "the area of the registers";
     }
 }
 

@@ -3,7 +3,7 @@
 //! A `ron` block that is a whole file is a cascade, an accelerator or a mapping. `ron fields` and `ron block fields` replace
 //! fields of the mapping before, or of its first block. `csv NAME` is a file beside the mappings. After one or more of them a
 //! `text` block holds what follows, or an `error` block the problems. `EINFLOW_BLESS=1 cargo test -p einflow-mappings --test page`
-//! writes those two anew; read what changed before keeping it.
+//! writes those two, and the tables of fields, anew; read what changed before keeping it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,9 +14,9 @@ use einflow_mappings::{
     bind,
     count::{Count, cycles, traffic},
     mapped::MappedCascade,
-    spec::MappingSpec,
+    spec::{BindingSpec, BlockSpec, MappingSpec, PhaseSpec, PipelineSpec, PlaceSpec},
 };
-use einflow_spec::{Node, Problems, Source};
+use einflow_spec::{FieldRow, Node, Problems, Record, Source, with_tables};
 use einflow_workloads::cascade::Cascade;
 
 const PAGE: &str = include_str!("../../docs/src/reference/mappings.md");
@@ -195,6 +195,10 @@ impl Page {
     }
 }
 
+fn blessing() -> bool {
+    std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1")
+}
+
 #[test]
 fn examples_are_as_they_say() {
     let beside = tempfile::TempDir::new().unwrap();
@@ -227,12 +231,10 @@ fn examples_are_as_they_say() {
         }
     }
     assert!(checked > 15, "{checked}");
-    if std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1") {
-        fs::write(
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/mappings.md"),
-            corrected,
-        )
-        .unwrap();
+    if blessing() {
+        let path = "../docs/src/reference/mappings.md";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        fs::write(path, with_tables(&corrected, &tables())).unwrap();
         wrong.retain(|w| w.starts_with("this is"));
     }
     assert!(
@@ -242,39 +244,36 @@ fn examples_are_as_they_say() {
     );
 }
 
-/// Names between the quotes of the reader's `get("...")` and `need("...")`, and of its words.
-fn fields_of_the_reader() -> Vec<&'static str> {
-    let sources = [
-        include_str!("../src/spec/decode.rs"),
-        include_str!("../src/spec/choice.rs"),
-        include_str!("../src/spec/table.rs"),
-    ];
-    let mut found = Vec::new();
-    for source in sources {
-        for start in [
-            ".get(\"",
-            ".need(\"",
-            ".get_all(\"",
-            ".need_all(\"",
-            ".optional(\"",
-            ".required(\"",
-        ] {
-            found.extend(
-                source
-                    .split(start)
-                    .skip(1)
-                    .filter_map(|rest| rest.split('"').next()),
-            );
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
+/// The page's tables of fields, and what each struct declares.
+fn tables() -> Vec<(&'static str, Vec<FieldRow>)> {
+    vec![
+        ("## The file", MappingSpec::fields()),
+        ("## Blocks", BlockSpec::fields()),
+        ("### Places", PlaceSpec::fields()),
+        ("### Bindings", BindingSpec::fields()),
+        ("### Phases", PhaseSpec::fields()),
+        ("### Pipelines", PipelineSpec::fields()),
+    ]
+}
+
+#[test]
+fn the_tables_are_those_of_the_declarations() {
+    let same = with_tables(PAGE, &tables()) == PAGE;
+    assert!(
+        same || blessing(),
+        "EINFLOW_BLESS=1 writes the page's tables anew"
+    );
 }
 
 #[test]
 fn every_field_is_explained() {
-    let fields = fields_of_the_reader();
+    let mut fields: Vec<&str> = tables()
+        .iter()
+        .flat_map(|(_, rows)| rows.iter().map(|r| r.name))
+        .collect();
+    fields.extend([
+        "choose", "cases", "rule", "memory", "within", "file", "keys",
+    ]);
     assert!(fields.len() > 35, "{fields:?}");
     // Between fences, in code font, alone or in an example: `drain`, `(name, einsums, drain)`, `(choose: ...`.
     let mut prose = PAGE.to_string();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span};
+use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span, list, pairs};
 
 use einflow_engine::request::{Accounting, Engine, Places, Request};
 use einflow_engine::units::{LENGTHS, parse_length};
@@ -65,19 +65,12 @@ impl RunFile {
             some(n, each(n, length)?, "lengths: [\"1K\"]")
         });
         let runs = f.need_all("runs", |n| {
-            let mut problems = Problems::new();
-            let list: Vec<Request> = n
-                .list()?
-                .iter()
-                .filter_map(|n| problems.absorb(run(n)))
-                .collect();
-            if list.is_empty() && problems.is_empty() {
-                problems.push(
-                    n.problem("there is nothing to run")
-                        .help("add (mapping: \"...\")"),
-                );
+            let runs = list(n, run)?;
+            if runs.is_empty() {
+                let problem = n.problem("there is nothing to run");
+                return Err(problem.help("add (mapping: \"...\")").into());
             }
-            problems.into_result(Some(list))
+            Ok(runs)
         });
         let value = name.zip(runs).map(|(name, runs)| {
             let models: Vec<Option<(String, Span)>> =
@@ -121,7 +114,7 @@ pub(crate) fn each<T>(
     node: &Node,
     read: impl Fn(&Node) -> Result<T, Problem>,
 ) -> Result<Vec<T>, Problems> {
-    each_all(node, |n| read(n).map_err(Problems::from))
+    list(node, |n| Ok(read(n)?))
 }
 
 /// A list that says what to run is not empty.
@@ -135,20 +128,6 @@ fn some<T>(node: &Node, list: Vec<T>, such_as: &str) -> Result<Vec<T>, Problems>
             .into());
     }
     Ok(list)
-}
-
-/// Reads every element of a list with a reader that finds several problems at once.
-pub(crate) fn each_all<T>(
-    node: &Node,
-    read: impl Fn(&Node) -> Result<T, Problems>,
-) -> Result<Vec<T>, Problems> {
-    let mut problems = Problems::new();
-    let items = node
-        .list()?
-        .iter()
-        .filter_map(|n| problems.absorb(read(n)))
-        .collect();
-    problems.into_result(Some(items))
 }
 
 pub(crate) fn placed(node: &Node, problem: Problem) -> Problem {
@@ -183,29 +162,6 @@ fn size(node: &Node) -> Result<u64, Problem> {
     }
 }
 
-/// The entries of a map; a key given twice is a mistake.
-fn entries<T>(
-    node: &Node,
-    read: &dyn Fn(&Node) -> Result<T, Problem>,
-) -> Result<Vec<(String, T)>, Problems> {
-    let mut problems = Problems::new();
-    let mut out: Vec<(String, T)> = Vec::new();
-    for (key, span, value) in node.record()? {
-        if out.iter().any(|(known, _)| known == key) {
-            problems.push(
-                Problem::at(&node.source, *span, format!("`{key}` is given twice"))
-                    .help("keep one of them"),
-            );
-        }
-        out.extend(
-            problems
-                .absorb(read(value).map_err(Problems::from))
-                .map(|value| (key.clone(), value)),
-        );
-    }
-    problems.into_result(Some(out))
-}
-
 /// One run: a mapping, and what else differs from the mapping's own choices.
 pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
     let mut f = Fields::new(node, "a run");
@@ -216,12 +172,10 @@ pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
     let own_length = f.get("length", length);
     let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
     let sizes = f
-        .get_all("sizes", |n| entries(n, &size))
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+        .get_all("sizes", |n| pairs(n, |_, n| Ok(size(n)?)))
+        .unwrap_or_default();
     let overrides = f
-        .get_all("set", |n| entries(n, &Node::f64))
+        .get_all("set", |n| pairs(n, |_, n| Ok(n.f64()?)))
         .unwrap_or_default();
     let mut places = Places::default();
     places.set("run", &node.source, node.span);
@@ -243,10 +197,16 @@ pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
         workload,
         model,
         length: own_length,
-        sizes,
+        sizes: sizes
+            .into_iter()
+            .map(|(name, size)| (name.text, size))
+            .collect(),
         accelerator,
         mapping,
-        overrides,
+        overrides: overrides
+            .into_iter()
+            .map(|(name, value)| (name.text, value))
+            .collect(),
         end_to_end,
         places,
         ..Request::default()

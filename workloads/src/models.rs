@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use einflow_spec::{Fields, Library, Node, Problem, Problems, Source};
+use einflow_spec::{Form, Library, Problems, Record, Source, record};
 use include_dir::{Dir, include_dir};
 
 use crate::layer::{Layer, Operator};
@@ -19,52 +19,35 @@ pub fn models() -> &'static Library {
     &LIBRARY
 }
 
-/// The shape of one layer of a model, and the batch it is run with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// The name, as in the file.
-    pub name: String,
-    /// Where the shape is published.
-    pub cited: String,
-    /// A sentence.
-    pub description: String,
-    /// Sequences run together: rank B.
-    pub batch: u64,
-    /// Query heads: rank H.
-    pub heads: u64,
-    /// Key heads: `heads / key_heads` query heads share one; as many as query heads where the file says nothing.
-    pub key_heads: u64,
-    /// Decoder layers; none where the file describes one layer.
-    pub layers: Option<u64>,
-    /// Tokens of the vocabulary.
-    pub vocabulary: Option<u64>,
-    /// Width of a query or key of one head: rank E.
-    pub query_width: u64,
-    /// Width of a value of one head: rank F.
-    pub value_width: u64,
-    /// Width of the residual stream: rank D.
-    pub model_width: u64,
-    /// Width between the two feed-forward products: rank S.
-    pub feed_forward_width: u64,
-}
-
-impl Model {
-    /// Reads a model file.
-    ///
-    /// # Errors
-    /// Every mistake found; only a RON syntax error hides others.
-    pub fn parse(source: &Source) -> Result<Self, Problems> {
-        let node = Node::parse(source)?;
-        let mut fields = Fields::new(&node, "a model");
-        let text = |node: &Node| node.text().map(str::to_owned);
-        let name = fields.need("name", text);
-        let cited = fields.need("source", text);
-        let description = fields.need("description", text);
-        let batch = fields.need("batch", size);
-        let heads = fields.need("heads", size);
-        let key_heads = fields.get("key_heads", size);
-        let layers = fields.get("layers", size);
-        let vocabulary = fields.get("vocabulary", size);
+record! {
+    /// The shape of one layer of a model, and the batch it is run with.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Model = "a model" {
+        /// The name, as in the file.
+        pub name: String;
+        /// Where the shape is published.
+        pub cited("source"): String;
+        /// A sentence.
+        pub description: String;
+        /// Sequences run together: rank B.
+        pub batch: u64 as size;
+        /// Query heads: rank H.
+        pub heads: u64 as size;
+        /// Key heads: `heads / key_heads` query heads share one.
+        pub key_heads: u64 as size = heads.unwrap_or(1) => "as many as query heads";
+        /// Decoder layers.
+        pub layers: Option<u64> as size => "the file describes one layer";
+        /// Tokens of the vocabulary.
+        pub vocabulary: Option<u64> as size => "not known";
+        /// Width of a query or key of one head: rank E.
+        pub query_width: u64 as size;
+        /// Width of a value of one head: rank F.
+        pub value_width: u64 as size;
+        /// Width of the residual stream: rank D.
+        pub model_width: u64 as size;
+        /// Width between the two feed-forward products: rank S.
+        pub feed_forward_width: u64 as size;
+    } check |fields| {
         if let (Some(heads), Some(keys)) = (heads, key_heads)
             && !heads.is_multiple_of(keys)
             && let Some(node) = fields.optional("key_heads")
@@ -74,28 +57,16 @@ impl Model {
                     .help("each key head serves as many query heads: a divisor of `heads`"),
             );
         }
-        let query_width = fields.need("query_width", size);
-        let value_width = fields.need("value_width", size);
-        let model_width = fields.need("model_width", size);
-        let feed_forward_width = fields.need("feed_forward_width", size);
-        let model = || {
-            Some(Self {
-                name: name?,
-                cited: cited?,
-                description: description?,
-                batch: batch?,
-                heads: heads?,
-                key_heads: key_heads.or(heads)?,
-                layers,
-                vocabulary,
-                query_width: query_width?,
-                value_width: value_width?,
-                model_width: model_width?,
-                feed_forward_width: feed_forward_width?,
-            })
-        };
-        let model = model();
-        fields.finish(model)
+    }
+}
+
+impl Model {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// Every mistake found; only a RON syntax error hides others.
+    pub fn parse(source: &Source) -> Result<Self, Problems> {
+        Self::read_file(source)
     }
 
     /// Reads a model by its name in the library or by path; `beside` is the folder of the file that named it.
@@ -151,12 +122,19 @@ impl Model {
     }
 }
 
-fn size(node: &Node) -> Result<u64, Problem> {
-    match node.u64()? {
-        0 => Err(node.problem("a size of 0").help("a size is at least 1")),
-        size if size > crate::sizes::LARGEST_SIZE => Err(node
-            .problem(format!("a size of {size}"))
-            .help("sizes go to 2^24")),
-        size => Ok(size),
+fn size() -> Form<u64> {
+    Form {
+        value: || "1 to 2^24".into(),
+        read: |_, node| match node.u64()? {
+            0 => Err(node
+                .problem("a size of 0")
+                .help("a size is at least 1")
+                .into()),
+            size if size > crate::sizes::LARGEST_SIZE => Err(node
+                .problem(format!("a size of {size}"))
+                .help("sizes go to 2^24")
+                .into()),
+            size => Ok(size),
+        },
     }
 }

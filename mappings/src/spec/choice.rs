@@ -1,4 +1,4 @@
-use einflow_spec::{Fields, Node, Problem, Problems, Span, did_you_mean};
+use einflow_spec::{Fields, Form, Problem, Problems, Span, Written, did_you_mean};
 
 use super::{Name, Row};
 
@@ -18,46 +18,42 @@ pub enum Choice<T> {
     },
 }
 
-impl<T> Choice<T> {
-    /// Reads a choice, or a plain value by `read`.
-    ///
-    /// # Errors
-    /// Those of `read`, and mistakes in the choice itself.
-    pub fn decode(
-        node: &Node,
-        read: &dyn Fn(&Node) -> Result<T, Problems>,
-    ) -> Result<Self, Problems> {
-        let is_choice = node
-            .record()
-            .is_ok_and(|entries| entries.iter().any(|(key, _, _)| key == "choose"));
-        if !is_choice {
-            return read(node).map(Choice::Fixed);
-        }
-        let mut fields = Fields::new(node, "a choice");
-        let column = fields.need("choose", |n| {
-            Ok(Name {
-                text: n.text()?.to_string(),
-                span: n.span,
-            })
-        });
-        let cases = fields.need_all("cases", |n| {
-            let mut problems = Problems::new();
-            let mut cases = Vec::new();
-            for (key, _, value) in n.record()? {
-                if let Some(value) = problems.absorb(read(value)) {
-                    cases.push((key.clone(), value));
+/// A choice, or a plain value.
+impl<T: Written> Written for Choice<T> {
+    fn form() -> Form<Self> {
+        Form {
+            value: T::form().value,
+            read: |name, node| {
+                let is_choice = node
+                    .record()
+                    .is_ok_and(|entries| entries.iter().any(|(key, _, _)| key == "choose"));
+                if !is_choice {
+                    return (T::form().read)(name, node).map(Choice::Fixed);
                 }
-            }
-            problems.into_result(Some(cases))
-        });
-        let value = column.zip(cases).map(|(column, cases)| Choice::By {
-            column,
-            cases,
-            span: node.span,
-        });
-        fields.finish(value)
+                let mut fields = Fields::new(node, "a choice");
+                let column = fields.needed("choose", Name::form());
+                let cases = fields.need_all("cases", |n| {
+                    let mut problems = Problems::new();
+                    let mut cases = Vec::new();
+                    for (key, _, value) in n.record()? {
+                        if let Some(value) = problems.absorb((T::form().read)(key, value)) {
+                            cases.push((key.clone(), value));
+                        }
+                    }
+                    problems.into_result(Some(cases))
+                });
+                let value = column.zip(cases).map(|(column, cases)| Choice::By {
+                    column,
+                    cases,
+                    span: node.span,
+                });
+                fields.finish(value)
+            },
+        }
     }
+}
 
+impl<T> Choice<T> {
     /// The value for a row of the table.
     ///
     /// # Errors

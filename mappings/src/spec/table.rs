@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use einflow_spec::{Fields, Node, Origin, Problem, Problems, Source};
+use einflow_spec::{
+    FieldRow, Fields, Node, Origin, Part, Problem, Problems, Record, Source, did_you_mean, record,
+};
 
 use super::Name;
 use crate::library;
@@ -92,58 +94,25 @@ impl Table {
         })
     }
 
-    /// Reads `(file: "choices.csv", keys: ["E", "M"])` and the file, beside the mapping or embedded.
-    ///
-    /// # Errors
-    /// Mistakes in the struct; a file that is missing or is not CSV; a key that is not a column.
-    pub fn decode(node: &Node, beside: Option<&Path>) -> Result<Self, Problems> {
-        let mut fields = Fields::new(node, "a table");
-        let name = |n: &Node| {
-            Ok::<_, Problem>(Name {
-                text: n.text()?.to_string(),
-                span: n.span,
-            })
-        };
-        let file = fields.need("file", name);
-        let keys = fields.need("keys", |n| {
-            n.list()?.iter().map(name).collect::<Result<Vec<_>, _>>()
-        });
-        let mut table = None;
-        if let Some((file, keys)) = file.zip(keys) {
-            match load(&file.text, beside) {
-                Ok((columns, rows)) => {
-                    for key in &keys {
-                        if !columns.contains(&key.text) {
-                            fields.push(
-                                Problem::at(
-                                    &node.source,
-                                    key.span,
-                                    format!("{} has no column `{}`", file.text, key.text),
-                                )
-                                .help(einflow_spec::did_you_mean(
-                                    &key.text,
-                                    columns.iter().map(String::as_str),
-                                )),
-                            );
-                        }
-                    }
-                    table = Some(Table {
-                        file,
-                        keys,
-                        columns,
-                        rows,
-                    });
-                }
-                Err(problem) => fields.push(match problem.place {
-                    Some(_) => problem,
-                    None => Problem {
-                        place: Some((node.source.clone(), file.span)),
-                        ..problem
-                    },
-                }),
-            }
+    fn read(node: &Node, beside: Option<&Path>) -> Result<Self, Problems> {
+        let Named { file, keys } = Named::read("", node)?;
+        let (columns, rows) = load(&file.text, beside).map_err(|problem| Problem {
+            place: problem.place.or(Some((node.source.clone(), file.span))),
+            ..problem
+        })?;
+        let mut problems = Problems::new();
+        for key in keys.iter().filter(|key| !columns.contains(&key.text)) {
+            let message = format!("{} has no column `{}`", file.text, key.text);
+            let known = columns.iter().map(String::as_str);
+            let problem = Problem::at(&node.source, key.span, message);
+            problems.push(problem.help(did_you_mean(&key.text, known)));
         }
-        fields.finish(table)
+        problems.into_result(Some(Table {
+            file,
+            keys,
+            columns,
+            rows,
+        }))
     }
 
     /// The row whose keys equal the sizes that `lookup` gives.
@@ -218,6 +187,36 @@ impl Table {
             format!("{} has no row with {}", self.file.text, found.join(", ")),
         )
         .help(help))
+    }
+}
+
+record! {
+    /// How a mapping names a table.
+    pub(super) struct Named = "a table" {
+        /// The file.
+        pub file: Name;
+        /// Columns that must equal the sizes of the same name.
+        pub keys: Vec<Name>;
+    }
+}
+
+/// `(file: "choices.csv", keys: ["E", "M"])` and the file, beside the mapping or embedded.
+impl Part<Option<Table>> for Table {
+    fn take(fields: &mut Fields<'_>) -> Option<Option<Table>> {
+        let folder = fields.folder();
+        Some(fields.get_all("table", |node| Table::read(node, folder)))
+    }
+
+    fn fields() -> Vec<FieldRow> {
+        Tabled::fields()
+    }
+}
+
+record! {
+    /// The field of a mapping that names its table.
+    struct Tabled = "a mapping" {
+        /// A CSV file of choices by shape, one row a shape, see below.
+        pub table: Option<Named> => "none";
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use einflow_spec::{Fields, Kind, Node, Problem, Problems, Source, Span, did_you_mean, expr::Expr};
+use einflow_spec::{
+    Fields, Kind, Node, Problem, Problems, Source, Span, did_you_mean, expr::Expr, list,
+};
 
 use einflow_engine::request::File;
 use einflow_engine::units::{LENGTHS, parse_length};
@@ -234,15 +236,7 @@ pub struct Dimension {
 pub fn dimension(node: &Node) -> Result<Dimension, Problems> {
     let axes = if given(node, "linked") {
         let mut f = Fields::new(node, "linked axes");
-        let axes = f.need_all("linked", |n| {
-            let mut problems = Problems::new();
-            let axes: Vec<Axis> = n
-                .list()?
-                .iter()
-                .filter_map(|n| problems.absorb(axis(n)))
-                .collect();
-            problems.into_result(Some(axes))
-        });
+        let axes = f.need_all("linked", |n| list(n, axis));
         f.finish(axes)?
     } else {
         vec![axis(node)?]
@@ -299,19 +293,12 @@ fn axis(node: &Node) -> Result<Axis, Problems> {
     let is_length = target == Some(Target::Length);
     let name = f.get("name", |n| Ok(n.text()?.to_string()));
     let list = f.get_all("values", |n| {
-        let mut problems = Problems::new();
-        let values: Vec<Value> = n
-            .list()?
-            .iter()
-            .filter_map(|n| problems.absorb(value(n, is_length).map_err(Problems::from)))
-            .collect();
-        if values.is_empty() && problems.is_empty() {
-            problems.push(
-                n.problem("an axis without values")
-                    .help("give at least one"),
-            );
+        let values: Vec<Value> = list(n, |n| Ok(value(n, is_length)?))?;
+        if values.is_empty() {
+            let problem = n.problem("an axis without values");
+            return Err(problem.help("give at least one").into());
         }
-        problems.into_result(Some(values))
+        Ok(values)
     });
     let follows = f.get("as", expression);
     let from = f.get("from", |n| {

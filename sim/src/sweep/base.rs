@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use einflow_spec::{Edit, Fields, Node, Problem, Problems, Source, edited};
+use einflow_spec::{Edit, Fields, Form, Node, Problem, Problems, Source, Written, edited};
 
 use crate::runs;
 use einflow_engine::report::{Metric, Report};
@@ -27,9 +27,18 @@ pub enum Base {
     },
 }
 
+impl Written for Base {
+    fn form() -> Form<Self> {
+        Form {
+            value: || "a run, or `(scenario: ...)`".into(),
+            read: |_, node| Self::read(node),
+        }
+    }
+}
+
 impl Base {
     /// Reads `(scenario: ...)`, or a run.
-    pub fn read(node: &Node) -> Result<Self, Problems> {
+    fn read(node: &Node) -> Result<Self, Problems> {
         let entries = node.record().unwrap_or_default();
         if entries.iter().any(|(key, ..)| key == "scenario") {
             let mut f = Fields::new(node, "a base");

@@ -15,10 +15,11 @@ use std::{
     sync::LazyLock,
 };
 
-use einflow_spec::{Fields, Library, Node, Problem, Problems, Source, expr::Expr};
+use einflow_spec::{
+    Form, Library, Name, Problem, Problems, Record, Source, expr::Expr, list, record,
+};
 use rayon::prelude::*;
 
-use crate::runs;
 pub use axes::Value;
 use axes::{Dimension, Target, Values, dimension, expression};
 use base::Base;
@@ -44,37 +45,87 @@ pub fn sweeps() -> &'static Library {
 #[derive(Clone, Debug)]
 pub struct Objective {
     /// The result's or axis's name.
-    pub name: einflow_mappings::spec::Name,
+    pub name: Name,
     /// 1 where less is better, -1 where more is.
     pub sign: f64,
 }
 
-/// A sweep file.
-#[derive(Clone, Debug)]
-pub struct SweepFile {
-    /// The file.
-    pub source: Source,
-    /// Its name.
-    pub name: String,
-    /// One or two sentences.
-    pub description: String,
-    /// The run or the scenario that the axes change.
-    base: Base,
-    /// What varies, the first slowest.
-    dimensions: Vec<Dimension>,
-    /// Points where one of these is 0 are left out.
-    constraints: Vec<Expr>,
-    /// What the front is about.
-    objectives: Option<Vec<Objective>>,
-    /// The results to write.
-    columns: Option<Vec<einflow_mappings::spec::Name>>,
+record! {
+    /// A sweep file.
+    #[derive(Clone, Debug)]
+    pub struct SweepFile = "a sweep" {
+        /// Its name.
+        pub name: String;
+        /// Where its numbers come from.
+        pub cited("source"): Option<String> => "nothing is cited";
+        /// One or two sentences.
+        pub description: String = String::new() => "nothing";
+        /// The file.
+        pub source: Source where Source;
+        /// The run or the scenario that the axes change.
+        pub(self) base: Base;
+        /// What varies, the first slowest.
+        pub(self) dimensions("axes"): Vec<Dimension> as axes;
+        /// Points where one of these is 0 are left out.
+        pub(self) constraints("where"): Vec<Expr> as constraints = Vec::new() => "all points";
+        /// The results to write.
+        pub(self) columns: Option<Vec<Name>> => "all";
+        /// What the front is about.
+        pub(self) objectives("front"): Option<Vec<Objective>> as objectives => "no front";
+    }
 }
 
-fn name(node: &Node) -> Result<einflow_mappings::spec::Name, Problem> {
-    Ok(einflow_mappings::spec::Name {
-        text: node.text()?.to_string(),
-        span: node.span,
-    })
+record! {
+    /// The results that a front makes small and large.
+    struct Objectives = "a front" {
+        /// Those to make small.
+        pub minimize: Vec<Name> = Vec::new() => "none";
+        /// Those to make large.
+        pub maximize: Vec<Name> = Vec::new() => "none";
+    } check |fields| {
+        let given = |names: &Option<Vec<Name>>| names.as_ref().is_some_and(|n| !n.is_empty());
+        if !given(&minimize) && !given(&maximize) {
+            let problem = fields.node().problem("a front of nothing");
+            fields.push(problem.help("such as front: (minimize: [\"seconds\", \"area_mm2\"])"));
+        }
+    }
+}
+
+fn objectives() -> Form<Vec<Objective>> {
+    Form {
+        value: || Objectives::WHAT.into(),
+        read: |name, node| {
+            let all = Objectives::read(name, node)?;
+            let of = |names: Vec<Name>, sign| {
+                names.into_iter().map(move |name| Objective { name, sign })
+            };
+            Ok(of(all.minimize, 1.0)
+                .chain(of(all.maximize, -1.0))
+                .collect())
+        },
+    }
+}
+
+fn axes() -> Form<Vec<Dimension>> {
+    Form {
+        value: || "list: an axis".into(),
+        read: |_, node| {
+            let axes = list(node, dimension)?;
+            if axes.is_empty() {
+                let problem = node.problem("a sweep without axes is a single run");
+                let help = "give at least one: (path: \"length\", values: [\"1K\", \"4K\"])";
+                return Err(problem.help(help).into());
+            }
+            Ok(axes)
+        },
+    }
+}
+
+fn constraints() -> Form<Vec<Expr>> {
+    Form {
+        value: || "list: an expression".into(),
+        read: |_, node| list(node, |n| Ok(expression(n)?)),
+    }
 }
 
 impl SweepFile {
@@ -92,61 +143,8 @@ impl SweepFile {
     /// # Errors
     /// Every mistake in the file's form.
     pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
-        let node = Node::parse(source)?;
-        let mut f = Fields::new(&node, "a sweep");
-        let text = |n: &Node| Ok(n.text()?.to_string());
-        let own_name = f.need("name", text);
-        f.get("source", text);
-        let description = f.get("description", text).unwrap_or_default();
-        let base = f.need_all("base", Base::read);
-        let dimensions = f.need_all("axes", |n| {
-            let list = runs::each_all(n, dimension)?;
-            if list.is_empty() {
-                return Err(n
-                    .problem("a sweep without axes is a single run")
-                    .help("give at least one: (path: \"length\", values: [\"1K\", \"4K\"])")
-                    .into());
-            }
-            Ok(list)
-        });
-        let constraints = f
-            .get_all("where", |n| runs::each(n, expression))
-            .unwrap_or_default();
-        let columns = f.get_all("columns", |n| runs::each(n, name));
-        let objectives = f.get_all("front", |n| {
-            let mut f = Fields::new(n, "a front");
-            let mut all = Vec::new();
-            for (field, sign) in [("minimize", 1.0), ("maximize", -1.0)] {
-                let names = f
-                    .get_all(field, |n| runs::each(n, name))
-                    .unwrap_or_default();
-                all.extend(names.into_iter().map(|name| Objective { name, sign }));
-            }
-            if all.is_empty() {
-                f.push(
-                    n.problem("a front of nothing")
-                        .help("such as front: (minimize: [\"seconds\", \"area_mm2\"])"),
-                );
-            }
-            f.finish(Some(all))
-        });
-        let value = own_name
-            .zip(base)
-            .zip(dimensions)
-            .map(|((name, mut base), dimensions)| {
-                base.set_beside(beside);
-                SweepFile {
-                    source: source.clone(),
-                    name,
-                    description,
-                    base,
-                    dimensions,
-                    constraints,
-                    objectives,
-                    columns,
-                }
-            });
-        let sweep = f.finish(value)?;
+        let mut sweep = Self::read_file(source)?;
+        sweep.base.set_beside(beside);
         sweep.check()?;
         Ok(sweep)
     }

@@ -1,10 +1,10 @@
 //! Claims about systems of devices, each held against what scenarios give, with the reason where it does not reproduce.
 
-use einflow_spec::{Edit, Fields, Node, Problem, Problems, did_you_mean, edited};
+use einflow_spec::{Edit, Fields, Name, Node, Problem, Problems, did_you_mean, edited, list};
 use rayon::prelude::*;
 
 use super::{
-    experiment::{Bound, Experiment, Name, all, name, text, tolerance},
+    experiment::{Bound, Experiment, text, tolerance},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
 use crate::sweep::Value;
@@ -101,10 +101,10 @@ pub(super) fn read(node: &Node) -> Result<Claim, Problems> {
         _ => Err(n.expected("a number above 0")),
     });
     let per = per.unwrap_or(1.0);
-    let metric = f.need("metric", name);
+    let metric = f.need("metric", Name::read);
     let cases = f.need_all("cases", |n| match n.list()? {
         [] => Err(n.expected("a case or more").into()),
-        _ => all(n, |n| case(n, metric.as_ref())),
+        _ => list(n, |n| case(n, metric.as_ref())),
     });
     let value = (|| {
         Some(Claim {
@@ -134,7 +134,7 @@ fn case(node: &Node, metric: Option<&Name>) -> Result<Case, Problems> {
 
 fn measure(node: &Node, metric: Option<&Name>) -> Result<Measure, Problems> {
     let mut f = Fields::new(node, "a value of a scenario");
-    let scenario = f.need("scenario", name);
+    let scenario = f.need("scenario", Name::read);
     let set = f
         .get_all("set", |n| {
             let mut problems = Problems::new();
@@ -149,7 +149,7 @@ fn measure(node: &Node, metric: Option<&Name>) -> Result<Measure, Problems> {
             problems.into_result(Some(out))
         })
         .unwrap_or_default();
-    let metric = f.get("metric", name).or_else(|| metric.cloned());
+    let metric = f.get("metric", Name::read).or_else(|| metric.cloned());
     let value = scenario.zip(metric).map(|(scenario, metric)| Measure {
         scenario,
         set,

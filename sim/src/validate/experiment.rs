@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use einflow_spec::{Fields, Kind as NodeKind, Node, Problem, Problems, Source, Span, expr::Expr};
+use einflow_spec::{
+    Fields, Kind as NodeKind, Name, Node, Problem, Problems, Source, expr::Expr, list,
+};
 
 use super::claims::Claim;
 use crate::runs;
@@ -143,15 +145,6 @@ pub struct Grow {
     pub from: Expr,
 }
 
-/// A name in an experiment file, and its place.
-#[derive(Clone, Debug)]
-pub struct Name {
-    /// As written.
-    pub text: String,
-    /// Where.
-    pub span: Span,
-}
-
 /// One compared column.
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -279,7 +272,7 @@ impl Experiment {
             }
             Some("devices") => side_by_side(&mut f).map(Kind::Devices),
             Some("claims") => f
-                .need_all("claims", |n| all(n, super::claims::read))
+                .need_all("claims", |n| list(n, super::claims::read))
                 .map(Kind::Claims),
             Some("systolic") => {
                 let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
@@ -335,38 +328,8 @@ pub(super) fn text(node: &Node) -> Result<String, Problem> {
     Ok(node.text()?.to_string())
 }
 
-pub(super) fn name(node: &Node) -> Result<Name, Problem> {
-    Ok(Name {
-        text: node.text()?.to_string(),
-        span: node.span,
-    })
-}
-
-fn expression(node: &Node) -> Result<Expr, Problem> {
-    match &node.kind {
-        NodeKind::Number(text) => Ok(Expr::Number {
-            text: text.clone(),
-            span: node.span,
-        }),
-        _ => Expr::parse(&node.source, node.text()?, node.text_start()),
-    }
-}
-
-pub(super) fn all<T>(
-    node: &Node,
-    read: impl Fn(&Node) -> Result<T, Problems>,
-) -> Result<Vec<T>, Problems> {
-    let mut problems = Problems::new();
-    let items = node
-        .list()?
-        .iter()
-        .filter_map(|n| problems.absorb(read(n)))
-        .collect();
-    problems.into_result(Some(items))
-}
-
 fn requests(node: &Node, beside: Option<&PathBuf>) -> Result<Vec<Request>, Problems> {
-    all(node, |n| {
+    list(node, |n| {
         let mut request = runs::run(n)?;
         request.beside = beside.cloned();
         Ok(request)
@@ -384,15 +347,15 @@ fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
         runs.iter_mut().for_each(|r| r.engine = engine);
         runs
     });
-    let model = f.get("model_column", name);
-    let length_column = f.get("length_column", name);
+    let model = f.get("model_column", Name::read);
+    let length_column = f.get("length_column", Name::read);
     let length = f.get("length", runs::length);
     let set = f
         .get_all("set", |n| {
             let mut problems = Problems::new();
             let mut out = Vec::new();
             for (path, _, value) in n.record()? {
-                if let Some(value) = problems.absorb(expression(value).map_err(Problems::from)) {
+                if let Some(value) = problems.absorb(Expr::read(value).map_err(Problems::from)) {
                     out.push((path.clone(), value));
                 }
             }
@@ -402,14 +365,14 @@ fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
     let grow = f.get_all("grow", |n| {
         let mut f = Fields::new(n, "a growing field");
         let field = f.need("field", text);
-        let from = f.need("from", expression);
+        let from = f.need("from", Expr::read);
         let value = field.zip(from).map(|(field, from)| Grow { field, from });
         f.finish(value)
     });
-    let columns = f.need_all("columns", |n| all(n, column));
+    let columns = f.need_all("columns", |n| list(n, column));
     let also = f
         .get_all("also", |n| {
-            all(n, |n| {
+            list(n, |n| {
                 let mut f = Fields::new(n, "further rows");
                 let model = f.need("model", text);
                 let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
@@ -473,11 +436,11 @@ pub(super) fn tolerance(node: &Node) -> Result<f64, Problem> {
 
 fn column(node: &Node) -> Result<Column, Problems> {
     let mut f = Fields::new(node, "a column");
-    let column = f.need("column", name);
-    let value = f.need("value", name);
+    let column = f.need("column", Name::read);
+    let value = f.need("value", Name::read);
     let how = f.get("bound", bound).unwrap_or(Bound::Within);
     let tolerances = f.need_all("tolerance", |n| match &n.kind {
-        NodeKind::List(_) => all(n, |n| {
+        NodeKind::List(_) => list(n, |n| {
             let mut f = Fields::new(n, "a tolerance");
             let up_to = f.get("up_to", runs::length).unwrap_or(u64::MAX);
             let tolerance = f.need("tolerance", tolerance);
@@ -512,10 +475,10 @@ fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
     let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
     let accounting = f.get("accounting", runs::accounting).unwrap_or_default();
     let ratios = f.need_all("ratios", |n| {
-        all(n, |n| {
+        list(n, |n| {
             let mut f = Fields::new(n, "a ratio");
             let own_name = f.need("name", text);
-            let value = f.need("value", name);
+            let value = f.need("value", Name::read);
             let over = f.need_all("over", |n| requests(n, beside));
             let under = f.need_all("under", |n| requests(n, beside));
             let expected = f.need("expected", Node::f64);

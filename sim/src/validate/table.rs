@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use einflow_spec::{Problem, Problems, Source, Span, did_you_mean};
+use einflow_spec::{Name, Problem, Problems, Source, Span, did_you_mean};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{
     data,
-    experiment::{Column, Experiment, Name, Table},
+    experiment::{Column, Experiment, Table},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
 use einflow_engine::{catalog::Catalog, request::Request};

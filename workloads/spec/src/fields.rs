@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use crate::{Form, Node, Problem, Problems, Span, did_you_mean};
 
 /// Decodes the fields of a struct, collecting every mistake: a missing field, an unknown one (with
@@ -11,6 +13,7 @@ pub struct Fields<'a> {
     open: bool,
     what: &'static str,
     name: &'a str,
+    beside: Option<&'a Path>,
     problems: Problems,
 }
 
@@ -34,6 +37,7 @@ impl<'a> Fields<'a> {
             open: false,
             what,
             name: "",
+            beside: None,
             problems,
         }
     }
@@ -48,6 +52,18 @@ impl<'a> Fields<'a> {
     /// The name that the struct stands under.
     pub fn name(&self) -> &'a str {
         self.name
+    }
+
+    /// The same, of a file in a folder: files that it names are looked for there first.
+    #[must_use]
+    pub fn beside(mut self, folder: Option<&'a Path>) -> Self {
+        self.beside = folder;
+        self
+    }
+
+    /// The folder of the file, where it has one.
+    pub fn folder(&self) -> Option<&'a Path> {
+        self.beside
     }
 
     /// A field in the form that its values have; `None` where it is absent or wrong.

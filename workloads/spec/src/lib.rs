@@ -44,7 +44,7 @@ pub use node::{Kind, Node};
 pub use problem::{Problem, Problems};
 #[doc(hidden)]
 pub use record::Maybe;
-pub use record::{FieldRow, Form, Key, Part, Record, Written, table, with_tables};
+pub use record::{Check, FieldRow, Form, Key, Part, Record, Written, table, with_tables};
 pub use source::{Location, Source, Span};
 pub use sources::check_sources;
-pub use written::{by_name, choice, choices, list, map, positive, text, texts};
+pub use written::{by_name, choice, choices, list, map, pairs, positive, text, texts};

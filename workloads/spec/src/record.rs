@@ -16,6 +16,14 @@ pub trait Written: Sized {
     fn form() -> Form<Self>;
 }
 
+/// Which of its type's values a field may have.
+pub struct Check<T> {
+    /// What a page says of them: `1 to 2^24`.
+    pub says: &'static str,
+    /// What is wrong with a value, which messages call by the second argument, and what would do.
+    pub fault: fn(&T, &str) -> Option<(String, &'static str)>,
+}
+
 /// A field as a page's table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRow {
@@ -39,6 +47,9 @@ pub trait Record: Sized {
 
     /// Its fields, in the order in which they are read.
     fn fields() -> Vec<FieldRow>;
+
+    /// Tells of every field whose value may not be: its name, what is wrong, and what would do. `name` is that of the struct.
+    fn faults(&self, name: &str, tell: &mut dyn FnMut(&'static str, String, &'static str));
 
     /// Reads the struct at `node`, whose key in a map is `name`.
     ///
@@ -171,7 +182,8 @@ pub fn with_tables(page: &str, tables: &[(&str, Vec<FieldRow>)]) -> String {
 /// value to be is `None` then. What has neither must be there.
 ///
 /// `as function` reads it by the [`Form`] that the function gives, in place of its type's ([`Written`]). `where Type` takes it from a
-/// [`Part`]. Fields that are checked and not kept come first: `unread source: String`. After the fields, `check |fields| { ... }` may
+/// [`Part`]. `, in function, "the energy of {}"` keeps it to the values of a [`Check`] ([`Record::faults`]), whose messages call it so, with
+/// the struct's name for `{}`. Fields that are checked and not kept come first: `unread source: String`. After the fields, `check |fields| { ... }` may
 /// look at all of them by name, each `None` where it was wrong.
 #[macro_export]
 macro_rules! record {
@@ -182,7 +194,8 @@ macro_rules! record {
             $(
                 $(#[doc = $doc:literal])*
                 pub $(($($scope:tt)+))? $field:ident $(($key:literal))?: $ty:ty
-                    $(where $part:ty)? $(as $form:path)? $(= $default:expr)? $(=> $absent:literal)?;
+                    $(where $part:ty)? $(as $form:path)? $(= $default:expr)? $(=> $absent:literal)?
+                    $(, in $range:path, $called:literal)?;
             )*
         }
         $(check |$all:ident| $check:block)?
@@ -214,8 +227,16 @@ macro_rules! record {
                 );)*
                 $($crate::record!(
                     @row rows ($crate::record!(@key $field $($key)?)) [$($doc),*] [$($part)?] [$ty] [$($form)?] [$($default)?] [$($absent)?]
-                );)*
+                );
+                $($crate::record!(@says rows $ty, $range);)?)*
                 rows
+            }
+
+            #[allow(unused_variables)]
+            fn faults(&self, name: &str, tell: &mut dyn FnMut(&'static str, String, &'static str)) {
+                $($crate::record!(
+                    @fault (&self.$field) name tell ($crate::record!(@key $field $($key)?)) [$ty] [$($range, $called)?]
+                );)*
             }
         }
 
@@ -271,6 +292,21 @@ macro_rules! record {
             left_out: $crate::record!(@absent $default $absent),
             meaning: [$($doc),*].map(str::trim).join(" "),
         })
+    };
+
+    (@fault ($value:expr) $name:ident $tell:ident ($key:expr) $ty:tt []) => {};
+    (@fault ($value:expr) $name:ident $tell:ident ($key:expr) [$ty:ty] [$range:path, $called:literal]) => {{
+        let check: $crate::Check<$ty> = $range();
+        if let Some((message, help)) = (check.fault)($value, &$called.replace("{}", $name)) {
+            $tell($key, message, help);
+        }
+    }};
+
+    (@says $rows:ident $ty:ty, $range:path) => {
+        if let Some(row) = $rows.last_mut() {
+            let check: $crate::Check<$ty> = $range();
+            row.value = format!("{}; {}", row.value, check.says);
+        }
     };
 
     (@absent [] []) => { "required" };

@@ -73,7 +73,7 @@ impl<T: Written> Written for Vec<(Name, T)> {
     fn form() -> Form<Self> {
         Form {
             value: || format!("map from names: {}", (T::form().value)()),
-            read: |_, node| entries(node, node.record()?, "keep one of them", T::form().read),
+            read: |_, node| pairs(node, T::form().read),
         }
     }
 }
@@ -122,6 +122,17 @@ fn entries<T>(
         }
     }
     problems.into_result(Some(found))
+}
+
+/// The entries of a map with the places of their keys, each read by `read`, which is given its key.
+///
+/// # Errors
+/// No map, a key that is given twice, and what `read` finds.
+pub fn pairs<T>(
+    node: &Node,
+    read: impl Fn(&str, &Node) -> Result<T, Problems>,
+) -> Result<Vec<(Name, T)>, Problems> {
+    entries(node, node.record()?, "keep one of them", read)
 }
 
 /// The entries of a map from names, each read by `read`, which is given its key.
