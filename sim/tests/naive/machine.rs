@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use einflow_arch::Accelerator;
 use einflow_mappings::mapped::{Block, MappedCascade};
 
-use super::plan::{Kind, Plan, latency};
+use super::{
+    chip::{frames, latency},
+    plan::{From, Kind, Need, Plan, Work},
+};
 
 /// Why a unit does not work in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,9 +19,9 @@ pub enum Wait {
     Operand(usize, usize),
     /// A tensor, from an array.
     Link(usize, usize),
-    /// Room for a tensor in a memory, or at the edge on the way to or from it.
+    /// Room for a tensor in a memory, or on the way there.
     Room(usize, usize),
-    /// Room at an array's edge.
+    /// Room for a tensor at an array.
     Edge(usize, usize),
     Port(usize),
     Channel(usize),
@@ -39,7 +42,7 @@ pub struct Ran {
     pub peak: Vec<u128>,
 }
 
-/// What a started request will have done.
+/// A request that has started.
 #[derive(Clone, Copy, Debug)]
 struct Moved {
     began: i64,
@@ -51,13 +54,26 @@ struct Moved {
     late: Option<Wait>,
 }
 
+/// Einsums that start together on a unit, each with the times of its steps after the first of all.
+#[derive(Clone, Debug)]
+struct Turn {
+    members: Vec<(usize, Vec<i64>)>,
+    load: i64,
+    shift: i64,
+    /// Cycles of all steps.
+    length: i64,
+}
+
+type Rows = BTreeMap<(usize, i64), u64>;
+
 struct Machine<'a> {
     chip: &'a Accelerator,
     word: u128,
     plan: &'a Plan,
     now: i64,
-    /// By Einsum: first step and end of every started task.
-    started: Vec<Vec<(i64, i64)>>,
+    frames: Vec<i64>,
+    /// By Einsum: the times of every started task's steps.
+    started: Vec<Vec<Vec<i64>>>,
     /// By unit.
     free: Vec<i64>,
     waiting: Vec<Wait>,
@@ -67,7 +83,7 @@ struct Machine<'a> {
     channel_free: Vec<i64>,
     under_way: Vec<Vec<i64>>,
     /// Rows that memories move, by cycle.
-    ports: BTreeMap<(usize, i64), u64>,
+    ports: Rows,
     ran: Ran,
     end: i64,
 }
@@ -81,14 +97,15 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
         word: mapped.word_bytes(),
         plan,
         now: 0,
-        started: vec![Vec::new(); plan.work.len()],
+        frames: frames(chip),
+        started: vec![Vec::new(); plan.ops.len()],
         free: vec![0; units],
         waiting: vec![Wait::Mapping; units],
         moved: vec![Vec::new(); plan.movers.len()],
         held: vec![None; plan.movers.len()],
         channel_free: vec![0; memories],
         under_way: vec![Vec::new(); memories],
-        ports: BTreeMap::new(),
+        ports: Rows::new(),
         ran: Ran {
             busy: vec![0; units],
             waits: vec![BTreeMap::new(); units],
@@ -105,6 +122,7 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
         while m.start_one() {
             any = true;
         }
+        m.note_waits();
         // Longer than anything takes that has started: nothing will.
         idle = if any || m.now < m.end { 0 } else { idle + 1 };
         if idle > 1000 {
@@ -124,7 +142,7 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
 
 impl Machine<'_> {
     fn is_done(&self) -> bool {
-        let units = self.plan.work.iter().zip(&self.started).all(|((_, w), s)| w.len() == s.len());
+        let units = self.plan.ops.iter().zip(&self.started).all(|(o, s)| o.work.len() == s.len());
         units && self.plan.movers.iter().zip(&self.moved).all(|(m, done)| m.words.len() == done.len())
     }
 
@@ -133,34 +151,72 @@ impl Machine<'_> {
         (0..self.free.len()).any(|unit| self.start_unit(unit)) || (0..self.moved.len()).any(|id| self.start_mover(id))
     }
 
-    /// Whether uses of ports all find one.
-    fn ports_free(&self, wanted: &BTreeMap<(usize, i64), u64>) -> Option<usize> {
+    /// The memory at which uses of ports do not all find one.
+    fn crowded(&self, wanted: &Rows) -> Option<usize> {
         let clash = wanted.iter().find(|((memory, cycle), rows)| {
-            let memory_of = &self.chip.memories[*memory];
+            let at = &self.chip.memories[*memory];
             let taken = self.ports.get(&(*memory, *cycle)).copied().unwrap_or(0);
-            taken + **rows > memory_of.ports.min(memory_of.banks)
+            taken + **rows > at.ports.min(at.banks)
         });
         clash.map(|((memory, _), _)| *memory)
     }
 
-    fn take_ports(&mut self, wanted: BTreeMap<(usize, i64), u64>) {
+    fn take_ports(&mut self, wanted: Rows) {
         for ((memory, cycle), rows) in wanted {
             *self.ports.entry((memory, cycle)).or_insert(0) += rows;
             self.end = self.end.max(cycle + 1);
         }
     }
 
+    /// An Einsum's next task.
+    fn next(&self, e: usize) -> Option<&Work> {
+        self.plan.ops[e].work.get(self.started[e].len())
+    }
+
+    /// What is next on a unit: the first in order, with those that take turns with it, a step each.
+    fn turn(&self, unit: usize) -> Option<Turn> {
+        let ops = (0..self.plan.ops.len()).filter(|e| self.plan.ops[*e].unit == unit);
+        let ready = ops.filter_map(|e| Some((self.next(e)?, e)));
+        let first = ready.clone().min_by_key(|(w, e)| (w.order.clone(), *e))?.0.order.clone();
+        let members: Vec<(usize, &Work)> = ready.filter(|(w, _)| w.order == first).map(|(w, e)| (e, w)).collect();
+        let mut times = vec![Vec::new(); members.len()];
+        let mut time = 0;
+        for round in 0..members.iter().map(|(_, w)| w.steps).max()? {
+            for ((_, w), times) in members.iter().zip(&mut times) {
+                if round < w.steps {
+                    times.push(time);
+                    time += w.cycles;
+                }
+            }
+        }
+        Some(Turn {
+            load: members.iter().map(|(_, w)| w.load).sum(),
+            shift: members.iter().map(|(_, w)| w.shift).sum(),
+            members: members.iter().map(|(e, _)| *e).zip(times).collect(),
+            length: time,
+        })
+    }
+
+    /// When a task's use of a tile ends.
+    fn use_end(&self, e: usize, t: usize, from: From, cycles: i64) -> Option<i64> {
+        let steps = self.started[e].get(t)?;
+        let (first, last) = (steps[0], steps[steps.len() - 1]);
+        Some(cycles + match from {
+            From::First => first,
+            From::Last => last,
+            From::End => last + self.plan.ops[e].work[t].cycles,
+        })
+    }
+
     /// Until when the users of a kept tile need it; none where one has yet to come.
     fn released(&self, keep: usize, tile: usize, but: Option<usize>) -> Option<i64> {
         let mut until = 0;
-        for (e, (_, work)) in self.plan.work.iter().enumerate() {
-            for (t, w) in work.iter().enumerate() {
-                for (k, number, end, _) in &w.uses {
-                    if *k == keep && *number <= tile {
-                        let (first, _) = self.started[e].get(t)?;
-                        if Some(e) != but && *number == tile {
-                            until = until.max(first + end);
-                        }
+        for (e, op) in self.plan.ops.iter().enumerate() {
+            for (t, w) in op.work.iter().enumerate() {
+                for u in w.uses.iter().filter(|u| u.keep == keep && u.tile <= tile) {
+                    let end = self.use_end(e, t, u.from, u.cycles)?;
+                    if Some(e) != but && u.tile == tile {
+                        until = until.max(end);
                     }
                 }
             }
@@ -168,225 +224,353 @@ impl Machine<'_> {
         if let Some(drain) = self.plan.keeps[keep].drain {
             until = until.max(self.moved[drain].get(tile)?.taken);
         }
+        // What goes further in from there.
+        if let Some(fill) = self.plan.keeps[keep].fill {
+            for (m, mover) in self.plan.movers.iter().enumerate() {
+                for n in (0..mover.words.len()).filter(|n| mover.after[*n].is_some_and(|(f, t)| f == fill && t <= tile)) {
+                    let taken = self.moved[m].get(n)?.taken;
+                    if mover.after[n] == Some((fill, tile)) {
+                        until = until.max(taken);
+                    }
+                }
+            }
+        }
         Some(until)
     }
 
     fn start_unit(&mut self, unit: usize) -> bool {
-        let next = (0..self.plan.work.len()).find(|e| {
-            let (at, work) = &self.plan.work[*e];
-            *at == unit && self.started[*e].len() < work.len()
-        });
-        let Some(e) = next else { return false };
-        if self.free[unit] > self.now {
+        let start = self.now + self.frames[unit];
+        if self.free[unit] > start {
             return false;
         }
-        match self.unit_waits(e) {
-            Some(wait) => {
-                self.waiting[unit] = wait;
-                false
-            }
-            None => {
-                self.run_task(unit, e);
+        let Some(turn) = self.turn(unit) else { return false };
+        match self.together(unit, turn, start) {
+            Ok((together, wanted)) => {
+                self.take_ports(wanted);
+                for (unit, turn, start, wait) in together {
+                    self.waiting[unit] = wait.unwrap_or(self.waiting[unit]);
+                    self.run_turn(unit, &turn, start);
+                }
                 true
             }
+            Err(_) => false,
         }
     }
 
-    /// Why an Einsum's next task does not start now.
-    fn unit_waits(&self, e: usize) -> Option<Wait> {
+    /// Why units and movements do not start in this cycle, when all has started that does.
+    fn note_waits(&mut self) {
+        for unit in 0..self.free.len() {
+            let start = self.now + self.frames[unit];
+            if self.free[unit] <= start
+                && let Some(turn) = self.turn(unit)
+                && let Err(wait) = self.together(unit, turn, start)
+            {
+                self.waiting[unit] = wait;
+            }
+        }
+        for id in 0..self.moved.len() {
+            self.held[id] = self.ask(id).and_then(Result::err);
+        }
+    }
+
+    /// All that starts with a turn, and the ports that it takes; or why it does not start.
+    #[allow(clippy::type_complexity)]
+    fn together(&self, unit: usize, turn: Turn, start: i64) -> Result<(Vec<(usize, Turn, i64, Option<Wait>)>, Rows), Wait> {
+        if let Some(wait) = self.turn_waits(&turn, start, None) {
+            return Err(wait);
+        }
+        let mut together = self.partners(&turn, start)?;
+        together.insert(0, (unit, turn, start, None));
+        let mut wanted = Rows::new();
+        for (_, turn, start, _) in &together {
+            for (at, rows) in self.wanted(turn, *start) {
+                *wanted.entry(at).or_insert(0) += rows;
+            }
+        }
+        match self.crowded(&wanted) {
+            Some(memory) => Err(Wait::Port(memory)),
+            None => Ok((together, wanted)),
+        }
+    }
+
+    /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is there or until
+    /// the next one comes.
+    fn partners(&self, turn: &Turn, start: i64) -> Result<Vec<(usize, Turn, i64, Option<Wait>)>, Wait> {
+        let mut out = Vec::new();
+        for (maker, times) in &turn.members {
+            for (reader, _, delay, lockstep) in &self.plan.ops[*maker].readers {
+                if !lockstep {
+                    continue;
+                }
+                let (unit, tensor) = (self.plan.ops[*reader].unit, self.plan.ops[*maker].output);
+                let wait = Wait::Edge(tensor, unit);
+                let other = self.turn(unit).ok_or(wait)?;
+                let theirs = other.members.iter().find(|(e, _)| e == reader).ok_or(wait)?;
+                let task = self.started[*maker].len();
+                let needs = |need: &Need| matches!(need, Need::Made { maker: m, task: t, .. } if m == maker && *t == task);
+                if !self.next(*reader).is_some_and(|w| w.needs.iter().any(|(_, n)| needs(n))) {
+                    return Err(wait);
+                }
+                let cycles = self.plan.ops[*maker].work[task].cycles;
+                let words = times.iter().zip(&theirs.1).map(|(a, b)| a + cycles + delay - b).max().unwrap_or(0);
+                let lead = words + turn.load - other.load;
+                // A word waits until the next one comes.
+                let slack = times.get(1).map_or(cycles, |second| second - times[0]) - 1;
+                let from = start + lead;
+                let ready = |at: i64| {
+                    if self.free[unit] > at {
+                        return Some(self.waiting[unit]);
+                    }
+                    self.turn_waits(&other, at, Some(*maker))
+                };
+                let at = (from..=from + slack).find(|at| ready(*at).is_none());
+                let Some(at) = at else { return Err(ready(from + slack).unwrap_or(wait)) };
+                let late = ready(at - 1).filter(|_| at > self.free[unit]);
+                let late = late.unwrap_or(Wait::Link(tensor, self.plan.ops[*maker].unit));
+                out.push((unit, other, at, Some(late)));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Why a turn does not start at a time; `with`: a maker that starts together with it.
+    fn turn_waits(&self, turn: &Turn, start: i64, with: Option<usize>) -> Option<Wait> {
+        turn.members.iter().find_map(|(e, times)| self.task_waits(turn, *e, times, start, with))
+    }
+
+    fn task_waits(&self, turn: &Turn, e: usize, times: &[i64], start: i64, with: Option<usize>) -> Option<Wait> {
+        let work = self.next(e)?;
         let task = self.started[e].len();
-        let work = &self.plan.work[e].1[task];
-        let first = self.now + work.load as i64;
-        for (mover, tile, tensor, memory, way) in &work.tiles {
-            match self.moved[*mover].get(*tile) {
-                Some(m) if m.whole + way <= first => {}
-                Some(m) => return Some(m.late.unwrap_or(Wait::Operand(*tensor, *memory))),
-                None => return Some(Wait::Operand(*tensor, *memory)),
-            }
-        }
-        for (mover, stay) in &work.streams {
-            let plan = &self.plan.movers[*mover];
-            let wait = Wait::Operand(plan.tensor, plan.outer);
-            let Some(m) = self.moved[*mover].get(task) else { return Some(wait) };
-            // A hop from the edge. The first word is there at the first step, the last at the last.
-            let last = if *stay { 0 } else { (work.steps - 1) as i64 * work.stride as i64 };
-            if m.first + 1 > first || m.whole + 1 > first + last {
-                return Some(m.late.unwrap_or(wait));
-            }
-        }
-        if let Some((keep, tile, write)) = work.makes {
-            let kept = &self.plan.keeps[keep];
-            if let Some(old) = tile.checked_sub(kept.generations) {
-                let wait = Wait::Room(kept.tensor, kept.memory);
-                match self.released(keep, old, Some(e)) {
-                    Some(until) if until <= first + write => {}
-                    _ => return Some(wait),
+        let at = |step: usize| start + turn.load + times[step];
+        let last = work.steps - 1;
+        for (_, need) in &work.needs {
+            match need {
+                Need::Made { maker, task, tensor, memory, delay, by_word } => {
+                    if with == Some(*maker) && memory.is_none() {
+                        continue;
+                    }
+                    let wait = match memory {
+                        Some(memory) => Wait::Operand(*tensor, *memory),
+                        None => Wait::Link(*tensor, self.plan.ops[*maker].unit),
+                    };
+                    let Some(made) = self.started[*maker].get(*task) else {
+                        // Those that take turns hand over in the order of their turns.
+                        if turn.members.iter().any(|(m, _)| m == maker) {
+                            continue;
+                        }
+                        return Some(wait);
+                    };
+                    let cycles = self.plan.ops[*maker].work[*task].cycles;
+                    let there = if *by_word {
+                        made.iter().enumerate().all(|(k, made)| made + cycles + delay <= at(k))
+                    } else {
+                        made[made.len() - 1] + cycles + delay <= at(0)
+                    };
+                    if !there {
+                        return Some(wait);
+                    }
+                }
+                Need::Tile { mover, tile, tensor, memory, way } => {
+                    let wait = Wait::Operand(*tensor, *memory);
+                    let Some(m) = self.moved[*mover].get(*tile) else { return Some(wait) };
+                    if m.whole + way > at(0) {
+                        return Some(m.late.unwrap_or(wait));
+                    }
+                }
+                Need::Stream { mover, stay } => {
+                    let plan = &self.plan.movers[*mover];
+                    let wait = Wait::Operand(plan.tensor, plan.outer);
+                    let Some(m) = self.moved[*mover].get(task) else { return Some(wait) };
+                    // A hop from the edge. The first word is there at the first step, the last at the last.
+                    if m.first + 1 > at(0) || m.whole + 1 > at(if *stay { 0 } else { last }) {
+                        return Some(m.late.unwrap_or(wait));
+                    }
                 }
             }
         }
-        for mover in &work.results {
-            // Results of two tasks wait at the edge.
-            if task >= self.moved[*mover].len() + 2 {
-                let plan = &self.plan.movers[*mover];
-                return Some(Wait::Room(plan.tensor, plan.outer));
+        if let Some((keep, tile, step, way)) = work.makes {
+            let kept = &self.plan.keeps[keep];
+            if let Some(old) = tile.checked_sub(kept.generations) {
+                let until = self.released(keep, old, Some(e));
+                if !until.is_some_and(|until| until <= at(step) + work.cycles + way) {
+                    return Some(Wait::Room(kept.tensor, kept.memory));
+                }
             }
         }
-        self.ports_free(&self.wanted(e)).map(Wait::Port)
+        let op = &self.plan.ops[e];
+        for (reader, tiles, delay, lockstep) in &op.readers {
+            if *lockstep || !op.whole_tiles {
+                continue;
+            }
+            let Some(before) = task.checked_sub(*tiles) else { continue };
+            let taken = self.started[*reader].get(before).is_some_and(|steps| {
+                let last_read = steps[steps.len() - 1] + 1;
+                let first_word = if op.rows_apart { 0 } else { times[last] + work.cycles };
+                last_read - delay - first_word <= start + turn.load
+            });
+            if !taken {
+                return Some(Wait::Edge(op.output, self.plan.ops[*reader].unit));
+            }
+        }
+        // Results of two tasks wait at the edge.
+        let mover = work.result?;
+        let plan = &self.plan.movers[mover];
+        (task >= self.moved[mover].len() + 2).then_some(Wait::Room(plan.tensor, plan.outer))
     }
 
-    fn wanted(&self, e: usize) -> BTreeMap<(usize, i64), u64> {
-        let work = &self.plan.work[e].1[self.started[e].len()];
-        let mut wanted = BTreeMap::new();
-        for a in &work.accesses {
-            let cycle = self.now + work.load as i64 + a.cycle;
-            *wanted.entry((a.memory, cycle)).or_insert(0) += a.rows;
+    /// Rows that a turn reads and writes.
+    fn wanted(&self, turn: &Turn, start: i64) -> Rows {
+        let mut wanted = Rows::new();
+        for (e, times) in &turn.members {
+            let Some(work) = self.next(*e) else { continue };
+            for a in &work.accesses {
+                let end = if a.at_end { work.cycles } else { 0 };
+                let cycle = start + turn.load + times[a.step] + end + a.cycles;
+                *wanted.entry((a.memory, cycle)).or_insert(0) += a.rows;
+            }
         }
         wanted
     }
 
-    fn run_task(&mut self, unit: usize, e: usize) {
-        let wanted = self.wanted(e);
-        self.take_ports(wanted);
-        let work = &self.plan.work[e].1[self.started[e].len()];
-        let busy = work.steps * work.stride;
-        let first = self.now + work.load as i64;
-        let end = first + busy as i64 + work.shift as i64;
+    fn run_turn(&mut self, unit: usize, turn: &Turn, start: i64) {
+        let first = start + turn.load;
         let waits = &mut self.ran.waits[unit];
-        *waits.entry(self.waiting[unit]).or_insert(0) += (self.now - self.free[unit]) as u64;
-        *waits.entry(Wait::Filling).or_insert(0) += work.load;
-        *waits.entry(Wait::Draining).or_insert(0) += work.shift;
-        self.ran.busy[unit] += busy;
-        self.ran.tasks += 1;
-        for (transfer, words) in &work.counts {
-            self.ran.words[*transfer] += words;
-        }
+        *waits.entry(self.waiting[unit]).or_insert(0) += (start - self.free[unit]) as u64;
+        *waits.entry(Wait::Filling).or_insert(0) += turn.load as u64;
+        *waits.entry(Wait::Draining).or_insert(0) += turn.shift as u64;
+        let end = first + turn.length + turn.shift;
         self.free[unit] = end;
         let array = &self.chip.arrays[unit];
         // The wavefront's last PE.
         self.end = self.end.max(end + (array.rows + array.columns) as i64 - 2);
-        self.started[e].push((first, first + busy as i64));
+        for (e, times) in &turn.members {
+            let work = &self.plan.ops[*e].work[self.started[*e].len()];
+            self.ran.busy[unit] += work.steps as u64 * work.cycles as u64;
+            self.ran.tasks += 1;
+            for (transfer, words) in &work.counts {
+                self.ran.words[*transfer] += words;
+            }
+            if std::env::var("NAIVE_SEED").is_ok() {
+                println!("naive: task of {e} at {start} first {first} {:?}", self.waiting[unit]);
+            }
+            self.started[*e].push(times.iter().map(|t| first + t).collect());
+        }
         self.waiting[unit] = Wait::Mapping;
     }
 
-    /// Bytes of a movement, and cycles of the channel alone.
-    fn channel_cycles(&self, id: usize) -> (u128, i64) {
+    /// Whether a movement's next request may start now, with cycles of the channel and ports; none where it has none left.
+    fn ask(&self, id: usize) -> Option<Result<(i64, Rows), Wait>> {
         let mover = &self.plan.movers[id];
-        let bytes = mover.words[self.moved[id].len()] * self.word;
+        let number = self.moved[id].len();
+        let bytes = mover.words.get(number)? * self.word;
         let memory = &self.chip.memories[mover.outer];
-        let cycles = match memory.bandwidth {
+        let channel = match memory.bandwidth {
             Some(rate) => (bytes * self.chip.clock.0 as u128).div_ceil(rate.0 as u128),
             None => bytes.div_ceil(memory.row.0),
-        };
-        (bytes, cycles as i64)
+        } as i64;
+        if let Some(wait) = self.mover_waits(id, number, channel) {
+            return Some(Err(wait));
+        }
+        let under_way = self.under_way[mover.outer].iter().filter(|end| **end > self.now).count() as u64;
+        if self.channel_free[mover.outer] > self.now || memory.outstanding.is_some_and(|most| under_way >= most.max(1)) {
+            return Some(Err(Wait::Channel(mover.outer)));
+        }
+        let (Some(inner), true) = (mover.inner, channel > 0) else { return Some(Ok((channel, Rows::new()))) };
+        let at = &self.chip.memories[inner];
+        let rows = bytes.div_ceil(at.row.0) as i64;
+        let half = (at.ports.min(at.banks) / 2).max(1) as i64;
+        // As many ports as the channel's pace asks for, half of them at most: then it takes longer.
+        let ports = ((rows + channel - 1) / channel).clamp(1, half);
+        let cycles = channel.max((rows + ports - 1) / ports);
+        let inward = matches!(mover.kind, Kind::Fill(_));
+        let from = self.now + if inward { latency(self.chip, mover.outer) } else { 0 };
+        let wanted: Rows = (from..from + cycles).map(|c| ((inner, c), ports as u64)).collect();
+        Some(match self.crowded(&wanted) {
+            Some(at) => Err(Wait::Port(at)),
+            None => Ok((cycles, wanted)),
+        })
     }
 
     fn start_mover(&mut self, id: usize) -> bool {
-        let mover = &self.plan.movers[id];
+        let Some(Ok((cycles, wanted))) = self.ask(id) else { return false };
+        let plan = self.plan;
+        let mover = &plan.movers[id];
         let number = self.moved[id].len();
-        if number == mover.words.len() {
-            return false;
-        }
-        let (bytes, channel) = self.channel_cycles(id);
-        // What it waits for by itself.
-        let own = self.mover_waits(id, number, channel);
-        let memory = &self.chip.memories[mover.outer];
-        let busy = self.channel_free[mover.outer] > self.now
-            || memory.outstanding.is_some_and(|most| {
-                let under_way = self.under_way[mover.outer].iter().filter(|end| **end > self.now);
-                under_way.count() as u64 >= most.max(1)
-            });
-        if own.is_some() || busy {
-            self.held[id] = own.or(Some(Wait::Channel(mover.outer)));
-            return false;
-        }
-        let inward = matches!(mover.kind, Kind::Fill(_) | Kind::Operand(_));
         let far = latency(self.chip, mover.outer);
-        let mut cycles = channel;
-        let mut wanted = BTreeMap::new();
-        if let (Some(inner), true) = (mover.inner, channel > 0) {
-            let inner_memory = &self.chip.memories[inner];
-            let rows = bytes.div_ceil(inner_memory.row.0) as i64;
-            let half = (inner_memory.ports.min(inner_memory.banks) / 2).max(1) as i64;
-            // As many ports as the channel's pace asks for, half of them at most; fewer than asked make it longer.
-            let ports = ((rows + channel - 1) / channel).clamp(1, half);
-            cycles = channel.max((rows + ports - 1) / ports);
-            let from = self.now + if inward { far } else { 0 };
-            wanted.extend((from..from + cycles).map(|c| ((inner, c), ports as u64)));
-            if let Some(at) = self.ports_free(&wanted) {
-                self.held[id] = Some(Wait::Port(at));
-                return false;
-            }
-        }
-        let room = match mover.kind {
-            Kind::Fill(keep) => number.checked_sub(self.plan.keeps[keep].generations).map(|_| keep),
+        let asked = match mover.kind {
+            // It had to ask for room, even where that was there.
+            Kind::Fill(keep) if number >= plan.keeps[keep].generations => Some(Wait::Room(mover.tensor, plan.keeps[keep].memory)),
             _ => None,
         };
-        let asked = room.map(|keep| Wait::Room(mover.tensor, self.plan.keeps[keep].memory));
         let late = self.held[id].or(asked).filter(|w| !matches!(w, Wait::Operand(..)));
-        let (outer, transfer) = (mover.outer, mover.transfer);
-        let counts = matches!(mover.kind, Kind::Fill(_) | Kind::Drain(_));
-        if counts {
-            self.ran.words[transfer] += mover.words[number];
+        if matches!(mover.kind, Kind::Fill(_) | Kind::Drain(_)) {
+            self.ran.words[mover.transfer] += mover.words[number];
         }
         self.take_ports(wanted);
         let now = self.now;
-        let moved = if cycles == 0 {
-            Moved { began: now, taken: now, first: now, whole: now, late }
-        } else {
-            self.channel_free[outer] = now + cycles;
-            self.under_way[outer].push(now + far + cycles);
-            self.ran.channel[outer] += cycles as u64;
-            Moved { began: now, taken: now + cycles, first: now + far, whole: now + far + cycles, late }
-        };
+        let mut moved = Moved { began: now, taken: now, first: now, whole: now, late };
+        if cycles > 0 {
+            self.channel_free[mover.outer] = now + cycles;
+            self.under_way[mover.outer].push(now + far + cycles);
+            self.ran.channel[mover.outer] += cycles as u64;
+            moved = Moved { taken: now + cycles, first: now + far, whole: now + far + cycles, ..moved };
+        }
+        if std::env::var("NAIVE_SEED").is_ok() {
+            println!("naive: {:?} {number} of {} {moved:?}", mover.kind, mover.tensor);
+        }
         self.end = self.end.max(moved.whole);
         self.moved[id].push(moved);
         self.held[id] = None;
         true
     }
 
+    /// What a request waits for, the channel aside.
     fn mover_waits(&self, id: usize, number: usize, channel: i64) -> Option<Wait> {
         let mover = &self.plan.movers[id];
-        match mover.kind {
+        let words = Wait::Operand(mover.tensor, mover.outer);
+        let own = match mover.kind {
             Kind::Fill(keep) => {
                 let kept = &self.plan.keeps[keep];
-                let old = number.checked_sub(kept.generations)?;
-                let free = self.released(keep, old, None).is_some_and(|until| until <= self.now);
-                (!free).then_some(Wait::Room(kept.tensor, kept.memory))
+                let old = number.checked_sub(kept.generations);
+                let free = |old| self.released(keep, old, None).is_some_and(|until| until <= self.now);
+                old.filter(|old| !free(*old)).map(|_| Wait::Room(kept.tensor, kept.memory))
             }
             Kind::Drain(keep) => {
-                let kept = &self.plan.keeps[keep];
-                let stored = latency(self.chip, kept.memory);
-                let mut done = 0;
-                for (e, (_, work)) in self.plan.work.iter().enumerate() {
-                    for (t, w) in work.iter().enumerate() {
-                        for (k, tile, end, writes) in &w.uses {
-                            if *writes && *k == keep && *tile <= number {
-                                let Some((first, _)) = self.started[e].get(t) else {
-                                    return Some(Wait::Operand(mover.tensor, mover.outer));
-                                };
-                                done = done.max(first + end + stored);
-                            }
-                        }
-                    }
-                }
-                (done > self.now).then_some(Wait::Operand(mover.tensor, mover.outer))
+                let stored = latency(self.chip, self.plan.keeps[keep].memory);
+                let written = self.plan.ops.iter().enumerate().all(|(e, op)| {
+                    op.work.iter().enumerate().all(|(t, w)| {
+                        let mine = w.uses.iter().filter(|u| u.from == From::End && u.keep == keep && u.tile <= number);
+                        let mut ends = mine.map(|u| self.use_end(e, t, u.from, u.cycles));
+                        ends.all(|end| end.is_some_and(|end| end + stored <= self.now))
+                    })
+                });
+                (!written).then_some(words)
             }
             Kind::Operand(e) => {
                 // The words of two tasks wait at the edge.
-                let before = number.checked_sub(2)?;
-                let ended = self.started[e].get(before).is_some_and(|(_, end)| *end <= self.now);
-                (!ended).then_some(Wait::Edge(mover.tensor, self.plan.work[e].0))
+                let before = number.checked_sub(2);
+                let ended = |t| self.use_end(e, t, From::End, 0).is_some_and(|end| end <= self.now);
+                before.filter(|t| !ended(*t)).map(|_| Wait::Edge(mover.tensor, self.plan.ops[e].unit))
             }
             Kind::Result(e) => {
-                let Some((first, _)) = self.started[e].get(number) else {
-                    return Some(Wait::Operand(mover.tensor, mover.outer));
-                };
-                let (begins, ends, stay) = mover.leaves[number];
-                // As soon as they leave no faster than they come.
-                let ready = if stay { ends } else { begins.max(ends + 1 - channel) };
-                (first + ready > self.now).then_some(Wait::Operand(mover.tensor, mover.outer))
+                let (way, last_way, end_only) = mover.leaves;
+                // They leave no faster than they come.
+                let ready = self.started[e].get(number).map(|steps| {
+                    let cycles = self.plan.ops[e].work[number].cycles;
+                    let first = steps[0] + cycles + way;
+                    let end = steps[steps.len() - 1] + cycles + last_way;
+                    if end_only { end } else { first.max(end + 1 - channel) }
+                });
+                (!ready.is_some_and(|ready| ready <= self.now)).then_some(words)
             }
-        }
+        };
+        let source = mover.after[number].filter(|(writer, at)| {
+            !self.moved[*writer].get(*at).is_some_and(|m| m.whole <= self.now)
+        });
+        own.or(source.map(|(writer, _)| {
+            let made = self.plan.ops.iter().find(|o| o.output == self.plan.movers[writer].tensor);
+            Wait::Link(mover.tensor, made.map_or(0, |o| o.unit))
+        }))
     }
 
     /// Bytes of kept tiles that are there, or on their way, at the worst moment.
@@ -394,16 +578,15 @@ impl Machine<'_> {
         let mut changes: BTreeMap<(i64, bool), Vec<(usize, u128)>> = BTreeMap::new();
         for (k, keep) in self.plan.keeps.iter().enumerate() {
             for tile in 0..=keep.tiles.last().map_or(0, |t| t.1) {
-                let made = self.plan.work.iter().zip(&self.started).flat_map(|((_, work), started)| {
-                    let writes = |(w, (first, _)): (&super::plan::Work, &(i64, i64))| {
-                        w.makes.filter(|(kk, t, _)| (*kk, *t) == (k, tile)).map(|m| first + m.2)
-                    };
-                    work.iter().zip(started).filter_map(writes).collect::<Vec<_>>()
-                });
-                let begun = match keep.fill {
-                    Some(fill) => self.moved[fill].get(tile).map(|m| m.began),
-                    None => made.min(),
-                };
+                let mut begun = keep.fill.and_then(|fill| self.moved[fill].get(tile)).map(|m| m.began);
+                for (e, op) in self.plan.ops.iter().enumerate().filter(|_| keep.fill.is_none()) {
+                    for (t, w) in op.work.iter().enumerate() {
+                        if let Some((_, _, step, way)) = w.makes.filter(|m| (m.0, m.1) == (k, tile)) {
+                            let at = self.started[e][t][step] + w.cycles + way;
+                            begun = Some(begun.map_or(at, |b| b.min(at)));
+                        }
+                    }
+                }
                 if let (Some(begun), Some(over)) = (begun, self.released(k, tile, None)) {
                     // What ends in a cycle makes room for what begins there.
                     let bytes = keep.words * self.word;

@@ -1,5 +1,6 @@
 //! A naive simulator of mapped cascades, from `sim/ENGINES.md` alone: it shares nothing with the engines.
 
+pub mod chip;
 pub mod machine;
 pub mod plan;
 pub mod unroll;

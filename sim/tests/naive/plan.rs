@@ -1,55 +1,87 @@
-//! What each task needs and takes, cycle by cycle, before anything runs.
+//! What each task needs and takes, before anything runs.
 
-use einflow_arch::{Accelerator, Direction};
+use std::collections::BTreeMap;
+
+use einflow_arch::Accelerator;
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, Place, Transfer, TransferKind},
+    mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin, Place, Transfer, TransferKind},
     nest::Projection,
 };
 
 use super::{
-    unroll::{Task, pes, stays, tasks, tiles, visits},
-    words::{Tile, Words, words},
+    chip::{accesses_of, between, inward, latency, lie, outward, round_trip},
+    unroll::{Task, Visit, stays, tasks, tiles, visits},
+    words::{Tile, Word, Words, words},
 };
 
-/// One use of a memory's port: so many rows in one cycle.
+/// One use of a memory's port: so many rows, so many cycles after a step's begin or end.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub memory: usize,
-    /// Cycles after the task's first step; negative before it.
-    pub cycle: i64,
+    pub step: usize,
+    pub at_end: bool,
+    pub cycles: i64,
     pub rows: u64,
+}
+
+/// What a task needs before it starts, in the order in which it reads.
+#[derive(Clone, Debug)]
+pub enum Need {
+    /// Another Einsum's task: cycles from there to the first PE; whether word by word, both walking the same steps.
+    Made { maker: usize, task: usize, tensor: usize, memory: Option<usize>, delay: i64, by_word: bool },
+    /// A kept tile: the movement that brings it, which of its tiles, cycles from the memory to the first PE.
+    Tile { mover: usize, tile: usize, tensor: usize, memory: usize, way: i64 },
+    /// Words that stream from the outermost memory: whether all are needed at the first step.
+    Stream { mover: usize, stay: bool },
+}
+
+/// Until when a task uses a kept tile.
+#[derive(Clone, Debug)]
+pub struct Use {
+    pub keep: usize,
+    pub tile: usize,
+    /// After the begin of the first or last step, or the end of all.
+    pub from: From,
+    pub cycles: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum From {
+    First,
+    Last,
+    End,
 }
 
 /// A task, with all that follows from its place in the program alone.
 #[derive(Clone, Debug)]
 pub struct Work {
-    pub steps: u64,
+    /// Its place in the order of its unit: scope, nest, epoch, group, fold.
+    pub order: (Vec<u64>, usize, i64, usize, u64),
+    pub steps: usize,
     /// Cycles of a step.
-    pub stride: u64,
+    pub cycles: i64,
     /// Cycles for itself before its first step and after its last.
-    pub load: u64,
-    pub shift: u64,
+    pub load: i64,
+    pub shift: i64,
     pub accesses: Vec<Access>,
-    /// Kept tiles that it needs: movement, which tile of it, tensor, memory, cycles from the memory to the first PE.
-    pub tiles: Vec<(usize, usize, usize, usize, i64)>,
-    /// Words that stream from the outermost memory: movement, whether all are needed before the first step.
-    pub streams: Vec<(usize, bool)>,
-    /// Movements that take its results, task by task.
-    pub results: Vec<usize>,
-    /// Until when kept tiles are in use, after the first step: keep, tile, cycles; and whether this task writes it.
-    pub uses: Vec<(usize, usize, i64, bool)>,
-    /// Of a tile that it makes: keep, tile, cycle of the first write.
-    pub makes: Option<(usize, usize, i64)>,
+    /// By operand.
+    pub needs: Vec<(usize, Need)>,
+    pub uses: Vec<Use>,
+    /// Of a tile that it makes: keep, tile, the step after which it writes first, cycles from there.
+    pub makes: Option<(usize, usize, usize, i64)>,
+    /// The movement that takes its results to the outermost memory.
+    pub result: Option<usize>,
     /// Words counted, by transfer.
     pub counts: Vec<(usize, u128)>,
 }
 
-/// What a movement waits for.
+/// What a movement serves.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
+    /// A kept tile.
     Fill(usize),
     Drain(usize),
-    /// The Einsum whose tasks it serves.
+    /// An Einsum, task by task.
     Operand(usize),
     Result(usize),
 }
@@ -64,8 +96,11 @@ pub struct Mover {
     pub inner: Option<usize>,
     /// Words of each request.
     pub words: Vec<u128>,
-    /// Of results: cycles after a task's first step at which the first and the last are at the edge's link, by task.
-    pub leaves: Vec<(i64, i64, bool)>,
+    /// Of results: cycles after a step's end at which they are at the memory; at the end of a task, the last of them;
+    /// and whether they leave at the end only.
+    pub leaves: (i64, i64, bool),
+    /// By request: what writes its words to the outer memory first, a movement and a request of it.
+    pub after: Vec<Option<(usize, usize)>>,
 }
 
 /// A tile of a tensor that a memory keeps.
@@ -73,6 +108,7 @@ pub struct Mover {
 pub struct Kept {
     pub tensor: usize,
     pub memory: usize,
+    pub nest: Option<usize>,
     pub words: u128,
     pub generations: usize,
     /// The loops' iterations, and which tile of the tensor each has.
@@ -81,115 +117,83 @@ pub struct Kept {
     pub drain: Option<usize>,
 }
 
+/// An Einsum's tasks.
+#[derive(Debug)]
+pub struct Op {
+    pub unit: usize,
+    /// The first of those that take turns with it.
+    pub group: usize,
+    pub output: usize,
+    pub work: Vec<Work>,
+    /// Readers on other arrays: Einsum, how many tiles may wait there, cycles of the way, and whether it takes each word as it comes.
+    pub readers: Vec<(usize, usize, i64, bool)>,
+    /// Whether each row of PEs has words of its own.
+    pub rows_apart: bool,
+    /// Whether a tile is one task.
+    pub whole_tiles: bool,
+}
+
 /// A block, unrolled.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// By Einsum: unit and tasks.
-    pub work: Vec<(usize, Vec<Work>)>,
+    pub ops: Vec<Op>,
     pub movers: Vec<Mover>,
     pub keeps: Vec<Kept>,
 }
 
-pub fn latency(chip: &Accelerator, memory: usize) -> i64 {
-    chip.memories[memory].latency.cycles(chip.clock).0 as i64
-}
-
-/// Cycles from a memory's port to the first PE of an array.
-fn inward(chip: &Accelerator, memory: usize, unit: usize) -> i64 {
-    let feeds = |name: &String| chip.memories[memory..].iter().any(|m| m.name == *name);
-    let link = chip.arrays[unit].links.iter().find(|l| l.from.as_ref().is_some_and(feeds));
-    latency(chip, memory) + link.map_or(1, |l| l.latency as i64)
-}
-
-/// Cycles from a step's end in the first PE to a memory's port: to the array's edge, and over the link.
-fn outward(chip: &Accelerator, memory: usize, unit: usize, summed_across: bool) -> i64 {
-    let array = &chip.arrays[unit];
-    let takes = |name: &String| chip.memories[memory..].iter().any(|m| m.name == *name);
-    let link = array.links.iter().find(|l| l.to.as_ref().is_some_and(takes));
-    let direction = link.map_or(Direction::Down, |l| l.direction);
-    let hops = match direction {
-        Direction::Down => array.rows - 1,
-        Direction::Right => array.columns - 1,
-        Direction::Up | Direction::Left => 0,
-    };
-    let across = if summed_across && direction != Direction::Right { array.columns - 1 } else { 0 };
-    (hops + across + link.map_or(1, |l| l.latency)) as i64
-}
-
-/// How a tensor lies in the PEs of a full step.
-struct Lie {
-    rows: u64,
-    columns: u64,
-    /// Whether PEs of different rows (columns) touch different words.
-    down: bool,
-    across: bool,
-}
-
-fn lie(einsum: &BoundEinsum, step: &Tile, projection: &Projection) -> Lie {
-    let all = pes(einsum, step);
-    let of = |i: u64, j: u64| {
-        let pe = all.iter().find(|(r, c, _)| (*r, *c) == (i, j));
-        pe.map(|(_, _, tile)| words(tile, projection))
-    };
-    let rows = all.iter().map(|p| p.0).max().unwrap_or(0) + 1;
-    let columns = all.iter().map(|p| p.1).max().unwrap_or(0) + 1;
-    let down = (1..rows).any(|i| (0..columns).any(|j| of(i, j) != of(0, j)));
-    let across = (1..columns).any(|j| (0..rows).any(|i| of(i, j) != of(i, 0)));
-    Lie { rows, columns, down, across }
-}
-
-/// Accesses of a step: one of all lanes' words, or, where all PEs have their own, one for each row of PEs.
-fn accesses_of(chip: &Accelerator, memory: usize, lie: &Lie) -> (i64, u64) {
-    let (burst, words) = match (lie.down, lie.across) {
-        (true, true) => (lie.rows, lie.columns),
-        (true, false) => (1, lie.rows),
-        (false, true) => (1, lie.columns),
-        (false, false) => (1, 1),
-    };
-    let bytes = words * chip.word.bytes().0 as u64;
-    (burst as i64, bytes.div_ceil(chip.memories[memory].row.0 as u64))
+/// An Einsum while its plan is made.
+struct Draft<'a> {
+    einsum: &'a BoundEinsum,
+    tasks: Vec<Task>,
+    /// Cycles from a step's end to the memory that takes results, accesses of one step there, the memory.
+    out: Option<(i64, i64, usize)>,
 }
 
 impl Plan {
     pub fn new(mapped: &MappedCascade, block: &Block) -> Self {
         let mut plan = Self::default();
         plan.keep(mapped, block);
-        let mut index = 0;
+        let mut drafts = Vec::new();
         for (n, nest) in block.nests.iter().enumerate() {
             for (e, einsum) in nest.einsums.iter().enumerate() {
-                plan.einsum(mapped, block, (n, e), index, einsum);
-                index += 1;
+                let draft = plan.einsum(mapped, block, (n, e), einsum);
+                drafts.push(draft);
             }
         }
+        plan.made(mapped, block, &drafts);
         plan
     }
 
     /// Kept tiles, and what loads and unloads them.
     fn keep(&mut self, mapped: &MappedCascade, block: &Block) {
-        for keep in block.keeps.iter().chain(block.nests.iter().flat_map(|n| &n.keeps)) {
+        let of_block = block.keeps.iter().map(|k| (k, None));
+        let of_nests = (0..).zip(&block.nests).flat_map(|(n, nest)| nest.keeps.iter().map(move |k| (k, Some(n))));
+        for (keep, nest) in of_block.chain(of_nests) {
             let Place::Memory(memory) = keep.place else { continue };
             if memory == 0 {
                 continue;
             }
             let id = self.keeps.len();
             let moves = |kind: TransferKind| {
-                let mine = |t: &&Transfer| t.tensor == keep.tensor && t.inner == keep.place;
-                let found = block.transfers.iter().position(|t| t.kind == kind && mine(&t));
-                found.map(|t| (t, kind))
+                let mine = |t: &Transfer| {
+                    t.kind == kind && t.tensor == keep.tensor && t.inner == keep.place && nest.is_none_or(|n| t.einsum.0 == n)
+                };
+                block.transfers.iter().position(mine)
             };
             let mut movers = [None, None];
-            let loops: Vec<_> = block.loops.iter().chain(&block.nests[0].loops).collect();
+            let loops: Vec<_> = block.loops.iter().chain(&block.nests[nest.unwrap_or(0)].loops).collect();
             let cuts: Vec<_> = loops[..keep.depth].iter().map(|l| l.cut).collect();
-            let read = moves(TransferKind::Fill).map(|(t, _)| &block.transfers[t].projection);
+            let read = moves(TransferKind::Fill).map(|t| &block.transfers[t].projection);
             let projection = read.unwrap_or(mapped.own_projection(keep.tensor));
             let all = tiles(mapped, block, &cuts);
             let starts = changes(&all, projection);
             for (at, kind) in [TransferKind::Fill, TransferKind::Drain].into_iter().enumerate() {
-                let Some((transfer, _)) = moves(kind) else { continue };
+                let Some(transfer) = moves(kind) else { continue };
                 let moved = &block.transfers[transfer];
                 let Some(Place::Memory(outer)) = moved.outer else { continue };
                 let words: Vec<u128> = visits(mapped, block, moved).iter().map(|v| v.new.len() as u128).collect();
-                let words = starts.iter().map(|at| words[*at]).collect();
+                let mine = changes(&tiles(mapped, block, &moved.loops), projection);
+                let words: Vec<u128> = mine.iter().map(|at| words[*at]).collect();
                 movers[at] = Some(self.movers.len());
                 self.movers.push(Mover {
                     kind: if at == 0 { Kind::Fill(id) } else { Kind::Drain(id) },
@@ -197,8 +201,9 @@ impl Plan {
                     tensor: keep.tensor.0,
                     outer,
                     inner: Some(memory),
+                    after: vec![None; words.len()],
                     words,
-                    leaves: Vec::new(),
+                    leaves: (0, 0, false),
                 });
             }
             let number = |at: usize| starts.iter().filter(|s| **s <= at).count() - 1;
@@ -206,6 +211,7 @@ impl Plan {
             self.keeps.push(Kept {
                 tensor: keep.tensor.0,
                 memory,
+                nest,
                 words: keep.words,
                 generations: keep.generations as usize,
                 tiles,
@@ -215,156 +221,265 @@ impl Plan {
         }
     }
 
-    fn einsum(&mut self, mapped: &MappedCascade, block: &Block, at: (usize, usize), index: usize, einsum: &BoundEinsum) {
+    fn kept(&self, tensor: usize, memory: usize, nest: usize) -> Option<usize> {
+        let mine = |k: &Kept| k.tensor == tensor && k.memory == memory && k.nest.is_none_or(|n| n == nest);
+        self.keeps.iter().position(mine)
+    }
+
+    fn einsum<'a>(&mut self, mapped: &MappedCascade, block: &Block, at: (usize, usize), einsum: &'a BoundEinsum) -> Draft<'a> {
         let chip = &mapped.accelerator;
-        let tasks = tasks(mapped, block, einsum);
-        let Some(first) = tasks.first() else {
-            self.work.push((einsum.unit, Vec::new()));
-            return;
-        };
-        let step = first.steps[0].clone();
+        let index = self.ops.len();
+        let tasks = tasks(mapped, block, at.0, einsum);
         let own = mapped.own_projection(einsum.output);
-        let many = first.steps.len() > 1;
-        let transfer_of = |kind: TransferKind, tensor, projection: Option<&Projection>| {
-            let mine = |t: &Transfer| {
-                t.kind == kind && t.einsum == at && t.tensor == tensor && projection.is_none_or(|p| t.projection == *p)
-            };
-            block.transfers.iter().position(mine)
-        };
-        let mut work: Vec<Work> = (tasks.iter())
+        let mut work: Vec<Work> = tasks
+            .iter()
             .map(|t| Work {
-                steps: t.steps.len() as u64,
-                stride: einsum.cycles,
+                order: (t.at.0.clone(), at.0, t.at.1 - einsum.offset as i64, index, t.fold),
+                steps: t.steps.len(),
+                cycles: einsum.cycles as i64,
                 load: 0,
                 shift: 0,
                 accesses: Vec::new(),
-                tiles: Vec::new(),
-                streams: Vec::new(),
-                results: Vec::new(),
+                needs: Vec::new(),
                 uses: Vec::new(),
                 makes: None,
+                result: None,
                 counts: Vec::new(),
             })
             .collect();
-        let rows = lie(einsum, &step, own).rows;
+        let step = tasks[0].steps[0].clone();
+        let many = tasks[0].steps.len() > 1;
+        let always = |p: &Projection| tasks[0].steps.windows(2).all(|pair| !stays(einsum, pair, p));
+        let own_lie = lie(einsum, &step, own);
         // A link along the rows carries a word in every step where all rows of PEs share it.
         let mut down_every_step = false;
         let mut loaded_by_row = false;
-        for operand in &einsum.operands {
-            let Some(transfer) = transfer_of(TransferKind::Operand, operand.tensor, Some(&operand.projection)) else {
-                continue;
+        for (position, operand) in einsum.operands.iter().enumerate() {
+            let OperandOrigin::Memory(memory) = operand.origin else { continue };
+            let mine = |t: &Transfer| {
+                t.kind == TransferKind::Operand && t.einsum == at && t.tensor == operand.tensor && t.projection == operand.projection
             };
-            let moved = &block.transfers[transfer];
-            let Place::Memory(memory) = moved.inner else { continue };
+            let Some(transfer) = block.transfers.iter().position(mine) else { continue };
             let lies = lie(einsum, &step, &operand.projection);
-            let changes_always = changes_every_step(einsum, &first.steps, &operand.projection);
-            down_every_step |= !lies.down && changes_always;
+            down_every_step |= !lies.down && always(&operand.projection);
             loaded_by_row |= lies.down && lies.across;
-            let new = by_task(&tasks, &visits(mapped, block, moved));
+            let new = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
             for (w, n) in work.iter_mut().zip(&new) {
-                w.counts.push((transfer, n.iter().map(|s| s.len() as u128).sum()));
+                w.counts.push((transfer, *n));
             }
-            let stay = many && stays(einsum, &first.steps, &operand.projection);
+            let stay = many && stays(einsum, &tasks[0].steps, &operand.projection);
             if memory == 0 {
-                let mover = self.movers.len();
-                let words = new.iter().map(|t| t.iter().map(|s| s.len() as u128).sum()).collect();
-                self.movers.push(Mover {
-                    kind: Kind::Operand(index),
-                    transfer,
-                    tensor: operand.tensor.0,
-                    outer: 0,
-                    inner: None,
-                    words,
-                    leaves: Vec::new(),
-                });
-                work.iter_mut().for_each(|w| w.streams.push((mover, stay)));
+                let mover = self.stream(Kind::Operand(index), transfer, operand.tensor.0, new);
+                work.iter_mut().for_each(|w| w.needs.push((position, Need::Stream { mover, stay })));
                 continue;
             }
             let (burst, rows) = accesses_of(chip, memory, &lies);
             let delay = inward(chip, memory, einsum.unit);
-            let keep = self.keeps.iter().position(|k| k.tensor == operand.tensor.0 && k.memory == memory);
+            let keep = self.kept(operand.tensor.0, memory, at.0);
             for (t, (w, task)) in work.iter_mut().zip(&tasks).enumerate() {
-                let mut last = 0;
-                for (k, reads) in reads_at(einsum, &tasks, t, &operand.projection).into_iter().enumerate() {
-                    let cycle = (k as u64 * einsum.cycles) as i64;
-                    if !stay {
-                        last = cycle;
-                    }
+                for (step, reads) in reads_at(einsum, &tasks, t, &operand.projection).into_iter().enumerate() {
                     if reads {
-                        w.accesses.extend((0..burst).map(|i| Access { memory, cycle: cycle - delay - i, rows }));
+                        let one = |i| Access { memory, step, at_end: false, cycles: -delay - i, rows };
+                        w.accesses.extend((0..burst).map(one));
                     }
                 }
                 let Some(keep) = keep else { continue };
                 let tile = tile_of(&self.keeps[keep], task);
-                if let Some(fill) = self.keeps[keep].fill {
-                    w.tiles.push((fill, tile, operand.tensor.0, memory, delay + burst - 1));
+                if let Some(mover) = self.keeps[keep].fill {
+                    w.needs.push((position, Need::Tile { mover, tile, tensor: operand.tensor.0, memory, way: delay + burst - 1 }));
                 }
-                w.uses.push((keep, tile, last + 1 - delay, false));
+                let from = if stay || !many { From::First } else { From::Last };
+                w.uses.push(Use { keep, tile, from, cycles: 1 - delay });
             }
         }
-        let Some(transfer) = transfer_of(TransferKind::Update, einsum.output, None) else {
-            self.work.push((einsum.unit, work));
-            return;
-        };
-        let moved = &block.transfers[transfer];
-        let Place::Memory(memory) = moved.inner else { return };
-        let lies = lie(einsum, &step, own);
-        let every = einsum.partials || changes_every_step(einsum, &first.steps, own);
-        down_every_step |= !lies.down && many && every;
-        let summed_across = lies.columns > 1 && !lies.across;
-        let delay = outward(chip, memory, einsum.unit, summed_across);
-        let (burst, rows_each) = accesses_of(chip, memory, &lies);
-        let stay = !einsum.partials && (!many || stays(einsum, &first.steps, own));
-        let counts: Vec<u128> = by_task(&tasks, &visits(mapped, block, moved))
-            .iter()
-            .map(|t| t.iter().map(|s| s.len() as u128).sum())
-            .collect();
-        let keep = self.keeps.iter().position(|k| k.tensor == einsum.output.0 && k.memory == memory);
-        let mut leaves = Vec::new();
-        for ((w, task), count) in work.iter_mut().zip(&tasks).zip(&counts) {
-            w.counts.push((transfer, *count));
-            let ends: Vec<i64> = writes_after(einsum, task, own)
-                .iter()
-                .enumerate()
-                .filter(|(_, writes)| **writes)
-                .map(|(k, _)| ((k as u64 + 1) * einsum.cycles) as i64 + delay)
-                .collect();
-            let end = (w.steps * w.stride) as i64 + delay;
-            leaves.push((einsum.cycles as i64 + delay, end + burst - 1, stay));
+        let update = |t: &Transfer| t.kind == TransferKind::Update && t.einsum == at && t.tensor == einsum.output;
+        let update = block.transfers.iter().position(update);
+        down_every_step |= !own_lie.down && many && always(own);
+        let mut out = None;
+        if let Some((transfer, Place::Memory(memory))) = update.map(|t| (t, block.transfers[t].inner)) {
+            let delay = outward(chip, memory, einsum.unit, own_lie.columns > 1 && !own_lie.across);
+            let (burst, rows) = accesses_of(chip, memory, &own_lie);
+            out = Some((delay, burst, memory));
+            let counts = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
+            let keep = self.kept(einsum.output.0, memory, at.0).filter(|_| memory > 0);
+            for ((w, task), count) in work.iter_mut().zip(&tasks).zip(&counts) {
+                w.counts.push((transfer, *count));
+                if memory == 0 {
+                    continue;
+                }
+                let ends = writes_after(einsum, task, own);
+                for step in &ends {
+                    let one = |i| Access { memory, step: *step, at_end: true, cycles: delay + i, rows };
+                    w.accesses.extend((0..burst).map(one));
+                }
+                let Some(keep) = keep else { continue };
+                let tile = tile_of(&self.keeps[keep], task);
+                w.uses.push(Use { keep, tile, from: From::End, cycles: delay + burst });
+                if self.keeps[keep].fill.is_none() {
+                    w.makes = Some((keep, tile, ends[0], delay));
+                }
+            }
             if memory == 0 {
+                let mover = self.stream(Kind::Result(index), transfer, einsum.output.0, counts);
+                let end_only = !einsum.partials && (!many || stays(einsum, &tasks[0].steps, own));
+                self.movers[mover].leaves = (delay, delay + burst - 1, end_only);
+                work.iter_mut().for_each(|w| w.result = Some(mover));
+            }
+        }
+        let all = block.nests.iter().flat_map(|n| &n.einsums);
+        let leaves = out.is_some() || all.into_iter().any(|r| {
+            let takes = |o: &einflow_mappings::mapped::BoundOperand| o.tensor == einsum.output && matches!(o.origin, OperandOrigin::Made(..));
+            r.unit != einsum.unit && r.operands.iter().any(takes)
+        });
+        if down_every_step && own_lie.rows > 1 {
+            for w in &mut work {
+                w.load = if loaded_by_row { own_lie.rows as i64 } else { 0 };
+                w.shift = if own_lie.down && own_lie.across && leaves { own_lie.rows as i64 } else { 0 };
+            }
+        }
+        self.ops.push(Op {
+            unit: einsum.unit,
+            group: index,
+            output: einsum.output.0,
+            work,
+            readers: Vec::new(),
+            rows_apart: own_lie.down,
+            whole_tiles: tasks.iter().all(|t| t.fold == 0),
+        });
+        Draft { einsum, tasks, out }
+    }
+
+    /// A movement of an Einsum's words between its array and the outermost memory, task by task.
+    fn stream(&mut self, kind: Kind, transfer: usize, tensor: usize, words: Vec<u128>) -> usize {
+        let after = vec![None; words.len()];
+        self.movers.push(Mover { kind, transfer, tensor, outer: 0, inner: None, words, leaves: (0, 0, false), after });
+        self.movers.len() - 1
+    }
+
+    /// What Einsums hand on to each other.
+    fn made(&mut self, mapped: &MappedCascade, block: &Block, drafts: &[Draft<'_>]) {
+        let chip = &mapped.accelerator;
+        for (reader, to) in drafts.iter().enumerate() {
+            for (position, operand) in to.einsum.operands.iter().enumerate() {
+                let Some(maker) = drafts.iter().position(|d| d.einsum.output == operand.tensor) else { continue };
+                let from = &drafts[maker];
+                let own = mapped.own_projection(operand.tensor);
+                // Which task makes a word, or adds to it last.
+                let mut last: BTreeMap<Word, usize> = BTreeMap::new();
+                for (t, task) in from.tasks.iter().enumerate() {
+                    for step in &task.steps {
+                        last.extend(words(step, own).into_iter().map(|w| (w, t)));
+                    }
+                }
+                let across = from.einsum.unit != to.einsum.unit;
+                let (delay, memory) = match operand.origin {
+                    OperandOrigin::Memory(memory) => {
+                        let (out, burst, _) = from.out.unwrap_or((0, 1, 0));
+                        let lies = lie(to.einsum, &to.tasks[0].steps[0], &operand.projection);
+                        let (back, _) = accesses_of(chip, memory, &lies);
+                        let way = inward(chip, memory, to.einsum.unit) + back - 1;
+                        (out + burst - 1 + latency(chip, memory) + way, Some(memory))
+                    }
+                    OperandOrigin::Made(..) if across => (between(chip, from.einsum.unit, to.einsum.unit), None),
+                    OperandOrigin::Made(..) => {
+                        let lies = lie(from.einsum, &from.tasks[0].steps[0], own);
+                        (round_trip(chip, from.einsum, &lies), None)
+                    }
+                };
+                let word_by_word = memory.is_none() || from.out.is_none_or(|(_, burst, _)| burst == 1);
+                let mut same_steps = word_by_word;
+                let mut needs = Vec::new();
+                for task in &to.tasks {
+                    let read: Words = task.steps.iter().flat_map(|s| words(s, &operand.projection)).collect();
+                    let made = read.iter().filter_map(|w| last.get(w)).max();
+                    let Some(made) = made else { continue };
+                    same_steps &= alike(from.einsum, to.einsum, &from.tasks[*made], task, own, &operand.projection);
+                    needs.push(*made);
+                }
+                let by_word = same_steps && from.tasks[0].steps.len() > 1;
+                for (w, task) in self.ops[reader].work.iter_mut().zip(&needs) {
+                    let need = Need::Made { maker, task: *task, tensor: operand.tensor.0, memory, delay, by_word };
+                    // In the order of the operands, before what loads it.
+                    let at = w.needs.iter().position(|(p, _)| *p >= position).unwrap_or(w.needs.len());
+                    w.needs.insert(at, (position, need));
+                }
+                let together = from.einsum.shared_loops() == to.einsum.shared_loops();
+                if across && memory.is_none() && together {
+                    let ahead = from.einsum.offset.saturating_sub(to.einsum.offset) as usize;
+                    let lockstep = ahead == 0 && by_word && from.einsum.offset == to.einsum.offset;
+                    self.ops[maker].readers.push((reader, ahead + 1, delay, lockstep));
+                }
+                let same_tiles = from.tasks.len() == to.tasks.len() && together;
+                if !across && memory.is_none() && by_word && delay == 0 && same_tiles && from.einsum.at_exit_of == to.einsum.at_exit_of {
+                    let (a, b) = (self.ops[maker].group, self.ops[reader].group);
+                    self.ops.iter_mut().filter(|o| o.group == a.max(b)).for_each(|o| o.group = a.min(b));
+                }
+            }
+        }
+        // What a block writes to an outer memory and takes from there again.
+        for id in 0..self.movers.len() {
+            if !matches!(self.movers[id].kind, Kind::Fill(_) | Kind::Operand(_)) {
                 continue;
             }
-            for at in &ends {
-                w.accesses.extend((0..burst).map(|i| Access { memory, cycle: at + i, rows: rows_each }));
-            }
-            let Some(keep) = keep else { continue };
-            let tile = tile_of(&self.keeps[keep], task);
-            w.uses.push((keep, tile, end + burst, true));
-            if self.keeps[keep].fill.is_none() {
-                w.makes = Some((keep, tile, ends[0]));
-            }
+            let (tensor, outer) = (self.movers[id].tensor, self.movers[id].outer);
+            let writes = |m: &Mover| matches!(m.kind, Kind::Drain(_) | Kind::Result(_)) && m.tensor == tensor && m.outer == outer;
+            let Some(writer) = self.movers.iter().position(writes) else {
+                self.further_in(id);
+                continue;
+            };
+            let written = self.moved_tiles(mapped, block, drafts, writer);
+            let read = self.moved_tiles(mapped, block, drafts, id);
+            self.movers[id].after = read
+                .iter()
+                .map(|r| written.iter().rposition(|w| !w.is_disjoint(r)).map(|at| (writer, at)))
+                .collect();
         }
-        if memory == 0 {
-            let mover = self.movers.len();
-            self.movers.push(Mover {
-                kind: Kind::Result(index),
-                transfer,
-                tensor: einsum.output.0,
-                outer: 0,
-                inner: None,
-                words: counts,
-                leaves,
-            });
-            work.iter_mut().for_each(|w| w.results.push(mover));
+        for op in 0..self.ops.len() {
+            let group = self.ops[op].group;
+            self.ops[op].work.iter_mut().for_each(|w| w.order.3 = group);
         }
-        if down_every_step && rows > 1 {
-            for w in &mut work {
-                w.load = if loaded_by_row { rows } else { 0 };
-                w.shift = if lies.down && lies.across { rows } else { 0 };
-            }
-        }
-        self.work.push((einsum.unit, work));
     }
+
+    /// What a tile waits for that comes from a tile further out: that one.
+    fn further_in(&mut self, id: usize) {
+        let Kind::Fill(keep) = self.movers[id].kind else { return };
+        let (tensor, outer) = (self.movers[id].tensor, self.movers[id].outer);
+        let around = self.keeps.iter().find(|k| k.tensor == tensor && k.memory == outer);
+        let Some((around, fill)) = around.and_then(|k| Some((k, k.fill?))) else { return };
+        let inside = |a: &Tile, b: &Tile| a.iter().zip(b).all(|(a, b)| b.0 <= a.0 && a.0 + a.1 <= b.0 + b.1);
+        let holds = |n: usize| {
+            let mine = self.keeps[keep].tiles.iter().find(|t| t.1 == n)?;
+            Some((fill, around.tiles.iter().find(|t| inside(&mine.0, &t.0))?.1))
+        };
+        self.movers[id].after = (0..self.movers[id].words.len()).map(holds).collect();
+    }
+
+    /// All words that each request of a movement stands for.
+    fn moved_tiles(&self, mapped: &MappedCascade, block: &Block, drafts: &[Draft<'_>], id: usize) -> Vec<Words> {
+        let mover = &self.movers[id];
+        let projection = &block.transfers[mover.transfer].projection;
+        match mover.kind {
+            Kind::Fill(keep) | Kind::Drain(keep) => {
+                let tiles = &self.keeps[keep].tiles;
+                let first = |n: usize| tiles.iter().find(|(_, number)| *number == n);
+                (0..mover.words.len()).filter_map(first).map(|(tile, _)| words(tile, projection)).collect()
+            }
+            Kind::Operand(op) | Kind::Result(op) => {
+                let own = matches!(mover.kind, Kind::Result(_)).then(|| mapped.own_projection(drafts[op].einsum.output));
+                let of = |t: &Task| t.steps.iter().flat_map(|s| words(s, own.unwrap_or(projection))).collect();
+                drafts[op].tasks.iter().map(of).collect()
+            }
+        }
+    }
+}
+
+/// Whether two tasks walk the same steps: each step of one makes what the same step of the other reads, and no other.
+fn alike(from: &BoundEinsum, to: &BoundEinsum, made: &Task, read: &Task, own: &Projection, seen: &Projection) -> bool {
+    made.steps.len() == read.steps.len()
+        && made.fold == read.fold
+        && made.steps.windows(2).all(|pair| !stays(from, pair, own))
+        && read.steps.windows(2).all(|pair| !stays(to, pair, seen))
+        && made.steps.iter().zip(&read.steps).all(|(a, b)| words(a, own) == words(b, seen))
 }
 
 /// Where a tensor's words change from one tile to the next: a new tile of it begins.
@@ -381,16 +496,14 @@ fn changes(tiles: &[Tile], projection: &Projection) -> Vec<usize> {
     out
 }
 
-/// Words that come new in each step of each task.
-fn by_task(tasks: &[Task], visits: &[super::unroll::Visit]) -> Vec<Vec<Words>> {
+/// Words that come new in each task, step by step.
+fn by_task(tasks: &[Task], visits: &[Visit]) -> Vec<u128> {
     let mut at = visits.iter();
-    let one = |t: &Task| t.steps.iter().map(|_| at.next().map_or_else(Words::new, |v| v.new.clone())).collect();
+    let one = |t: &Task| {
+        let work = t.idle.iter().filter(|idle| !**idle);
+        work.map(|_| at.next().map_or(0, |v| v.new.len() as u128)).sum()
+    };
     tasks.iter().map(one).collect()
-}
-
-/// Whether no two steps after one another touch the same words in the same PE.
-fn changes_every_step(einsum: &BoundEinsum, steps: &[Tile], projection: &Projection) -> bool {
-    steps.windows(2).all(|pair| !stays(einsum, pair, projection))
 }
 
 /// At which steps of a task an operand is read: where its words are others than a step before, and at the first, unless
@@ -400,24 +513,25 @@ fn reads_at(einsum: &BoundEinsum, tasks: &[Task], t: usize, projection: &Project
     let mut out: Vec<bool> = steps.windows(2).map(|pair| !stays(einsum, pair, projection)).collect();
     let still = !out.contains(&true) && einsum.own_loops > 0;
     let again = t > 0 && still && {
-        let before = tasks[t - 1].steps.last().unwrap();
-        words(before, projection) == words(&steps[0], projection)
+        let before = &tasks[t - 1].steps;
+        words(&before[before.len() - 1], projection) == words(&steps[0], projection)
     };
     out.insert(0, !again);
     out
 }
 
 /// After which steps of a task results leave: where the next step makes other words, and at the end.
-fn writes_after(einsum: &BoundEinsum, task: &Task, own: &Projection) -> Vec<bool> {
-    let mut out: Vec<bool> = (task.steps.windows(2))
-        .map(|pair| einsum.partials || !stays(einsum, pair, own))
-        .collect();
-    out.push(true);
-    out
+fn writes_after(einsum: &BoundEinsum, task: &Task, own: &Projection) -> Vec<usize> {
+    let last = task.steps.len() - 1;
+    let leaves = |k: &usize| *k == last || einsum.partials || !stays(einsum, &task.steps[*k..k + 2], own);
+    (0..=last).filter(leaves).collect()
 }
 
 /// Which of a keep's tiles a task uses: the one that holds it.
 fn tile_of(keep: &Kept, task: &Task) -> usize {
     let holds = |tile: &Tile| tile.iter().zip(&task.tile).all(|(a, b)| a.0 <= b.0 && b.0 + b.1 <= a.0 + a.1);
-    keep.tiles.iter().find(|(tile, _)| holds(tile)).unwrap().1
+    // An Einsum at a loop's exit uses the last tile inside it, which does not hold its own.
+    let within = |tile: &Tile| tile.iter().zip(&task.tile).all(|(a, b)| b.0 <= a.0 && a.0 + a.1 <= b.0 + b.1);
+    let found = keep.tiles.iter().find(|(tile, _)| holds(tile));
+    found.or_else(|| keep.tiles.iter().rfind(|(tile, _)| within(tile))).map_or(0, |t| t.1)
 }

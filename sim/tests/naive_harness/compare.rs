@@ -74,6 +74,9 @@ pub fn compare(mapped: &MappedCascade) -> Outcome {
         return Outcome::Large;
     }
     let walked = cycle::run(mapped, false, &mut cycle::Unseen);
+    if std::env::var("NAIVE_SEED").is_ok() {
+        let _ = cycle::run(mapped, false, &mut Shown);
+    }
     let jumped = cycle::run(mapped, true, &mut cycle::Unseen);
     let moved = array::run(mapped, &inputs(mapped));
     let naive = if matches!(walked, Err(CycleError::Ports { .. })) { None } else { naive::run(mapped) };
@@ -113,4 +116,14 @@ pub fn compare(mapped: &MappedCascade) -> Outcome {
         }
     }
     Outcome::Agreed(did_jump)
+}
+
+struct Shown;
+impl cycle::Observer for Shown {
+    fn task(&mut self, t: &cycle::Task<'_>) {
+        println!("cycle: task {} first {} for {}", t.einsum, t.start, t.duration);
+    }
+    fn movement(&mut self, m: &cycle::Movement<'_>) {
+        println!("cycle: movement {} {} at {} for {}", m.tensor, m.inward, m.start, m.duration);
+    }
 }

@@ -12,6 +12,12 @@ use einflow_workloads::cascade::Cascade;
 pub enum Kind {
     /// One Einsum on one array below one buffer.
     Single,
+    /// The same with a causal condition, empty tiles left out or not.
+    Condition,
+    /// The same below two memories.
+    Deep,
+    /// Two Einsums, the second on the first's words: one array or two, over a link or through the buffer.
+    Pair,
 }
 
 pub struct Generated {
@@ -86,9 +92,9 @@ const SINGLE: [Shape; 6] = [
     },
 ];
 
-const OPERATORS: [(&str, u64); 4] = [("mac", 1), ("mul", 2), ("max", 3), ("add", 1)];
+const OPERATORS: [(&str, u64); 5] = [("mac", 1), ("mul", 2), ("max", 3), ("add", 1), ("relu", 1)];
 
-fn chip(dice: &mut Dice) -> (String, u64, u64) {
+fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
     let rows = dice.of(&[1u64, 1, 2, 3, 4, 5, 7]);
     let columns = dice.of(&[1u64, 2, 3, 4, 5, 7]);
     let array = |name: &str, rows: u64, columns: u64, dice: &mut Dice| {
@@ -107,19 +113,36 @@ fn chip(dice: &mut Dice) -> (String, u64, u64) {
             components: {{ "alu": (source: "assumed", energy: 1, area: 1) }}, operators: {{ {operators} }},
             registers: (source: "assumed", words: 4096, read_energy: 1, write_energy: 1, area: 1),
             links: {{ {links} "in": (from: "buffer", direction: {way}, words_per_cycle: 4096, latency: {}),
-                "out": (to: "buffer", direction: {out}, words_per_cycle: 4096, latency: {}) }}),"#,
-            1 + dice.below(3), 1 + dice.below(3)
+                "out": (to: "buffer", direction: {out}, words_per_cycle: 4096, latency: {}), {} }}),"#,
+            1 + dice.below(3), 1 + dice.below(3),
+            match (kind, name) {
+                (Kind::Pair, "array2d") => r#""below": (to: "array1d", direction: down, words_per_cycle: 4096)"#,
+                _ => "",
+            }
         )
     };
-    let arrays = array("array2d", rows, columns, dice);
+    let mut arrays = array("array2d", rows, columns, dice);
+    if kind == Kind::Pair {
+        arrays.push_str(&array("array1d", 1, columns, dice));
+    }
     let rate = dice.of(&[r#"bandwidth: "1000 GB/s","#, r#"bandwidth: "8 GB/s","#, r#"bandwidth: "3 GB/s","#, r#"bandwidth: "1 GB/s","#, ""]);
     let outstanding = dice.of(&["", "outstanding: 1,", "outstanding: 2,", "outstanding: 3,"]);
     let ports = dice.of(&[64u64, 16, 8, 4, 3, 2]);
     let banks = dice.of(&[ports, ports, 64]);
+    let mut shared = String::new();
+    if kind == Kind::Deep {
+        let rate = dice.of(&[r#"bandwidth: "16 GB/s","#, r#"bandwidth: "4 GB/s","#, ""]);
+        shared = format!(
+            r#""shared": (source: "assumed", capacity: unbounded, row: "{} B", ports: {ports}, banks: {ports}, {rate} latency: "{} cycles",
+            read_energy: 1, write_energy: 1, area: 0),"#,
+            dice.of(&[4, 8, 16]), dice.of(&[0, 2, 6]),
+        );
+    }
     let text = format!(
         r#"(name: "chip", description: "for tests", source: "assumed", clock: "1 GHz", word: f16,
         memories: {{
           "dram": (source: "assumed", capacity: unbounded, row: "8 B", {rate} latency: "{} ns", {outstanding} read_energy: 1, write_energy: 1, area: 0),
+          {shared}
           "buffer": (source: "assumed", capacity: unbounded, row: "{} B", banks: {banks}, ports: {ports}, latency: "{} cycles", read_energy: 1, write_energy: 1, area: 0),
         }}, arrays: {{ {arrays} }})"#,
         dice.of(&[0, 1, 7, 30]), dice.of(&[2, 4, 8, 16, 64]), dice.of(&[0, 1, 2, 5]),
@@ -127,14 +150,24 @@ fn chip(dice: &mut Dice) -> (String, u64, u64) {
     (text, rows, columns)
 }
 
+/// The Einsums of a pair: the first as one alone, the second on its words.
+const SECOND: [(&str, &str); 2] = [("Y[m, n] = relu(Z[m, n])", "Y[m, n]"), ("Y[m, n] = Z[m, n] * C[n]", "Y[m, n]")];
+
 pub fn program(kind: Kind, seed: u64) -> Generated {
-    let Kind::Single = kind;
     let dice = &mut Dice::new(seed);
-    let shape = &SINGLE[dice.below(SINGLE.len() as u64) as usize];
-    let (chip, rows, columns) = chip(dice);
+    let pair = kind == Kind::Pair;
+    let shape = match kind {
+        Kind::Single | Kind::Deep => &SINGLE[dice.below(SINGLE.len() as u64) as usize],
+        Kind::Condition | Kind::Pair => &SINGLE[0],
+    };
+    let (chip, rows, columns) = chip(dice, kind);
+    let second = SECOND[dice.below(2) as usize];
+    let condition = if kind == Kind::Condition { dice.of(&[" where m <= n", " where n <= m", " where m == n"]) } else { "" };
+    let einsums = if pair { format!("{}\n{}", shape.einsum, second.0) } else { format!("{}{condition}", shape.einsum) };
+    let inputs = if pair && second.0.contains('C') { format!("{}, \"C[n]\"", shape.inputs) } else { shape.inputs.into() };
     let cascade = format!(
-        r##"(name: "test", source: "assumed", description: "for tests", inputs: [{}], outputs: ["{}"], {} einsums: r#"{}"#)"##,
-        shape.inputs, shape.output, shape.extra, shape.einsum
+        r##"(name: "test", source: "assumed", description: "for tests", inputs: [{inputs}], outputs: ["{}"], {} einsums: r#"{einsums}"#)"##,
+        if pair { second.1 } else { shape.output }, shape.extra
     );
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for rank in shape.ranks {
@@ -147,7 +180,7 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         sizes.insert("P".into(), p);
     }
     // Parts of each rank: outermost first, the innermost perhaps across the array.
-    let mut parts: Vec<(String, Vec<String>)> = Vec::new();
+    let mut parts: Vec<Vec<String>> = Vec::new();
     let (mut splits, mut part_sizes) = (String::new(), String::new());
     let mut lanes = [None, None];
     for rank in shape.ranks {
@@ -180,48 +213,77 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         {
             lanes[l] = names.pop();
         }
-        parts.push(((*rank).into(), names));
+        parts.push(names);
     }
     // Some outer parts are shared loops, the others the Einsum's own.
     let mut shared_parts: Vec<Vec<String>> = Vec::new();
     let mut own_parts: Vec<Vec<String>> = Vec::new();
-    for (_, names) in &parts {
-        let at = dice.below(names.len() as u64 + 1) as usize;
+    for (rank, names) in shape.ranks.iter().zip(&parts) {
+        let free = !pair || *rank != "K";
+        let at = if free { dice.below(names.len() as u64 + 1) as usize } else { 0 };
         shared_parts.push(names[..at].to_vec());
         own_parts.push(names[at..].to_vec());
     }
     let shared = interleaved(dice, shared_parts);
+    let second_parts = shape.ranks.iter().zip(&own_parts).filter(|(r, _)| **r != "K").map(|(_, p)| p.clone());
+    let mut second_parts: Vec<Vec<String>> = second_parts.collect();
     let own = interleaved(dice, own_parts);
     let mut keep = String::new();
     let mut partials = "";
-    for (tensor, follows) in shape.tensors {
+    let extra = [("C", &["N"][..])];
+    let tensors = shape.tensors.iter().chain(extra.iter().filter(|_| pair && second.0.contains('C')));
+    for (tensor, _) in tensors {
         let output = *tensor == "Z";
         // A sum over shared loops needs a place for what is not whole.
         let carried = output && shared.iter().any(|l| shape.reduced.iter().any(|r| part_of(l, r)));
-        if !carried && dice.one_in(4) {
+        if !carried && dice.one_in(if pair && output { 2 } else { 4 }) {
             continue;
         }
-        let depth = dice.below(shared.len() as u64 + 1) as usize;
-        let depth = if carried {
-            // Outside of what is summed, at most.
-            depth
-        } else {
-            depth
+        let mut depth = dice.below(shared.len() as u64 + 1) as usize;
+        let mut place = |memory: &str, depth: usize, dice: &mut Dice| {
+            let below = depth.checked_sub(1).map_or(String::new(), |at| format!(", below: {:?}", shared[at]));
+            let buffers = if depth == 0 { "" } else { dice.of(&["", "", ", buffers: 2"]) };
+            format!("(memory: {memory:?}{below}{buffers})")
         };
-        let below = depth.checked_sub(1).map_or(String::new(), |at| format!(", below: {:?}", shared[at]));
-        let buffers = dice.of(&["", "", ", buffers: 2"]);
-        let buffers = if depth == 0 { "" } else { buffers };
-        let _ = follows;
-        let _ = write!(keep, "{tensor:?}: [(memory: \"buffer\"{below}{buffers})], ");
-        if output && dice.one_in(5) {
-            partials = ", partials: \"buffer\"";
+        let mut places = Vec::new();
+        if kind == Kind::Deep && dice.one_in(2) {
+            places.push(place("shared", depth, dice));
+            depth += dice.below((shared.len() - depth) as u64 + 1) as usize;
         }
+        if places.is_empty() || dice.one_in(2) {
+            places.push(place("buffer", depth, dice));
+            if output && dice.one_in(5) {
+                partials = ", partials: \"buffer\"";
+            }
+        }
+        let _ = write!(keep, "{tensor:?}: [{}], ", places.join(", "));
     }
     let lane = |at: usize, name: &str| lanes[at].as_ref().map_or(String::new(), |l| format!(", {name}: {l:?}"));
+    let mut bound = format!("\"Z\": (unit: \"array2d\"{}{}, loops: {own:?}{partials}), ", lane(0, "rows"), lane(1, "columns"));
+    if pair {
+        let below = dice.one_in(2);
+        // A row of PEs walks in time what lies across rows.
+        let of_n = |l: &String| l.starts_with('n');
+        let mut rows_lane = lane(0, "rows");
+        let mut columns_lane = lane(1, "columns");
+        let walked = |lane: &Option<String>| lane.clone().filter(|l| !l.starts_with('k'));
+        if lanes[0].as_ref().is_some_and(|l| l.starts_with('k')) {
+            rows_lane.clear();
+        } else if below && let Some(lane) = walked(&lanes[0]) {
+            second_parts[usize::from(of_n(&lane))].push(lane);
+            rows_lane.clear();
+        }
+        if lanes[1].as_ref().is_some_and(|l| l.starts_with('k')) {
+            columns_lane.clear();
+        }
+        let loops = interleaved(dice, second_parts);
+        let unit = if below { "array1d" } else { "array2d" };
+        let _ = write!(bound, "\"Y\": (unit: {unit:?}{rows_lane}{columns_lane}, loops: {loops:?})");
+    }
+    let skip = if kind == Kind::Condition { format!("skip_empty: {},", dice.one_in(2)) } else { String::new() };
     let mapping = format!(
         r#"(name: "case", source: "assumed", workload: "test", sizes: {{ {part_sizes} }}, splits: {{ {splits} }},
-        blocks: [(name: "b", loops: {shared:?}, keep: {{ {keep} }}, einsums: {{ "Z": (unit: "array2d"{}{}, loops: {own:?}{partials}) }})])"#,
-        lane(0, "rows"), lane(1, "columns"),
+        blocks: [(name: "b", loops: {shared:?}, keep: {{ {keep} }}, {skip} einsums: {{ {bound} }})])"#,
     );
     let given: BTreeMap<String, u64> = sizes.iter().filter(|(n, _)| *n != "P" || shape.extra.is_empty()).map(|(n, s)| (n.clone(), *s)).collect();
     build(&cascade, &chip, &mapping, &given)

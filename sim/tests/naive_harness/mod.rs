@@ -47,5 +47,23 @@ fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
 #[test]
 fn one_einsum() {
     let found = agree(Kind::Single, 2000);
+    assert!(found.get("agreed").is_some_and(|n| *n >= 1500), "{found:?}");
+}
+
+#[test]
+fn conditions() {
+    let found = agree(Kind::Condition, 1000);
+    assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+}
+
+#[test]
+fn two_memories_deep() {
+    let found = agree(Kind::Deep, 1000);
+    assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+}
+
+#[test]
+fn two_einsums() {
+    let found = agree(Kind::Pair, 1000);
     assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
 }
