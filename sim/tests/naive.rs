@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "naive/mod.rs"]
-mod naive;
 #[path = "naive_harness/mod.rs"]
 mod harness;
+#[path = "naive/mod.rs"]
+mod naive;

@@ -19,7 +19,13 @@ struct Chip {
     ports: u64,
 }
 
-const FAST: Chip = Chip { rows: 1, columns: 1, bandwidth: "1000 GB/s", latency: 0, ports: 64 };
+const FAST: Chip = Chip {
+    rows: 1,
+    columns: 1,
+    bandwidth: "1000 GB/s",
+    latency: 0,
+    ports: 64,
+};
 
 impl Chip {
     fn text(&self) -> String {
@@ -41,7 +47,7 @@ impl Chip {
                 registers: (source: "assumed", words: 64, read_energy: 1, write_energy: 1, area: 1),
                 links: {{
                     "right": (direction: right, multicast: true), "down": (direction: down, multicast: true, reduce: true),
-                    "in": (from: "buffer", direction: down, words_per_cycle: 64), "out": (to: "buffer", direction: down, words_per_cycle: 64),
+                    "left": (from: "buffer", direction: right, words_per_cycle: 64), "top": (from: "buffer", direction: down), "out": (to: "buffer", direction: down, words_per_cycle: 64),
                 }},
             ) }})"#,
             self.bandwidth, self.latency, self.ports, self.ports, self.rows, self.columns
@@ -50,7 +56,12 @@ impl Chip {
 }
 
 /// Cycles of the one block, those in which the array is busy, and its waits by what they are for.
-fn run(chip: &Chip, cascade: [&str; 3], sizes: &[(&str, u64)], mapping: &str) -> (u64, u64, BTreeMap<String, u64>) {
+fn run(
+    chip: &Chip,
+    cascade: [&str; 3],
+    sizes: &[(&str, u64)],
+    mapping: &str,
+) -> (u64, u64, BTreeMap<String, u64>) {
     let [inputs, outputs, einsums] = cascade;
     let text = format!(
         r##"(name: "test", source: "assumed", description: "for tests", inputs: [{inputs}], outputs: [{outputs}], einsums: r#"{einsums}"#)"##
@@ -64,12 +75,15 @@ fn run(chip: &Chip, cascade: [&str; 3], sizes: &[(&str, u64)], mapping: &str) ->
     let runs = cycle::run(&mapped, true, &mut Unseen).unwrap();
     let totals = &runs[0].totals;
     let waits = totals.waits[0].iter().filter(|(_, cycles)| *cycles > 0);
-    let waits: BTreeMap<String, u64> = waits.map(|(cause, cycles)| (cycle::describe(&mapped, *cause), *cycles)).collect();
+    let waits: BTreeMap<String, u64> = waits
+        .map(|(cause, cycles)| (cycle::describe(&mapped, *cause), *cycles))
+        .collect();
     (runs[0].cycles, totals.busy[0], waits)
 }
 
 fn waits<const N: usize>(list: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    list.map(|(cause, cycles)| (cause.to_string(), cycles)).into()
+    list.map(|(cause, cycles)| (cause.to_string(), cycles))
+        .into()
 }
 
 /// Four words of A stream from DRAM: asked for at 0, they are at the edge from 10 to 14, the last of them; a hop later the last is used
@@ -77,10 +91,27 @@ fn waits<const N: usize>(list: [(&str, u64); N]) -> BTreeMap<String, u64> {
 /// come: from 14 on, four cycles and ten of latency, to 28. The array is free at 16.
 #[test]
 fn an_operand_and_draining() {
-    let chip = Chip { bandwidth: "2 GB/s", latency: 10, ..FAST };
-    let mapping = r#"blocks: [(name: "b", loops: [], einsums: { "Z": (unit: "pes", loops: ["m"]) })]"#;
-    let found = run(&chip, [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"], &[("M", 4)], mapping);
-    assert_eq!(found, (28, 4, waits([("waits for A from dram", 12), ("draining", 12)])));
+    let chip = Chip {
+        bandwidth: "2 GB/s",
+        latency: 10,
+        ..FAST
+    };
+    let mapping =
+        r#"blocks: [(name: "b", loops: [], einsums: { "Z": (unit: "pes", loops: ["m"]) })]"#;
+    let found = run(
+        &chip,
+        [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"],
+        &[("M", 4)],
+        mapping,
+    );
+    assert_eq!(
+        found,
+        (
+            28,
+            4,
+            waits([("waits for A from dram", 12), ("draining", 12)])
+        )
+    );
 }
 
 /// B stays in 3 x 2 PEs, A goes to the right past it, sums go down in every step: B is loaded before, a row of PEs a cycle, 3 cycles
@@ -89,12 +120,31 @@ fn an_operand_and_draining() {
 /// last row at 9 + 2, is written a hop later in cycle 12, asked for at 13 and in DRAM at 14.
 #[test]
 fn filling() {
-    let chip = Chip { rows: 3, columns: 2, ..FAST };
+    let chip = Chip {
+        rows: 3,
+        columns: 2,
+        ..FAST
+    };
     let mapping = r#"blocks: [(name: "b", loops: [], keep: { "A": [(memory: "buffer")], "B": [(memory: "buffer")], "Z": [(memory: "buffer")] },
         einsums: { "Z": (unit: "pes", rows: "k", columns: "n", loops: ["m"]) })]"#;
-    let cascade = [r#""A[m, k]", "B[k, n]""#, r#""Z[m, n]""#, "Z[m, n] = A[m, k] * B[k, n]"];
+    let cascade = [
+        r#""A[m, k]", "B[k, n]""#,
+        r#""Z[m, n]""#,
+        "Z[m, n] = A[m, k] * B[k, n]",
+    ];
     let found = run(&chip, cascade, &[("M", 4), ("N", 2), ("K", 3)], mapping);
-    assert_eq!(found, (14, 4, waits([("waits for dram's channel", 2), ("filling", 3), ("draining", 5)])));
+    assert_eq!(
+        found,
+        (
+            14,
+            4,
+            waits([
+                ("waits for dram's channel", 2),
+                ("filling", 3),
+                ("draining", 5)
+            ])
+        )
+    );
 }
 
 /// A takes the channel from 0 to 4, B, a tile like it, waits for that until 4 and is there at 18, ten cycles of latency and four of
@@ -102,12 +152,23 @@ fn filling() {
 /// 27, asked for at 28, and takes four cycles and ten, to 38 + 4.
 #[test]
 fn the_channel() {
-    let chip = Chip { bandwidth: "2 GB/s", latency: 10, ..FAST };
+    let chip = Chip {
+        bandwidth: "2 GB/s",
+        latency: 10,
+        ..FAST
+    };
     let mapping = r#"blocks: [(name: "b", loops: [], keep: { "A": [(memory: "buffer")], "B": [(memory: "buffer")], "Z": [(memory: "buffer")] },
         einsums: { "Z": (unit: "pes", loops: ["m"]) })]"#;
     let cascade = [r#""A[m]", "B[m]""#, r#""Z[m]""#, "Z[m] = A[m] * B[m]"];
     let found = run(&chip, cascade, &[("M", 4)], mapping);
-    assert_eq!(found, (39, 4, waits([("waits for dram's channel", 19), ("draining", 16)])));
+    assert_eq!(
+        found,
+        (
+            39,
+            4,
+            waits([("waits for dram's channel", 19), ("draining", 16)])
+        )
+    );
 }
 
 /// A's first tile is there at 4, used a hop later in the steps 5 to 8, for the last of which it is read in cycle 7: its room is free
@@ -115,12 +176,24 @@ fn the_channel() {
 /// written in 18, all eight are asked for at 19 and in DRAM at 27.
 #[test]
 fn room() {
-    let chip = Chip { bandwidth: "2 GB/s", ..FAST };
+    let chip = Chip {
+        bandwidth: "2 GB/s",
+        ..FAST
+    };
     let mapping = r#"sizes: { "M0": 4 }, splits: { "M": ["M1", "M0"] },
         blocks: [(name: "b", loops: ["m1"], keep: { "A": [(memory: "buffer", below: "m1")], "Z": [(memory: "buffer")] },
         einsums: { "Z": (unit: "pes", loops: ["m0"]) })]"#;
-    let found = run(&chip, [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"], &[("M", 8)], mapping);
-    let wanted = waits([("waits for A from buffer", 5), ("waits for room for A in buffer", 4), ("draining", 10)]);
+    let found = run(
+        &chip,
+        [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"],
+        &[("M", 8)],
+        mapping,
+    );
+    let wanted = waits([
+        ("waits for A from buffer", 5),
+        ("waits for room for A in buffer", 4),
+        ("draining", 10),
+    ]);
     assert_eq!(found, (27, 8, wanted));
 }
 
@@ -131,10 +204,22 @@ fn room() {
 /// until 13 and not 12. It ends at 14, its result waits for those before it until 17 and is in DRAM at 19.
 #[test]
 fn room_for_results() {
-    let chip = Chip { bandwidth: "1 GB/s", ..FAST };
+    let chip = Chip {
+        bandwidth: "1 GB/s",
+        ..FAST
+    };
     let mapping = r#"blocks: [(name: "b", loops: ["m"], keep: { "A": [(memory: "buffer")] }, einsums: { "Z": (unit: "pes") })]"#;
-    let found = run(&chip, [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"], &[("M", 4)], mapping);
-    let wanted = waits([("waits for A from buffer", 9), ("waits for room for Z in dram", 1), ("draining", 5)]);
+    let found = run(
+        &chip,
+        [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"],
+        &[("M", 4)],
+        mapping,
+    );
+    let wanted = waits([
+        ("waits for A from buffer", 9),
+        ("waits for room for Z in dram", 1),
+        ("draining", 5),
+    ]);
     assert_eq!(found, (19, 4, wanted));
 }
 
@@ -146,8 +231,17 @@ fn ports() {
     let chip = Chip { ports: 1, ..FAST };
     let mapping = r#"blocks: [(name: "b", loops: ["m"], keep: { "A": [(memory: "buffer")], "Z": [(memory: "buffer")] },
         einsums: { "Z": (unit: "pes") })]"#;
-    let found = run(&chip, [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"], &[("M", 4)], mapping);
-    let wanted = waits([("waits for A from buffer", 2), ("waits for a port of buffer", 3), ("draining", 3)]);
+    let found = run(
+        &chip,
+        [r#""A[m]""#, r#""Z[m]""#, "Z[m] = relu(A[m])"],
+        &[("M", 4)],
+        mapping,
+    );
+    let wanted = waits([
+        ("waits for A from buffer", 2),
+        ("waits for a port of buffer", 3),
+        ("draining", 3),
+    ]);
     assert_eq!(found, (12, 4, wanted));
 }
 
@@ -161,8 +255,16 @@ fn the_mapping() {
             keep: { "A": [(memory: "buffer")], "B": [(memory: "buffer")], "Z": [(memory: "buffer")], "Y": [(memory: "buffer")] },
             einsums: { "Z": (unit: "pes"), "Y": (unit: "pes") },
             phases: [(name: "first", einsums: ["Z"]), (name: "second", einsums: ["Y"], drain: 10)])]"#;
-    let cascade = [r#""A[m]", "B[m]""#, r#""Z[m]", "Y[m]""#, "Z[m] = relu(A[m])\nY[m] = relu(B[m])"];
+    let cascade = [
+        r#""A[m]", "B[m]""#,
+        r#""Z[m]", "Y[m]""#,
+        "Z[m] = relu(A[m])\nY[m] = relu(B[m])",
+    ];
     let found = run(&FAST, cascade, &[("M", 2)], mapping);
-    let wanted = waits([("waits for A from buffer", 2), ("idle by the mapping", 8), ("draining", 3)]);
+    let wanted = waits([
+        ("waits for A from buffer", 2),
+        ("idle by the mapping", 8),
+        ("draining", 3),
+    ]);
     assert_eq!(found, (17, 4, wanted));
 }

@@ -74,6 +74,8 @@ struct Machine<'a> {
     frames: Vec<i64>,
     /// By Einsum: the times of every started task's steps.
     started: Vec<Vec<Vec<i64>>>,
+    /// By Einsum: when the first step was of those that each started task takes turns with.
+    begun: Vec<Vec<i64>>,
     /// By unit.
     free: Vec<i64>,
     waiting: Vec<Wait>,
@@ -84,8 +86,25 @@ struct Machine<'a> {
     under_way: Vec<Vec<i64>>,
     /// Rows that memories move, by cycle.
     ports: Rows,
+    /// Where phases are stated.
+    epoch: Epoch,
     ran: Ran,
     end: i64,
+}
+
+/// The phases of an epoch that run, all units together, each in its frame.
+#[derive(Debug, Default)]
+struct Epoch {
+    open: Option<(Vec<u64>, i64, usize)>,
+    /// When these phases began, and when what has started in them ends.
+    began: i64,
+    end: i64,
+    /// When the epoch began, and by phase and unit how long its tasks take.
+    first: i64,
+    work: BTreeMap<(usize, usize), i64>,
+    /// Why it began no earlier, and the longest wait since then.
+    cause: Option<Wait>,
+    longest: (i64, Option<Wait>),
 }
 
 /// Runs a block; `None` where nothing can start any more.
@@ -99,6 +118,7 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
         now: 0,
         frames: frames(chip),
         started: vec![Vec::new(); plan.ops.len()],
+        begun: vec![Vec::new(); plan.ops.len()],
         free: vec![0; units],
         waiting: vec![Wait::Mapping; units],
         moved: vec![Vec::new(); plan.movers.len()],
@@ -106,6 +126,7 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
         channel_free: vec![0; memories],
         under_way: vec![Vec::new(); memories],
         ports: Rows::new(),
+        epoch: Epoch::default(),
         ran: Ran {
             busy: vec![0; units],
             waits: vec![BTreeMap::new(); units],
@@ -142,13 +163,102 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
 
 impl Machine<'_> {
     fn is_done(&self) -> bool {
-        let units = self.plan.ops.iter().zip(&self.started).all(|(o, s)| o.work.len() == s.len());
-        units && self.plan.movers.iter().zip(&self.moved).all(|(m, done)| m.words.len() == done.len())
+        let units = self
+            .plan
+            .ops
+            .iter()
+            .zip(&self.started)
+            .all(|(o, s)| o.work.len() == s.len());
+        units
+            && self
+                .plan
+                .movers
+                .iter()
+                .zip(&self.moved)
+                .all(|(m, done)| m.words.len() == done.len())
     }
 
     /// Starts the first thing that may start in this cycle: units before movements.
     fn start_one(&mut self) -> bool {
-        (0..self.free.len()).any(|unit| self.start_unit(unit)) || (0..self.moved.len()).any(|id| self.start_mover(id))
+        self.next_phases();
+        (0..self.free.len()).any(|unit| self.start_unit(unit))
+            || (0..self.moved.len()).any(|id| self.start_mover(id))
+    }
+
+    /// The next phases begin when all tasks of those before have started: when the last of them has ended, and an epoch no
+    /// earlier than the mapping states for the one before.
+    fn next_phases(&mut self) {
+        if self.plan.segments.is_empty() {
+            return;
+        }
+        let next = (0..self.plan.ops.len()).filter_map(|e| self.next(e));
+        let Some(next) = next
+            .map(|w| (w.order.scope.clone(), w.order.epoch, w.order.segment))
+            .min()
+        else {
+            return;
+        };
+        let epoch = &mut self.epoch;
+        if epoch.open.as_ref() == Some(&next) {
+            return;
+        }
+        let mut begin = epoch.end.max(epoch.began);
+        let mut cause = epoch
+            .longest
+            .1
+            .filter(|_| epoch.longest.0 > 0)
+            .unwrap_or(Wait::Mapping);
+        if epoch
+            .open
+            .as_ref()
+            .is_none_or(|open| (&open.0, open.1) != (&next.0, next.1))
+        {
+            let phases = self.plan.drains.iter().enumerate().map(|(phase, drain)| {
+                let slowest = epoch
+                    .work
+                    .iter()
+                    .filter(|((p, _), _)| *p == phase)
+                    .map(|(_, n)| *n)
+                    .max();
+                slowest.map_or(0, |n| n + drain)
+            });
+            let stated = epoch.first + phases.sum::<i64>();
+            if stated > begin {
+                (begin, cause) = (stated, Wait::Mapping);
+            }
+            epoch.work.clear();
+            epoch.first = begin;
+        }
+        *epoch = Epoch {
+            open: Some(next),
+            began: begin,
+            end: begin,
+            cause: Some(cause),
+            longest: (0, None),
+            first: epoch.first,
+            work: std::mem::take(&mut epoch.work),
+        };
+    }
+
+    /// What idling by the mapping is while the pipeline fills or empties.
+    fn stage(&self, wait: Wait, unit: usize, e: usize) -> Wait {
+        let (Wait::Mapping, Some(work)) = (wait, self.next(e)) else {
+            return wait;
+        };
+        if work.order.epoch < 0 {
+            return Wait::Filling;
+        }
+        let over = (0..self.plan.ops.len())
+            .filter(|o| self.plan.ops[*o].unit == unit)
+            .any(|o| {
+                self.next(o)
+                    .is_none_or(|w| w.order.scope > work.order.scope)
+            });
+        if over && self.plan.ops.iter().any(|o| o.offset > 0) {
+            Wait::Draining
+        } else {
+            wait
+        }
     }
 
     /// The memory at which uses of ports do not all find one.
@@ -177,8 +287,16 @@ impl Machine<'_> {
     fn turn(&self, unit: usize) -> Option<Turn> {
         let ops = (0..self.plan.ops.len()).filter(|e| self.plan.ops[*e].unit == unit);
         let ready = ops.filter_map(|e| Some((self.next(e)?, e)));
-        let first = ready.clone().min_by_key(|(w, e)| (w.order.clone(), *e))?.0.order.clone();
-        let members: Vec<(usize, &Work)> = ready.filter(|(w, _)| w.order == first).map(|(w, e)| (e, w)).collect();
+        let first = ready
+            .clone()
+            .min_by_key(|(w, e)| (w.order.clone(), *e))?
+            .0
+            .order
+            .clone();
+        let members: Vec<(usize, &Work)> = ready
+            .filter(|(w, _)| w.order == first)
+            .map(|(w, e)| (e, w))
+            .collect();
         let mut times = vec![Vec::new(); members.len()];
         let mut time = 0;
         for round in 0..members.iter().map(|(_, w)| w.steps).max()? {
@@ -201,11 +319,18 @@ impl Machine<'_> {
     fn use_end(&self, e: usize, t: usize, from: From, cycles: i64) -> Option<i64> {
         let steps = self.started[e].get(t)?;
         let (first, last) = (steps[0], steps[steps.len() - 1]);
-        Some(cycles + match from {
+        let end = match from {
             From::First => first,
             From::Last => last,
             From::End => last + self.plan.ops[e].work[t].cycles,
-        })
+        };
+        // Not before the task's first step, even if all was read before.
+        Some((end + cycles).max(self.begun[e][t]))
+    }
+
+    fn task_end(&self, e: usize, t: usize) -> Option<i64> {
+        let steps = self.started[e].get(t)?;
+        Some(steps[steps.len() - 1] + self.plan.ops[e].work[t].cycles)
     }
 
     /// Until when the users of a kept tile need it; none where one has yet to come.
@@ -227,7 +352,9 @@ impl Machine<'_> {
         // What goes further in from there.
         if let Some(fill) = self.plan.keeps[keep].fill {
             for (m, mover) in self.plan.movers.iter().enumerate() {
-                for n in (0..mover.words.len()).filter(|n| mover.after[*n].is_some_and(|(f, t)| f == fill && t <= tile)) {
+                for n in (0..mover.words.len())
+                    .filter(|n| mover.after[*n].is_some_and(|(f, t)| f == fill && t <= tile))
+                {
                     let taken = self.moved[m].get(n)?.taken;
                     if mover.after[n] == Some((fill, tile)) {
                         until = until.max(taken);
@@ -243,7 +370,9 @@ impl Machine<'_> {
         if self.free[unit] > start {
             return false;
         }
-        let Some(turn) = self.turn(unit) else { return false };
+        let Some(turn) = self.turn(unit) else {
+            return false;
+        };
         match self.together(unit, turn, start) {
             Ok((together, wanted)) => {
                 self.take_ports(wanted);
@@ -259,6 +388,9 @@ impl Machine<'_> {
 
     /// Why units and movements do not start in this cycle, when all has started that does.
     fn note_waits(&mut self) {
+        for id in 0..self.moved.len() {
+            self.held[id] = self.ask(id).and_then(Result::err);
+        }
         for unit in 0..self.free.len() {
             let start = self.now + self.frames[unit];
             if self.free[unit] <= start
@@ -268,14 +400,16 @@ impl Machine<'_> {
                 self.waiting[unit] = wait;
             }
         }
-        for id in 0..self.moved.len() {
-            self.held[id] = self.ask(id).and_then(Result::err);
-        }
     }
 
     /// All that starts with a turn, and the ports that it takes; or why it does not start.
     #[allow(clippy::type_complexity)]
-    fn together(&self, unit: usize, turn: Turn, start: i64) -> Result<(Vec<(usize, Turn, i64, Option<Wait>)>, Rows), Wait> {
+    fn together(
+        &self,
+        unit: usize,
+        turn: Turn,
+        start: i64,
+    ) -> Result<(Vec<(usize, Turn, i64, Option<Wait>)>, Rows), Wait> {
         if let Some(wait) = self.turn_waits(&turn, start, None) {
             return Err(wait);
         }
@@ -295,7 +429,11 @@ impl Machine<'_> {
 
     /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is there or until
     /// the next one comes.
-    fn partners(&self, turn: &Turn, start: i64) -> Result<Vec<(usize, Turn, i64, Option<Wait>)>, Wait> {
+    fn partners(
+        &self,
+        turn: &Turn,
+        start: i64,
+    ) -> Result<Vec<(usize, Turn, i64, Option<Wait>)>, Wait> {
         let mut out = Vec::new();
         for (maker, times) in &turn.members {
             for (reader, _, delay, lockstep) in &self.plan.ops[*maker].readers {
@@ -305,14 +443,26 @@ impl Machine<'_> {
                 let (unit, tensor) = (self.plan.ops[*reader].unit, self.plan.ops[*maker].output);
                 let wait = Wait::Edge(tensor, unit);
                 let other = self.turn(unit).ok_or(wait)?;
-                let theirs = other.members.iter().find(|(e, _)| e == reader).ok_or(wait)?;
+                let theirs = other
+                    .members
+                    .iter()
+                    .find(|(e, _)| e == reader)
+                    .ok_or(wait)?;
                 let task = self.started[*maker].len();
                 let needs = |need: &Need| matches!(need, Need::Made { maker: m, task: t, .. } if m == maker && *t == task);
-                if !self.next(*reader).is_some_and(|w| w.needs.iter().any(|(_, n)| needs(n))) {
+                if !self
+                    .next(*reader)
+                    .is_some_and(|w| w.needs.iter().any(|(_, n)| needs(n)))
+                {
                     return Err(wait);
                 }
                 let cycles = self.plan.ops[*maker].work[task].cycles;
-                let words = times.iter().zip(&theirs.1).map(|(a, b)| a + cycles + delay - b).max().unwrap_or(0);
+                let words = times
+                    .iter()
+                    .zip(&theirs.1)
+                    .map(|(a, b)| a + cycles + delay - b)
+                    .max()
+                    .unwrap_or(0);
                 let lead = words + turn.load - other.load;
                 // A word waits until the next one comes.
                 let slack = times.get(1).map_or(cycles, |second| second - times[0]) - 1;
@@ -324,7 +474,9 @@ impl Machine<'_> {
                     self.turn_waits(&other, at, Some(*maker))
                 };
                 let at = (from..=from + slack).find(|at| ready(*at).is_none());
-                let Some(at) = at else { return Err(ready(from + slack).unwrap_or(wait)) };
+                let Some(at) = at else {
+                    return Err(ready(from + slack).unwrap_or(wait));
+                };
                 let late = ready(at - 1).filter(|_| at > self.free[unit]);
                 let late = late.unwrap_or(Wait::Link(tensor, self.plan.ops[*maker].unit));
                 out.push((unit, other, at, Some(late)));
@@ -335,17 +487,48 @@ impl Machine<'_> {
 
     /// Why a turn does not start at a time; `with`: a maker that starts together with it.
     fn turn_waits(&self, turn: &Turn, start: i64, with: Option<usize>) -> Option<Wait> {
-        turn.members.iter().find_map(|(e, times)| self.task_waits(turn, *e, times, start, with))
+        if let (Some(open), Some(work)) = (&self.epoch.open, self.next(turn.members[0].0)) {
+            let unit = self.plan.ops[turn.members[0].0].unit;
+            if *open
+                != (
+                    work.order.scope.clone(),
+                    work.order.epoch,
+                    work.order.segment,
+                )
+            {
+                return Some(Wait::Mapping);
+            }
+            if self.epoch.began + self.frames[unit] > start {
+                return self.epoch.cause;
+            }
+        }
+        turn.members
+            .iter()
+            .find_map(|(e, times)| self.task_waits(turn, *e, times, start, with))
     }
 
-    fn task_waits(&self, turn: &Turn, e: usize, times: &[i64], start: i64, with: Option<usize>) -> Option<Wait> {
+    fn task_waits(
+        &self,
+        turn: &Turn,
+        e: usize,
+        times: &[i64],
+        start: i64,
+        with: Option<usize>,
+    ) -> Option<Wait> {
         let work = self.next(e)?;
         let task = self.started[e].len();
         let at = |step: usize| start + turn.load + times[step];
         let last = work.steps - 1;
         for (_, need) in &work.needs {
             match need {
-                Need::Made { maker, task, tensor, memory, delay, by_word } => {
+                Need::Made {
+                    maker,
+                    task,
+                    tensor,
+                    memory,
+                    delay,
+                    by_word,
+                } => {
                     if with == Some(*maker) && memory.is_none() {
                         continue;
                     }
@@ -362,7 +545,9 @@ impl Machine<'_> {
                     };
                     let cycles = self.plan.ops[*maker].work[*task].cycles;
                     let there = if *by_word {
-                        made.iter().enumerate().all(|(k, made)| made + cycles + delay <= at(k))
+                        made.iter()
+                            .enumerate()
+                            .all(|(k, made)| made + cycles + delay <= at(k))
                     } else {
                         made[made.len() - 1] + cycles + delay <= at(0)
                     };
@@ -370,9 +555,17 @@ impl Machine<'_> {
                         return Some(wait);
                     }
                 }
-                Need::Tile { mover, tile, tensor, memory, way } => {
+                Need::Tile {
+                    mover,
+                    tile,
+                    tensor,
+                    memory,
+                    way,
+                } => {
                     let wait = Wait::Operand(*tensor, *memory);
-                    let Some(m) = self.moved[*mover].get(*tile) else { return Some(wait) };
+                    let Some(m) = self.moved[*mover].get(*tile) else {
+                        return Some(self.not_yet(*mover, *tile, wait));
+                    };
                     if m.whole + way > at(0) {
                         return Some(m.late.unwrap_or(wait));
                     }
@@ -380,7 +573,9 @@ impl Machine<'_> {
                 Need::Stream { mover, stay } => {
                     let plan = &self.plan.movers[*mover];
                     let wait = Wait::Operand(plan.tensor, plan.outer);
-                    let Some(m) = self.moved[*mover].get(task) else { return Some(wait) };
+                    let Some(m) = self.moved[*mover].get(task) else {
+                        return Some(self.not_yet(*mover, task, wait));
+                    };
                     // A hop from the edge. The first word is there at the first step, the last at the last.
                     if m.first + 1 > at(0) || m.whole + 1 > at(if *stay { 0 } else { last }) {
                         return Some(m.late.unwrap_or(wait));
@@ -402,10 +597,16 @@ impl Machine<'_> {
             if *lockstep || !op.whole_tiles {
                 continue;
             }
-            let Some(before) = task.checked_sub(*tiles) else { continue };
+            let Some(before) = task.checked_sub(*tiles) else {
+                continue;
+            };
             let taken = self.started[*reader].get(before).is_some_and(|steps| {
                 let last_read = steps[steps.len() - 1] + 1;
-                let first_word = if op.rows_apart { 0 } else { times[last] + work.cycles };
+                let first_word = if op.rows_apart {
+                    0
+                } else {
+                    times[last] + work.cycles
+                };
                 last_read - delay - first_word <= start + turn.load
             });
             if !taken {
@@ -416,6 +617,13 @@ impl Machine<'_> {
         let mover = work.result?;
         let plan = &self.plan.movers[mover];
         (task >= self.moved[mover].len() + 2).then_some(Wait::Room(plan.tensor, plan.outer))
+    }
+
+    /// What a request waits for that has not started, where it is next.
+    fn not_yet(&self, mover: usize, number: usize, wait: Wait) -> Wait {
+        let held = self.held[mover]
+            .filter(|w| self.moved[mover].len() == number && !matches!(w, Wait::Operand(..)));
+        held.unwrap_or(wait)
     }
 
     /// Rows that a turn reads and writes.
@@ -434,12 +642,24 @@ impl Machine<'_> {
 
     fn run_turn(&mut self, unit: usize, turn: &Turn, start: i64) {
         let first = start + turn.load;
+        let gap = start - self.free[unit];
+        let wait = self.stage(self.waiting[unit], unit, turn.members[0].0);
         let waits = &mut self.ran.waits[unit];
-        *waits.entry(self.waiting[unit]).or_insert(0) += (start - self.free[unit]) as u64;
+        *waits.entry(wait).or_insert(0) += gap as u64;
         *waits.entry(Wait::Filling).or_insert(0) += turn.load as u64;
         *waits.entry(Wait::Draining).or_insert(0) += turn.shift as u64;
         let end = first + turn.length + turn.shift;
         self.free[unit] = end;
+        self.epoch.end = self.epoch.end.max(end - self.frames[unit]);
+        if gap > self.epoch.longest.0 {
+            self.epoch.longest = (gap, Some(wait));
+        }
+        for (e, times) in &turn.members {
+            if let Some(phase) = self.plan.ops[*e].phase {
+                let cycles = self.plan.ops[*e].work[self.started[*e].len()].cycles;
+                *self.epoch.work.entry((phase, unit)).or_insert(0) += times.len() as i64 * cycles;
+            }
+        }
         let array = &self.chip.arrays[unit];
         // The wavefront's last PE.
         self.end = self.end.max(end + (array.rows + array.columns) as i64 - 2);
@@ -451,8 +671,12 @@ impl Machine<'_> {
                 self.ran.words[*transfer] += words;
             }
             if std::env::var("NAIVE_SEED").is_ok() {
-                println!("naive: task of {e} at {start} first {first} {:?}", self.waiting[unit]);
+                println!(
+                    "naive: task of {e} at {start} first {first} {:?}",
+                    self.waiting[unit]
+                );
             }
+            self.begun[*e].push(first);
             self.started[*e].push(times.iter().map(|t| first + t).collect());
         }
         self.waiting[unit] = Wait::Mapping;
@@ -468,14 +692,16 @@ impl Machine<'_> {
             Some(rate) => (bytes * self.chip.clock.0 as u128).div_ceil(rate.0 as u128),
             None => bytes.div_ceil(memory.row.0),
         } as i64;
-        if let Some(wait) = self.mover_waits(id, number, channel) {
+        let (ready, wait) = self.mover_ready(id, number, channel);
+        if ready.is_none_or(|ready| ready > self.now) {
             return Some(Err(wait));
         }
-        let under_way = self.under_way[mover.outer].iter().filter(|end| **end > self.now).count() as u64;
-        if self.channel_free[mover.outer] > self.now || memory.outstanding.is_some_and(|most| under_way >= most.max(1)) {
+        if self.channel_ends(mover.outer) > self.now {
             return Some(Err(Wait::Channel(mover.outer)));
         }
-        let (Some(inner), true) = (mover.inner, channel > 0) else { return Some(Ok((channel, Rows::new()))) };
+        let (Some(inner), true) = (mover.inner, channel > 0) else {
+            return Some(Ok((channel, Rows::new())));
+        };
         let at = &self.chip.memories[inner];
         let rows = bytes.div_ceil(at.row.0) as i64;
         let half = (at.ports.min(at.banks) / 2).max(1) as i64;
@@ -483,8 +709,15 @@ impl Machine<'_> {
         let ports = ((rows + channel - 1) / channel).clamp(1, half);
         let cycles = channel.max((rows + ports - 1) / ports);
         let inward = matches!(mover.kind, Kind::Fill(_));
-        let from = self.now + if inward { latency(self.chip, mover.outer) } else { 0 };
-        let wanted: Rows = (from..from + cycles).map(|c| ((inner, c), ports as u64)).collect();
+        let from = self.now
+            + if inward {
+                latency(self.chip, mover.outer)
+            } else {
+                0
+            };
+        let wanted: Rows = (from..from + cycles)
+            .map(|c| ((inner, c), ports as u64))
+            .collect();
         Some(match self.crowded(&wanted) {
             Some(at) => Err(Wait::Port(at)),
             None => Ok((cycles, wanted)),
@@ -492,31 +725,50 @@ impl Machine<'_> {
     }
 
     fn start_mover(&mut self, id: usize) -> bool {
-        let Some(Ok((cycles, wanted))) = self.ask(id) else { return false };
+        let Some(Ok((cycles, wanted))) = self.ask(id) else {
+            return false;
+        };
         let plan = self.plan;
         let mover = &plan.movers[id];
         let number = self.moved[id].len();
         let far = latency(self.chip, mover.outer);
-        let asked = match mover.kind {
-            // It had to ask for room, even where that was there.
-            Kind::Fill(keep) if number >= plan.keeps[keep].generations => Some(Wait::Room(mover.tensor, plan.keeps[keep].memory)),
-            _ => None,
+        // What ended last of all that it asked for, even where it was there before its turn came.
+        let (ready, own) = self.mover_ready(id, number, cycles);
+        let late = match self.held[id] {
+            Some(Wait::Port(memory)) => Some(Wait::Port(memory)),
+            _ if ready.is_some_and(|ready| self.channel_ends(mover.outer) > ready) => {
+                Some(Wait::Channel(mover.outer))
+            }
+            _ => Some(own).filter(|w| !matches!(w, Wait::Operand(..) | Wait::Link(..))),
         };
-        let late = self.held[id].or(asked).filter(|w| !matches!(w, Wait::Operand(..)));
         if matches!(mover.kind, Kind::Fill(_) | Kind::Drain(_)) {
             self.ran.words[mover.transfer] += mover.words[number];
         }
         self.take_ports(wanted);
         let now = self.now;
-        let mut moved = Moved { began: now, taken: now, first: now, whole: now, late };
+        let mut moved = Moved {
+            began: now,
+            taken: now,
+            first: now,
+            whole: now,
+            late,
+        };
         if cycles > 0 {
             self.channel_free[mover.outer] = now + cycles;
             self.under_way[mover.outer].push(now + far + cycles);
             self.ran.channel[mover.outer] += cycles as u64;
-            moved = Moved { taken: now + cycles, first: now + far, whole: now + far + cycles, ..moved };
+            moved = Moved {
+                taken: now + cycles,
+                first: now + far,
+                whole: now + far + cycles,
+                ..moved
+            };
         }
         if std::env::var("NAIVE_SEED").is_ok() {
-            println!("naive: {:?} {number} of {} {moved:?}", mover.kind, mover.tensor);
+            println!(
+                "naive: {:?} {number} of {} {moved:?}",
+                mover.kind, mover.tensor
+            );
         }
         self.end = self.end.max(moved.whole);
         self.moved[id].push(moved);
@@ -524,53 +776,88 @@ impl Machine<'_> {
         true
     }
 
-    /// What a request waits for, the channel aside.
-    fn mover_waits(&self, id: usize, number: usize, channel: i64) -> Option<Wait> {
+    /// When a memory's channel is free for another request.
+    fn channel_ends(&self, memory: usize) -> i64 {
+        let under_way = &self.under_way[memory];
+        let most = self.chip.memories[memory]
+            .outstanding
+            .map(|most| most.max(1) as usize);
+        let oldest = most
+            .and_then(|most| under_way.len().checked_sub(most))
+            .map_or(0, |at| under_way[at]);
+        self.channel_free[memory].max(oldest)
+    }
+
+    /// When a request may start, the channel aside, none where that is not known yet; and what it waits for until then.
+    fn mover_ready(&self, id: usize, number: usize, channel: i64) -> (Option<i64>, Wait) {
         let mover = &self.plan.movers[id];
         let words = Wait::Operand(mover.tensor, mover.outer);
-        let own = match mover.kind {
-            Kind::Fill(keep) => {
-                let kept = &self.plan.keeps[keep];
-                let old = number.checked_sub(kept.generations);
-                let free = |old| self.released(keep, old, None).is_some_and(|until| until <= self.now);
-                old.filter(|old| !free(*old)).map(|_| Wait::Room(kept.tensor, kept.memory))
-            }
-            Kind::Drain(keep) => {
-                let stored = latency(self.chip, self.plan.keeps[keep].memory);
-                let written = self.plan.ops.iter().enumerate().all(|(e, op)| {
-                    op.work.iter().enumerate().all(|(t, w)| {
-                        let mine = w.uses.iter().filter(|u| u.from == From::End && u.keep == keep && u.tile <= number);
-                        let mut ends = mine.map(|u| self.use_end(e, t, u.from, u.cycles));
-                        ends.all(|end| end.is_some_and(|end| end + stored <= self.now))
-                    })
-                });
-                (!written).then_some(words)
-            }
-            Kind::Operand(e) => {
-                // The words of two tasks wait at the edge.
-                let before = number.checked_sub(2);
-                let ended = |t| self.use_end(e, t, From::End, 0).is_some_and(|end| end <= self.now);
-                before.filter(|t| !ended(*t)).map(|_| Wait::Edge(mover.tensor, self.plan.ops[e].unit))
-            }
-            Kind::Result(e) => {
-                let (way, last_way, end_only) = mover.leaves;
-                // They leave no faster than they come.
-                let ready = self.started[e].get(number).map(|steps| {
-                    let cycles = self.plan.ops[e].work[number].cycles;
-                    let first = steps[0] + cycles + way;
-                    let end = steps[steps.len() - 1] + cycles + last_way;
-                    if end_only { end } else { first.max(end + 1 - channel) }
-                });
-                (!ready.is_some_and(|ready| ready <= self.now)).then_some(words)
-            }
+        let (ready, wait) =
+            match mover.kind {
+                Kind::Fill(keep) => {
+                    let kept = &self.plan.keeps[keep];
+                    match number.checked_sub(kept.generations) {
+                        Some(old) => (
+                            self.released(keep, old, None),
+                            Wait::Room(kept.tensor, kept.memory),
+                        ),
+                        None => (Some(0), words),
+                    }
+                }
+                Kind::Drain(keep) => {
+                    let stored = latency(self.chip, self.plan.keeps[keep].memory);
+                    let mut last = Some(0);
+                    for (e, op) in self.plan.ops.iter().enumerate() {
+                        for (t, w) in op.work.iter().enumerate() {
+                            for u in w.uses.iter().filter(|u| {
+                                u.from == From::End && u.keep == keep && u.tile <= number
+                            }) {
+                                let end = self.use_end(e, t, u.from, u.cycles);
+                                last = last.zip(end).map(|(last, end)| last.max(end));
+                            }
+                        }
+                    }
+                    (last.map(|last| last + stored), words)
+                }
+                Kind::Operand(e) => match number.checked_sub(2) {
+                    // The words of two tasks wait at the edge.
+                    Some(before) => (
+                        self.task_end(e, before),
+                        Wait::Edge(mover.tensor, self.plan.ops[e].unit),
+                    ),
+                    None => (Some(0), words),
+                },
+                Kind::Result(e) => {
+                    let (way, last_way, end_only) = mover.leaves;
+                    // They leave no faster than they come.
+                    let ready = self.started[e].get(number).map(|steps| {
+                        let cycles = self.plan.ops[e].work[number].cycles;
+                        let first = steps[0] + cycles + way;
+                        let end = steps[steps.len() - 1] + cycles + last_way;
+                        if end_only {
+                            end
+                        } else {
+                            first.max(end + 1 - channel)
+                        }
+                    });
+                    (ready, words)
+                }
+            };
+        let Some((writer, at)) = mover.after[number] else {
+            return (ready, wait);
         };
-        let source = mover.after[number].filter(|(writer, at)| {
-            !self.moved[*writer].get(*at).is_some_and(|m| m.whole <= self.now)
-        });
-        own.or(source.map(|(writer, _)| {
-            let made = self.plan.ops.iter().find(|o| o.output == self.plan.movers[writer].tensor);
-            Wait::Link(mover.tensor, made.map_or(0, |o| o.unit))
-        }))
+        let made = self
+            .plan
+            .ops
+            .iter()
+            .find(|o| o.output == self.plan.movers[writer].tensor);
+        let source = Wait::Link(mover.tensor, made.map_or(0, |o| o.unit));
+        match (ready, self.moved[writer].get(at)) {
+            (None, _) => (None, wait),
+            (_, None) => (None, source),
+            (Some(ready), Some(m)) if m.whole > ready => (Some(m.whole), source),
+            _ => (ready, wait),
+        }
     }
 
     /// Bytes of kept tiles that are there, or on their way, at the worst moment.
@@ -578,10 +865,20 @@ impl Machine<'_> {
         let mut changes: BTreeMap<(i64, bool), Vec<(usize, u128)>> = BTreeMap::new();
         for (k, keep) in self.plan.keeps.iter().enumerate() {
             for tile in 0..=keep.tiles.last().map_or(0, |t| t.1) {
-                let mut begun = keep.fill.and_then(|fill| self.moved[fill].get(tile)).map(|m| m.began);
-                for (e, op) in self.plan.ops.iter().enumerate().filter(|_| keep.fill.is_none()) {
+                let mut begun = keep
+                    .fill
+                    .and_then(|fill| self.moved[fill].get(tile))
+                    .map(|m| m.began);
+                for (e, op) in self
+                    .plan
+                    .ops
+                    .iter()
+                    .enumerate()
+                    .filter(|_| keep.fill.is_none())
+                {
                     for (t, w) in op.work.iter().enumerate() {
-                        if let Some((_, _, step, way)) = w.makes.filter(|m| (m.0, m.1) == (k, tile)) {
+                        if let Some((_, _, step, way)) = w.makes.filter(|m| (m.0, m.1) == (k, tile))
+                        {
                             let at = self.started[e][t][step] + w.cycles + way;
                             begun = Some(begun.map_or(at, |b| b.min(at)));
                         }
@@ -590,15 +887,25 @@ impl Machine<'_> {
                 if let (Some(begun), Some(over)) = (begun, self.released(k, tile, None)) {
                     // What ends in a cycle makes room for what begins there.
                     let bytes = keep.words * self.word;
-                    changes.entry((begun, true)).or_default().push((keep.memory, bytes));
-                    changes.entry((over.max(begun), false)).or_default().push((keep.memory, bytes));
+                    changes
+                        .entry((begun, true))
+                        .or_default()
+                        .push((keep.memory, bytes));
+                    changes
+                        .entry((over.max(begun), false))
+                        .or_default()
+                        .push((keep.memory, bytes));
                 }
             }
         }
         let mut held = vec![0u128; self.chip.memories.len()];
         for ((_, more), list) in changes {
             for (memory, bytes) in list {
-                held[memory] = if more { held[memory] + bytes } else { held[memory].saturating_sub(bytes) };
+                held[memory] = if more {
+                    held[memory] + bytes
+                } else {
+                    held[memory].saturating_sub(bytes)
+                };
                 self.ran.peak[memory] = self.ran.peak[memory].max(held[memory]);
             }
         }

@@ -8,10 +8,25 @@ pub mod words;
 
 pub use machine::{Ran, Wait};
 
+use std::collections::BTreeSet;
+
+pub use plan::Known;
+
 use einflow_mappings::mapped::MappedCascade;
 
-/// Runs all blocks; `None` where one waits for itself.
-pub fn run(mapped: &MappedCascade) -> Option<Vec<Ran>> {
-    let one = |block| machine::run(mapped, block, &plan::Plan::new(mapped, block));
-    mapped.blocks.iter().map(one).collect()
+/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do otherwise.
+pub fn run(mapped: &MappedCascade) -> (Option<Vec<Ran>>, BTreeSet<Known>) {
+    let plans: Vec<_> = mapped
+        .blocks
+        .iter()
+        .map(|block| plan::Plan::new(mapped, block))
+        .collect();
+    let known = plans.iter().flat_map(|p| p.known.clone()).collect();
+    let ran = mapped
+        .blocks
+        .iter()
+        .zip(&plans)
+        .map(|(block, plan)| machine::run(mapped, block, plan))
+        .collect();
+    (ran, known)
 }

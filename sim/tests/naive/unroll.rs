@@ -45,9 +45,22 @@ pub fn tiles(mapped: &MappedCascade, block: &Block, loops: &[Loop]) -> Vec<Tile>
 
 /// The tiles of an Einsum, each with its place: the first full tile that it holds, or behind the last of the loop at whose exit
 /// it runs.
-fn numbered(mapped: &MappedCascade, block: &Block, nest: usize, einsum: &BoundEinsum) -> Vec<(Tile, (Vec<u64>, i64))> {
-    let all: Vec<_> = block.loops.iter().chain(&block.nests[nest].loops).cloned().collect();
-    let exit = einsum.at_exit_of.as_ref().and_then(|name| all.iter().position(|l| l.name == *name));
+fn numbered(
+    mapped: &MappedCascade,
+    block: &Block,
+    nest: usize,
+    einsum: &BoundEinsum,
+) -> Vec<(Tile, (Vec<u64>, i64))> {
+    let all: Vec<_> = block
+        .loops
+        .iter()
+        .chain(&block.nests[nest].loops)
+        .cloned()
+        .collect();
+    let exit = einsum
+        .at_exit_of
+        .as_ref()
+        .and_then(|name| all.iter().position(|l| l.name == *name));
     let scopes = match &block.pipeline {
         _ if block.nests.len() > 1 => block.loops.len(),
         Some(p) => p.drains_at.map_or(0, |at| at + 1),
@@ -59,7 +72,9 @@ fn numbered(mapped: &MappedCascade, block: &Block, nest: usize, einsum: &BoundEi
     for l in &all {
         let each = |(digits, tile): &(Vec<u64>, Tile)| -> Vec<(Vec<u64>, Tile)> {
             let parts = (0..).zip(cut(tile, l.cut));
-            parts.map(|(d, part)| ([digits.as_slice(), &[d]].concat(), part)).collect()
+            parts
+                .map(|(d, part)| ([digits.as_slice(), &[d]].concat(), part))
+                .collect()
         };
         full = full.iter().flat_map(each).collect();
     }
@@ -75,13 +90,20 @@ fn numbered(mapped: &MappedCascade, block: &Block, nest: usize, einsum: &BoundEi
         numbers.push((scope.clone(), number));
         last = Some((scope, number));
     }
-    let own: Vec<usize> = (0..all.len()).filter(|l| Some(*l) != exit).take(einsum.shared_loops().len()).collect();
+    let own: Vec<usize> = (0..all.len())
+        .filter(|l| Some(*l) != exit)
+        .take(einsum.shared_loops().len())
+        .collect();
     let mut out: Vec<(Vec<u64>, Tile, (Vec<u64>, i64))> = Vec::new();
     for ((digits, _), at) in full.iter().zip(numbers) {
         let mine: Vec<u64> = own.iter().map(|l| digits[*l]).collect();
         match out.iter_mut().find(|(known, _, _)| *known == mine) {
             // At a loop's exit, its last iteration's.
-            Some(known) if exit.is_some() && (0..all.len()).all(|l| exit == Some(l) || own.contains(&l) || digits[l] == 0) => {
+            Some(known)
+                if exit.is_some()
+                    && (0..all.len())
+                        .all(|l| exit == Some(l) || own.contains(&l) || digits[l] == 0) =>
+            {
                 known.2 = at;
             }
             Some(_) => {}
@@ -115,12 +137,16 @@ pub fn pes(einsum: &BoundEinsum, step: &Tile) -> Vec<(u64, u64, Tile)> {
 /// Whether every PE touches the same words in all of these steps.
 pub fn stays(einsum: &BoundEinsum, steps: &[Tile], projection: &Projection) -> bool {
     let of = |step: &Tile| -> BTreeMap<(u64, u64), Words> {
-        pes(einsum, step).iter().map(|(i, j, pe)| ((*i, *j), words(pe, projection))).collect()
+        pes(einsum, step)
+            .iter()
+            .map(|(i, j, pe)| ((*i, *j), words(pe, projection)))
+            .collect()
     };
     steps.windows(2).all(|pair| {
         // A partial tile has fewer PEs at work.
         let (a, b) = (of(&pair[0]), of(&pair[1]));
-        b.iter().all(|(pe, words)| a.get(pe).is_none_or(|before| before == words))
+        b.iter()
+            .all(|(pe, words)| a.get(pe).is_none_or(|before| before == words))
     })
 }
 
@@ -151,7 +177,12 @@ fn slots(fold: &Tile, loops: &[Loop]) -> Vec<(Tile, bool)> {
 }
 
 /// The tasks of an Einsum in the order in which it runs them.
-pub fn tasks(mapped: &MappedCascade, block: &Block, nest: usize, einsum: &BoundEinsum) -> Vec<Task> {
+pub fn tasks(
+    mapped: &MappedCascade,
+    block: &Block,
+    nest: usize,
+    einsum: &BoundEinsum,
+) -> Vec<Task> {
     let own = cuts(&einsum.loops[einsum.loops.len() - einsum.own_loops..]);
     let mut tensors: Vec<&Projection> = einsum.operands.iter().map(|o| &o.projection).collect();
     tensors.push(mapped.own_projection(einsum.output));
@@ -169,7 +200,13 @@ pub fn tasks(mapped: &MappedCascade, block: &Block, nest: usize, einsum: &BoundE
     for (tile, at) in tiles {
         for (number, fold) in (0..).zip(walk(&tile, folds)) {
             let (steps, idle) = slots(&fold, steps).into_iter().unzip();
-            out.push(Task { tile: tile.clone(), at: at.clone(), fold: number, steps, idle });
+            out.push(Task {
+                tile: tile.clone(),
+                at: at.clone(),
+                fold: number,
+                steps,
+                idle,
+            });
         }
     }
     out

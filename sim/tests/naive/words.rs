@@ -32,7 +32,10 @@ pub fn cut(tile: &Tile, l: Loop) -> Vec<Tile> {
 pub fn walk(tile: &Tile, loops: &[Loop]) -> Vec<Tile> {
     match loops.split_first() {
         None => vec![tile.clone()],
-        Some((first, rest)) => cut(tile, *first).iter().flat_map(|t| walk(t, rest)).collect(),
+        Some((first, rest)) => cut(tile, *first)
+            .iter()
+            .flat_map(|t| walk(t, rest))
+            .collect(),
     }
 }
 

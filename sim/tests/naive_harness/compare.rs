@@ -1,6 +1,6 @@
 //! One program on the naive simulator and on both event engines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_engine::{
     array,
@@ -9,7 +9,7 @@ use einflow_engine::{
 use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
 
-use crate::naive::{self, Ran, Wait};
+use crate::naive::{self, Known, Ran, Wait};
 
 pub enum Outcome {
     /// In everything; and whether the cycle engine jumped.
@@ -19,6 +19,8 @@ pub enum Outcome {
     Refused,
     Large,
     Differs(String),
+    /// It differs in a way that is known to be an engine's mistake.
+    Known(Known),
 }
 
 fn wait_of(cause: Cause) -> Wait {
@@ -57,10 +59,19 @@ fn of_cycle(run: &cycle::BlockRun) -> Ran {
 
 fn inputs(mapped: &MappedCascade) -> BTreeMap<String, Array> {
     let cascade = &mapped.cascade;
-    let inputs = cascade.tensors.iter().filter(|t| t.kind == TensorKind::Input);
+    let inputs = cascade
+        .tensors
+        .iter()
+        .filter(|t| t.kind == TensorKind::Input);
     let one = |tensor: &einflow_workloads::cascade::Tensor| {
         let ranks = cascade.batch.iter().chain(&tensor.ranks);
-        let size = |r: &einflow_workloads::cascade::RankId| mapped.sizes.get(&cascade.rank(*r).name).copied().unwrap_or(1) as usize;
+        let size = |r: &einflow_workloads::cascade::RankId| {
+            mapped
+                .sizes
+                .get(&cascade.rank(*r).name)
+                .copied()
+                .unwrap_or(1) as usize
+        };
         let shape: Vec<usize> = ranks.map(size).collect();
         let data = vec![1.0; shape.iter().product()];
         (tensor.name.clone(), Array::new(shape, data))
@@ -69,9 +80,27 @@ fn inputs(mapped: &MappedCascade) -> BTreeMap<String, Array> {
 }
 
 pub fn compare(mapped: &MappedCascade) -> Outcome {
-    let work: u128 = mapped.blocks.iter().map(|b| b.space.sizes.iter().map(|s| u128::from(*s)).product::<u128>()).sum();
+    let (outcome, known) = compared(mapped);
+    match (&outcome, known.first()) {
+        (Outcome::Differs(_), Some(known)) => Outcome::Known(*known),
+        _ => outcome,
+    }
+}
+
+fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
+    let work: u128 = mapped
+        .blocks
+        .iter()
+        .map(|b| {
+            b.space
+                .sizes
+                .iter()
+                .map(|s| u128::from(*s))
+                .product::<u128>()
+        })
+        .sum();
     if work > 4000 {
-        return Outcome::Large;
+        return (Outcome::Large, BTreeSet::new());
     }
     let walked = cycle::run(mapped, false, &mut cycle::Unseen);
     if std::env::var("NAIVE_SEED").is_ok() {
@@ -79,11 +108,33 @@ pub fn compare(mapped: &MappedCascade) -> Outcome {
     }
     let jumped = cycle::run(mapped, true, &mut cycle::Unseen);
     let moved = array::run(mapped, &inputs(mapped));
-    let naive = if matches!(walked, Err(CycleError::Ports { .. })) { None } else { naive::run(mapped) };
+    let (naive, known) = match walked {
+        Err(CycleError::Ports { .. }) => (None, BTreeSet::new()),
+        _ => naive::run(mapped),
+    };
+    (held_against(mapped, walked, jumped, moved, naive), known)
+}
+
+type Walked = Result<Vec<cycle::BlockRun>, CycleError>;
+
+fn held_against(
+    mapped: &MappedCascade,
+    walked: Walked,
+    jumped: Walked,
+    moved: Result<array::ArrayRun, array::ArrayError>,
+    naive: Option<Vec<Ran>>,
+) -> Outcome {
     let (walked, jumped, moved, naive) = match (walked, jumped, moved, naive) {
         (Ok(w), Ok(j), Ok(m), Some(n)) => (w, j, m, n),
-        (Err(CycleError::Ports { .. }), Err(CycleError::Ports { .. }), Err(array::ArrayError::Ports { .. }), None) => return Outcome::Refused,
-        (Err(CycleError::Deadlock { .. }), Err(CycleError::Deadlock { .. }), Err(_), None) => return Outcome::Deadlock,
+        (
+            Err(CycleError::Ports { .. }),
+            Err(CycleError::Ports { .. }),
+            Err(array::ArrayError::Ports { .. }),
+            None,
+        ) => return Outcome::Refused,
+        (Err(CycleError::Deadlock { .. }), Err(CycleError::Deadlock { .. }), Err(_), None) => {
+            return Outcome::Deadlock;
+        }
         (w, j, m, n) => {
             let text = |e: Option<String>| e.unwrap_or_else(|| "ran".into());
             return Outcome::Differs(format!(
@@ -111,8 +162,17 @@ pub fn compare(mapped: &MappedCascade) -> Outcome {
             return Outcome::Differs(format!("block {b}\narray {m:?}\nnaive {seen:?}"));
         }
         let room = &mapped.blocks[b].occupancy;
-        if naive.peak.iter().zip(room).skip(1).any(|(peak, room)| peak > room) {
-            return Outcome::Differs(format!("block {b}: {:?} bytes held, the mapping has {room:?}", naive.peak));
+        if naive
+            .peak
+            .iter()
+            .zip(room)
+            .skip(1)
+            .any(|(peak, room)| peak > room)
+        {
+            return Outcome::Differs(format!(
+                "block {b}: {:?} bytes held, the mapping has {room:?}",
+                naive.peak
+            ));
         }
     }
     Outcome::Agreed(did_jump)
@@ -121,9 +181,15 @@ pub fn compare(mapped: &MappedCascade) -> Outcome {
 struct Shown;
 impl cycle::Observer for Shown {
     fn task(&mut self, t: &cycle::Task<'_>) {
-        println!("cycle: task {} first {} for {}", t.einsum, t.start, t.duration);
+        println!(
+            "cycle: task {} first {} for {}",
+            t.einsum, t.start, t.duration
+        );
     }
     fn movement(&mut self, m: &cycle::Movement<'_>) {
-        println!("cycle: movement {} {} at {} for {}", m.tensor, m.inward, m.start, m.duration);
+        println!(
+            "cycle: movement {} {} at {} for {}",
+            m.tensor, m.inward, m.start, m.duration
+        );
     }
 }

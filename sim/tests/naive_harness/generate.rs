@@ -18,6 +18,8 @@ pub enum Kind {
     Deep,
     /// Two Einsums, the second on the first's words: one array or two, over a link or through the buffer.
     Pair,
+    /// A pair in phases, the first perhaps ahead of the second.
+    Pipeline,
 }
 
 pub struct Generated {
@@ -36,7 +38,10 @@ impl Dice {
     }
 
     pub fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n.max(1)
     }
 
@@ -63,32 +68,66 @@ struct Shape {
 
 const SINGLE: [Shape; 6] = [
     Shape {
-        inputs: r#""A[m, k]", "B[k, n]""#, output: "Z[m, n]", einsum: "Z[m, n] = A[m, k] * B[k, n]", extra: "",
+        inputs: r#""A[m, k]", "B[k, n]""#,
+        output: "Z[m, n]",
+        einsum: "Z[m, n] = A[m, k] * B[k, n]",
+        extra: "",
         ranks: &["M", "N", "K"],
-        tensors: &[("A", &["M", "K"]), ("B", &["K", "N"]), ("Z", &["M", "N"])], reduced: &["K"],
+        tensors: &[("A", &["M", "K"]), ("B", &["K", "N"]), ("Z", &["M", "N"])],
+        reduced: &["K"],
     },
     Shape {
-        inputs: r#""I[c, w]", "F[k, c, r]""#, output: "Z[k, p]", einsum: "Z[k, p] = I[c, p + r] * F[k, c, r]",
-        extra: r#"parameters: { "P": "W - R + 1" },"#, ranks: &["C", "K", "R", "P"],
-        tensors: &[("I", &["C", "P", "R"]), ("F", &["K", "C", "R"]), ("Z", &["K", "P"])], reduced: &["C", "R"],
+        inputs: r#""I[c, w]", "F[k, c, r]""#,
+        output: "Z[k, p]",
+        einsum: "Z[k, p] = I[c, p + r] * F[k, c, r]",
+        extra: r#"parameters: { "P": "W - R + 1" },"#,
+        ranks: &["C", "K", "R", "P"],
+        tensors: &[
+            ("I", &["C", "P", "R"]),
+            ("F", &["K", "C", "R"]),
+            ("Z", &["K", "P"]),
+        ],
+        reduced: &["C", "R"],
     },
     Shape {
-        inputs: r#""I[w]", "F[r]""#, output: "Z[p]", einsum: "Z[p] = I[2 * p + r] * F[r]",
-        extra: r#"parameters: { "P": "(W - R) / 2 + 1" },"#, ranks: &["R", "P"],
-        tensors: &[("I", &["P", "R"]), ("F", &["R"]), ("Z", &["P"])], reduced: &["R"],
+        inputs: r#""I[w]", "F[r]""#,
+        output: "Z[p]",
+        einsum: "Z[p] = I[2 * p + r] * F[r]",
+        extra: r#"parameters: { "P": "(W - R) / 2 + 1" },"#,
+        ranks: &["R", "P"],
+        tensors: &[("I", &["P", "R"]), ("F", &["R"]), ("Z", &["P"])],
+        reduced: &["R"],
     },
     Shape {
-        inputs: r#""A[i]", "B[j]""#, output: "Z[i, j]", einsum: "Z[i, j] = A[i] * B[j]", extra: "",
-        ranks: &["I", "J"], tensors: &[("A", &["I"]), ("B", &["J"]), ("Z", &["I", "J"])], reduced: &[],
+        inputs: r#""A[i]", "B[j]""#,
+        output: "Z[i, j]",
+        einsum: "Z[i, j] = A[i] * B[j]",
+        extra: "",
+        ranks: &["I", "J"],
+        tensors: &[("A", &["I"]), ("B", &["J"]), ("Z", &["I", "J"])],
+        reduced: &[],
     },
     Shape {
-        inputs: r#""A[b, m, k]", "B[b, k, n]""#, output: "Z[b, m, n]", einsum: "Z[b, m, n] = A[b, m, k] * B[b, k, n]", extra: "",
+        inputs: r#""A[b, m, k]", "B[b, k, n]""#,
+        output: "Z[b, m, n]",
+        einsum: "Z[b, m, n] = A[b, m, k] * B[b, k, n]",
+        extra: "",
         ranks: &["B", "M", "N", "K"],
-        tensors: &[("A", &["B", "M", "K"]), ("B", &["B", "K", "N"]), ("Z", &["B", "M", "N"])], reduced: &["K"],
+        tensors: &[
+            ("A", &["B", "M", "K"]),
+            ("B", &["B", "K", "N"]),
+            ("Z", &["B", "M", "N"]),
+        ],
+        reduced: &["K"],
     },
     Shape {
-        inputs: r#""A[i, k]""#, output: "Z[i]", einsum: "Z[i] = A[i, k] :: max(k)", extra: "",
-        ranks: &["I", "K"], tensors: &[("A", &["I", "K"]), ("Z", &["I"])], reduced: &["K"],
+        inputs: r#""A[i, k]""#,
+        output: "Z[i]",
+        einsum: "Z[i] = A[i, k] :: max(k)",
+        extra: "",
+        ranks: &["I", "K"],
+        tensors: &[("A", &["I", "K"]), ("Z", &["I"])],
+        reduced: &["K"],
     },
 ];
 
@@ -100,13 +139,20 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
     let array = |name: &str, rows: u64, columns: u64, dice: &mut Dice| {
         let mut operators = String::new();
         for (name, cycles) in OPERATORS {
-            let _ = write!(operators, "{name:?}: (cycles: {}, actions: {{\"alu\": 1}}, register_reads: 2, register_writes: 1), ", cycles + dice.below(2));
+            let _ = write!(
+                operators,
+                "{name:?}: (cycles: {}, actions: {{\"alu\": 1}}, register_reads: 2, register_writes: 1), ",
+                cycles + dice.below(2)
+            );
         }
         let way = dice.of(&["down", "down", "right"]);
         let out = dice.of(&["down", "down", "right", "up"]);
         let mut links = String::new();
         for direction in ["right", "left", "down", "up"] {
-            let _ = write!(links, "{direction:?}: (direction: {direction}, multicast: true, reduce: true, words_per_cycle: 4096), ");
+            let _ = write!(
+                links,
+                "{direction:?}: (direction: {direction}, multicast: true, reduce: true, words_per_cycle: 4096), "
+            );
         }
         format!(
             r#"{name:?}: (source: "assumed", rows: {rows}, columns: {columns},
@@ -114,18 +160,26 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
             registers: (source: "assumed", words: 4096, read_energy: 1, write_energy: 1, area: 1),
             links: {{ {links} "in": (from: "buffer", direction: {way}, words_per_cycle: 4096, latency: {}),
                 "out": (to: "buffer", direction: {out}, words_per_cycle: 4096, latency: {}), {} }}),"#,
-            1 + dice.below(3), 1 + dice.below(3),
+            1 + dice.below(3),
+            1 + dice.below(3),
             match (kind, name) {
-                (Kind::Pair, "array2d") => r#""below": (to: "array1d", direction: down, words_per_cycle: 4096)"#,
+                (Kind::Pair | Kind::Pipeline, "array2d") =>
+                    r#""below": (to: "array1d", direction: down, words_per_cycle: 4096)"#,
                 _ => "",
             }
         )
     };
     let mut arrays = array("array2d", rows, columns, dice);
-    if kind == Kind::Pair {
+    if matches!(kind, Kind::Pair | Kind::Pipeline) {
         arrays.push_str(&array("array1d", 1, columns, dice));
     }
-    let rate = dice.of(&[r#"bandwidth: "1000 GB/s","#, r#"bandwidth: "8 GB/s","#, r#"bandwidth: "3 GB/s","#, r#"bandwidth: "1 GB/s","#, ""]);
+    let rate = dice.of(&[
+        r#"bandwidth: "1000 GB/s","#,
+        r#"bandwidth: "8 GB/s","#,
+        r#"bandwidth: "3 GB/s","#,
+        r#"bandwidth: "1 GB/s","#,
+        "",
+    ]);
     let outstanding = dice.of(&["", "outstanding: 1,", "outstanding: 2,", "outstanding: 3,"]);
     let ports = dice.of(&[64u64, 16, 8, 4, 3, 2]);
     let banks = dice.of(&[ports, ports, 64]);
@@ -135,7 +189,8 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
         shared = format!(
             r#""shared": (source: "assumed", capacity: unbounded, row: "{} B", ports: {ports}, banks: {ports}, {rate} latency: "{} cycles",
             read_energy: 1, write_energy: 1, area: 0),"#,
-            dice.of(&[4, 8, 16]), dice.of(&[0, 2, 6]),
+            dice.of(&[4, 8, 16]),
+            dice.of(&[0, 2, 6]),
         );
     }
     let text = format!(
@@ -145,29 +200,47 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
           {shared}
           "buffer": (source: "assumed", capacity: unbounded, row: "{} B", banks: {banks}, ports: {ports}, latency: "{} cycles", read_energy: 1, write_energy: 1, area: 0),
         }}, arrays: {{ {arrays} }})"#,
-        dice.of(&[0, 1, 7, 30]), dice.of(&[2, 4, 8, 16, 64]), dice.of(&[0, 1, 2, 5]),
+        dice.of(&[0, 1, 7, 30]),
+        dice.of(&[2, 4, 8, 16, 64]),
+        dice.of(&[0, 1, 2, 5]),
     );
     (text, rows, columns)
 }
 
 /// The Einsums of a pair: the first as one alone, the second on its words.
-const SECOND: [(&str, &str); 2] = [("Y[m, n] = relu(Z[m, n])", "Y[m, n]"), ("Y[m, n] = Z[m, n] * C[n]", "Y[m, n]")];
+const SECOND: [(&str, &str); 2] = [
+    ("Y[m, n] = relu(Z[m, n])", "Y[m, n]"),
+    ("Y[m, n] = Z[m, n] * C[n]", "Y[m, n]"),
+];
 
 pub fn program(kind: Kind, seed: u64) -> Generated {
     let dice = &mut Dice::new(seed);
-    let pair = kind == Kind::Pair;
+    let pair = matches!(kind, Kind::Pair | Kind::Pipeline);
     let shape = match kind {
         Kind::Single | Kind::Deep => &SINGLE[dice.below(SINGLE.len() as u64) as usize],
-        Kind::Condition | Kind::Pair => &SINGLE[0],
+        Kind::Condition | Kind::Pair | Kind::Pipeline => &SINGLE[0],
     };
     let (chip, rows, columns) = chip(dice, kind);
     let second = SECOND[dice.below(2) as usize];
-    let condition = if kind == Kind::Condition { dice.of(&[" where m <= n", " where n <= m", " where m == n"]) } else { "" };
-    let einsums = if pair { format!("{}\n{}", shape.einsum, second.0) } else { format!("{}{condition}", shape.einsum) };
-    let inputs = if pair && second.0.contains('C') { format!("{}, \"C[n]\"", shape.inputs) } else { shape.inputs.into() };
+    let condition = if kind == Kind::Condition {
+        dice.of(&[" where m <= n", " where n <= m", " where m == n"])
+    } else {
+        ""
+    };
+    let einsums = if pair {
+        format!("{}\n{}", shape.einsum, second.0)
+    } else {
+        format!("{}{condition}", shape.einsum)
+    };
+    let inputs = if pair && second.0.contains('C') {
+        format!("{}, \"C[n]\"", shape.inputs)
+    } else {
+        shape.inputs.into()
+    };
     let cascade = format!(
         r##"(name: "test", source: "assumed", description: "for tests", inputs: [{inputs}], outputs: ["{}"], {} einsums: r#"{einsums}"#)"##,
-        if pair { second.1 } else { shape.output }, shape.extra
+        if pair { second.1 } else { shape.output },
+        shape.extra
     );
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for rank in shape.ranks {
@@ -176,7 +249,14 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
     }
     if let Some(p) = sizes.remove("P") {
         let r = sizes["R"];
-        sizes.insert("W".into(), if shape.ranks.contains(&"C") { p + r - 1 } else { (p - 1) * 2 + r });
+        sizes.insert(
+            "W".into(),
+            if shape.ranks.contains(&"C") {
+                p + r - 1
+            } else {
+                (p - 1) * 2 + r
+            },
+        );
         sizes.insert("P".into(), p);
     }
     // Parts of each rank: outermost first, the innermost perhaps across the array.
@@ -203,7 +283,10 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         }
         if count > 1 {
             names.insert(0, format!("{lower}x{}", count - 1));
-            let upper: Vec<String> = names.iter().map(|n| n.to_uppercase().replace('X', "x")).collect();
+            let upper: Vec<String> = names
+                .iter()
+                .map(|n| n.to_uppercase().replace('X', "x"))
+                .collect();
             let _ = write!(splits, "{rank:?}: {upper:?}, ");
         } else {
             names.push(lower);
@@ -220,29 +303,50 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
     let mut own_parts: Vec<Vec<String>> = Vec::new();
     for (rank, names) in shape.ranks.iter().zip(&parts) {
         let free = !pair || *rank != "K";
-        let at = if free { dice.below(names.len() as u64 + 1) as usize } else { 0 };
+        let at = if free {
+            dice.below(names.len() as u64 + 1) as usize
+        } else {
+            0
+        };
         shared_parts.push(names[..at].to_vec());
         own_parts.push(names[at..].to_vec());
     }
     let shared = interleaved(dice, shared_parts);
-    let second_parts = shape.ranks.iter().zip(&own_parts).filter(|(r, _)| **r != "K").map(|(_, p)| p.clone());
+    let second_parts = shape
+        .ranks
+        .iter()
+        .zip(&own_parts)
+        .filter(|(r, _)| **r != "K")
+        .map(|(_, p)| p.clone());
     let mut second_parts: Vec<Vec<String>> = second_parts.collect();
     let own = interleaved(dice, own_parts);
     let mut keep = String::new();
     let mut partials = "";
     let extra = [("C", &["N"][..])];
-    let tensors = shape.tensors.iter().chain(extra.iter().filter(|_| pair && second.0.contains('C')));
+    let tensors = shape
+        .tensors
+        .iter()
+        .chain(extra.iter().filter(|_| pair && second.0.contains('C')));
     for (tensor, _) in tensors {
         let output = *tensor == "Z";
         // A sum over shared loops needs a place for what is not whole.
-        let carried = output && shared.iter().any(|l| shape.reduced.iter().any(|r| part_of(l, r)));
+        let carried = output
+            && shared
+                .iter()
+                .any(|l| shape.reduced.iter().any(|r| part_of(l, r)));
         if !carried && dice.one_in(if pair && output { 2 } else { 4 }) {
             continue;
         }
         let mut depth = dice.below(shared.len() as u64 + 1) as usize;
         let mut place = |memory: &str, depth: usize, dice: &mut Dice| {
-            let below = depth.checked_sub(1).map_or(String::new(), |at| format!(", below: {:?}", shared[at]));
-            let buffers = if depth == 0 { "" } else { dice.of(&["", "", ", buffers: 2"]) };
+            let below = depth
+                .checked_sub(1)
+                .map_or(String::new(), |at| format!(", below: {:?}", shared[at]));
+            let buffers = if depth == 0 {
+                ""
+            } else {
+                dice.of(&["", "", ", buffers: 2"])
+            };
             format!("(memory: {memory:?}{below}{buffers})")
         };
         let mut places = Vec::new();
@@ -258,8 +362,16 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         }
         let _ = write!(keep, "{tensor:?}: [{}], ", places.join(", "));
     }
-    let lane = |at: usize, name: &str| lanes[at].as_ref().map_or(String::new(), |l| format!(", {name}: {l:?}"));
-    let mut bound = format!("\"Z\": (unit: \"array2d\"{}{}, loops: {own:?}{partials}), ", lane(0, "rows"), lane(1, "columns"));
+    let lane = |at: usize, name: &str| {
+        lanes[at]
+            .as_ref()
+            .map_or(String::new(), |l| format!(", {name}: {l:?}"))
+    };
+    let mut bound = format!(
+        "\"Z\": (unit: \"array2d\"{}{}, loops: {own:?}{partials}), ",
+        lane(0, "rows"),
+        lane(1, "columns")
+    );
     if pair {
         let below = dice.one_in(2);
         // A row of PEs walks in time what lies across rows.
@@ -278,14 +390,47 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         }
         let loops = interleaved(dice, second_parts);
         let unit = if below { "array1d" } else { "array2d" };
-        let _ = write!(bound, "\"Y\": (unit: {unit:?}{rows_lane}{columns_lane}, loops: {loops:?})");
+        let _ = write!(
+            bound,
+            "\"Y\": (unit: {unit:?}{rows_lane}{columns_lane}, loops: {loops:?})"
+        );
     }
-    let skip = if kind == Kind::Condition { format!("skip_empty: {},", dice.one_in(2)) } else { String::new() };
+    let skip = if kind == Kind::Condition {
+        format!("skip_empty: {},", dice.one_in(2))
+    } else {
+        String::new()
+    };
+    let phases = if kind == Kind::Pipeline {
+        let order = dice.of(&[["Z", "Y"], ["Y", "Z"], ["Y", "Z"]]);
+        let drains = if shared.is_empty() || dice.one_in(2) {
+            String::new()
+        } else {
+            format!(", drains_at: {:?}", dice.of(&shared))
+        };
+        let ahead = if order[0] == "Y" {
+            1 + dice.below(2)
+        } else {
+            dice.below(2)
+        };
+        format!(
+            "phases: [(name: \"one\", einsums: [{:?}], drain: {}), (name: \"two\", einsums: [{:?}], drain: {})], pipeline: (offsets: {{ \"Z\": {ahead} }}{drains}),",
+            order[0],
+            dice.below(4),
+            order[1],
+            dice.below(4)
+        )
+    } else {
+        String::new()
+    };
     let mapping = format!(
         r#"(name: "case", source: "assumed", workload: "test", sizes: {{ {part_sizes} }}, splits: {{ {splits} }},
-        blocks: [(name: "b", loops: {shared:?}, keep: {{ {keep} }}, {skip} einsums: {{ {bound} }})])"#,
+        blocks: [(name: "b", loops: {shared:?}, keep: {{ {keep} }}, {skip} einsums: {{ {bound} }}, {phases})])"#,
     );
-    let given: BTreeMap<String, u64> = sizes.iter().filter(|(n, _)| *n != "P" || shape.extra.is_empty()).map(|(n, s)| (n.clone(), *s)).collect();
+    let given: BTreeMap<String, u64> = sizes
+        .iter()
+        .filter(|(n, _)| *n != "P" || shape.extra.is_empty())
+        .map(|(n, s)| (n.clone(), *s))
+        .collect();
     build(&cascade, &chip, &mapping, &given)
 }
 
@@ -307,10 +452,22 @@ fn interleaved(dice: &mut Dice, mut lists: Vec<Vec<String>>) -> Vec<String> {
 
 pub fn build(cascade: &str, chip: &str, mapping: &str, sizes: &BTreeMap<String, u64>) -> Generated {
     let text = format!("{cascade}\n{chip}\n{mapping}\n{sizes:?}");
-    let cascade = Arc::new(Cascade::parse(&Source::new("cascade.ron", cascade.to_string())).unwrap_or_else(|e| panic!("{e:?}\n{text}")));
-    let chip = Arc::new(Accelerator::parse(&Source::new("chip.ron", chip.to_string())).unwrap_or_else(|e| panic!("{e:?}\n{text}")));
-    let spec = MappingSpec::parse(&Source::new("case.ron", mapping.to_string()), None).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
-    let mapped = bind(&cascade, &chip, &Arc::new(spec), sizes)
-        .map_err(|problems| problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; "));
+    let cascade = Arc::new(
+        Cascade::parse(&Source::new("cascade.ron", cascade.to_string()))
+            .unwrap_or_else(|e| panic!("{e:?}\n{text}")),
+    );
+    let chip = Arc::new(
+        Accelerator::parse(&Source::new("chip.ron", chip.to_string()))
+            .unwrap_or_else(|e| panic!("{e:?}\n{text}")),
+    );
+    let spec = MappingSpec::parse(&Source::new("case.ron", mapping.to_string()), None)
+        .unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+    let mapped = bind(&cascade, &chip, &Arc::new(spec), sizes).map_err(|problems| {
+        problems
+            .iter()
+            .map(|p| p.message.clone())
+            .collect::<Vec<_>>()
+            .join("; ")
+    });
     Generated { text, mapped }
 }

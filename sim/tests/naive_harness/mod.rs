@@ -8,39 +8,61 @@ use std::collections::BTreeMap;
 use compare::{Outcome, compare};
 use generate::{Kind, program};
 
+use crate::naive::Known;
+
 /// Runs so many programs of a kind: how many agreed, waited for themselves on all, or were refused.
 fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
     let mut found: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut bad = Vec::new();
-    let wanted = std::env::var("NAIVE_SEED").ok().and_then(|s| s.parse::<u64>().ok());
+    let wanted = std::env::var("NAIVE_SEED")
+        .ok()
+        .and_then(|s| s.parse::<u64>().ok());
     let seeds = wanted.map_or(0..programs, |s| s..s + 1);
     for seed in seeds {
         let program = program(kind, seed);
         let outcome = match &program.mapped {
             Err(reason) => {
-                if wanted.is_some() { println!("{}\n{reason}", program.text); }
+                if wanted.is_some() {
+                    println!("{}\n{reason}", program.text);
+                }
                 Outcome::Refused
             }
             Ok(mapped) => compare(mapped),
         };
         let name = match outcome {
             Outcome::Agreed(jumped) => {
-                if jumped { *found.entry("agreed with a jump").or_insert(0) += 1; }
+                if jumped {
+                    *found.entry("agreed with a jump").or_insert(0) += 1;
+                }
                 "agreed"
             }
             Outcome::Deadlock => "waits for itself",
             Outcome::Refused => "refused",
             Outcome::Large => "too large",
+            Outcome::Known(Known::SameAgain) => "known: same tile again",
+            Outcome::Known(Known::Deep) => "known: two memories deep",
+            Outcome::Known(Known::Shared) => "known: tiles share words",
             Outcome::Differs(ref text) => {
                 bad.push(format!("{kind:?} seed {seed}: {text}"));
-                if bad.len() <= 3 { println!("{kind:?} seed {seed}\n{}\n{}", program.text, bad.last().unwrap()); }
+                if bad.len() <= 3 {
+                    println!(
+                        "{kind:?} seed {seed}\n{}\n{}",
+                        program.text,
+                        bad.last().unwrap()
+                    );
+                }
                 "differs"
             }
         };
         *found.entry(name).or_insert(0) += 1;
     }
     println!("{kind:?}: {found:?}");
-    assert!(bad.is_empty(), "{} programs differ, the first: {}", bad.len(), bad[0]);
+    assert!(
+        bad.is_empty(),
+        "{} programs differ, the first: {}",
+        bad.len(),
+        bad[0]
+    );
     found
 }
 
@@ -66,4 +88,10 @@ fn two_memories_deep() {
 fn two_einsums() {
     let found = agree(Kind::Pair, 1000);
     assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+}
+
+#[test]
+fn pipelines() {
+    let found = agree(Kind::Pipeline, 1000);
+    assert!(found.get("agreed").is_some_and(|n| *n >= 300), "{found:?}");
 }
