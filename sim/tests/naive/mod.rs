@@ -1,8 +1,12 @@
 //! A naive simulator of mapped cascades, from `sim/ENGINES.md` alone: it shares nothing with the engines.
 
 pub mod chip;
+mod einsum;
 pub mod machine;
+mod made;
+mod movers;
 pub mod plan;
+mod units;
 pub mod unroll;
 pub mod words;
 
@@ -21,12 +25,13 @@ pub fn run(mapped: &MappedCascade) -> (Option<Vec<Ran>>, BTreeSet<Known>) {
         .iter()
         .map(|block| plan::Plan::new(mapped, block))
         .collect();
-    let known = plans.iter().flat_map(|p| p.known.clone()).collect();
-    let ran = mapped
-        .blocks
-        .iter()
-        .zip(&plans)
+    let mut known: BTreeSet<Known> = plans.iter().flat_map(|p| p.known.clone()).collect();
+    let blocks = mapped.blocks.iter().zip(&plans);
+    let ran: Option<Vec<Ran>> = blocks
         .map(|(block, plan)| machine::run(mapped, block, plan))
         .collect();
+    if ran.iter().flatten().any(|r| r.early) {
+        known.insert(Known::Early);
+    }
     (ran, known)
 }

@@ -54,6 +54,7 @@ fn of_cycle(run: &cycle::BlockRun) -> Ran {
         channel: t.channel.clone(),
         tasks: t.tasks,
         peak: Vec::new(),
+        early: false,
     }
 }
 
@@ -81,10 +82,13 @@ fn inputs(mapped: &MappedCascade) -> BTreeMap<String, Array> {
 
 pub fn compare(mapped: &MappedCascade) -> Outcome {
     let (outcome, known) = compared(mapped);
-    match (&outcome, known.first()) {
-        (Outcome::Differs(_), Some(known)) => Outcome::Known(*known),
-        _ => outcome,
-    }
+    let Outcome::Differs(text) = &outcome else {
+        return outcome;
+    };
+    // Where tiles share words, the array engine alone goes wrong, and in this way.
+    let refused = text.contains("which holds it from cycle");
+    let known = known.into_iter().find(|k| *k != Known::Shared || refused);
+    known.map_or(outcome, Outcome::Known)
 }
 
 fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
@@ -103,9 +107,6 @@ fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
         return (Outcome::Large, BTreeSet::new());
     }
     let walked = cycle::run(mapped, false, &mut cycle::Unseen);
-    if std::env::var("NAIVE_SEED").is_ok() {
-        let _ = cycle::run(mapped, false, &mut Shown);
-    }
     let jumped = cycle::run(mapped, true, &mut cycle::Unseen);
     let moved = array::run(mapped, &inputs(mapped));
     let (naive, known) = match walked {
@@ -150,6 +151,7 @@ fn held_against(
     for (b, naive) in naive.iter().enumerate() {
         let mut seen = naive.clone();
         seen.peak = Vec::new();
+        seen.early = false;
         for (name, run) in [("cycle", &walked[b]), ("cycle with jumps", &jumped[b])] {
             let run = of_cycle(run);
             if run != seen {
@@ -176,20 +178,4 @@ fn held_against(
         }
     }
     Outcome::Agreed(did_jump)
-}
-
-struct Shown;
-impl cycle::Observer for Shown {
-    fn task(&mut self, t: &cycle::Task<'_>) {
-        println!(
-            "cycle: task {} first {} for {}",
-            t.einsum, t.start, t.duration
-        );
-    }
-    fn movement(&mut self, m: &cycle::Movement<'_>) {
-        println!(
-            "cycle: movement {} {} at {} for {}",
-            m.tensor, m.inward, m.start, m.duration
-        );
-    }
 }

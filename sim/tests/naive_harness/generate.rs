@@ -20,6 +20,8 @@ pub enum Kind {
     Pair,
     /// A pair in phases, the first perhaps ahead of the second.
     Pipeline,
+    /// A running sum, and what reads it at the end.
+    Recurrence,
 }
 
 pub struct Generated {
@@ -163,14 +165,14 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
             1 + dice.below(3),
             1 + dice.below(3),
             match (kind, name) {
-                (Kind::Pair | Kind::Pipeline, "array2d") =>
+                (Kind::Pair | Kind::Pipeline | Kind::Recurrence, "array2d") =>
                     r#""below": (to: "array1d", direction: down, words_per_cycle: 4096)"#,
                 _ => "",
             }
         )
     };
     let mut arrays = array("array2d", rows, columns, dice);
-    if matches!(kind, Kind::Pair | Kind::Pipeline) {
+    if matches!(kind, Kind::Pair | Kind::Pipeline | Kind::Recurrence) {
         arrays.push_str(&array("array1d", 1, columns, dice));
     }
     let rate = dice.of(&[
@@ -213,12 +215,78 @@ const SECOND: [(&str, &str); 2] = [
     ("Y[m, n] = Z[m, n] * C[n]", "Y[m, n]"),
 ];
 
+/// A running sum over M, kept below a loop outside it, and its last value scaled.
+fn recurrence(dice: &mut Dice) -> Generated {
+    let (chip, _, columns) = chip(dice, Kind::Recurrence);
+    let cascade = r##"(name: "test", source: "assumed", description: "for tests", inputs: ["X[m, p]", "C[p]"], outputs: ["Y[p]"],
+        einsums: r#"
+            S[0, p] = 0
+            S[m+1, p] = S[m, p] + X[m, p]
+            Y[p] = S[M, p] * C[p]
+        "#)"##;
+    let (m, p) = (1 + dice.below(7), 1 + dice.below(9));
+    let (inner, middle) = (1 + dice.below(columns.min(p)), 1 + dice.below(3));
+    let outer = dice.one_in(2);
+    let loops = if outer { r#""px2", "m""# } else { r#""m""# };
+    let mut own = vec!["px1", "px0"];
+    if !outer {
+        own.insert(0, "px2");
+    }
+    let mut bound = String::new();
+    for (name, unit) in [
+        ("S", dice.of(&["array2d", "array1d"])),
+        ("Y", dice.of(&["array2d", "array1d"])),
+    ] {
+        let lane = dice.one_in(2);
+        let walked = if lane {
+            &own[..own.len() - 1]
+        } else {
+            &own[..]
+        };
+        let columns = if lane { ", columns: \"px0\"" } else { "" };
+        let exit = if name == "Y" {
+            ", at_exit_of: \"m\""
+        } else {
+            ""
+        };
+        let _ = write!(
+            bound,
+            "{name:?}: (unit: {unit:?}{columns}, loops: {walked:?}{exit}), "
+        );
+    }
+    let below = if outer { ", below: \"px2\"" } else { "" };
+    let mut keep = format!("\"S\": [(memory: \"buffer\"{below})], ");
+    if dice.one_in(2) {
+        let buffers = dice.of(&["", ", buffers: 2"]);
+        let _ = write!(
+            keep,
+            "\"X\": [(memory: \"buffer\", below: \"m\"{buffers})], "
+        );
+    }
+    if dice.one_in(2) {
+        let _ = write!(keep, "\"C\": [(memory: \"buffer\"{below})], ");
+    }
+    let mapping = format!(
+        r#"(name: "case", source: "assumed", workload: "test", sizes: {{ "Px0": {inner}, "Px1": {middle} }}, splits: {{ "P": ["Px2", "Px1", "Px0"] }},
+        blocks: [(name: "b", loops: [{loops}], keep: {{ {keep} }}, einsums: {{ {bound} }})])"#
+    );
+    build(
+        cascade,
+        &chip,
+        &mapping,
+        &[("M".to_string(), m), ("P".to_string(), p)].into(),
+    )
+}
+
 pub fn program(kind: Kind, seed: u64) -> Generated {
     let dice = &mut Dice::new(seed);
+    if kind == Kind::Recurrence {
+        return recurrence(dice);
+    }
     let pair = matches!(kind, Kind::Pair | Kind::Pipeline);
     let shape = match kind {
         Kind::Single | Kind::Deep => &SINGLE[dice.below(SINGLE.len() as u64) as usize],
-        Kind::Condition | Kind::Pair | Kind::Pipeline => &SINGLE[0],
+        _ => &SINGLE[0],
     };
     let (chip, rows, columns) = chip(dice, kind);
     let second = SECOND[dice.below(2) as usize];

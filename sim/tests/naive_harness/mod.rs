@@ -2,6 +2,7 @@
 
 mod compare;
 mod generate;
+mod known;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,7 @@ fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
             Outcome::Known(Known::SameAgain) => "known: same tile again",
             Outcome::Known(Known::Deep) => "known: two memories deep",
             Outcome::Known(Known::Shared) => "known: tiles share words",
+            Outcome::Known(Known::Early) => "known: read before the start",
             Outcome::Differs(ref text) => {
                 bad.push(format!("{kind:?} seed {seed}: {text}"));
                 if bad.len() <= 3 {
@@ -69,29 +71,35 @@ fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
 #[test]
 fn one_einsum() {
     let found = agree(Kind::Single, 2000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 1500), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 1700), "{found:?}");
 }
 
 #[test]
 fn conditions() {
     let found = agree(Kind::Condition, 1000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }
 
 #[test]
 fn two_memories_deep() {
     let found = agree(Kind::Deep, 1000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 600), "{found:?}");
 }
 
 #[test]
 fn two_einsums() {
     let found = agree(Kind::Pair, 1000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 500), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }
 
 #[test]
 fn pipelines() {
     let found = agree(Kind::Pipeline, 1000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 300), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 850), "{found:?}");
+}
+
+#[test]
+fn recurrences() {
+    let found = agree(Kind::Recurrence, 1000);
+    assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }
