@@ -171,7 +171,7 @@ impl Machine<'_> {
             let generation = self.generation(member, read.keep.unwrap_or_default());
             let state = &self.streams[stream];
             if !state.cursor.done && state.place <= generation {
-                return Err(cause);
+                return Err(self.pending(stream, generation, cause));
             }
             let there = state.arrived.iter().rev().find(|a| a.place <= generation);
             if let (Some(there), Some(way)) = (there, &read.way) {
@@ -187,7 +187,7 @@ impl Machine<'_> {
                 Side::Memory(self.program.streams[stream].outer),
             );
             if !state.cursor.done && state.place <= place {
-                return Err(cause);
+                return Err(self.pending(stream, place, cause));
             }
             if let Some(there) = state.arrived.iter().rev().find(|a| a.place <= place) {
                 let hop = 1;
@@ -202,6 +202,16 @@ impl Machine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What keeps a request from starting, where it is the next of its stream; else that its words are not there.
+    fn pending(&self, stream: usize, place: u128, cause: Cause) -> Cause {
+        let queue = self.unit_free.len() + stream;
+        let ready = self.ready[queue].as_ref().map(|c| c.cause);
+        let late = ready.or(self.blocked[queue]);
+        let late = late.filter(|c| !matches!(c, Cause::Operand(..)));
+        late.filter(|_| self.streams[stream].place == place)
+            .unwrap_or(cause)
     }
 
     #[allow(clippy::too_many_arguments)]

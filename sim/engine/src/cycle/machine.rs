@@ -33,6 +33,8 @@ pub(super) struct Machine<'a> {
     pub end: u64,
     /// Candidates of units, then streams; none: not known.
     pub ready: Vec<Option<Candidate>>,
+    /// As `ready`: what kept a queue from being ready, where something did when it was last asked.
+    pub blocked: Vec<Option<Cause>>,
     /// Words of tiles of these lengths.
     pub counted: Vec<Vec<(Tile, u128)>>,
     /// Ends of iterations that were passed since the last look: nest, and the walk before.
@@ -124,6 +126,7 @@ impl<'a> Machine<'a> {
             },
             end: 0,
             ready: vec![None; units + program.streams.len()],
+            blocked: vec![None; units + program.streams.len()],
             counted: vec![Vec::new(); mapped.blocks[block].transfers.len()],
             passed: Vec::new(),
             turns: vec![None; units],
@@ -173,10 +176,20 @@ impl<'a> Machine<'a> {
                 };
                 self.ready[q] = match found {
                     Some(Ok(mut candidate)) => {
-                        candidate.time = candidate.time.max(self.now + self.frame(q));
+                        let now = self.now + self.frame(q);
+                        let blocked = self.blocked[q].take();
+                        if candidate.time < now {
+                            // What kept it until now ended last.
+                            candidate.time = now;
+                            candidate.cause = blocked.unwrap_or(candidate.cause);
+                        }
                         Some(candidate)
                     }
-                    _ => None,
+                    Some(Err(cause)) => {
+                        self.blocked[q] = (cause != Cause::Mapping).then_some(cause);
+                        None
+                    }
+                    None => None,
                 };
             }
             if let Some(candidate) = &self.ready[q] {

@@ -8,7 +8,7 @@ mod alike;
 mod repeat;
 
 use super::{
-    CycleError, Totals,
+    Cause, CycleError, Totals,
     machine::Machine,
     state::{Barrier, Candidate, OpState, StreamState, Use},
 };
@@ -35,6 +35,7 @@ struct Snapshot {
     totals: Totals,
     end: u64,
     ready: Vec<Option<Candidate>>,
+    blocked: Vec<Option<Cause>>,
     generations: Vec<Vec<u128>>,
 }
 
@@ -154,6 +155,7 @@ impl Machine<'_> {
             totals: self.totals.clone(),
             end: self.end,
             ready: self.ready.clone(),
+            blocked: self.blocked.clone(),
             generations: self.generations(),
         }
     }
@@ -241,7 +243,7 @@ impl Machine<'_> {
                 return None;
             }
         }
-        if !self.hardware_alike(old) || !self.uses_alike(old) {
+        if !self.hardware_alike(old) || !self.uses_alike(old) || self.blocked != old.blocked {
             return None;
         }
         for (new, before) in self.ready.iter().zip(&old.ready) {

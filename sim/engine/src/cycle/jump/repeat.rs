@@ -56,6 +56,7 @@ impl Machine<'_> {
         self.totals.clone_from(&saved.totals);
         self.end = saved.end;
         self.ready.clone_from(&saved.ready);
+        self.blocked.clone_from(&saved.blocked);
         self.find_turns();
     }
 

@@ -1,0 +1,148 @@
+//! How words lie in an array, and how far they go.
+
+use einflow_arch::{Accelerator, Direction, Link};
+use einflow_mappings::{mapped::BoundEinsum, nest::Projection};
+
+use super::{
+    unroll::pes,
+    words::{Tile, words},
+};
+
+/// How a tensor lies in the PEs of a full step.
+pub struct Lie {
+    pub rows: u64,
+    pub columns: u64,
+    /// Whether PEs of different rows touch different words.
+    pub down: bool,
+    /// Whether PEs of different columns do.
+    pub across: bool,
+}
+
+pub fn lie(einsum: &BoundEinsum, step: &Tile, projection: &Projection) -> Lie {
+    let all = pes(einsum, step);
+    let of: Vec<_> = all
+        .iter()
+        .map(|(i, j, tile)| (*i, *j, words(tile, projection)))
+        .collect();
+    let differ = |a: &u64, b: &u64| {
+        of.iter().any(|x| {
+            of.iter()
+                .any(|y| x.0 == *a && y.0 == *b && x.1 == y.1 && x.2 != y.2)
+        })
+    };
+    let differ_across = |a: &u64, b: &u64| {
+        of.iter().any(|x| {
+            of.iter()
+                .any(|y| x.1 == *a && y.1 == *b && x.0 == y.0 && x.2 != y.2)
+        })
+    };
+    let rows = all.iter().map(|p| p.0).max().unwrap_or(0) + 1;
+    let columns = all.iter().map(|p| p.1).max().unwrap_or(0) + 1;
+    Lie {
+        rows,
+        columns,
+        down: (1..rows).any(|i| differ(&0, &i)),
+        across: (1..columns).any(|j| differ_across(&0, &j)),
+    }
+}
+
+/// Accesses of a step: one of all lanes' words, or, where all PEs have their own, one for each row of PEs; and rows of each.
+pub fn accesses_of(chip: &Accelerator, memory: usize, lie: &Lie) -> (i64, u64) {
+    let (burst, words) = match (lie.down, lie.across) {
+        (true, true) => (lie.rows, lie.columns),
+        (true, false) => (1, lie.rows),
+        (false, true) => (1, lie.columns),
+        (false, false) => (1, 1),
+    };
+    let bytes = words * chip.word.bytes().0 as u64;
+    (
+        burst as i64,
+        bytes.div_ceil(chip.memories[memory].row.0 as u64),
+    )
+}
+
+pub fn latency(chip: &Accelerator, memory: usize) -> i64 {
+    chip.memories[memory].latency.cycles(chip.clock).0 as i64
+}
+
+/// Cycles from a memory's port to the first PE of an array.
+pub fn inward(chip: &Accelerator, memory: usize, unit: usize) -> i64 {
+    let feeds = |name: &String| chip.memories[memory..].iter().any(|m| m.name == *name);
+    let link = chip.arrays[unit]
+        .links
+        .iter()
+        .find(|l| l.from.as_ref().is_some_and(feeds));
+    latency(chip, memory) + link.map_or(1, |l| l.latency as i64)
+}
+
+/// Hops from a place on the wavefront to the edge.
+fn hops(chip: &Accelerator, unit: usize, direction: Direction) -> i64 {
+    let array = &chip.arrays[unit];
+    match direction {
+        Direction::Down => array.rows as i64 - 1,
+        Direction::Right => array.columns as i64 - 1,
+        Direction::Up | Direction::Left => 0,
+    }
+}
+
+/// Cycles from a step's end in the first PE to a memory's port: to the array's edge, and over the link.
+pub fn outward(chip: &Accelerator, memory: usize, unit: usize, summed_across: bool) -> i64 {
+    let array = &chip.arrays[unit];
+    let takes = |name: &String| chip.memories[memory..].iter().any(|m| m.name == *name);
+    let link = array
+        .links
+        .iter()
+        .find(|l| l.to.as_ref().is_some_and(takes));
+    let direction = link.map_or(Direction::Down, |l| l.direction);
+    let across = summed_across && direction != Direction::Right;
+    let across = if across { array.columns as i64 - 1 } else { 0 };
+    hops(chip, unit, direction) + across + link.map_or(1, |l| l.latency as i64)
+}
+
+/// Cycles from a step's end in the first PE of one array to the first PE of another.
+pub fn between(chip: &Accelerator, from: usize, to: usize) -> i64 {
+    let (source, target) = (&chip.arrays[from], &chip.arrays[to]);
+    let out = source
+        .links
+        .iter()
+        .find(|l| l.to.as_ref() == Some(&target.name));
+    let into = target
+        .links
+        .iter()
+        .find(|l| l.from.as_ref() == Some(&source.name));
+    let way = |l: &Link| hops(chip, from, l.direction) + l.latency as i64;
+    out.or(into).map_or(1, way)
+}
+
+/// Cycles until a sum that the PEs of a lane make together is back in all of them.
+pub fn round_trip(chip: &Accelerator, einsum: &BoundEinsum, lie: &Lie) -> i64 {
+    let array = &chip.arrays[einsum.unit];
+    let down = if lie.rows > 1 && !lie.down {
+        2 * (array.rows as i64 - 1)
+    } else {
+        0
+    };
+    let across = if lie.columns > 1 && !lie.across {
+        2 * (array.columns as i64 - 1)
+    } else {
+        0
+    };
+    down + across
+}
+
+/// By array: how late its frame of time is. An array that another's edge feeds is the row below its last one.
+pub fn frames(chip: &Accelerator) -> Vec<i64> {
+    let mut frames = vec![0i64; chip.arrays.len()];
+    for from in 0..frames.len() {
+        for link in &chip.arrays[from].links {
+            let to = chip
+                .arrays
+                .iter()
+                .position(|a| link.to.as_ref() == Some(&a.name));
+            if let Some(to) = to.filter(|to| *to > from) {
+                frames[to] = frames[to].max(frames[from] + between(chip, from, to));
+            }
+        }
+    }
+    frames
+}

@@ -1,0 +1,291 @@
+//! An Einsum's tasks: what each reads, writes and takes.
+
+use einflow_mappings::{
+    mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin, Place, Transfer, TransferKind},
+    nest::Projection,
+};
+
+use super::{
+    chip::{accesses_of, inward, lie, outward},
+    plan::{Access, Draft, From, Kept, Kind, Known, Need, Op, Order, Plan, Use, Work},
+    unroll::{Task, Visit, stays, tasks, visits},
+    words::{Tile, words},
+};
+
+impl Plan {
+    pub(super) fn einsum<'a>(
+        &mut self,
+        mapped: &MappedCascade,
+        block: &Block,
+        at: (usize, usize),
+        einsum: &'a BoundEinsum,
+    ) -> Draft<'a> {
+        let chip = &mapped.accelerator;
+        let index = self.ops.len();
+        let tasks = tasks(mapped, block, at.0, einsum);
+        let own = mapped.own_projection(einsum.output);
+        let mut work: Vec<Work> = tasks
+            .iter()
+            .map(|t| Work {
+                order: Order {
+                    scope: t.at.0.clone(),
+                    nest: at.0,
+                    epoch: t.at.1 - einsum.offset as i64,
+                    segment: 0,
+                    place: 0,
+                    fold: t.fold,
+                },
+                steps: t.steps.len(),
+                cycles: einsum.cycles as i64,
+                load: 0,
+                shift: 0,
+                accesses: Vec::new(),
+                needs: Vec::new(),
+                uses: Vec::new(),
+                makes: None,
+                result: None,
+                counts: Vec::new(),
+            })
+            .collect();
+        let step = tasks[0].steps[0].clone();
+        let many = tasks[0].steps.len() > 1;
+        let always = |p: &Projection| {
+            tasks[0]
+                .steps
+                .windows(2)
+                .all(|pair| !stays(einsum, pair, p))
+        };
+        let own_lie = lie(einsum, &step, own);
+        // A link along the rows carries a word in every step where all rows of PEs share it.
+        let mut down_every_step = false;
+        let mut loaded_by_row = false;
+        for (position, operand) in einsum.operands.iter().enumerate() {
+            let OperandOrigin::Memory(memory) = operand.origin else {
+                continue;
+            };
+            let mine = |t: &Transfer| {
+                t.kind == TransferKind::Operand
+                    && t.einsum == at
+                    && t.tensor == operand.tensor
+                    && t.projection == operand.projection
+            };
+            let Some(transfer) = block.transfers.iter().position(mine) else {
+                continue;
+            };
+            let lies = lie(einsum, &step, &operand.projection);
+            down_every_step |= !lies.down && always(&operand.projection);
+            loaded_by_row |= lies.down && lies.across;
+            let new = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
+            for (w, n) in work.iter_mut().zip(&new) {
+                w.counts.push((transfer, *n));
+            }
+            let stay = many && stays(einsum, &tasks[0].steps, &operand.projection);
+            let same = |t: &Task| {
+                t.steps
+                    .windows(2)
+                    .any(|pair| stays(einsum, pair, &operand.projection))
+            };
+            let shorter = |t: &&Task| t.steps.len() < tasks[0].steps.len();
+            if !same(&tasks[0]) && tasks.iter().filter(shorter).any(same) {
+                self.known.insert(Known::SameAgain);
+            }
+            if memory == 0 {
+                let mover = self.stream(Kind::Operand(index), transfer, operand.tensor.0, new);
+                work.iter_mut()
+                    .for_each(|w| w.needs.push((position, Need::Stream { mover, stay })));
+                continue;
+            }
+            let (burst, rows) = accesses_of(chip, memory, &lies);
+            let delay = inward(chip, memory, einsum.unit);
+            let keep = self.kept(operand.tensor.0, memory, at.0);
+            for (t, (w, task)) in work.iter_mut().zip(&tasks).enumerate() {
+                for (step, reads) in reads_at(einsum, &tasks, t, &operand.projection)
+                    .into_iter()
+                    .enumerate()
+                {
+                    if reads {
+                        let one = |i| Access {
+                            memory,
+                            step,
+                            at_end: false,
+                            cycles: -delay - i,
+                            rows,
+                        };
+                        w.accesses.extend((0..burst).map(one));
+                    }
+                }
+                let Some(keep) = keep else { continue };
+                let tile = tile_of(&self.keeps[keep], task);
+                if let Some(mover) = self.keeps[keep].fill {
+                    w.needs.push((
+                        position,
+                        Need::Tile {
+                            mover,
+                            tile,
+                            tensor: operand.tensor.0,
+                            memory,
+                            way: delay + burst - 1,
+                        },
+                    ));
+                }
+                let from = if stay || !many {
+                    From::First
+                } else {
+                    From::Last
+                };
+                w.uses.push(Use {
+                    keep,
+                    tile,
+                    from,
+                    cycles: 1 - delay,
+                });
+            }
+        }
+        let update = |t: &Transfer| {
+            t.kind == TransferKind::Update && t.einsum == at && t.tensor == einsum.output
+        };
+        let update = block.transfers.iter().position(update);
+        down_every_step |= !own_lie.down && many && always(own);
+        let mut out = None;
+        if let Some((transfer, Place::Memory(memory))) =
+            update.map(|t| (t, block.transfers[t].inner))
+        {
+            let delay = outward(
+                chip,
+                memory,
+                einsum.unit,
+                own_lie.columns > 1 && !own_lie.across,
+            );
+            let (burst, rows) = accesses_of(chip, memory, &own_lie);
+            out = Some((delay, burst, memory));
+            let counts = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
+            let keep = self
+                .kept(einsum.output.0, memory, at.0)
+                .filter(|_| memory > 0);
+            for ((w, task), count) in work.iter_mut().zip(&tasks).zip(&counts) {
+                w.counts.push((transfer, *count));
+                if memory == 0 {
+                    continue;
+                }
+                let ends = writes_after(einsum, task, own);
+                for step in &ends {
+                    let one = |i| Access {
+                        memory,
+                        step: *step,
+                        at_end: true,
+                        cycles: delay + i,
+                        rows,
+                    };
+                    w.accesses.extend((0..burst).map(one));
+                }
+                let Some(keep) = keep else { continue };
+                let tile = tile_of(&self.keeps[keep], task);
+                w.uses.push(Use {
+                    keep,
+                    tile,
+                    from: From::End,
+                    cycles: delay + burst,
+                });
+                if self.keeps[keep].fill.is_none() {
+                    w.makes = Some((keep, tile, ends[0], delay));
+                }
+            }
+            if memory == 0 {
+                let mover = self.stream(Kind::Result(index), transfer, einsum.output.0, counts);
+                let end_only = !einsum.partials && (!many || stays(einsum, &tasks[0].steps, own));
+                self.movers[mover].leaves = (delay, delay + burst - 1, end_only);
+                work.iter_mut().for_each(|w| w.result = Some(mover));
+            }
+        }
+        let all = block.nests.iter().flat_map(|n| &n.einsums);
+        let leaves = out.is_some()
+            || all.into_iter().any(|r| {
+                let takes = |o: &einflow_mappings::mapped::BoundOperand| {
+                    o.tensor == einsum.output && matches!(o.origin, OperandOrigin::Made(..))
+                };
+                r.unit != einsum.unit && r.operands.iter().any(takes)
+            });
+        if down_every_step && own_lie.rows > 1 {
+            for w in &mut work {
+                w.load = if loaded_by_row {
+                    own_lie.rows as i64
+                } else {
+                    0
+                };
+                w.shift = if own_lie.down && own_lie.across && leaves {
+                    own_lie.rows as i64
+                } else {
+                    0
+                };
+            }
+        }
+        self.ops.push(Op {
+            unit: einsum.unit,
+            group: index,
+            output: einsum.output.0,
+            phase: None,
+            offset: einsum.offset,
+            work,
+            readers: Vec::new(),
+            rows_apart: own_lie.down,
+            whole_tiles: tasks.iter().all(|t| t.fold == 0),
+        });
+        Draft { einsum, tasks, out }
+    }
+}
+
+/// Words that come new in each task, step by step.
+fn by_task(tasks: &[Task], visits: &[Visit]) -> Vec<u128> {
+    let mut at = visits.iter();
+    let one = |t: &Task| {
+        let work = t.idle.iter().filter(|idle| !**idle);
+        work.map(|_| at.next().map_or(0, |v| v.new.len() as u128))
+            .sum()
+    };
+    tasks.iter().map(one).collect()
+}
+
+/// At which steps of a task an operand is read: where its words are others than a step before, and at the first, unless
+/// they stay for the whole task and were there in the task before.
+fn reads_at(einsum: &BoundEinsum, tasks: &[Task], t: usize, projection: &Projection) -> Vec<bool> {
+    let steps = &tasks[t].steps;
+    let mut out: Vec<bool> = steps
+        .windows(2)
+        .map(|pair| !stays(einsum, pair, projection))
+        .collect();
+    // A full task's words stay: then those of the task before may be there still.
+    let still = einsum.own_loops > 0 && stays(einsum, &tasks[0].steps, projection);
+    let again = t > 0 && still && {
+        let before = &tasks[t - 1].steps;
+        words(&before[before.len() - 1], projection) == words(&steps[0], projection)
+    };
+    out.insert(0, !again);
+    out
+}
+
+/// After which steps of a task results leave: where the next step makes other words, and at the end.
+fn writes_after(einsum: &BoundEinsum, task: &Task, own: &Projection) -> Vec<usize> {
+    let last = task.steps.len() - 1;
+    let leaves =
+        |k: &usize| *k == last || einsum.partials || !stays(einsum, &task.steps[*k..k + 2], own);
+    (0..=last).filter(leaves).collect()
+}
+
+/// Which of a keep's tiles a task uses: the one that holds it.
+fn tile_of(keep: &Kept, task: &Task) -> usize {
+    let holds = |tile: &Tile| {
+        tile.iter()
+            .zip(&task.tile)
+            .all(|(a, b)| a.0 <= b.0 && b.0 + b.1 <= a.0 + a.1)
+    };
+    // An Einsum at a loop's exit uses the last tile inside it, which does not hold its own.
+    let within = |tile: &Tile| {
+        tile.iter()
+            .zip(&task.tile)
+            .all(|(a, b)| b.0 <= a.0 && a.0 + a.1 <= b.0 + b.1)
+    };
+    let found = keep.tiles.iter().find(|(tile, _)| holds(tile));
+    found
+        .or_else(|| keep.tiles.iter().rfind(|(tile, _)| within(tile)))
+        .map_or(0, |t| t.1)
+}

@@ -1,0 +1,181 @@
+//! One program on the naive simulator and on both event engines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use einflow_engine::{
+    array,
+    cycle::{self, Cause, CycleError, Side},
+};
+use einflow_mappings::mapped::MappedCascade;
+use einflow_workloads::{cascade::TensorKind, interpret::Array};
+
+use crate::naive::{self, Known, Ran, Wait};
+
+pub enum Outcome {
+    /// In everything; and whether the cycle engine jumped.
+    Agreed(bool),
+    /// It waits for itself on all of them.
+    Deadlock,
+    Refused,
+    Large,
+    Differs(String),
+    /// It differs in a way that is known to be an engine's mistake.
+    Known(Known),
+}
+
+fn wait_of(cause: Cause) -> Wait {
+    match cause {
+        Cause::Filling => Wait::Filling,
+        Cause::Draining => Wait::Draining,
+        Cause::Operand(t, Side::Memory(m)) => Wait::Operand(t.0, m),
+        Cause::Operand(t, Side::Array(a)) => Wait::Link(t.0, a),
+        Cause::Space(t, Side::Memory(m)) => Wait::Room(t.0, m),
+        Cause::Space(t, Side::Array(a)) => Wait::Edge(t.0, a),
+        Cause::Port(m) => Wait::Port(m),
+        Cause::Channel(m) => Wait::Channel(m),
+        Cause::Mapping => Wait::Mapping,
+    }
+}
+
+fn of_cycle(run: &cycle::BlockRun) -> Ran {
+    let waits = |list: &Vec<(Cause, u64)>| {
+        let mut out = BTreeMap::new();
+        for (cause, cycles) in list.iter().filter(|(_, n)| *n > 0) {
+            *out.entry(wait_of(*cause)).or_insert(0) += cycles;
+        }
+        out
+    };
+    let t = &run.totals;
+    Ran {
+        cycles: run.cycles,
+        busy: t.busy.clone(),
+        waits: t.waits.iter().map(waits).collect(),
+        words: t.words.clone(),
+        channel: t.channel.clone(),
+        tasks: t.tasks,
+        peak: Vec::new(),
+        early: false,
+    }
+}
+
+fn inputs(mapped: &MappedCascade) -> BTreeMap<String, Array> {
+    let cascade = &mapped.cascade;
+    let inputs = cascade
+        .tensors
+        .iter()
+        .filter(|t| t.kind == TensorKind::Input);
+    let one = |tensor: &einflow_workloads::cascade::Tensor| {
+        let ranks = cascade.batch.iter().chain(&tensor.ranks);
+        let size = |r: &einflow_workloads::cascade::RankId| {
+            mapped
+                .sizes
+                .get(&cascade.rank(*r).name)
+                .copied()
+                .unwrap_or(1) as usize
+        };
+        let shape: Vec<usize> = ranks.map(size).collect();
+        let data = vec![1.0; shape.iter().product()];
+        (tensor.name.clone(), Array::new(shape, data))
+    };
+    inputs.map(one).collect()
+}
+
+pub fn compare(mapped: &MappedCascade) -> Outcome {
+    let (outcome, known) = compared(mapped);
+    let Outcome::Differs(text) = &outcome else {
+        return outcome;
+    };
+    // Where tiles share words, the array engine alone goes wrong, and in this way.
+    let refused = text.contains("which holds it from cycle");
+    let known = known.into_iter().find(|k| *k != Known::Shared || refused);
+    known.map_or(outcome, Outcome::Known)
+}
+
+fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
+    let work: u128 = mapped
+        .blocks
+        .iter()
+        .map(|b| {
+            b.space
+                .sizes
+                .iter()
+                .map(|s| u128::from(*s))
+                .product::<u128>()
+        })
+        .sum();
+    if work > 4000 {
+        return (Outcome::Large, BTreeSet::new());
+    }
+    let walked = cycle::run(mapped, false, &mut cycle::Unseen);
+    let jumped = cycle::run(mapped, true, &mut cycle::Unseen);
+    let moved = array::run(mapped, &inputs(mapped));
+    let (naive, known) = match walked {
+        Err(CycleError::Ports { .. }) => (None, BTreeSet::new()),
+        _ => naive::run(mapped),
+    };
+    (held_against(mapped, walked, jumped, moved, naive), known)
+}
+
+type Walked = Result<Vec<cycle::BlockRun>, CycleError>;
+
+fn held_against(
+    mapped: &MappedCascade,
+    walked: Walked,
+    jumped: Walked,
+    moved: Result<array::ArrayRun, array::ArrayError>,
+    naive: Option<Vec<Ran>>,
+) -> Outcome {
+    let (walked, jumped, moved, naive) = match (walked, jumped, moved, naive) {
+        (Ok(w), Ok(j), Ok(m), Some(n)) => (w, j, m, n),
+        (
+            Err(CycleError::Ports { .. }),
+            Err(CycleError::Ports { .. }),
+            Err(array::ArrayError::Ports { .. }),
+            None,
+        ) => return Outcome::Refused,
+        (Err(CycleError::Deadlock { .. }), Err(CycleError::Deadlock { .. }), Err(_), None) => {
+            return Outcome::Deadlock;
+        }
+        (w, j, m, n) => {
+            let text = |e: Option<String>| e.unwrap_or_else(|| "ran".into());
+            return Outcome::Differs(format!(
+                "cycle {}, with jumps {}, array {}, naive {}",
+                text(w.err().map(|e| e.to_string())),
+                text(j.err().map(|e| e.to_string())),
+                text(m.err().map(|e| e.to_string())),
+                n.map_or("waits for itself", |_| "ran")
+            ));
+        }
+    };
+    let mut did_jump = false;
+    for (b, naive) in naive.iter().enumerate() {
+        let mut seen = naive.clone();
+        seen.peak = Vec::new();
+        seen.early = false;
+        for (name, run) in [("cycle", &walked[b]), ("cycle with jumps", &jumped[b])] {
+            let run = of_cycle(run);
+            if run != seen {
+                return Outcome::Differs(format!("block {b}\n{name} {run:?}\nnaive {seen:?}"));
+            }
+        }
+        did_jump |= jumped[b].totals.simulated < jumped[b].totals.tasks;
+        let m = &moved.blocks[b];
+        if (m.cycles, &m.busy, &m.words) != (naive.cycles, &naive.busy, &naive.words) {
+            return Outcome::Differs(format!("block {b}\narray {m:?}\nnaive {seen:?}"));
+        }
+        let room = &mapped.blocks[b].occupancy;
+        if naive
+            .peak
+            .iter()
+            .zip(room)
+            .skip(1)
+            .any(|(peak, room)| peak > room)
+        {
+            return Outcome::Differs(format!(
+                "block {b}: {:?} bytes held, the mapping has {room:?}",
+                naive.peak
+            ));
+        }
+    }
+    Outcome::Agreed(did_jump)
+}
