@@ -18,7 +18,8 @@ pub use plan::Known;
 
 use einflow_mappings::mapped::MappedCascade;
 
-/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do otherwise.
+/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do
+/// otherwise.
 pub fn run(mapped: &MappedCascade) -> (Option<Vec<Ran>>, BTreeSet<Known>) {
     let plans: Vec<_> = mapped
         .blocks

@@ -59,8 +59,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is there or until
-    /// the next one comes.
+    /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is
+    /// there or until the next one comes.
     pub(super) fn partners(
         &self,
         turn: &Turn,

@@ -14,7 +14,8 @@ use super::words::{Tile, Words, cut, left_out, walk, whole, words};
 pub struct Task {
     /// The tile of the shared loops.
     pub tile: Tile,
-    /// The tile's place in the block: iterations of the loops at which the pipeline empties, and the number inside them.
+    /// The tile's place in the block: iterations of the loops at which the pipeline empties, and the number inside
+    /// them.
     pub at: (Vec<u64>, i64),
     /// The number of the fold in the tile.
     pub fold: u64,
@@ -43,8 +44,8 @@ pub fn tiles(mapped: &MappedCascade, block: &Block, loops: &[Loop]) -> Vec<Tile>
     out
 }
 
-/// The tiles of an Einsum, each with its place: the first full tile that it holds, or behind the last of the loop at whose exit
-/// it runs.
+/// The tiles of an Einsum, each with its place: the first full tile that it holds, or behind the last of the loop at
+/// whose exit it runs.
 fn numbered(
     mapped: &MappedCascade,
     block: &Block,
@@ -150,8 +151,8 @@ pub fn stays(einsum: &BoundEinsum, steps: &[Tile], projection: &Projection) -> b
     })
 }
 
-/// The steps of a fold: every loop has as many iterations as in the first tile around it. Where a partial tile has fewer,
-/// the slot is idle, and stands for the coordinates that would follow.
+/// The steps of a fold: every loop has as many iterations as in the first tile around it. Where a partial tile has
+/// fewer, the slot is idle, and stands for the coordinates that would follow.
 fn slots(fold: &Tile, loops: &[Loop]) -> Vec<(Tile, bool)> {
     let mut first = fold.clone();
     let mut counts = Vec::new();
