@@ -6,8 +6,8 @@ use einflow_arch::Accelerator;
 use einflow_mappings::mapped::{Block, MappedCascade};
 
 use super::{
-    chip::{frames, latency},
-    plan::{From, Kind, Need, Plan, Work},
+    chip::frames,
+    plan::{From, Plan, Work},
 };
 
 /// Why a unit does not work in a cycle.

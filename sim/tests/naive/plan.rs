@@ -1,18 +1,15 @@
 //! What each task needs and takes, before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use einflow_arch::Accelerator;
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin, Place, Transfer, TransferKind},
+    mapped::{Block, BoundEinsum, MappedCascade, Place, Transfer, TransferKind},
     nest::Projection,
 };
-use einflow_workloads::cascade::ReadTime;
 
 use super::{
-    chip::{accesses_of, between, inward, latency, lie, outward, round_trip},
-    unroll::{Task, Visit, stays, tasks, tiles, visits},
-    words::{Tile, Word, Words, words},
+    unroll::{Task, tiles, visits},
+    words::{Tile, Words, words},
 };
 
 /// One use of a memory's port: so many rows, so many cycles after a step's begin or end.
