@@ -9,6 +9,9 @@ use einflow_mappings::{
 
 use super::words::{Tile, Words, cut, left_out, walk, whole, words};
 
+/// A tile's place in its block.
+type Place = (Vec<u64>, i64);
+
 /// One Einsum's work on one tile, or on one fold of it.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -16,7 +19,7 @@ pub struct Task {
     pub tile: Tile,
     /// The tile's place in the block: iterations of the loops at which the pipeline empties, and the number inside
     /// them.
-    pub at: (Vec<u64>, i64),
+    pub at: Place,
     /// The number of the fold in the tile.
     pub fold: u64,
     /// What each step works on, all PEs together.
@@ -95,7 +98,7 @@ fn numbered(
         .filter(|l| Some(*l) != exit)
         .take(einsum.shared_loops().len())
         .collect();
-    let mut out: Vec<(Vec<u64>, Tile, (Vec<u64>, i64))> = Vec::new();
+    let mut out: Vec<(Vec<u64>, Tile, Place)> = Vec::new();
     for ((digits, _), at) in full.iter().zip(numbers) {
         let mine: Vec<u64> = own.iter().map(|l| digits[*l]).collect();
         match out.iter_mut().find(|(known, _, _)| *known == mine) {
