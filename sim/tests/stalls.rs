@@ -10,7 +10,8 @@ use einflow_mappings::{bind, spec::MappingSpec};
 use einflow_spec::Source;
 use einflow_workloads::cascade::Cascade;
 
-/// An array below a buffer. A word has 2 bytes, the clock 1 GHz: 2 GB/s are a word a cycle, 1000 GB/s more than any tile here takes.
+/// An array below a buffer. A word has 2 bytes, the clock 1 GHz: 2 GB/s are a word a cycle, 1000 GB/s more than any
+/// tile here takes.
 struct Chip {
     rows: u64,
     columns: u64,
@@ -86,9 +87,10 @@ fn waits<const N: usize>(list: [(&str, u64); N]) -> BTreeMap<String, u64> {
         .into()
 }
 
-/// Four words of A stream from DRAM: asked for at 0, they are at the edge from 10 to 14, the last of them; a hop later the last is used
-/// in the last of four steps, so that the first is at 14 + 1 - 3 = 12. Results leave a hop after each step's end, as fast as they
-/// come: from 14 on, four cycles and ten of latency, to 28. The array is free at 16.
+/// Four words of A stream from DRAM: asked for at 0, they are at the edge from 10 to 14, the last of them; a hop
+/// later the last is used in the last of four steps, so that the first is at 14 + 1 - 3 = 12. Results leave a hop
+/// after each step's end, as fast as they come: from 14 on, four cycles and ten of latency, to 28. The array is free
+/// at 16.
 #[test]
 fn an_operand_and_draining() {
     let chip = Chip {
@@ -114,10 +116,11 @@ fn an_operand_and_draining() {
     );
 }
 
-/// B stays in 3 x 2 PEs, A goes to the right past it, sums go down in every step: B is loaded before, a row of PEs a cycle, 3 cycles
-/// in which the array does nothing else. A is in the buffer at 1, B, which waited a cycle for the channel, at 2. The first step finds
-/// B's last row a hop and two more rows later, at 5: the array begins to load at 2. Four steps, free at 9; the last sum leaves the
-/// last row at 9 + 2, is written a hop later in cycle 12, asked for at 13 and in DRAM at 14.
+/// B stays in 3 x 2 PEs, A goes to the right past it, sums go down in every step: B is loaded before, a row of PEs a
+/// cycle, 3 cycles in which the array does nothing else. A is in the buffer at 1, B, which waited a cycle for the
+/// channel, at 2. The first step finds B's last row a hop and two more rows later, at 5: the array begins to load at
+/// 2. Four steps, free at 9; the last sum leaves the last row at 9 + 2, is written a hop later in cycle 12, asked for
+/// at 13 and in DRAM at 14.
 #[test]
 fn filling() {
     let chip = Chip {
@@ -147,9 +150,9 @@ fn filling() {
     );
 }
 
-/// A takes the channel from 0 to 4, B, a tile like it, waits for that until 4 and is there at 18, ten cycles of latency and four of
-/// its own later; a hop, and the first step is at 19: what made it late was the channel. Four steps to 23. Z is written from 24 to
-/// 27, asked for at 28, and takes four cycles and ten, to 38 + 4.
+/// A takes the channel from 0 to 4, B, a tile like it, waits for that until 4 and is there at 18, ten cycles of
+/// latency and four of its own later; a hop, and the first step is at 19: what made it late was the channel. Four
+/// steps to 23. Z is written from 24 to 27, asked for at 28, and takes four cycles and ten, to 38 + 4.
 #[test]
 fn the_channel() {
     let chip = Chip {
@@ -171,9 +174,9 @@ fn the_channel() {
     );
 }
 
-/// A's first tile is there at 4, used a hop later in the steps 5 to 8, for the last of which it is read in cycle 7: its room is free
-/// at 8. The second is there at 12, used from 13 on: the array, free at 9, waits 4 cycles for room. It ends at 17, Z's last word is
-/// written in 18, all eight are asked for at 19 and in DRAM at 27.
+/// A's first tile is there at 4, used a hop later in the steps 5 to 8, for the last of which it is read in cycle 7:
+/// its room is free at 8. The second is there at 12, used from 13 on: the array, free at 9, waits 4 cycles for room.
+/// It ends at 17, Z's last word is written in 18, all eight are asked for at 19 and in DRAM at 27.
 #[test]
 fn room() {
     let chip = Chip {
@@ -197,11 +200,12 @@ fn room() {
     assert_eq!(found, (27, 8, wanted));
 }
 
-/// Results wait at the edge, those of two tasks. A is whole in the buffer at 4, tasks start at 5, 6 and 7; the results of the first
-/// leave at 5 + 1 + 1 = 7 and take the channel for a cycle, those of the second follow at 8. Nothing waits: a word a cycle comes, a
-/// word a cycle goes. Where the channel takes two cycles a word (1 GB/s; A is there at 8, the first task at 9), results leave at 11,
-/// 13, 15: the third task waits until the first result has begun to leave, at 11 as it would start; the fourth for the second,
-/// until 13 and not 12. It ends at 14, its result waits for those before it until 17 and is in DRAM at 19.
+/// Results wait at the edge, those of two tasks. A is whole in the buffer at 4, tasks start at 5, 6 and 7; the
+/// results of the first leave at 5 + 1 + 1 = 7 and take the channel for a cycle, those of the second follow at 8.
+/// Nothing waits: a word a cycle comes, a word a cycle goes. Where the channel takes two cycles a word (1 GB/s; A is
+/// there at 8, the first task at 9), results leave at 11, 13, 15: the third task waits until the first result has
+/// begun to leave, at 11 as it would start; the fourth for the second, until 13 and not 12. It ends at 14, its result
+/// waits for those before it until 17 and is in DRAM at 19.
 #[test]
 fn room_for_results() {
     let chip = Chip {
@@ -223,9 +227,9 @@ fn room_for_results() {
     assert_eq!(found, (19, 4, wanted));
 }
 
-/// One port. A is there at 1; a task that starts at s reads in s - 1 and writes in s + 2. Tasks at 2, 3 and 4 read in 1, 2, 3 and
-/// write in 4, 5, 6: the fourth would read in 4, waits for these three, and starts at 8. It ends at 9, Z is written in 10 and in
-/// DRAM at 12.
+/// One port. A is there at 1; a task that starts at s reads in s - 1 and writes in s + 2. Tasks at 2, 3 and 4 read in
+/// 1, 2, 3 and write in 4, 5, 6: the fourth would read in 4, waits for these three, and starts at 8. It ends at 9, Z
+/// is written in 10 and in DRAM at 12.
 #[test]
 fn ports() {
     let chip = Chip { ports: 1, ..FAST };
@@ -245,9 +249,9 @@ fn ports() {
     assert_eq!(found, (12, 4, wanted));
 }
 
-/// Two products of a word, one phase each, and 10 cycles of drain stated before the second: an epoch takes 1 + 10 + 1 cycles at
-/// least. The first is at 2 and 3; the second cannot begin before 12, where the array is free at 4. It ends at 14; Z is written by
-/// 14 and in DRAM at 16, Y a cycle later.
+/// Two products of a word, one phase each, and 10 cycles of drain stated before the second: an epoch takes 1 + 10 + 1
+/// cycles at least. The first is at 2 and 3; the second cannot begin before 12, where the array is free at 4. It ends
+/// at 14; Z is written by 14 and in DRAM at 16, Y a cycle later.
 #[test]
 fn the_mapping() {
     let mapping = r#"sizes: { "M0": 1 }, splits: { "M": ["M1", "M0"] },

@@ -46,7 +46,8 @@ pub fn lie(einsum: &BoundEinsum, step: &Tile, projection: &Projection) -> Lie {
     }
 }
 
-/// Accesses of a step: one of all lanes' words, or, where all PEs have their own, one for each row of PEs; and rows of each.
+/// Accesses of a step: one of all lanes' words, or, where all PEs have their own, one for each row of PEs; and rows
+/// of each.
 pub fn accesses_of(chip: &Accelerator, memory: usize, lie: &Lie) -> (i64, u64) {
     let (burst, words) = match (lie.down, lie.across) {
         (true, true) => (lie.rows, lie.columns),

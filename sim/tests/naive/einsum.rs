@@ -245,8 +245,8 @@ fn by_task(tasks: &[Task], visits: &[Visit]) -> Vec<u128> {
     tasks.iter().map(one).collect()
 }
 
-/// At which steps of a task an operand is read: where its words are others than a step before, and at the first, unless
-/// they stay for the whole task and were there in the task before.
+/// At which steps of a task an operand is read: where its words are others than a step before, and at the first,
+/// unless they stay for the whole task and were there in the task before.
 fn reads_at(einsum: &BoundEinsum, tasks: &[Task], t: usize, projection: &Projection) -> Vec<bool> {
     let steps = &tasks[t].steps;
     let mut out: Vec<bool> = steps

@@ -6,8 +6,8 @@ use einflow_arch::Accelerator;
 use einflow_mappings::mapped::{Block, MappedCascade};
 
 use super::{
-    chip::{frames, latency},
-    plan::{From, Kind, Need, Plan, Work},
+    chip::frames,
+    plan::{From, Plan, Work},
 };
 
 /// Why a unit does not work in a cycle.
@@ -187,8 +187,8 @@ impl Machine<'_> {
             || (0..self.moved.len()).any(|id| self.start_mover(id))
     }
 
-    /// The next phases begin when all tasks of those before have started: when the last of them has ended, and an epoch no
-    /// earlier than the mapping states for the one before.
+    /// The next phases begin when all tasks of those before have started: when the last of them has ended, and an
+    /// epoch no earlier than the mapping states for the one before.
     pub(super) fn next_phases(&mut self) {
         if self.plan.segments.is_empty() {
             return;

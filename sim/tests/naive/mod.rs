@@ -1,4 +1,4 @@
-//! A naive simulator of mapped cascades, from `sim/ENGINES.md` alone: it shares nothing with the engines.
+//! A naive simulator of mapped cascades, from `docs/src/explanation/engines.md` alone: it shares nothing with the engines.
 
 pub mod chip;
 mod einsum;
@@ -18,7 +18,8 @@ pub use plan::Known;
 
 use einflow_mappings::mapped::MappedCascade;
 
-/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do otherwise.
+/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do
+/// otherwise.
 pub fn run(mapped: &MappedCascade) -> (Option<Vec<Ran>>, BTreeSet<Known>) {
     let plans: Vec<_> = mapped
         .blocks

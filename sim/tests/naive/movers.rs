@@ -7,7 +7,8 @@ use super::{
 };
 
 impl Machine<'_> {
-    /// Whether a movement's next request may start now, with cycles of the channel and ports; none where it has none left.
+    /// Whether a movement's next request may start now, with cycles of the channel and ports; none where it has none
+    /// left.
     pub(super) fn ask(&self, id: usize) -> Option<Result<(i64, Rows), Wait>> {
         let mover = &self.plan.movers[id];
         let number = self.moved[id].len();
@@ -107,7 +108,8 @@ impl Machine<'_> {
         self.channel_free[memory].max(oldest)
     }
 
-    /// When a request may start, the channel aside, none where that is not known yet; and what it waits for until then.
+    /// When a request may start, the channel aside, none where that is not known yet; and what it waits for until
+    /// then.
     pub(super) fn mover_ready(
         &self,
         id: usize,

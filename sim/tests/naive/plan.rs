@@ -1,18 +1,15 @@
 //! What each task needs and takes, before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use einflow_arch::Accelerator;
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin, Place, Transfer, TransferKind},
+    mapped::{Block, BoundEinsum, MappedCascade, Place, Transfer, TransferKind},
     nest::Projection,
 };
-use einflow_workloads::cascade::ReadTime;
 
 use super::{
-    chip::{accesses_of, between, inward, latency, lie, outward, round_trip},
-    unroll::{Task, Visit, stays, tasks, tiles, visits},
-    words::{Tile, Word, Words, words},
+    unroll::{Task, tiles, visits},
+    words::{Tile, Words, words},
 };
 
 /// One use of a memory's port: so many rows, so many cycles after a step's begin or end.
@@ -156,7 +153,8 @@ pub struct Op {
     /// Tiles ahead.
     pub offset: u64,
     pub work: Vec<Work>,
-    /// Readers on other arrays: Einsum, how many tiles may wait there, cycles of the way, and whether it takes each word as it comes.
+    /// Readers on other arrays: Einsum, how many tiles may wait there, cycles of the way, and whether it takes each
+    /// word as it comes.
     pub readers: Vec<(usize, usize, i64, bool)>,
     /// Whether each row of PEs has words of its own.
     pub rows_apart: bool,
@@ -180,15 +178,16 @@ pub struct Plan {
 /// Where an engine breaks the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Known {
-    /// A tile that a loop outside moved without changing its words, because loops inside have one iteration there: the engines
-    /// take it for another one, wait for room, and drain sums before they are whole.
+    /// A tile that a loop outside moved without changing its words, because loops inside have one iteration there:
+    /// the engines take it for another one, wait for room, and drain sums before they are whole.
     SameAgain,
-    /// A tile that comes from, or goes to, a memory other than the outermost: the engines do not wait until it is there.
+    /// A tile that comes from, or goes to, a memory other than the outermost: the engines do not wait until it is
+    /// there.
     Deep,
     /// Tiles that share words, two of which are held: the array engine takes shared words for new ones.
     Shared,
-    /// An initial value that would be read before the first cycle: the cycle engine reads it from then on, a later word each
-    /// step.
+    /// An initial value that would be read before the first cycle: the cycle engine reads it from then on, a later
+    /// word each step.
     Early,
 }
 

@@ -5,6 +5,9 @@ use super::{
     plan::Need,
 };
 
+/// What starts with a turn: unit, turn, when, and what it waited for where it is not the first.
+type Starting = (usize, Turn, i64, Option<Wait>);
+
 impl Machine<'_> {
     pub(super) fn start_unit(&mut self, unit: usize) -> bool {
         let start = self.now + self.frames[unit];
@@ -35,13 +38,12 @@ impl Machine<'_> {
     }
 
     /// All that starts with a turn, and the ports that it takes; or why it does not start.
-    #[allow(clippy::type_complexity)]
     pub(super) fn together(
         &self,
         unit: usize,
         turn: Turn,
         start: i64,
-    ) -> Result<(Vec<(usize, Turn, i64, Option<Wait>)>, Rows), Wait> {
+    ) -> Result<(Vec<Starting>, Rows), Wait> {
         if let Some(wait) = self.turn_waits(&turn, start, None) {
             return Err(wait);
         }
@@ -59,13 +61,9 @@ impl Machine<'_> {
         }
     }
 
-    /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is there or until
-    /// the next one comes.
-    pub(super) fn partners(
-        &self,
-        turn: &Turn,
-        start: i64,
-    ) -> Result<Vec<(usize, Turn, i64, Option<Wait>)>, Wait> {
+    /// Readers on other arrays that take each word as it comes: they start with their maker, when the first word is
+    /// there or until the next one comes.
+    pub(super) fn partners(&self, turn: &Turn, start: i64) -> Result<Vec<Starting>, Wait> {
         let mut out = Vec::new();
         for (maker, times) in &turn.members {
             for (reader, _, delay, lockstep) in &self.plan.ops[*maker].readers {
@@ -219,7 +217,7 @@ impl Machine<'_> {
             let kept = &self.plan.keeps[keep];
             if let Some(old) = tile.checked_sub(kept.generations) {
                 let until = self.released(keep, old, Some(e));
-                if !until.is_some_and(|until| until <= at(step) + work.cycles + way) {
+                if until.is_none_or(|until| until > at(step) + work.cycles + way) {
                     return Some(Wait::Room(kept.tensor, kept.memory));
                 }
             }

@@ -9,13 +9,17 @@ use einflow_mappings::{
 
 use super::words::{Tile, Words, cut, left_out, walk, whole, words};
 
+/// A tile's place in its block.
+type Place = (Vec<u64>, i64);
+
 /// One Einsum's work on one tile, or on one fold of it.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The tile of the shared loops.
     pub tile: Tile,
-    /// The tile's place in the block: iterations of the loops at which the pipeline empties, and the number inside them.
-    pub at: (Vec<u64>, i64),
+    /// The tile's place in the block: iterations of the loops at which the pipeline empties, and the number inside
+    /// them.
+    pub at: Place,
     /// The number of the fold in the tile.
     pub fold: u64,
     /// What each step works on, all PEs together.
@@ -43,8 +47,8 @@ pub fn tiles(mapped: &MappedCascade, block: &Block, loops: &[Loop]) -> Vec<Tile>
     out
 }
 
-/// The tiles of an Einsum, each with its place: the first full tile that it holds, or behind the last of the loop at whose exit
-/// it runs.
+/// The tiles of an Einsum, each with its place: the first full tile that it holds, or behind the last of the loop at
+/// whose exit it runs.
 fn numbered(
     mapped: &MappedCascade,
     block: &Block,
@@ -94,7 +98,7 @@ fn numbered(
         .filter(|l| Some(*l) != exit)
         .take(einsum.shared_loops().len())
         .collect();
-    let mut out: Vec<(Vec<u64>, Tile, (Vec<u64>, i64))> = Vec::new();
+    let mut out: Vec<(Vec<u64>, Tile, Place)> = Vec::new();
     for ((digits, _), at) in full.iter().zip(numbers) {
         let mine: Vec<u64> = own.iter().map(|l| digits[*l]).collect();
         match out.iter_mut().find(|(known, _, _)| *known == mine) {
@@ -150,8 +154,8 @@ pub fn stays(einsum: &BoundEinsum, steps: &[Tile], projection: &Projection) -> b
     })
 }
 
-/// The steps of a fold: every loop has as many iterations as in the first tile around it. Where a partial tile has fewer,
-/// the slot is idle, and stands for the coordinates that would follow.
+/// The steps of a fold: every loop has as many iterations as in the first tile around it. Where a partial tile has
+/// fewer, the slot is idle, and stands for the coordinates that would follow.
 fn slots(fold: &Tile, loops: &[Loop]) -> Vec<(Tile, bool)> {
     let mut first = fold.clone();
     let mut counts = Vec::new();

@@ -406,7 +406,7 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
             continue;
         }
         let mut depth = dice.below(shared.len() as u64 + 1) as usize;
-        let mut place = |memory: &str, depth: usize, dice: &mut Dice| {
+        let place = |memory: &str, depth: usize, dice: &mut Dice| {
             let below = depth
                 .checked_sub(1)
                 .map_or(String::new(), |at| format!(", below: {:?}", shared[at]));

@@ -74,8 +74,8 @@ fn a_tile_that_stays_is_drained_when_a_loop_outside_moves() {
     assert_eq!(found, Some(Known::SameAgain));
 }
 
-/// Two tiles of I are held, of which the second has words of the first. The array engine takes them for words that come with
-/// the second, and refuses the first task, which reads them.
+/// Two tiles of I are held, of which the second has words of the first. The array engine takes them for words that
+/// come with the second, and refuses the first task, which reads them.
 #[test]
 fn words_that_two_tiles_share_are_there_for_the_first() {
     let mapping = r#"blocks: [(name: "b", loops: ["p"], keep: { "I": [(memory: "buffer", below: "p", buffers: 2)], "Z": [(memory: "buffer")] },
