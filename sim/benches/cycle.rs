@@ -8,7 +8,7 @@ use einflow::{
     request::{Engine, Request},
     runs::RunFile,
 };
-use einflow_engine::cycle::{self, Unseen};
+use einflow_engine::{cycle, events::Unseen};
 use rayon::prelude::*;
 
 fn request(mapping: &str, length: u64) -> Request {

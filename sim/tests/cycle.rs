@@ -8,7 +8,8 @@ use einflow::{
 };
 use einflow_engine::{
     analytic,
-    cycle::{self, BlockRun, Unseen},
+    cycle::{self, BlockRun},
+    events::Unseen,
     report::Activity,
 };
 use einflow_mappings::{mapped::MappedCascade, nest::moved_within};

@@ -10,7 +10,7 @@ use einflow::{
     request::Request,
     trace::{MOST_SLICES, Recorder, TraceError, TraceWindow, record},
 };
-use einflow_engine::cycle::{self, Unseen};
+use einflow_engine::{cycle, events::Unseen};
 use einflow_mappings::mapped::MappedCascade;
 use serde_json::Value;
 

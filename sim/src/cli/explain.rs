@@ -8,10 +8,9 @@ use crate::{
     catalog::Catalog,
     explain::{Inputs, explain},
     render,
-    request::{Engine, Request},
+    request::{Engine, Request, not_run},
     runs::{RunFile, runs},
 };
-use einflow_engine::cycle;
 
 /// The model of a mapping that is explained without one.
 const MODEL: &str = "bert";
@@ -51,7 +50,10 @@ pub fn print(name: &str, options: Options) -> Result<(), Problems> {
         }
         text.push_str(&explained.text);
         if request.engine == Engine::Cycle {
-            let report = cycle::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?;
+            let report = request
+                .engine
+                .evaluate(mapped)
+                .map_err(|e| not_run(mapped, &e))?;
             let cycles = report.cycles();
             text.push_str(&format!("\nUNDER THE CYCLE ENGINE {cycles} cycles\n"));
             text.push_str(&render::cycles(&report));

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     plot, render,
-    request::{Checking, Engine, Request},
+    request::{Checking, Engine, Request, not_run},
     runs::RunFile,
     trace::{self, Recorder, TraceError, TraceWindow},
 };
@@ -159,5 +159,9 @@ pub(super) fn trace(
             .map(|l| format!("{} tokens", einflow_engine::units::length(l))),
     ];
     let title = shape.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Ok(Some(trace::record(&mapped, window, &title).map_err(wrong)?))
+    let recorder = trace::record(&mapped, window, &title).map_err(|e| match e {
+        TraceError::Run(e) => not_run(&mapped, &e.into()),
+        e => wrong(e),
+    })?;
+    Ok(Some(recorder))
 }

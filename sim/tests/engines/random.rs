@@ -7,7 +7,10 @@ use std::{
 };
 
 use einflow_arch::{Accelerator, Latency};
-use einflow_engine::cycle;
+use einflow_engine::{
+    array, cycle,
+    events::{EventError, Unseen, Wait},
+};
 use einflow_mappings::{
     bind,
     count::transferred,
@@ -142,6 +145,29 @@ fn accounted(
     Ok(())
 }
 
+/// What is wrong with how a mapping that waits for itself is refused: nobody named, or not the same by both engines, with and
+/// without the jump.
+fn refused_alike(mapped: &MappedCascade, jumps: bool, waits: &[Wait]) -> Option<String> {
+    let named = |w: &Wait| ![&w.who, &w.what, &w.whom].iter().any(|s| s.is_empty());
+    if waits.is_empty() || !waits.iter().all(named) {
+        return Some(format!("nobody waits for anybody: {waits:?}"));
+    }
+    let given = inputs(mapped, Values::Whole, 11);
+    let by_array = match array::run(mapped, &given) {
+        Err(array::ArrayError::Events(EventError::Deadlock { waits, .. })) => waits,
+        other => return Some(format!("array: {:?}", other.map(|_| ()))),
+    };
+    let by_cycle = match cycle::run(mapped, !jumps, &mut Unseen) {
+        Err(EventError::Deadlock { waits, .. }) => waits,
+        other => return Some(format!("cycle: {:?}", other.map(|_| ()))),
+    };
+    (by_array != waits || by_cycle != waits)
+        .then(|| format!("{waits:?}, {by_array:?}, {by_cycle:?}"))
+}
+
+/// Of so many legal mappings that run at least, one waits for itself.
+const WAITING: u32 = 4;
+
 /// How many cases were compared, and the reasons of those that were not.
 pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>) {
     let (compared, waiting) = (Cell::new(0u32), Cell::new(0u32));
@@ -198,13 +224,20 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
         } else {
             (Values::Whole, Close::Same)
         };
+        let run = cycle::run(&mapped, jumps, &mut Unseen);
+        if let Err(EventError::Deadlock { waits, .. }) = &run {
+            waiting.set(waiting.get() + 1);
+            let wrong = refused_alike(&mapped, jumps, waits);
+            return match wrong {
+                None => Ok(()),
+                Some(why) => Err(TestCaseError::fail(format!("{why}\n{}", case.text))),
+            };
+        }
         let found = differences(&mapped, &inputs(&mapped, values, 11), close, jumps);
         compared.set(compared.get() + 1);
         if found.is_empty() {
-            // Of those that agree, the ones that wait for themselves on both.
-            match cycle::run(&mapped, jumps, &mut cycle::Unseen) {
-                Ok(runs) => accounted(&mapped, &runs, &case.text)?,
-                Err(_) => waiting.set(waiting.get() + 1),
+            if let Ok(runs) = run {
+                accounted(&mapped, &runs, &case.text)?;
             }
             return Ok(());
         }
@@ -237,11 +270,12 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
         panic!("{problem}");
     }
     println!(
-        "seed {seed}: {} compared, {} of them wait for themselves on both",
+        "seed {seed}: {} compared, {} more wait for themselves",
         compared.get(),
         waiting.get()
     );
-    assert!(waiting.get() * 4 < compared.get());
+    // Legal tile by tile and refused as a whole: few, or the check by tile is not worth its name.
+    assert!(waiting.get() * WAITING < compared.get());
     (compared.get(), refused.into_inner())
 }
 

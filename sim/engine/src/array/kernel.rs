@@ -9,7 +9,7 @@ use einflow_workloads::{
     interpret::{FunctionUnit, binary, unary},
 };
 
-use super::ArrayError;
+use super::error::ArrayError;
 
 /// The accelerator's number format.
 pub(super) fn format_of(word: WordFormat) -> Format {
@@ -21,8 +21,8 @@ pub(super) fn format_of(word: WordFormat) -> Format {
     }
 }
 
-/// What computes a function of one operand in the PEs of an Einsum's array: the operator that applies it, alone or as the last of
-/// a chain.
+/// What computes a function of one operand in the PEs of an Einsum's array: the operator that applies it, alone or as
+/// the last of a chain.
 fn unit_of(mapped: &MappedCascade, bound: &BoundEinsum, function: Function) -> FunctionUnit {
     let operators = &mapped.accelerator.arrays[bound.unit].operators;
     let named = bound
