@@ -165,12 +165,24 @@ fn refused_alike(mapped: &MappedCascade, jumps: bool, waits: &[Wait]) -> Option<
         .then(|| format!("{waits:?}, {by_array:?}, {by_cycle:?}"))
 }
 
-/// Of so many legal mappings that run at least, one waits for itself.
-const WAITING: u32 = 4;
+/// Of mappings that are legal tile by tile, less than one in so many of those that run waits for itself: 12 in 100 of what is drawn,
+/// seeds apart. More, and legality by tile has lost a rule.
+const WAITING: u32 = 5;
 
-/// How many cases were compared, and the reasons of those that were not.
-pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>) {
+/// How many cases were drawn, by what came of them.
+#[derive(Debug, Default)]
+struct Drawn {
+    /// Those that ran.
+    compared: u32,
+    /// Those that wait for themselves.
+    waiting: u32,
+    /// Reasons of those that cannot be bound, or are not for the engines.
+    refused: BTreeMap<String, u32>,
+}
+
+fn random(seed: u8, wanted: u32, jumps: bool) -> Drawn {
     let (compared, waiting) = (Cell::new(0u32), Cell::new(0u32));
+    let shortest = RefCell::new(None::<(String, Vec<Wait>)>);
     let refused = RefCell::new(BTreeMap::<String, u32>::new());
     let mut runner = TestRunner::new_with_rng(
         Config {
@@ -227,6 +239,13 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
         let run = cycle::run(&mapped, jumps, &mut Unseen);
         if let Err(EventError::Deadlock { waits, .. }) = &run {
             waiting.set(waiting.get() + 1);
+            let mut shortest = shortest.borrow_mut();
+            if shortest
+                .as_ref()
+                .is_none_or(|(t, _)| t.len() > case.text.len())
+            {
+                *shortest = Some((case.text.clone(), waits.clone()));
+            }
             let wrong = refused_alike(&mapped, jumps, waits);
             return match wrong {
                 None => Ok(()),
@@ -269,14 +288,16 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
     if let Err(problem) = result {
         panic!("{problem}");
     }
-    println!(
-        "seed {seed}: {} compared, {} more wait for themselves",
-        compared.get(),
-        waiting.get()
-    );
-    // Legal tile by tile and refused as a whole: few, or the check by tile is not worth its name.
-    assert!(waiting.get() * WAITING < compared.get());
-    (compared.get(), refused.into_inner())
+    let drawn = Drawn {
+        compared: compared.get(),
+        waiting: waiting.get(),
+        refused: refused.into_inner(),
+    };
+    println!("seed {seed}: {drawn:#?}");
+    if let Some((text, waits)) = shortest.into_inner() {
+        println!("one that waits for itself:\n{text}\n{waits:#?}");
+    }
+    drawn
 }
 
 fn wanted() -> u32 {
@@ -287,12 +308,12 @@ fn wanted() -> u32 {
 }
 
 fn enough(seed: u8, jumps: bool) {
-    let (compared, refused) = random(seed, wanted(), jumps);
-    assert!(
-        compared * 10 > wanted() * 8,
-        "{compared} of {} compared, refused: {refused:#?}",
-        wanted()
-    );
+    let drawn = random(seed, wanted(), jumps);
+    let legal = drawn.compared + drawn.waiting;
+    let refused: u32 = drawn.refused.values().sum();
+    assert!(legal + refused <= wanted(), "{drawn:#?}");
+    assert!(legal * 10 > wanted() * 8, "{drawn:#?}");
+    assert!(drawn.waiting * WAITING < drawn.compared, "{drawn:#?}");
 }
 
 #[test]

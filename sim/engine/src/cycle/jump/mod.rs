@@ -20,9 +20,9 @@ use relative::{At, relative};
 use repeat::repeat;
 use snapshot::{Snapshot, digits};
 
-/// Snapshots of one loop that are compared. A steady state takes as many iterations to come round as tiles that a
-/// memory holds at once, or requests that are under way, take turns: 1 or 2, times those of another. What comes round
-/// later is walked.
+/// Snapshots of one loop that are compared. What takes turns in a memory, on a channel or among ports comes round after the
+/// least common multiple of a few small numbers (1, 2, 3 or 4 tiles or requests), which is at most 12 and mostly at most 8;
+/// what comes round later is walked. It bounds the memory and the time of a look, and bears on no result.
 const REMEMBERED: usize = 8;
 
 /// Ends of iterations that were passed in a step: nest, and the walk before.
