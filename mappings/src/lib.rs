@@ -25,6 +25,7 @@ mod library;
 pub mod mapped;
 pub mod nest;
 pub mod spec;
+mod touches;
 
 pub use bind::bind;
 pub use library::mappings;

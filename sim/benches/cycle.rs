@@ -4,11 +4,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use einflow::runs::RunFile;
-use einflow_engine::cycle::{self, Unseen};
 use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
 };
+use einflow_engine::{cycle, events::Unseen};
 use rayon::prelude::*;
 
 fn request(mapping: &str, length: u64) -> Request {

@@ -4,7 +4,8 @@
 
 use einflow_engine::{
     analytic,
-    cycle::{self, BlockRun, Unseen},
+    cycle::{self, BlockRun},
+    events::Unseen,
     report::Activity,
 };
 use einflow_engine::{

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
-use einflow_engine::cycle::{self, Unseen};
+use einflow_engine::{cycle, events::Unseen};
 use einflow_mappings::{bind, spec::MappingSpec};
 use einflow_spec::Source;
 use einflow_workloads::cascade::Cascade;
@@ -77,7 +77,7 @@ fn run(
     let totals = &runs[0].totals;
     let waits = totals.waits[0].iter().filter(|(_, cycles)| *cycles > 0);
     let waits: BTreeMap<String, u64> = waits
-        .map(|(cause, cycles)| (cycle::describe(&mapped, *cause), *cycles))
+        .map(|(cause, cycles)| (cause.activity(&mapped).text(), *cycles))
         .collect();
     (runs[0].cycles, totals.busy[0], waits)
 }

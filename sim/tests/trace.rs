@@ -4,8 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use einflow_engine::cycle::{self, Unseen};
-use einflow_engine::{catalog::Catalog, request::Request};
+use einflow_engine::{catalog::Catalog, cycle, events::Unseen, request::Request};
 use einflow_mappings::mapped::MappedCascade;
 use einflow_output::{
     plot,

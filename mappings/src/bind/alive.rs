@@ -2,7 +2,7 @@
 
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-use super::{einsum::touches, homes::Homes};
+use super::homes::Homes;
 use crate::{
     mapped::{BoundEinsum, NamedLoop},
     nest::Dim,
@@ -36,7 +36,7 @@ pub(crate) fn waiting(
         running
             .as_ref()
             .filter(|_| time == ReadTime::Previous)
-            .and_then(|d| loops.iter().rposition(|l| any(std::slice::from_ref(d), l)))
+            .and_then(|d| loops.iter().rposition(|l| l.touches_any([d])))
     };
     if let Some(at) = carry(&w_shared[..common]) {
         let tile = words(&w_own, &standing)?;
@@ -88,10 +88,6 @@ pub(crate) fn dims(homes: &Homes<'_>, tensor: TensorId) -> (Option<Dim>, Vec<Dim
     (iterative.map(|i| all.remove(batch + i)), all)
 }
 
-pub(crate) fn any(dims: &[Dim], l: &NamedLoop) -> bool {
-    dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l))
-}
-
 /// Shared and own loops of an Einsum, without those of one iteration.
 fn parts<'e>(einsum: &'e BoundEinsum) -> (Vec<&'e NamedLoop>, Vec<&'e NamedLoop>) {
     let (shared, own) = einsum.loops.split_at(einsum.loops.len() - einsum.own_loops);
@@ -104,7 +100,7 @@ fn common(a: &[&NamedLoop], b: &[&NamedLoop]) -> usize {
 }
 
 fn words(loops: &[&NamedLoop], dims: &[Dim]) -> Option<u64> {
-    let touched = loops.iter().filter(|l| any(dims, l));
+    let touched = loops.iter().filter(|l| l.touches_any(dims));
     touched.map(|l| l.count).try_fold(1, u64::checked_mul)
 }
 
@@ -123,7 +119,7 @@ fn in_step_loops(
             return 0;
         }
         let same = own[..common(&own, &loops)].iter();
-        same.take_while(|l| any(dims, l)).count()
+        same.take_while(|l| l.touches_any(dims)).count()
     };
     let mut together = through(reader, walked);
     for between in between(homes, tensor, reader) {

@@ -6,7 +6,6 @@ use einflow_workloads::cascade::TensorKind;
 use super::{
     alive,
     context::Context,
-    einsum::touches,
     homes::{Homes, Operand, Origin},
 };
 use crate::{
@@ -62,20 +61,16 @@ fn dims(context: &Context<'_>, einsum: &BoundEinsum) -> (Vec<Dim>, Vec<Dim>) {
     (own, carried)
 }
 
-fn any_touch(dims: &[Dim], l: &NamedLoop) -> bool {
-    dims.iter().flat_map(|d| &d.terms).any(|t| touches(t, l))
-}
-
 /// A running value is updated in place: repeating the update at one coordinate counts it twice.
 fn twice(context: &Context<'_>, einsum: &BoundEinsum) -> Option<String> {
     let tensor = context.cascade.einsum(einsum.einsum).output;
     context.cascade.tensor(tensor).iterative?;
     let (own, carried) = dims(context, einsum);
     let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
-    let running = shared.iter().position(|l| any_touch(&carried[..1], l))?;
+    let running = shared.iter().position(|l| l.touches_any(&carried[..1]))?;
     let again = shared[running + 1..]
         .iter()
-        .find(|l| l.count > 1 && !any_touch(&own, l) && !any_touch(&carried, l))?;
+        .find(|l| l.count > 1 && !l.touches_any(&own) && !l.touches_any(&carried))?;
     Some(format!(
         "{} is updated in place along `{}`, and loop `{}` inside it would update it again",
         einsum.name, shared[running].name, again.name
@@ -106,10 +101,12 @@ fn lost<'k>(
     let (own, carried) = dims(context, einsum);
     let inside = &shared[..depth.min(shared.len())];
     let carries = |l: &NamedLoop| {
-        any_touch(&carried, l) && !any_touch(&own, l) && einsum.at_exit_of.as_ref() != Some(&l.name)
+        l.touches_any(&carried)
+            && !l.touches_any(&own)
+            && einsum.at_exit_of.as_ref() != Some(&l.name)
     };
     let outer = inside.iter().position(|l| carries(l))?;
-    let leaves = inside[outer + 1..].iter().find(|l| any_touch(&own, l))?;
+    let leaves = inside[outer + 1..].iter().find(|l| l.touches_any(&own))?;
     let name = &context.cascade.tensor(tensor).name;
     Some((
         format!(
@@ -154,7 +151,7 @@ fn left(
         let inside = shared
             .get(exit..depth.min(shared.len()))
             .unwrap_or_default();
-        if let Some(l) = inside.iter().find(|l| any_touch(&standing, l)) {
+        if let Some(l) = inside.iter().find(|l| l.touches_any(&standing)) {
             let name = homes.name(tensor);
             let exit = &shared[exit].name;
             found.push((

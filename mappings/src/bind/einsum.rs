@@ -6,7 +6,7 @@ use einflow_workloads::cascade::EinsumId;
 use super::{context::Context, operators::operators_of, ranks::Parts};
 use crate::{
     mapped::{BoundEinsum, NamedLoop},
-    nest::{Space, Term},
+    nest::Space,
     spec::{BindingSpec, BlockSpec, Name},
 };
 
@@ -75,7 +75,7 @@ impl Context<'_> {
         let relevant = |l: &NamedLoop| {
             digits
                 .iter()
-                .any(|d| d.base == l.cut.rank && touches(&d.term(), l))
+                .any(|d| d.base == l.cut.rank && l.touches(&d.term()))
         };
         for (l, n) in own.iter().chain(rows.iter()).chain(columns.iter()) {
             if !relevant(l) && l.count > 1 {
@@ -271,16 +271,4 @@ impl Context<'_> {
         super::conditions::of_points(self, einsum, &mut space);
         space
     }
-}
-
-/// Whether a term's value changes from one iteration of a loop to the next.
-pub(crate) fn touches(term: &Term, l: &NamedLoop) -> bool {
-    if term.rank != l.cut.rank || l.count <= 1 {
-        return false;
-    }
-    let span = l.cut.step.saturating_mul(l.count);
-    let wraps = term
-        .modulus
-        .is_some_and(|m| l.cut.step.is_multiple_of(m.saturating_mul(term.unit)));
-    span > term.unit && !wraps
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use einflow_spec::{Problems, Span, did_you_mean};
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-use super::{context::Context, einsum::touches, ranks::Parts};
+use super::{context::Context, ranks::Parts};
 use crate::{
     mapped::{Keep, NamedLoop},
     nest::{Projection, Space, footprint},
@@ -260,7 +260,7 @@ fn extents(
         let mut touched = projection
             .dims
             .iter()
-            .filter(|d| d.terms.iter().any(|t| touches(t, lane)))
+            .filter(|d| d.terms.iter().any(|t| lane.touches(t)))
             .peekable();
         if touched.peek().is_some() && touched.all(|d| d.terms.len() == 1) {
             let extent = &mut extents[lane.cut.rank];

@@ -4,7 +4,6 @@ use einflow_arch::{Array, Direction, Link};
 use einflow_spec::Problems;
 
 use super::{
-    alive::any,
     context::Context,
     homes::{Homes, Operand, Origin},
 };
@@ -124,13 +123,13 @@ fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
     let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
     let real = |loops: &[NamedLoop]| loops.iter().rev().find(|l| l.count > 1).cloned();
     match (real(own), own.last()) {
-        (Some(l), _) => any(dims, &l),
+        (Some(l), _) => l.touches_any(dims),
         // A short rank leaves its loop one step, and what that loop does not change stays as it does in a long one.
         (None, Some(l)) => dims
             .iter()
             .flat_map(|d| &d.terms)
             .any(|t| t.rank == l.cut.rank),
-        (None, None) => real(&einsum.loops).is_some_and(|l| any(dims, &l)),
+        (None, None) => real(&einsum.loops).is_some_and(|l| l.touches_any(dims)),
     }
 }
 
@@ -140,7 +139,7 @@ fn divided<'e>(
     dims: &[Dim],
     dimension: Dimension,
 ) -> Option<&'e NamedLoop> {
-    dimension.lane(einsum).filter(|l| any(dims, l))
+    dimension.lane(einsum).filter(|l| l.touches_any(dims))
 }
 
 struct Check<'a, 'h> {
@@ -251,7 +250,7 @@ impl Check<'_, '_> {
         let mut way = Way::new();
         let mut words = 1;
         if let Some(lane) = along.lane(einsum) {
-            let own = any(dims, lane);
+            let own = lane.touches_any(dims);
             let on = self
                 .neighbours(unit)
                 .find(|(_, l)| l.direction == link.direction && (own || l.multicast));
@@ -281,7 +280,7 @@ impl Check<'_, '_> {
                 words = lane.count;
             }
         }
-        if let Some(lane) = across.lane(einsum).filter(|l| !any(dims, l)) {
+        if let Some(lane) = across.lane(einsum).filter(|l| !l.touches_any(dims)) {
             let on = self
                 .neighbours(unit)
                 .find(|(_, l)| Dimension::of(l.direction) == across && l.multicast);
@@ -402,7 +401,7 @@ impl Check<'_, '_> {
                 ),
             ));
         };
-        Ok(if any(dims, lane) {
+        Ok(if lane.touches_any(dims) {
             (lane.count, vec![(unit, index, lane.count - 1)])
         } else {
             // The sum passes over the link on which it forms.
@@ -417,7 +416,7 @@ impl Check<'_, '_> {
         dims: &[Dim],
         dimension: Dimension,
     ) -> Result<Vec<Way>, Fault> {
-        let Some(lane) = dimension.lane(einsum).filter(|l| !any(dims, l)) else {
+        let Some(lane) = dimension.lane(einsum).filter(|l| !l.touches_any(dims)) else {
             return Ok(vec![Vec::new()]);
         };
         let unit = einsum.unit;

@@ -3,7 +3,7 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::{ReadTime, TensorKind};
 
-use super::{context::Context, einsum::touches};
+use super::context::Context;
 use crate::mapped::{Block, BoundEinsum, NamedLoop};
 
 /// Where an Einsum stands in a tile's schedule: phase and position, or only the position.
@@ -109,12 +109,8 @@ impl Pair<'_> {
                 .reduced
                 .iter()
                 .map(|r| self.context.ranks.digit(*r))
-                .any(|d| touches(&d.term(), l));
-            let kept = own
-                .dims
-                .iter()
-                .flat_map(|d| &d.terms)
-                .any(|t| touches(t, l));
+                .any(|d| l.touches(&d.term()));
+            let kept = l.touches_any(&own.dims);
             if reduced && !kept && self.reader.at_exit_of.as_deref() != Some(l.name.as_str()) {
                 return Some((
                     format!(
@@ -132,7 +128,7 @@ impl Pair<'_> {
         let iterative = tensor
             .iterative
             .map(|i| self.context.ranks.digit(tensor.ranks[i]));
-        let iterates = |l: &&&NamedLoop| iterative.is_some_and(|d| touches(&d.term(), l));
+        let iterates = |l: &&&NamedLoop| iterative.is_some_and(|d| l.touches(&d.term()));
         if matches!(time, ReadTime::Last | ReadTime::Other)
             && let Some(l) = shared.iter().find(iterates)
             && self.reader.at_exit_of.as_deref() != Some(l.name.as_str())

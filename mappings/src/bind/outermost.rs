@@ -1,7 +1,7 @@
 //! The traffic to the outermost memory of a block whose searched loops change places. Building the block anew for each
 //! order would take most of a search.
 
-use super::{context::Context, einsum::touches};
+use super::context::Context;
 use crate::{
     count::{Count, traffic_of},
     mapped::{Block, BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
@@ -85,7 +85,7 @@ impl<'a> Outermost<'a> {
                 }
                 Follows::Einsum(at) => {
                     let einsum = einsums.get(*at)?;
-                    let walks = |l: &&NamedLoop| einsum.coordinates.iter().any(|t| touches(t, l));
+                    let walks = |l: &&NamedLoop| einsum.coordinates.iter().any(|t| l.touches(t));
                     let last = loops.iter().rposition(walks).map_or(0, |i| i + 1);
                     let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
                     transfer.loops.clear();

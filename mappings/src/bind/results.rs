@@ -1,9 +1,6 @@
 //! Movements of what Einsums make: updates, drains, and partial results that come back.
 
-use super::{
-    einsum::touches,
-    transfers::{Finder, steps},
-};
+use super::transfers::{Finder, steps};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
     nest::{Loop, Projection, Reuse},
@@ -123,12 +120,7 @@ impl Finder<'_> {
     /// True where results would have to be carried from one iteration of a shared loop to the next.
     fn is_spatially_incomplete(&self, einsum: &BoundEinsum, own: &Projection) -> bool {
         let shared = &einsum.loops[..einsum.loops.len() - einsum.own_loops];
-        let touched = |l: &NamedLoop| {
-            own.dims
-                .iter()
-                .flat_map(|d| &d.terms)
-                .any(|t| touches(t, l))
-        };
+        let touched = |l: &NamedLoop| l.touches_any(&own.dims);
         let reduced: Vec<_> = self
             .context
             .cascade
@@ -139,6 +131,6 @@ impl Finder<'_> {
             .collect();
         shared
             .iter()
-            .any(|l| !touched(l) && reduced.iter().any(|d| touches(&d.term(), l)))
+            .any(|l| !touched(l) && reduced.iter().any(|d| l.touches(&d.term())))
     }
 }

@@ -3,7 +3,7 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
 
-use super::{context::Context, einsum::touches};
+use super::context::Context;
 use crate::{
     mapped::{Block, BoundEinsum, Keep, NamedLoop, Place, Transfer, TransferKind},
     nest::{Dim, Loop, Projection, Reuse, Term},
@@ -473,13 +473,7 @@ impl Finder<'_> {
 
 /// Iterations of loops that do not touch a tensor, as coordinates of their own: each a digit of its rank.
 pub(super) fn steps(loops: &[NamedLoop], projection: &Projection) -> Vec<Dim> {
-    let touched = |l: &NamedLoop| {
-        projection
-            .dims
-            .iter()
-            .flat_map(|d| &d.terms)
-            .any(|t| touches(t, l))
-    };
+    let touched = |l: &NamedLoop| l.touches_any(&projection.dims);
     let mut dims = Vec::new();
     for (i, l) in loops
         .iter()

@@ -3,16 +3,53 @@
 //! A block takes the sum over its phases of the slowest unit, at least its traffic over the bandwidth of each memory
 //! that states one; blocks add. No fill, no drain but a stated one, no prologue: those are the `cycle` engine's.
 
-use einflow_arch::{Accelerator, Memory};
+use einflow_arch::Accelerator;
 use einflow_mappings::{
-    count::{Access, BlockCycles, Count, Traffic, cycles, traffic, work},
+    count::{Access, BlockCycles, Count, Traffic, accesses, cycles, traffic, transferred, work},
     mapped::{Block, MappedCascade},
-    nest::CountError,
+    nest::{CountError, Moved},
 };
 use einflow_workloads::cascade::{TensorId, TensorKind};
 use indexmap::IndexMap;
 
+use crate::hardware;
 use crate::report::{AreaItem, BlockReport, Charge, Inputs, LowerBound, Report, Unit};
+
+impl Counts {
+    /// Puts what a run measured in the place of what was counted: by block, words by transfer, and cycles.
+    ///
+    /// # Errors
+    /// Overflow, or a transfer that cannot be counted.
+    pub(crate) fn measured<'r>(
+        &mut self,
+        mapped: &MappedCascade,
+        runs: impl Iterator<Item = (&'r [u128], u64)>,
+    ) -> Result<(), AnalyticError> {
+        let accelerator = &mapped.accelerator;
+        let (memories, tensors) = (accelerator.memories.len(), mapped.cascade.tensors.len());
+        self.traffic = Traffic::new(memories, tensors);
+        for (index, (block, (words, cycles))) in mapped.blocks.iter().zip(runs).enumerate() {
+            let fault = |source| AnalyticError::Count {
+                block: block.name.clone(),
+                source,
+            };
+            let mut moved = Vec::with_capacity(block.transfers.len());
+            for (transfer, words) in block.transfers.iter().zip(words) {
+                moved.push(Moved {
+                    words: *words,
+                    ..transferred(&block.space, transfer).map_err(fault)?
+                });
+            }
+            let (transfers, counting) = (&block.transfers, accelerator.counting);
+            let traffic =
+                accesses(transfers, &moved, counting, memories, tensors).map_err(fault)?;
+            self.traffic.add(&traffic).ok_or(AnalyticError::Overflow)?;
+            self.block_traffic[index] = traffic;
+            self.times[index] = Count::whole(cycles.into());
+        }
+        Ok(())
+    }
+}
 
 /// Why a mapped cascade could not be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -105,31 +142,10 @@ pub fn memory_time(
     }
     let words = traffic.of_memory(memory)?.total()?;
     let bytes = words.times(accelerator.word.bytes().0)?;
-    let each = cycles_per_byte(accelerator, memory_spec)?;
+    let each = hardware::cycles_per_byte(accelerator, memory_spec)?;
     Some(Some(
         bytes.times(each.numerator())?.over(each.denominator())?,
     ))
-}
-
-/// Cycles in which a memory moves a byte, exactly; none where it states no bandwidth (or the fraction overflows).
-pub(crate) fn cycles_per_byte(accelerator: &Accelerator, memory: &Memory) -> Option<Count> {
-    let (clock, clock_scale) = exact(accelerator.clock.0);
-    let (rate, rate_scale) = exact(memory.bandwidth?.0);
-    // 1 / (rate / rate_scale) seconds, times clock / clock_scale.
-    Count::whole(clock)
-        .times(rate_scale)?
-        .over(rate)?
-        .over(clock_scale)
-}
-
-/// A positive finite number as numerator and denominator (a power of two), exactly.
-fn exact(value: f64) -> (u128, u128) {
-    let (mut value, mut scale) = (value, 1u128);
-    while value.fract() != 0.0 && scale < 1 << 60 {
-        value *= 2.0;
-        scale *= 2;
-    }
-    (value as u128, scale)
 }
 
 /// Evaluates a mapped cascade.
@@ -469,7 +485,8 @@ fn area(accelerator: &Accelerator) -> Vec<AreaItem> {
     out
 }
 
-/// Work over all PEs, each Einsum on whichever array takes the fewest cycles for it, and inputs and outputs moved once.
+/// Work over all PEs, each Einsum on whichever array takes the fewest cycles for it, and inputs and outputs moved
+/// once.
 fn lower_bound(mapped: &MappedCascade, counts: &Counts) -> Option<LowerBound> {
     let accelerator = &mapped.accelerator;
     let pes: u128 = accelerator.arrays.iter().map(|a| a.pes()).sum();

@@ -1,8 +1,9 @@
 //! What happens on the chip: engines that run a mapped cascade, the check of their values, and their report.
 //!
 //! [`analytic`] counts and adds ideal times. [`mod@cycle`] and [`mod@array`] run the same [`program`] on the same
-//! [`hardware`]: tiles as tasks on real resources, and every word through every PE. [`mod@check`] holds values against
-//! references; a [`report`] is data only. A [`request`] goes the whole way, from names of files (read once, by a
+//! [`hardware`] by the same rules, the [`events`]: tiles as tasks on real resources, and every word through every PE.
+//! [`mod@check`] holds values against references; a [`report`] is data only. [`Engine`] lists the engines, and runs
+//! them. A [`request`] goes the whole way, from names of files (read once, by a
 //! [`catalog`]) to a report.
 //!
 //! ```
@@ -30,8 +31,14 @@ pub mod array;
 pub mod catalog;
 pub mod check;
 pub mod cycle;
+mod engine;
+mod error;
+pub mod events;
 pub mod hardware;
 pub mod program;
 pub mod report;
 pub mod request;
 pub mod units;
+
+pub use engine::Engine;
+pub use error::EngineError;

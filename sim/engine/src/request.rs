@@ -9,40 +9,17 @@ use std::{
 
 use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
-use einflow_spec::{Edit, Problem, Problems, Source, Span, did_you_mean};
+use einflow_spec::{Edit, Problem, Problems, Source, Span};
 use einflow_workloads::{cascade::Cascade, models::models};
 
+pub use crate::Engine;
 use crate::catalog::Catalog;
 use crate::{
-    analytic::{self, AnalyticError},
-    cycle::{self, CycleError},
+    EngineError,
+    analytic::AnalyticError,
+    events::EventError,
     report::{Report, combine},
 };
-
-/// What computes the result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// Action counts from loop-nest reuse, time by phases.
-    #[default]
-    Analytic,
-    /// Tiles as tasks on the real resources, every cycle accounted for.
-    Cycle,
-}
-
-impl Engine {
-    /// The engine of that name.
-    ///
-    /// # Errors
-    /// What is known instead.
-    pub fn named(name: &str) -> Result<Self, Problem> {
-        match name {
-            "analytic" => Ok(Engine::Analytic),
-            "cycle" => Ok(Engine::Cycle),
-            _ => Err(Problem::nowhere(format!("there is no engine `{name}`"))
-                .help(did_you_mean(name, ["analytic", "cycle"]))),
-        }
-    }
-}
 
 /// Which values a run checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -410,10 +387,8 @@ impl Request {
     }
 
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
-        let mut report = match self.engine {
-            Engine::Analytic => analytic::evaluate(mapped).map_err(|e| uncounted(mapped, &e))?,
-            Engine::Cycle => cycle::evaluate(mapped).map_err(|e| not_run(mapped, e))?,
-        };
+        let report = self.engine.evaluate(mapped);
+        let mut report = report.map_err(|e| not_run(mapped, &e))?;
         report.inputs.model.clone_from(&self.model);
         report.inputs.length = self.length;
         let numbers = self.overrides.iter().map(|(p, v)| (p, v.to_string()));
@@ -423,11 +398,33 @@ impl Request {
 }
 
 /// A mapping that cannot be run, at its place in the file.
-fn not_run(mapped: &MappedCascade, error: CycleError) -> Problem {
+pub fn not_run(mapped: &MappedCascade, error: &EngineError) -> Problem {
     match error {
-        CycleError::Analytic(error) => uncounted(mapped, &error),
+        EngineError::Analytic(error) => uncounted(mapped, error),
+        EngineError::Events(error @ EventError::Deadlock { .. }) => waits_for_itself(mapped, error),
         error => Problem::nowhere(format!("mapping {}: {error}", mapped.spec.name)),
     }
+}
+
+/// A mapping that is legal tile by tile and waits for itself as a whole, at the first Einsum of those that wait for each other.
+pub(crate) fn waits_for_itself(mapped: &MappedCascade, error: &EventError) -> Problem {
+    let spec = &mapped.spec;
+    let waits = match error {
+        EventError::Deadlock { waits, .. } => &waits[..],
+        _ => &[],
+    };
+    let message = format!("mapping {} waits for itself: {error}", spec.name);
+    let nests = || spec.blocks.iter().flat_map(|b| &b.nests);
+    let named = |who: &str| {
+        let first = who.split(' ').next().unwrap_or_default();
+        let mut einsums = nests().flat_map(|n| &n.einsums);
+        einsums.find_map(|(n, _)| (n.text == first).then_some(n.span))
+    };
+    let problem = match waits.iter().find_map(|w| named(&w.who)) {
+        Some(span) => Problem::at(&spec.source, span, message),
+        None => Problem::nowhere(message),
+    };
+    problem.help("change the order of the Einsums on a unit, their offsets in the pipeline, or the buffers of what is kept")
 }
 
 /// A block that cannot be counted, at its place in the mapping.

@@ -5,10 +5,9 @@ use einflow_spec::{Node, Problem, Problems, did_you_mean};
 
 use super::output;
 use crate::runs::{RunFile, runs};
-use einflow_engine::cycle;
 use einflow_engine::{
     catalog::Catalog,
-    request::{Engine, Request},
+    request::{Engine, Request, not_run},
 };
 use einflow_output::{
     explain::{Inputs, explain},
@@ -53,7 +52,10 @@ pub fn print(name: &str, options: Options) -> Result<(), Problems> {
         }
         text.push_str(&explained.text);
         if request.engine == Engine::Cycle {
-            let report = cycle::evaluate(mapped).map_err(|e| Problem::nowhere(e.to_string()))?;
+            let report = request
+                .engine
+                .evaluate(mapped)
+                .map_err(|e| not_run(mapped, &e))?;
             let cycles = report.cycles();
             text.push_str(&format!("\nUNDER THE CYCLE ENGINE {cycles} cycles\n"));
             text.push_str(&render::cycles(&report));

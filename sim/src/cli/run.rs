@@ -11,7 +11,7 @@ use super::{
 use crate::runs::RunFile;
 use einflow_engine::{
     catalog::Catalog,
-    request::{Checking, Engine, Request},
+    request::{Checking, Engine, Request, not_run},
 };
 use einflow_output::{
     plot, render,
@@ -161,5 +161,9 @@ pub(super) fn trace(
             .map(|l| format!("{} tokens", einflow_engine::units::length(l))),
     ];
     let title = shape.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Ok(Some(trace::record(&mapped, window, &title).map_err(wrong)?))
+    let recorder = trace::record(&mapped, window, &title).map_err(|e| match e {
+        TraceError::Run(e) => not_run(&mapped, &e.into()),
+        e => wrong(e),
+    })?;
+    Ok(Some(recorder))
 }

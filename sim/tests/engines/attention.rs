@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use einflow_engine::Engine;
+
 use crate::check::{Close, Values, differences, inputs, shipped};
 
 /// A chip of 8 x 8 and 8 PEs, with rows of the buffer as wide as they are.
@@ -95,4 +97,20 @@ fn flat() {
             same("flat", Some(folder.path()), sizes);
         }
     }
+}
+
+/// What one engine reports, all do: their name, and what moves; the two that run, when it has ended too.
+#[test]
+fn every_engine_reports() {
+    let mapped = shipped("fusemax-binding", None, &CHIP, &SIZES[1]);
+    let reports = Engine::all().map(|e| (e, e.evaluate(&mapped).unwrap()));
+    let reports: Vec<_> = reports.collect();
+    let ideal = &reports[0].1;
+    for (engine, report) in &reports {
+        assert_eq!(report.inputs.engine, engine.name());
+        assert_eq!(report.traffic, ideal.traffic, "{engine:?}");
+        assert!(report.time >= ideal.time, "{engine:?}");
+    }
+    let time = |engine| reports.iter().find(|(e, _)| *e == engine).unwrap().1.time;
+    assert_eq!(time(Engine::Array), time(Engine::Cycle));
 }

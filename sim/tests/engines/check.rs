@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use einflow_arch::{Accelerator, accelerators};
-use einflow_engine::{array, cycle};
+use einflow_engine::{
+    array, cycle,
+    events::{EventError, Movement, Observer, Task, Unseen},
+};
 use einflow_mappings::{bind, mapped::MappedCascade, mappings, spec::MappingSpec};
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Sizes, TensorKind},
@@ -142,16 +145,14 @@ pub fn values_differ(found: &Array, wanted: &Array, close: Close) -> Option<Stri
     None
 }
 
-/// Whether both engines refuse to run for the same reason.
-fn alike(a: &array::ArrayError, c: &cycle::CycleError) -> bool {
-    use {array::ArrayError as A, cycle::CycleError as C};
+/// Whether both engines refuse to run for the same reason. A mapping that waits for itself is illegal, and no agreement.
+fn alike(a: &array::ArrayError, c: &EventError) -> bool {
+    use {EventError as E, array::ArrayError::Events as A};
     matches!(
         (a, c),
-        // A word that does not come is seen where it is missing, or where nothing can start any more.
-        (A::Deadlock { .. } | A::Word { .. }, C::Deadlock { .. })
-            | (A::Ports { .. }, C::Ports { .. })
-            | (A::Count(_), C::Count(_))
-            | (A::Overflow, C::Overflow)
+        (A(E::Ports { .. }), E::Ports { .. })
+            | (A(E::Count(_)), E::Count(_))
+            | (A(E::Overflow), E::Overflow)
     )
 }
 
@@ -159,8 +160,8 @@ fn alike(a: &array::ArrayError, c: &cycle::CycleError) -> bool {
 #[derive(Default)]
 pub struct Timeline(BTreeMap<String, Vec<(u64, u64, String)>>);
 
-impl cycle::Observer for Timeline {
-    fn task(&mut self, task: &cycle::Task<'_>) {
+impl Observer for Timeline {
+    fn task(&mut self, task: &Task<'_>) {
         let name = format!("{} {}", task.block, task.einsum);
         self.0.entry(name).or_default().push((
             task.start,
@@ -169,7 +170,7 @@ impl cycle::Observer for Timeline {
         ));
     }
 
-    fn movement(&mut self, moved: &cycle::Movement<'_>) {
+    fn movement(&mut self, moved: &Movement<'_>) {
         let name = format!(
             "tensor {} {} {}",
             moved.tensor,
@@ -228,7 +229,7 @@ pub fn differences(
         out.extend(seen.differs(&theirs));
     }
     for jump in [false, true].into_iter().take(1 + usize::from(jumps)) {
-        let runs = cycle::run(mapped, jump, &mut cycle::Unseen);
+        let runs = cycle::run(mapped, jump, &mut Unseen);
         let (run, runs) = match (&run, runs) {
             (Ok(run), Ok(runs)) => (run, runs),
             // What cannot run, cannot run on either.

@@ -3,8 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
-use einflow_engine::{array, cycle::Unseen};
-use einflow_mappings::{bind, mapped::MappedCascade, nest::Term};
+use einflow_engine::{
+    array,
+    events::{EventError, Unseen},
+};
+use einflow_engine::{
+    catalog::Catalog,
+    request::{Engine, Request},
+};
+use einflow_mappings::{bind, mapped::MappedCascade, mappings, nest::Term};
 use einflow_spec::Source;
 use einflow_workloads::{
     cascade::{Cascade, TensorKind},
@@ -73,13 +80,7 @@ fn a_group_that_hands_over_too_early() {
         &mut Unseen,
     )
     .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            array::ArrayError::Word { .. } | array::ArrayError::Deadlock { .. }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, array::ArrayError::Word { .. }), "{error}");
     assert!(error.to_string().contains("LM["), "{error}");
 }
 
@@ -217,7 +218,8 @@ fn too_few_ports() {
     chip.extend([("buffer.row", 2.0), ("buffer.ports", 1.0)]);
     let mapped = shipped("fusemax-cascade", None, &chip, &SIZES);
     let error = array::run(&mapped, &inputs(&mapped, Values::Real, 1)).unwrap_err();
-    assert!(matches!(error, array::ArrayError::Ports { .. }), "{error}");
+    let ports = matches!(error, array::ArrayError::Events(EventError::Ports { .. }));
+    assert!(ports, "{error}");
 }
 
 /// The same accelerator with other numbers after the binding has been checked.
@@ -276,4 +278,42 @@ fn two_words_on_a_link() {
         error.to_string().contains("between the rows of array2d"),
         "{error}"
     );
+}
+
+/// Two Einsums that take turns, of which the second needs another array to have read all of the first: legal tile by tile, and refused
+/// at its place, with who waits for whom.
+#[test]
+fn a_mapping_that_waits_for_itself_is_illegal() {
+    let source = mappings().find("fusemax-binding", None).unwrap().0;
+    let text = source.text();
+    let (phases, turns) = (
+        text.find("    phases: [").unwrap(),
+        text.find("    interleave: ").unwrap(),
+    );
+    let end = text.rfind("  )],").unwrap();
+    assert!(phases < turns && turns < end);
+    let text = format!(
+        "{}    interleave: [[\"LM\", \"SLN\"]],\n{}",
+        &text[..phases],
+        &text[end..]
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waits.ron");
+    std::fs::write(&file, text).unwrap();
+    let request = Request {
+        mapping: file.to_str().unwrap().into(),
+        model: Some("bert".into()),
+        length: Some(1024),
+        engine: Engine::Cycle,
+        ..Request::default()
+    };
+    let problems = request.run(&Catalog::new()).unwrap_err();
+    let problem = problems.iter().next().unwrap();
+    let circle = "LM with SLN waits for RM from buffer, so for RM; RM waits for LM from array2d, so for LM with SLN";
+    assert!(
+        problem.message.contains("waits for itself") && problem.message.contains(circle),
+        "{problem:?}"
+    );
+    let (place, span) = problem.place.as_ref().unwrap();
+    assert_eq!(&place.text()[span.start..span.end], "\"LM\"");
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use einflow_arch::{Accelerator, Latency};
-use einflow_engine::cycle;
+use einflow_engine::{
+    array, cycle,
+    events::{EventError, Unseen, Wait},
+};
 use einflow_mappings::{
     bind,
     count::transferred,
@@ -142,9 +145,44 @@ fn accounted(
     Ok(())
 }
 
-/// How many cases were compared, and the reasons of those that were not.
-pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>) {
+/// What is wrong with how a mapping that waits for itself is refused: nobody named, or not the same by both engines, with and
+/// without the jump.
+fn refused_alike(mapped: &MappedCascade, jumps: bool, waits: &[Wait]) -> Option<String> {
+    let named = |w: &Wait| ![&w.who, &w.what, &w.whom].iter().any(|s| s.is_empty());
+    if waits.is_empty() || !waits.iter().all(named) {
+        return Some(format!("nobody waits for anybody: {waits:?}"));
+    }
+    let given = inputs(mapped, Values::Whole, 11);
+    let by_array = match array::run(mapped, &given) {
+        Err(array::ArrayError::Events(EventError::Deadlock { waits, .. })) => waits,
+        other => return Some(format!("array: {:?}", other.map(|_| ()))),
+    };
+    let by_cycle = match cycle::run(mapped, !jumps, &mut Unseen) {
+        Err(EventError::Deadlock { waits, .. }) => waits,
+        other => return Some(format!("cycle: {:?}", other.map(|_| ()))),
+    };
+    (by_array != waits || by_cycle != waits)
+        .then(|| format!("{waits:?}, {by_array:?}, {by_cycle:?}"))
+}
+
+/// Of mappings that are legal tile by tile, less than one in so many of those that run waits for itself: 12 in 100 of what is drawn,
+/// seeds apart. More, and legality by tile has lost a rule.
+const WAITING: u32 = 5;
+
+/// How many cases were drawn, by what came of them.
+#[derive(Debug, Default)]
+struct Drawn {
+    /// Those that ran.
+    compared: u32,
+    /// Those that wait for themselves.
+    waiting: u32,
+    /// Reasons of those that cannot be bound, or are not for the engines.
+    refused: BTreeMap<String, u32>,
+}
+
+fn random(seed: u8, wanted: u32, jumps: bool) -> Drawn {
     let (compared, waiting) = (Cell::new(0u32), Cell::new(0u32));
+    let shortest = RefCell::new(None::<(String, Vec<Wait>)>);
     let refused = RefCell::new(BTreeMap::<String, u32>::new());
     let mut runner = TestRunner::new_with_rng(
         Config {
@@ -198,13 +236,27 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
         } else {
             (Values::Whole, Close::Same)
         };
+        let run = cycle::run(&mapped, jumps, &mut Unseen);
+        if let Err(EventError::Deadlock { waits, .. }) = &run {
+            waiting.set(waiting.get() + 1);
+            let mut shortest = shortest.borrow_mut();
+            if shortest
+                .as_ref()
+                .is_none_or(|(t, _)| t.len() > case.text.len())
+            {
+                *shortest = Some((case.text.clone(), waits.clone()));
+            }
+            let wrong = refused_alike(&mapped, jumps, waits);
+            return match wrong {
+                None => Ok(()),
+                Some(why) => Err(TestCaseError::fail(format!("{why}\n{}", case.text))),
+            };
+        }
         let found = differences(&mapped, &inputs(&mapped, values, 11), close, jumps);
         compared.set(compared.get() + 1);
         if found.is_empty() {
-            // Of those that agree, the ones that wait for themselves on both.
-            match cycle::run(&mapped, jumps, &mut cycle::Unseen) {
-                Ok(runs) => accounted(&mapped, &runs, &case.text)?,
-                Err(_) => waiting.set(waiting.get() + 1),
+            if let Ok(runs) = run {
+                accounted(&mapped, &runs, &case.text)?;
             }
             return Ok(());
         }
@@ -236,13 +288,16 @@ pub fn random(seed: u8, wanted: u32, jumps: bool) -> (u32, BTreeMap<String, u32>
     if let Err(problem) = result {
         panic!("{problem}");
     }
-    println!(
-        "seed {seed}: {} compared, {} of them wait for themselves on both",
-        compared.get(),
-        waiting.get()
-    );
-    assert!(waiting.get() * 4 < compared.get());
-    (compared.get(), refused.into_inner())
+    let drawn = Drawn {
+        compared: compared.get(),
+        waiting: waiting.get(),
+        refused: refused.into_inner(),
+    };
+    println!("seed {seed}: {drawn:#?}");
+    if let Some((text, waits)) = shortest.into_inner() {
+        println!("one that waits for itself:\n{text}\n{waits:#?}");
+    }
+    drawn
 }
 
 fn wanted() -> u32 {
@@ -253,12 +308,12 @@ fn wanted() -> u32 {
 }
 
 fn enough(seed: u8, jumps: bool) {
-    let (compared, refused) = random(seed, wanted(), jumps);
-    assert!(
-        compared * 10 > wanted() * 8,
-        "{compared} of {} compared, refused: {refused:#?}",
-        wanted()
-    );
+    let drawn = random(seed, wanted(), jumps);
+    let legal = drawn.compared + drawn.waiting;
+    let refused: u32 = drawn.refused.values().sum();
+    assert!(legal + refused <= wanted(), "{drawn:#?}");
+    assert!(legal * 10 > wanted() * 8, "{drawn:#?}");
+    assert!(drawn.waiting * WAITING < drawn.compared, "{drawn:#?}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_engine::{
-    array,
-    cycle::{self, Cause, CycleError, Side},
+    array, cycle,
+    events::{Cause, EventError, Side, Unseen},
 };
 use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
@@ -106,17 +106,17 @@ fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
     if work > 4000 {
         return (Outcome::Large, BTreeSet::new());
     }
-    let walked = cycle::run(mapped, false, &mut cycle::Unseen);
-    let jumped = cycle::run(mapped, true, &mut cycle::Unseen);
+    let walked = cycle::run(mapped, false, &mut Unseen);
+    let jumped = cycle::run(mapped, true, &mut Unseen);
     let moved = array::run(mapped, &inputs(mapped));
     let (naive, known) = match walked {
-        Err(CycleError::Ports { .. }) => (None, BTreeSet::new()),
+        Err(EventError::Ports { .. }) => (None, BTreeSet::new()),
         _ => naive::run(mapped),
     };
     (held_against(mapped, walked, jumped, moved, naive), known)
 }
 
-type Walked = Result<Vec<cycle::BlockRun>, CycleError>;
+type Walked = Result<Vec<cycle::BlockRun>, EventError>;
 
 fn held_against(
     mapped: &MappedCascade,
@@ -128,12 +128,12 @@ fn held_against(
     let (walked, jumped, moved, naive) = match (walked, jumped, moved, naive) {
         (Ok(w), Ok(j), Ok(m), Some(n)) => (w, j, m, n),
         (
-            Err(CycleError::Ports { .. }),
-            Err(CycleError::Ports { .. }),
-            Err(array::ArrayError::Ports { .. }),
+            Err(EventError::Ports { .. }),
+            Err(EventError::Ports { .. }),
+            Err(array::ArrayError::Events(EventError::Ports { .. })),
             None,
         ) => return Outcome::Refused,
-        (Err(CycleError::Deadlock { .. }), Err(CycleError::Deadlock { .. }), Err(_), None) => {
+        (Err(EventError::Deadlock { .. }), Err(EventError::Deadlock { .. }), Err(_), None) => {
             return Outcome::Deadlock;
         }
         (w, j, m, n) => {

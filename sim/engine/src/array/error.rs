@@ -1,8 +1,7 @@
 //! What an array cannot do.
 
-use einflow_mappings::nest::CountError;
-
-use super::place::Coordinates;
+use super::coordinates::Coordinates;
+use crate::events::EventError;
 
 /// Why a program could not be run on the arrays.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +17,9 @@ pub enum ArrayError {
         /// What it does that the engine has no hardware for.
         why: String,
     },
-    /// Tiles that cannot be tested.
-    #[error("{0}")]
-    Count(#[from] CountError),
-    /// More cycles than can be counted.
-    #[error("a time overflows 64 bits")]
-    Overflow,
+    /// Nothing that any back end can run.
+    #[error(transparent)]
+    Events(#[from] EventError),
     /// A read does not find its word.
     #[error("{0}")]
     Word(Box<MissingWord>),
@@ -36,24 +32,6 @@ pub enum ArrayError {
     /// More live words in a PE than it has registers.
     #[error("{0}")]
     Registers(Box<FullRegisters>),
-    /// One task alone needs more ports than there are.
-    #[error("{what} needs more rows a cycle than the {ports} ports of `{memory}` move")]
-    Ports {
-        /// The Einsum, or the tensor that is loaded.
-        what: String,
-        /// The memory.
-        memory: String,
-        /// Its ports.
-        ports: u64,
-    },
-    /// Nothing can start: words that never come.
-    #[error("nothing can start at cycle {time}: {waits}")]
-    Deadlock {
-        /// When.
-        time: u64,
-        /// Who waits for which word.
-        waits: String,
-    },
 }
 
 /// A word that is not where a step reads it.

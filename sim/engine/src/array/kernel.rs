@@ -7,10 +7,10 @@ use einflow_workloads::{
     interpret::{FunctionUnit, binary, unary},
 };
 
-use super::ArrayError;
+use super::error::ArrayError;
 
-/// What computes a function of one operand in the PEs of an Einsum's array: the operator that applies it, alone or as the last of
-/// a chain.
+/// What computes a function of one operand in the PEs of an Einsum's array: the operator that applies it, alone or as
+/// the last of a chain.
 fn unit_of(mapped: &MappedCascade, bound: &BoundEinsum, function: Function) -> FunctionUnit {
     let operators = &mapped.accelerator.arrays[bound.unit].operators;
     let named = bound

@@ -1,34 +1,40 @@
 //! The array engine: every PE, register and link, with the values moving.
 //!
-//! It runs the same static [`Program`]s as the cycle engine and takes from them placement, order, pipeline offsets and ways, but no
-//! time. Every word carries its tensor and its coordinates; when it is where, is tracked; and a unit starts its next task as early as
-//! every read of the task finds its word. A task that has started never stalls.
+//! It runs the same static [`Program`]s as the cycle engine, by the same rules ([`crate::events`]). What is its own
+//! are the words: each carries its tensor and its coordinates, it is tracked where it is from when on, and every read
+//! of every step looks whether its word is there. A task that has started never stalls: what is missing is an error,
+//! which names the word.
 //!
 //! # Time
-//! PE (i, j) carries out each step i + j cycles after PE (0, 0). The engine goes step by step over the whole array, which is the same as
-//! cycle by cycle: times are those of PE (0, 0), and a hop in the direction of the wavefront costs nothing in them.
+//! PE (i, j) carries out each step i + j cycles after PE (0, 0). The engine goes step by step over the whole array,
+//! which is the same as cycle by cycle: times are those of PE (0, 0), and a hop in the direction of the wavefront
+//! costs nothing in them.
 //!
 //! # Values
-//! Operators and reductions compute in the accumulator's format of the accelerator's word, what they populate is rounded to the word.
-//! A PE adds up what it makes one step after another. PEs that share a result add theirs along the links when it leaves, the first first.
+//! Operators and reductions compute in the accumulator's format of the accelerator's word, what they populate is
+//! rounded to the word.
+//! A PE adds up what it makes one step after another. PEs that share a result add theirs along the links when it
+//! leaves, the first first.
 //! Partial results that leave for a memory are added there, and keep the accumulator's precision until they are whole.
 
+mod arrays;
+mod coordinates;
 mod count;
-mod engine;
 mod error;
-mod issue;
 mod kernel;
 mod links;
+mod moving;
 mod place;
 mod plan;
 mod registers;
 mod run;
-mod start;
 mod streams;
 mod tensors;
+mod words;
+mod work;
 
+pub use coordinates::Coordinates;
 pub use error::{ArrayError, BusyPe, CrowdedLink, FullRegisters, MissingWord};
-pub use place::Coordinates;
 
 use std::collections::BTreeMap;
 
@@ -36,10 +42,12 @@ use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
 
 use crate::{
-    cycle::{Observer, Unseen},
+    analytic::{self, AnalyticError},
+    events::{EventError, Machine, Observer, Unseen},
     program::Program,
+    report::Report,
 };
-use engine::Engine;
+use arrays::Arrays;
 use tensors::{NOT_MADE, THERE, Tensor};
 
 /// What a block did.
@@ -75,7 +83,7 @@ pub struct ArrayRun {
 /// # Errors
 /// As [`crate::program::programs`].
 pub fn programs(mapped: &MappedCascade) -> Result<Vec<Program>, ArrayError> {
-    Ok(crate::program::programs(mapped)?)
+    Ok(crate::program::programs(mapped).map_err(EventError::from)?)
 }
 
 /// Runs a mapped cascade on its accelerator's arrays.
@@ -87,6 +95,17 @@ pub fn run(
     inputs: &BTreeMap<String, Array>,
 ) -> Result<ArrayRun, ArrayError> {
     run_programs(mapped, &programs(mapped)?, inputs, &mut Unseen)
+}
+
+/// The report of a run: times and words as the arrays moved them. Values depend on the inputs and are not in it.
+///
+/// # Errors
+/// What the analytic engine cannot count either.
+pub fn report(mapped: &MappedCascade, run: &ArrayRun) -> Result<Report, AnalyticError> {
+    let mut counts = analytic::count(mapped)?;
+    let blocks = run.blocks.iter();
+    counts.measured(mapped, blocks.map(|b| (&b.words[..], b.cycles)))?;
+    analytic::report(mapped, &counts, "array")
 }
 
 /// As [`run`], of given programs, one for each block, and watched as a run of the cycle engine is.
@@ -109,19 +128,22 @@ pub fn run_programs(
         peak_registers: vec![0; mapped.accelerator.arrays.len()],
     };
     for (index, program) in programs.iter().enumerate() {
-        let mut engine = Engine::new(mapped, program, index, &mut tensors)?;
-        while engine.step(observer)? {}
-        out.pe_cycles += engine.pe_cycles;
-        for (peak, own) in out.peak_registers.iter_mut().zip(&engine.peak_registers) {
+        let mut machine = Machine::new(mapped, program, index).map_err(EventError::from)?;
+        let mut arrays = Arrays::new(mapped, program, index, &mut tensors)?;
+        while machine.step(&mut arrays, observer)? {}
+        for (busy, array) in machine.totals.busy.iter().zip(&mapped.accelerator.arrays) {
+            out.pe_cycles += u128::from(*busy) * array.pes();
+        }
+        for (peak, own) in out.peak_registers.iter_mut().zip(&arrays.peak_registers) {
             *peak = (*peak).max(*own);
         }
+        arrays.complete();
         out.blocks.push(ArrayBlock {
             name: program.name.clone(),
-            cycles: engine.end,
-            busy: engine.busy.clone(),
-            words: engine.words.clone(),
+            cycles: machine.state.end,
+            busy: machine.totals.busy,
+            words: arrays.words,
         });
-        engine.complete();
         for op in &program.ops {
             // The next block finds its words where it starts.
             let tensor = &mut tensors[op.output.0];
@@ -153,7 +175,7 @@ fn whole(tensor: &Tensor) -> Array {
     }
 }
 
-impl Engine<'_> {
+impl Arrays<'_> {
     /// Words whose tiles were left out: they have the value of no points.
     fn complete(&mut self) {
         for op in 0..self.plans.len() {

@@ -1,23 +1,10 @@
 //! Where the words of tensors lie, and which of them a point touches.
 
-use std::fmt;
-
 use einflow_mappings::{mapped::MappedCascade, nest::Projection};
 use einflow_workloads::cascade::{Index, RankId, Read, TensorId};
 
-use super::ArrayError;
+use super::{coordinates::Coordinates, error::ArrayError};
 use crate::program::Tile;
-
-/// The coordinates of a word, `[h, m1, p]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Coordinates(pub Vec<u64>);
-
-impl fmt::Display for Coordinates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self.0.iter().map(u64::to_string).collect();
-        write!(f, "[{}]", texts.join(", "))
-    }
-}
 
 /// The shape of a tensor: all batch ranks in front, then its own, an iterative one longer by its initial value.
 #[derive(Clone, Debug)]

@@ -2,15 +2,14 @@
 
 use einflow_mappings::{
     mapped::{BoundEinsum, MappedCascade, NamedLoop},
-    nest::{Dim, Projection},
+    nest::MAX_LOOPS,
 };
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    ArrayError,
     count::Counter,
+    error::ArrayError,
     kernel::{Kernel, Reduction},
-    links::{Travel, travel},
     place::{Access, Layout, constants},
 };
 use crate::program::{Op, Program, Tile};
@@ -31,7 +30,6 @@ pub(super) struct Plan<'a> {
     /// By operand.
     pub reads: Vec<Access>,
     pub read_tensors: Vec<usize>,
-    pub travels: Vec<Option<Travel>>,
     /// By operand: whether all PEs of a column, and all of a row, use one word.
     pub shares: Vec<[bool; 2]>,
     pub output: Access,
@@ -86,33 +84,11 @@ impl<'a> Plan<'a> {
             l.as_ref().map(|l| Lane {
                 rank: l.cut.rank,
                 step: l.cut.step.max(1),
-                shared: l.count > 1 && !varies(own(op.output), l),
+                shared: l.count > 1 && !l.touches_any(&own(op.output).dims),
             })
         };
-        let shared_of = |o: &Op| {
-            let shared = |l: &Option<NamedLoop>| {
-                l.as_ref()
-                    .is_some_and(|l| l.count > 1 && !varies(own(o.output), l))
-            };
-            (shared(&o.lanes.0), shared(&o.lanes.1))
-        };
-        let travels = op
-            .reads
-            .iter()
-            .map(|read| {
-                let made = &program.ops[read.maker.as_ref()?.op];
-                travel(&mapped.accelerator, made, op, read, shared_of(made))
-            })
-            .collect();
         let nest = &program.nests[op.at.0];
-        let told = |l: &NamedLoop| {
-            let dims = bound
-                .coordinates
-                .iter()
-                .map(|t| Dim { terms: vec![*t] })
-                .collect();
-            varies(&Projection { dims }, l)
-        };
+        let told = |l: &NamedLoop| bound.coordinates.iter().any(|t| l.touches(t));
         let again = op
             .loops
             .iter()
@@ -138,8 +114,10 @@ impl<'a> Plan<'a> {
             op.reads.iter().map(|r| counter(r.operand)).collect();
         counters.push(counter(op.update));
         let shares = |read: &crate::program::Read| {
-            let shares =
-                |l: &Option<NamedLoop>| !l.as_ref().is_some_and(|l| varies(&read.projection, l));
+            let shares = |l: &Option<NamedLoop>| {
+                !l.as_ref()
+                    .is_some_and(|l| l.touches_any(&read.projection.dims))
+            };
             [shares(&op.lanes.0), shares(&op.lanes.1)]
         };
         Ok(Self {
@@ -147,7 +125,6 @@ impl<'a> Plan<'a> {
             shares: op.reads.iter().map(shares).collect(),
             reads,
             read_tensors: op.reads.iter().map(|r| r.tensor.0).collect(),
-            travels,
             rows: lane(&op.lanes.0),
             columns: lane(&op.lanes.1),
             output,
@@ -160,22 +137,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether the word changes from one iteration of a loop to the next.
-pub(super) fn varies(projection: &Projection, l: &NamedLoop) -> bool {
-    let terms = projection
-        .dims
-        .iter()
-        .flat_map(|d| &d.terms)
-        .filter(|t| t.rank == l.cut.rank);
-    terms
-        .into_iter()
-        .any(|t| (1..l.count).any(|d| t.value(d * l.cut.step) != t.value(0)))
-}
-
 /// What one step of a task covers; none: an idle slot, where a tile is partial.
 pub(super) fn step_tile(op: &Op, counts: &[u64], tile: &Tile, step: u64) -> Option<Tile> {
     let mut rest = step;
-    let mut digits = [0u64; 16];
+    let mut digits = [0u64; MAX_LOOPS];
     for (digit, count) in digits.iter_mut().zip(counts).take(counts.len()).rev() {
         *digit = rest % count;
         rest /= count;

@@ -1,31 +1,32 @@
 //! The registers of the PEs: words that wait there for Einsums of the same array, operands, and running results.
 
 use super::{
-    ArrayError, FullRegisters,
-    engine::{Engine, Turn},
+    arrays::Arrays,
+    error::{ArrayError, FullRegisters},
     plan::step_counts,
     tensors::{NOT_MADE, THERE},
 };
+use crate::events::{Machine, Turn};
 
 /// Two operands are latched on arrival.
 const LATCHED: u64 = 2;
 
-impl Engine<'_> {
+impl Arrays<'_> {
     /// Counts the words that live in a PE once a group of a unit has run, and refuses more than there are registers.
     pub fn count_registers(
         &mut self,
+        machine: &Machine<'_>,
         unit: usize,
         turn: &Turn,
-        cycle: u64,
     ) -> Result<(), ArrayError> {
         let mut live = LATCHED;
         let mut most = (0, turn.members[0]);
         let mut running = 0;
-        for made in 0..self.ops.len() {
+        for made in 0..self.program.ops.len() {
             if self.program.ops[made].unit != unit {
                 continue;
             }
-            let waits = self.waiting_words(made);
+            let waits = self.waiting_words(machine, made);
             // What does not wait is at least the running result.
             running = running.max(u64::from(waits.is_none()));
             let words = waits.unwrap_or(0);
@@ -41,7 +42,7 @@ impl Engine<'_> {
             return Ok(());
         }
         let tensor = self.plans[most.1].output_tensor;
-        let task = self.ops[most.1].done.len() as u32;
+        let task = self.done[most.1].len() as u32;
         let layout = &self.tensors[tensor].layout;
         let word = self.tensors[tensor]
             .task
@@ -51,7 +52,7 @@ impl Engine<'_> {
         Err(ArrayError::Registers(Box::new(FullRegisters {
             einsum: self.name(turn.members[0]).into(),
             array: array.name.clone(),
-            cycle,
+            cycle: machine.state.unit_free[unit],
             tensor: self.tensor_name(tensor).into(),
             coordinates: layout.coordinates(word),
             live,
@@ -59,11 +60,12 @@ impl Engine<'_> {
         })))
     }
 
-    /// Words of an Einsum's output that wait in a PE of its array for another Einsum there; none where none takes them from registers.
-    fn waiting_words(&self, made: usize) -> Option<u64> {
+    /// Words of an Einsum's output that wait in a PE of its array for another Einsum there; none where none takes
+    /// them from registers.
+    fn waiting_words(&self, machine: &Machine<'_>, made: usize) -> Option<u64> {
         let op = &self.program.ops[made];
         let tensor = &self.tensors[self.plans[made].output_tensor];
-        let done = self.ops[made].done.len() as u32;
+        let done = self.done[made].len() as u32;
         // The first task whose words may still be read.
         let mut oldest = done;
         let mut by_word = true;
@@ -82,11 +84,11 @@ impl Engine<'_> {
                 };
                 found = true;
                 by_word &= maker.by_word && other.group == op.group;
-                if self.ops[reader].cursor.done {
+                if machine.state.ops[reader].cursor.done {
                     continue;
                 }
                 let mut words = Vec::new();
-                self.plans[reader].reads[i].words(&self.ops[reader].tile, &mut words);
+                self.plans[reader].reads[i].words(&machine.state.ops[reader].tile, &mut words);
                 let tasks = words.iter().map(|w| tensor.task[tensor.latest(*w)]);
                 let first = tasks.filter(|t| !matches!(*t, NOT_MADE | THERE)).min();
                 oldest = oldest.min(first.map_or(done, |t| t - 1));
@@ -97,13 +99,13 @@ impl Engine<'_> {
             if by_word {
                 return tasks.min(1);
             }
-            let tile = &self.ops[made].tile;
+            let tile = &machine.state.ops[made].tile;
             let counts = step_counts(op, tile);
             let each: u64 = op
                 .steps
                 .iter()
                 .zip(counts)
-                .filter(|(l, _)| super::plan::varies(self.mapped.own_projection(op.output), l))
+                .filter(|(l, _)| l.touches_any(&self.mapped.own_projection(op.output).dims))
                 .map(|(_, count)| count)
                 .product();
             tasks * each

@@ -9,7 +9,7 @@ use einflow_workloads::{
     interpret::Array,
 };
 
-use super::{ArrayError, place::Layout};
+use super::{error::ArrayError, place::Layout};
 
 /// The number of the task that made a word: none yet.
 pub(super) const NOT_MADE: u32 = 0;
@@ -90,8 +90,8 @@ impl Tensor {
         }
     }
 
-    /// Of an iterative tensor, the word with this coordinate or the last before it that has been made: steps that are left out
-    /// change nothing.
+    /// Of an iterative tensor, the word with this coordinate or the last before it that has been made: steps that are
+    /// left out change nothing.
     pub fn latest(&self, word: usize) -> usize {
         let mut at = word;
         while self.task[at] == NOT_MADE {

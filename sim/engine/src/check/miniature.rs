@@ -1,8 +1,11 @@
-//! The mapped dataflow in miniature: the same mapping file on a small array, every word moved, against a golden reference.
+//! The mapped dataflow in miniature: the same mapping file on a small array, every word moved, against a golden
+//! reference.
 //!
-//! Arrays shrink to 8 x 8, ranks with them: as many tiles as there were, up to 8, and the last one partial where it was. One
-//! batch, two heads; ranks that no array is as long as have 8 coordinates. Buffers shrink with the inputs, so that what did not fit does not fit.
-//! What is proved is the structure: loops, pipeline, hand-overs, partial tiles. What length does to the numbers is the business of
+//! Arrays shrink to 8 x 8, ranks with them: as many tiles as there were, up to 8, and the last one partial where it
+//! was. One batch, two heads; ranks that no array is as long as have 8 coordinates. Buffers shrink with the inputs, so
+//! that what did not fit does not fit.
+//! What is proved is the structure: loops, pipeline, hand-overs, partial tiles. What length does to the numbers is
+//! the business of
 //! [`real_length`](mod@super::real_length).
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,14 +15,17 @@ use einflow_mappings::{bind, mapped::MappedCascade};
 use einflow_spec::{NumberFormat, Problems, quantity::Bytes};
 use einflow_workloads::{
     cascade::{Cascade, RankId, Sizes, TensorKind},
-    interpret::{self, Array, Options, interpret},
+    interpret::{Array, Options, interpret},
 };
 
-use super::real_length::{Errors, Random, Reference, compared};
+use super::{inputs::inputs, real_length::compared};
 use crate::{
     array::{self, ArrayError},
-    cycle::{self, CycleError, Unseen},
+    cycle,
+    events::Unseen,
 };
+
+pub use crate::report::{Miniature, MiniatureError, Reference};
 
 /// Rows and columns of an array in miniature.
 const SIDE: u64 = 8;
@@ -29,62 +35,6 @@ const TILES: u64 = 8;
 const SHORT: u64 = 8;
 /// How often a buffer in which the miniature does not fit is doubled.
 const DOUBLINGS: u32 = 24;
-
-/// What the array engine made of a miniature.
-#[derive(Clone, Debug)]
-pub struct Miniature {
-    /// Sizes of the cascade's ranks.
-    pub sizes: BTreeMap<String, u64>,
-    /// Rows and columns of each array.
-    pub arrays: Vec<(String, u64, u64)>,
-    /// The format of words, and of sums.
-    pub formats: (NumberFormat, NumberFormat),
-    /// What the results are compared with.
-    pub reference: Reference,
-    /// Errors with exact functions: of the dataflow and the formats.
-    pub errors: Errors,
-    /// Errors with the functions as the accelerator's operators compute them; none where that is the same.
-    pub as_listed: Option<Errors>,
-    /// Words and maxima in the interpreter's order: whether the outputs are its outputs to the bit, in the same formats.
-    pub as_interpreted: bool,
-    /// Cycles on the array engine, and on the cycle engine.
-    pub cycles: (u64, u64),
-}
-
-/// Why there is no miniature.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum MiniatureError {
-    /// The mapping does not fit the small array.
-    #[error("the mapping has no miniature: {0}")]
-    Bind(Problems),
-    /// An input holds coordinates.
-    #[error("`{input}` holds coordinates, for which the check has no values")]
-    Coordinates {
-        /// The input.
-        input: String,
-    },
-    /// The array engine refuses.
-    #[error("{0}")]
-    Array(String),
-    /// The cycle engine refuses.
-    #[error("{0}")]
-    Cycle(String),
-    /// The interpreter refuses.
-    #[error(transparent)]
-    Interpret(#[from] interpret::Error),
-}
-
-impl From<ArrayError> for MiniatureError {
-    fn from(error: ArrayError) -> Self {
-        Self::Array(error.to_string())
-    }
-}
-
-impl From<CycleError> for MiniatureError {
-    fn from(error: CycleError) -> Self {
-        Self::Cycle(error.to_string())
-    }
-}
 
 /// Runs a mapped cascade in miniature.
 ///
@@ -114,12 +64,15 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
         }))
     };
     let plain = exact(&small);
-    let run = array::run(&plain, &inputs)?;
+    let run = array::run(&plain, &inputs).map_err(on_array)?;
     let cycles = run.blocks.iter().map(|b| b.cycles).sum();
-    let expected = cycle::run(&plain, true, &mut Unseen)?;
+    let expected =
+        cycle::run(&plain, true, &mut Unseen).map_err(|e| MiniatureError::Cycle(e.to_string()))?;
     let listed = match *plain.accelerator == *small.accelerator {
         true => None,
-        false => Some(errors(&array::run(&small, &inputs)?.outputs)),
+        false => Some(errors(
+            &array::run(&small, &inputs).map_err(on_array)?.outputs,
+        )),
     };
     let same = interpret(&small.cascade, &sizes, &inputs, &Options::new(format))?;
     let as_interpreted = same.iter().all(|(name, array)| {
@@ -143,6 +96,10 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
         as_interpreted,
         cycles: (cycles, expected.iter().map(|b| b.cycles).sum()),
     })
+}
+
+fn on_array(error: ArrayError) -> MiniatureError {
+    MiniatureError::Array(error.to_string())
 }
 
 /// What the miniature of a mapped cascade follows from, besides its mapping file.
@@ -298,45 +255,8 @@ fn sizes_of(mapped: &MappedCascade) -> Sizes {
     )
 }
 
-/// Standard normal inputs in the word's format from a fixed seed; queries are divided by sqrt(E), which cascades leave out.
-fn inputs(mapped: &MappedCascade) -> Result<BTreeMap<String, Array>, MiniatureError> {
-    let cascade = &mapped.cascade;
-    let format = mapped.accelerator.word;
-    let size = |r: &RankId| {
-        mapped
-            .sizes
-            .get(&cascade.rank(*r).name)
-            .copied()
-            .unwrap_or(1)
-    };
-    let mut random = Random(0x5eed);
-    let mut out = BTreeMap::new();
-    for tensor in cascade
-        .tensors
-        .iter()
-        .filter(|t| t.kind == TensorKind::Input)
-    {
-        if tensor.coordinates_of.is_some() {
-            return Err(MiniatureError::Coordinates {
-                input: tensor.name.clone(),
-            });
-        }
-        let ranks = cascade.batch.iter().chain(&tensor.ranks);
-        let shape: Vec<usize> = ranks.map(|r| size(r) as usize).collect();
-        let scale = match (tensor.name.as_str(), mapped.sizes.get("E")) {
-            ("Q", Some(e)) => 1.0 / (*e as f64).sqrt(),
-            _ => 1.0,
-        };
-        let data: Vec<f64> = (0..shape.iter().product())
-            .map(|_| format.round(random.normal() * scale))
-            .collect();
-        out.insert(tensor.name.clone(), Array::new(shape, data));
-    }
-    Ok(out)
-}
-
-/// The golden reference: softmax attention of Q[b, h, e, p], K[b, h, e, m] and V[b, h, f, m], one query after another. `None` where the
-/// cascade has other inputs or outputs.
+/// The golden reference: softmax attention of Q[b, h, e, p], K[b, h, e, m] and V[b, h, f, m], one query after
+/// another. `None` where the cascade has other inputs or outputs.
 fn attention(
     cascade: &Cascade,
     sizes: &Sizes,

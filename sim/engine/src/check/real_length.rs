@@ -1,25 +1,28 @@
 //! One query at the real length: what the accelerator's number format and function units make of the result.
 //!
-//! The cascade is computed by the reference interpreter as the accelerator would: every tensor in the format of a word, running values
-//! (`RD`) and partial sums too, since registers and links hold words; the functions as its operators list them
-//! ([`function_unit`]). One query, one batch and one head see all keys; E and F are shrunk, for the arithmetic along the keys is what
-//! length bears on. The mapping gives the cascade's tiles (M0), so sums are those of the tiles.
+//! The cascade is computed by the reference interpreter as the accelerator would: every tensor in the format of a
+//! word, running values (`RD`) and partial sums too, since registers and links hold words; the functions as its
+//! operators list them ([`function_unit`]). One query, one batch and one head see all keys; E and F are shrunk, for
+//! the arithmetic along the keys is what length bears on. The mapping gives the cascade's tiles (M0), so sums are
+//! those of the tiles.
 //!
-//! Queries, keys and values come from a fixed seed, rounded to the word's format before anything is computed, the reference included:
-//! the query has length 1 and keys have standard normal elements, so scores are standard normal, as 1/sqrt(E) makes them of standard
-//! normal queries; values are standard normal.
+//! Queries, keys and values come from a fixed seed, rounded to the word's format before anything is computed, the
+//! reference included: the query has length 1 and keys have standard normal elements, so scores are standard normal,
+//! as 1/sqrt(E) makes them of standard normal queries; values are standard normal.
 
 mod sums;
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use einflow_mappings::mapped::{BoundEinsum, MappedCascade};
-use einflow_spec::{NumberFormat, Problems};
+use einflow_spec::NumberFormat;
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Partition, RankId, Sizes, TensorId, TensorKind},
-    interpret::{self, Array, FunctionUnit, Options, interpret_with},
+    interpret::{Array, FunctionUnit, Options, interpret_with},
 };
 use sums::{Lost, RunningSum};
+
+pub use crate::report::{Errors, RealLength, RealLengthError, Reference, Stagnation};
 
 /// E and F are shrunk to this, or further where the tensors would not fit.
 const MOST_CHANNELS: u64 = 8;
@@ -34,97 +37,6 @@ const CURED: f64 = 4.0;
 const AGREEMENT: f64 = 1e-9;
 
 const SEED: u64 = 0x5eed;
-
-/// How far a result at the real length is from what it should be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RealLength {
-    /// Keys, the size of M.
-    pub length: u64,
-    /// The size of E, shrunk; 1 where the cascade has no such rank.
-    pub e: u64,
-    /// The size of F, shrunk; 1 where the cascade has no such rank.
-    pub f: u64,
-    /// The format of every tensor: the accelerator's word.
-    pub format: NumberFormat,
-    /// The format of operators and partial sums.
-    pub accumulator: NumberFormat,
-    /// What the results are compared with.
-    pub reference: Reference,
-    /// The largest `|output - reference|` with the accelerator's function units; infinite where an output is NaN or infinite.
-    pub max_abs_error: f64,
-    /// The same, over the largest `|reference|`.
-    pub max_rel_error: f64,
-    /// The errors with every function exact (rounded once): what the number format alone costs.
-    pub exact_exponential: Errors,
-    /// The running sum that loses increments, with exact functions; `None` where none does.
-    pub stagnation: Option<Stagnation>,
-}
-
-/// What results are compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reference {
-    /// Softmax attention of the query over all keys in f64, by a loop over the keys.
-    Attention,
-    /// The cascade's own result by the interpreter in f64 with exact functions: it is no plain softmax attention. The query is
-    /// the one at coordinate 0, so under a causal mask it sees one key and the errors say nothing about the length.
-    Interpreter,
-}
-
-/// How far outputs are from their reference.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Errors {
-    /// The largest `|output - reference|`; infinite where an output is NaN or infinite.
-    pub max_abs: f64,
-    /// The same, over the largest `|reference|`.
-    pub max_rel: f64,
-}
-
-/// A running sum of increments that are nowhere negative, whose format loses some: each below half a unit in the sum's last place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stagnation {
-    /// The sum.
-    pub tensor: String,
-    /// The key (m) at which the first lost increment begins.
-    pub key: u64,
-    /// The key from which nothing is added any more: every increment to the end is lost. `None` where the last one is added.
-    pub stopped: Option<u64>,
-    /// Increments that are lost.
-    pub lost: u64,
-    /// Increments, one for each tile of keys.
-    pub steps: u64,
-    /// `|sum - exact| / exact` at the end, where `exact` sums the same increments' terms in f64.
-    pub relative_error: f64,
-    /// The largest relative error of a sum that counts as cured: 4 unit roundoffs of the word's format.
-    pub bound: f64,
-    /// The narrowest format that keeps the sum within the bound, if operators, partial sums and running values are in it while
-    /// all other tensors stay words; of two of the same width the one with more precision. `None` where none does.
-    pub cure: Option<NumberFormat>,
-}
-
-/// Why a cascade cannot be checked so.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum RealLengthError {
-    /// Nothing grows with the length.
-    #[error("{cascade} has no rank M: the check is of one query against M keys")]
-    NoKeys {
-        /// The cascade.
-        cascade: String,
-    },
-    /// An input cannot be drawn.
-    #[error("`{input}` of {cascade} holds coordinates, for which the check has no values")]
-    Coordinates {
-        /// The cascade.
-        cascade: String,
-        /// The input.
-        input: String,
-    },
-    /// The cascade has no sizes for one query.
-    #[error("{0}")]
-    Sizes(Problems),
-    /// The interpreter refuses.
-    #[error(transparent)]
-    Interpret(#[from] interpret::Error),
-}
 
 /// Checks one query at the length that the mapping was bound for. `accumulator` is the format of operators and partial
 /// sums; `None` for the word's own, in which the accelerator's registers and links hold them.
@@ -175,8 +87,8 @@ pub fn real_length(
     })
 }
 
-/// What computes a function of one operand in an Einsum: the operator of its unit that applies it, alone or as the last of a
-/// chain; exact where it is bound to none, or the operator states no polynomial.
+/// What computes a function of one operand in an Einsum: the operator of its unit that applies it, alone or as the
+/// last of a chain; exact where it is bound to none, or the operator states no polynomial.
 pub fn function_unit(mapped: &MappedCascade, einsum: EinsumId, function: Function) -> FunctionUnit {
     let nests = mapped.blocks.iter().flat_map(|block| &block.nests);
     let bound: Option<&BoundEinsum> = nests
@@ -360,7 +272,8 @@ impl<'a> Run<'a> {
         )?)
     }
 
-    /// Softmax attention of the query over all keys, scores times `scale`; `None` where the cascade has other inputs or outputs.
+    /// Softmax attention of the query over all keys, scores times `scale`; `None` where the cascade has other inputs
+    /// or outputs.
     fn attention(&self, scale: f64) -> Option<Vec<f64>> {
         let data = |name: &str| Some(self.inputs.get(name)?.data.as_slice());
         let (query, keys, values) = (data("Q")?, data("K")?, data("V")?);
@@ -426,10 +339,7 @@ impl<'a> Run<'a> {
         let wanted = last(NumberFormat::F64)?;
         let error = |found: f64| ((found - wanted) / wanted).abs();
         let mut cure = None;
-        // Of two of the same width the one with more precision first.
-        let mut formats = NumberFormat::ALL.to_vec();
-        formats.sort_by_key(|format| (format.bits(), Reverse(format.precision())));
-        for format in formats {
+        for format in NumberFormat::narrowest_first() {
             if error(last(format)?) <= bound {
                 cure = Some(format);
                 break;
@@ -484,7 +394,8 @@ pub(super) fn compared<'a>(outputs: impl IntoIterator<Item = (&'a [f64], &'a [f6
     Errors { max_abs, max_rel }
 }
 
-/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014), from a seed: the numbers that checks draw, the same on every platform.
+/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014), from a seed: the numbers that checks draw, the same on every
+/// platform.
 #[derive(Debug)]
 pub struct Random(pub u64);
 

@@ -3,39 +3,16 @@
 use einflow_mappings::{count::Count, mapped::MappedCascade};
 use indexmap::IndexMap;
 
-use super::{BlockRun, Cause, Side};
+use super::run::BlockRun;
 use crate::{
     analytic::Counts,
     report::{Account, Activity, Item},
 };
 
-fn activity(mapped: &MappedCascade, cause: Cause) -> Activity {
-    let tensor = |t: einflow_workloads::cascade::TensorId| mapped.cascade.tensor(t).name.clone();
-    let memory = |m: usize| mapped.accelerator.memories[m].name.clone();
-    let side = |side: Side| match side {
-        Side::Memory(m) => memory(m),
-        Side::Array(a) => mapped.accelerator.arrays[a].name.clone(),
-    };
-    match cause {
-        Cause::Filling => Activity::Filling,
-        Cause::Draining => Activity::Draining,
-        Cause::Operand(t, from) => Activity::Operand(tensor(t), side(from)),
-        Cause::Space(t, at) => Activity::Space(tensor(t), side(at)),
-        Cause::Port(m) => Activity::Port(memory(m)),
-        Cause::Channel(m) => Activity::Channel(memory(m)),
-        Cause::Mapping => Activity::Mapping,
-    }
-}
-
-/// A cause in words.
-pub fn describe(mapped: &MappedCascade, cause: Cause) -> String {
-    activity(mapped, cause).text()
-}
-
 /// Accounts for the cycles of all blocks. `None` on overflow.
 ///
-/// In each block the busiest unit's waits are what makes the block longer than its work; the analytic engine counts some
-/// of them too, where a memory or another unit sets the pace. The rest are the items.
+/// In each block the busiest unit's waits are what makes the block longer than its work; the analytic engine counts
+/// some of them too, where a memory or another unit sets the pace. The rest are the items.
 pub(super) fn account(
     mapped: &MappedCascade,
     runs: &[BlockRun],
@@ -56,7 +33,7 @@ pub(super) fn account(
             let own = units.get_mut(&array.name)?;
             *own.get_mut(&Activity::Busy)? += u128::from(run.totals.busy[unit]);
             for (cause, cycles) in &run.totals.waits[unit] {
-                *own.entry(activity(mapped, *cause)).or_insert(0) += u128::from(*cycles);
+                *own.entry(cause.activity(mapped)).or_insert(0) += u128::from(*cycles);
             }
         }
         let busiest_of =
@@ -66,7 +43,7 @@ pub(super) fn account(
         total = total.plus(time)?;
         let idle = i128::try_from(time.ceiling()).ok()? - i128::from(run.totals.busy[busiest_of]);
         for (cause, cycles) in &run.totals.waits[busiest_of] {
-            *items.entry(activity(mapped, *cause).text()).or_insert(0) += i128::from(*cycles);
+            *items.entry(cause.activity(mapped).text()).or_insert(0) += i128::from(*cycles);
         }
         let known = match crate::analytic::memory_bound(mapped, analytic, index) {
             Some(memory) => format!("of these, {memory}'s traffic over its bandwidth, which the analytic engine counts too"),

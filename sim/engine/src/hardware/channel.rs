@@ -18,7 +18,7 @@ pub struct Moved {
 
 /// A memory's channel. A request is the movement of one tile: it waits for its turn, occupies the channel for its
 /// bytes over the bandwidth, rounded up to whole cycles, and its data arrive the latency later.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     /// Cycles of one byte, exactly; none: a row a cycle.
     per_byte: Option<Count>,
@@ -32,8 +32,6 @@ pub struct Channel {
     pub free: u64,
     /// When the requests under way end, ascending.
     pub under_way: VecDeque<u64>,
-    /// Cycles in which it moved data.
-    pub busy: u64,
 }
 
 impl Channel {
@@ -41,7 +39,7 @@ impl Channel {
     pub fn new(accelerator: &Accelerator, memory: &Memory) -> Self {
         let latency = memory.latency.cycles(accelerator.clock).0;
         Self {
-            per_byte: crate::analytic::cycles_per_byte(accelerator, memory),
+            per_byte: cycles_per_byte(accelerator, memory),
             row: u64::try_from(memory.row.0.max(1)).unwrap_or(u64::MAX),
             latency: u64::try_from(latency).unwrap_or(u64::MAX),
             outstanding: memory
@@ -49,8 +47,23 @@ impl Channel {
                 .map(|n| usize::try_from(n.max(1)).unwrap_or(usize::MAX)),
             free: 0,
             under_way: VecDeque::new(),
-            busy: 0,
         }
+    }
+
+    /// The same with times relative to `now`, without what has ended.
+    pub fn relative(&self, now: u64) -> Self {
+        let live = self.under_way.iter().filter(|end| **end > now);
+        Self {
+            free: self.free.saturating_sub(now),
+            under_way: live.map(|end| end - now).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Moves all times on.
+    pub fn move_on(&mut self, by: u64) {
+        self.free += by;
+        self.under_way.iter_mut().for_each(|end| *end += by);
     }
 
     /// Whole cycles that bytes occupy the channel.
@@ -65,7 +78,8 @@ impl Channel {
         u64::try_from(cycles.max(1)).ok()
     }
 
-    /// The earliest cycle in which a request that is there at `ready` may begin, and whether the channel is what it waits for.
+    /// The earliest cycle in which a request that is there at `ready` may begin, and whether the channel is what it
+    /// waits for.
     pub fn earliest(&self, ready: u64) -> (u64, bool) {
         let mut start = ready.max(self.free);
         if let Some(limit) = self.outstanding {
@@ -86,7 +100,6 @@ impl Channel {
         let first = start + self.latency;
         let whole = first + duration;
         self.free = start + duration;
-        self.busy += duration;
         // Latency is the same for all, so they end in order.
         self.under_way.push_back(whole);
         Moved {
@@ -95,4 +108,25 @@ impl Channel {
             whole,
         }
     }
+}
+
+/// Cycles in which a memory moves a byte, exactly; none where it states no bandwidth (or the fraction overflows).
+pub fn cycles_per_byte(accelerator: &Accelerator, memory: &Memory) -> Option<Count> {
+    let (clock, clock_scale) = exact(accelerator.clock.0);
+    let (rate, rate_scale) = exact(memory.bandwidth?.0);
+    // 1 / (rate / rate_scale) seconds, times clock / clock_scale.
+    Count::whole(clock)
+        .times(rate_scale)?
+        .over(rate)?
+        .over(clock_scale)
+}
+
+/// A positive finite number as numerator and denominator (a power of two), exactly.
+fn exact(value: f64) -> (u128, u128) {
+    let (mut value, mut scale) = (value, 1u128);
+    while value.fract() != 0.0 && scale < 1 << 60 {
+        value *= 2.0;
+        scale *= 2;
+    }
+    (value as u128, scale)
 }

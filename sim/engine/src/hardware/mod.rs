@@ -3,5 +3,5 @@
 mod channel;
 mod ports;
 
-pub use channel::{Channel, Moved};
+pub use channel::{Channel, Moved, cycles_per_byte};
 pub use ports::PortTable;

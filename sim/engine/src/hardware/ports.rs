@@ -5,12 +5,12 @@ use smallvec::SmallVec;
 use crate::program::Ports;
 
 /// Which cycles of a memory's ports are taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortTable {
     /// Ports that may be used in one cycle: no more than there are banks.
     limit: u64,
     /// Uses that have not ended.
-    pub taken: Vec<Ports>,
+    taken: Vec<Ports>,
 }
 
 impl PortTable {
@@ -27,8 +27,30 @@ impl PortTable {
         self.taken.retain(|p| p.last() >= before);
     }
 
-    /// By how many cycles uses have to be moved on for all of them to find ports; none if they never do, as in one cycle they
-    /// need more than there are among themselves.
+    /// The same with times relative to `now`, without what ended more than `reach` cycles before, in an order of its
+    /// own.
+    pub fn relative(&self, now: u64, reach: u64) -> Self {
+        let live = self.taken.iter().filter(|p| p.last() + reach >= now);
+        let mut taken: Vec<Ports> = live
+            .map(|p| Ports {
+                start: p.start.wrapping_sub(now),
+                ..*p
+            })
+            .collect();
+        taken.sort_unstable();
+        Self {
+            limit: self.limit,
+            taken,
+        }
+    }
+
+    /// Moves all times on.
+    pub fn move_on(&mut self, by: u64) {
+        self.taken.iter_mut().for_each(|p| p.start += by);
+    }
+
+    /// By how many cycles uses have to be moved on for all of them to find ports; none if they never do, as in one
+    /// cycle they need more than there are among themselves.
     pub fn delay(&self, wanted: &[Ports]) -> Option<u64> {
         let together: u64 = wanted.iter().map(|p| p.rows).sum();
         if together > self.limit && self.alone(wanted) > self.limit {
@@ -43,10 +65,9 @@ impl PortTable {
 
     /// Most ports that the wanted uses take in one cycle among themselves.
     fn alone(&self, wanted: &[Ports]) -> u64 {
-        let cycles = wanted.iter().flat_map(|p| {
-            // Uses are regular: the first cycles of each show every meeting of two.
-            (0..p.count.min(64)).map(move |i| p.start + i * p.stride)
-        });
+        let cycles = wanted
+            .iter()
+            .flat_map(|p| (0..p.count).map(move |i| p.start + i * p.stride));
         cycles
             .map(|c| wanted.iter().filter(|p| p.at(c)).map(|p| p.rows).sum())
             .max()

@@ -4,7 +4,7 @@ use einflow_mappings::{mapped::NamedLoop, nest::CountError};
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{Op, Program, Tile};
+use super::parts::{Op, Program, Tile};
 
 /// Digits of loops.
 pub type Digits = SmallVec<[u64; 8]>;
@@ -252,7 +252,8 @@ impl Cursor {
         })
     }
 
-    /// The last iteration of one loop (folds count after the loops) up to which all are full, in the tile in which it now runs.
+    /// The last iteration of one loop (folds count after the loops) up to which all are full, in the tile in which it
+    /// now runs.
     pub fn full_left(&self, program: &Program, op: &Op, at: usize) -> u64 {
         let loops = &program.nests[op.at.0];
         let mut tile = program.whole;
@@ -293,6 +294,23 @@ impl Cursor {
         } else {
             self.pin(program, op);
         }
+    }
+
+    /// The same without the digit of one loop (folds count after the loops), and what follows from it.
+    pub fn without(&self, at: usize) -> Self {
+        let mut out = self.clone();
+        out.number = 0;
+        let loops = out.digits.len();
+        let digit = match at.checked_sub(loops) {
+            None => out.digits.get_mut(at),
+            Some(fold) => out.folds.get_mut(fold),
+        };
+        digit.into_iter().for_each(|d| *d = 0);
+        if let Some((digits, number)) = &mut out.walk {
+            *number = 0;
+            digits.get_mut(at).into_iter().for_each(|d| *d = 0);
+        }
+        out
     }
 
     // Where empty tiles are left out, every tile is walked.

@@ -20,7 +20,7 @@ pub struct Way {
 }
 
 /// A regular use of a memory's ports: `rows` of them at `start`, `start + stride`, ... `count` times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ports {
     /// The memory.
     pub memory: usize,
@@ -48,21 +48,10 @@ impl Ports {
     }
 }
 
-/// Whether a loop is one that a projection's words follow.
-pub fn touches(projection: &Projection, l: &NamedLoop) -> bool {
-    projection.dims.iter().flat_map(|d| &d.terms).any(|term| {
-        term.rank == l.cut.rank
-            && term
-                .modulus
-                .is_none_or(|m| l.cut.step < term.unit.saturating_mul(m))
-            && (l.cut.step >= term.unit || l.count.saturating_mul(l.cut.step) > term.unit)
-    })
-}
-
 /// Lanes whose PEs have words of their own: (rows, columns), each the number of lanes or 1.
 pub fn lanes(einsum: &BoundEinsum, projection: &Projection) -> (u64, u64) {
     let of = |lane: &Option<NamedLoop>| match lane {
-        Some(l) if l.count > 1 && touches(projection, l) => l.count,
+        Some(l) if l.touches_any(&projection.dims) => l.count,
         _ => 1,
     };
     (of(&einsum.rows), of(&einsum.columns))
@@ -70,7 +59,7 @@ pub fn lanes(einsum: &BoundEinsum, projection: &Projection) -> (u64, u64) {
 
 /// How many step loops, from the outside, end with one that the words follow.
 pub fn depth(steps: &[NamedLoop], projection: &Projection) -> usize {
-    let follows = |l: &NamedLoop| l.count > 1 && touches(projection, l);
+    let follows = |l: &NamedLoop| l.touches_any(&projection.dims);
     steps.iter().rposition(follows).map_or(0, |at| at + 1)
 }
 
@@ -111,8 +100,8 @@ fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
     }
 }
 
-/// Cycles from the end of a step in PE (0, 0) to the port of the memory that takes its result: the wavefront's way to the edge
-/// and the link.
+/// Cycles from the end of a step in PE (0, 0) to the port of the memory that takes its result: the wavefront's way to
+/// the edge and the link.
 pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bool) -> u64 {
     let array = &accelerator.arrays[unit];
     let link = array.links.iter().find(|l| {
@@ -128,7 +117,8 @@ pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bo
     total
 }
 
-/// Cycles from the end of a step in PE (0, 0) of one array to where the first PE of another array may use the word: along
+/// Cycles from the end of a step in PE (0, 0) of one array to where the first PE of another array may use the word:
+/// along
 /// rows or columns to the edge, and over the link.
 pub fn between(accelerator: &Accelerator, from: usize, to: usize) -> u64 {
     let (source, target) = (&accelerator.arrays[from], &accelerator.arrays[to]);
@@ -144,8 +134,8 @@ pub fn between(accelerator: &Accelerator, from: usize, to: usize) -> u64 {
         .map_or(1, |l| hops(accelerator, from, l.direction) + l.latency)
 }
 
-/// By array: how much later than the first its frame of time is. An array fed from the edge of another is the row (or column)
-/// below its last.
+/// By array: how much later than the first its frame of time is. An array fed from the edge of another is the row (or
+/// column) below its last.
 pub fn frames(accelerator: &Accelerator) -> Vec<u64> {
     let mut frames = vec![0u64; accelerator.arrays.len()];
     // A chain of arrays is at most as long as there are arrays.

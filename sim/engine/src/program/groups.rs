@@ -2,7 +2,10 @@
 
 use einflow_workloads::cascade::ReadTime;
 
-use super::{Group, Maker, build::Builder};
+use super::{
+    build::Builder,
+    parts::{Group, Maker},
+};
 
 impl Builder<'_> {
     /// Which Einsums are issued together: those that the mapping says alternate, and those of one unit that hand
@@ -96,7 +99,8 @@ impl Builder<'_> {
         (groups, segments)
     }
 
-    /// Whether two Einsums of one unit may alternate: they run in the same loops, and none between them needs more than a word.
+    /// Whether two Einsums of one unit may alternate: they run in the same loops, and none between them needs more
+    /// than a word.
     fn in_step(&self, maker: usize, reader: usize) -> bool {
         let (made, op) = (&self.ops[maker], &self.ops[reader]);
         let alike = made.loops == op.loops && made.exit == op.exit && made.at.0 == op.at.0;
@@ -112,7 +116,8 @@ impl Builder<'_> {
         alike && !whole
     }
 
-    /// Whether the members of two groups may take turns: none reads from a memory, or late, what another made in the same round.
+    /// Whether the members of two groups may take turns: none reads from a memory, or late, what another made in the
+    /// same round.
     fn all_in_turn(&self, of: &[usize], pair: [usize; 2]) -> bool {
         let inside = |op: usize| pair.iter().any(|p| of[*p] == of[op]);
         (0..self.ops.len()).filter(|op| inside(*op)).all(|op| {
@@ -148,7 +153,8 @@ impl Builder<'_> {
     }
 }
 
-/// Whether a word is there for the next turn: a sum that comes back along its lane, or through a memory, comes too late.
+/// Whether a word is there for the next turn: a sum that comes back along its lane, or through a memory, comes too
+/// late.
 fn in_turn(maker: &Maker) -> bool {
     maker.by_word && maker.memory.is_none() && maker.delay == 0
 }

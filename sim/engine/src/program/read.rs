@@ -2,7 +2,10 @@
 
 use einflow_workloads::cascade::ReadTime;
 
-use super::{Maker, Op, Program, Read, StreamKind, StreamSource, Tile, inside};
+use super::{
+    cursor::inside,
+    parts::{Maker, Op, Program, Read, StreamKind, StreamSource, Tile},
+};
 
 /// What must have been done before a task may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

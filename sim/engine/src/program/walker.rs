@@ -1,10 +1,10 @@
 //! The walk of a stream: like that of an Einsum.
 
-use super::{Op, Program, Stream, StreamKind};
+use super::parts::{Op, Program, Stream, StreamKind};
 
 impl Stream {
-    /// A stream's walk as an Einsum's: through the loops that tell its tiles apart, or task by task as the Einsum that it feeds or
-    /// empties.
+    /// A stream's walk as an Einsum's: through the loops that tell its tiles apart, or task by task as the Einsum
+    /// that it feeds or empties.
     pub fn walker(&self, program: &Program) -> Op {
         let (at, loops, exit, folds) = match self.kind {
             StreamKind::Fill(_) | StreamKind::Drain(_) => {

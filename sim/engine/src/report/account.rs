@@ -14,7 +14,8 @@ pub struct Account {
     pub items: Vec<Item>,
     /// The unit whose waits are the items: the busiest.
     pub paced_by: String,
-    /// Cycles that requests occupy the outermost memory's channel beyond their bytes over the bandwidth, each being rounded up.
+    /// Cycles that requests occupy the outermost memory's channel beyond their bytes over the bandwidth, each being
+    /// rounded up.
     pub request_rounding: Count,
     /// Tasks run, and of them those that were simulated and not jumped over.
     pub tasks: (u128, u128),

@@ -1,4 +1,4 @@
-use super::Report;
+use super::data::{Charge, Report, Unit};
 
 /// Joins runs that follow one another on one accelerator: the layers of a model.
 ///
@@ -9,7 +9,7 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
     for report in reports {
         sum.time = sum.time.plus(report.time)?;
         for (name, unit) in report.units {
-            let own = sum.units.entry(name).or_insert_with(|| super::Unit {
+            let own = sum.units.entry(name).or_insert_with(|| Unit {
                 pes: unit.pes,
                 busy: Default::default(),
             });
@@ -31,9 +31,8 @@ pub fn combine(reports: Vec<Report>) -> Option<Report> {
             *most = bytes.max(*most);
         }
         for charge in report.energy {
-            let same = |c: &&mut super::Charge| {
-                c.component == charge.component && c.action == charge.action
-            };
+            let same =
+                |c: &&mut Charge| c.component == charge.component && c.action == charge.action;
             match sum.energy.iter_mut().find(same) {
                 Some(own) => own.count = own.count.plus(charge.count)?,
                 None => sum.energy.push(charge),

@@ -1,10 +1,10 @@
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use super::{Account, Activity, Report};
-use crate::check::{
-    Check,
-    real_length::{Errors, Reference},
+use super::{
+    account::{Account, Activity},
+    checked::{Check, Errors, Reference},
+    data::Report,
 };
 
 /// A whole number as JSON, exactly.

@@ -1,6 +1,6 @@
 //! The report's results by name, as its JSON object names them: what sweeps write, bound and rank.
 
-use super::Report;
+use super::data::Report;
 
 /// A result.
 #[derive(Clone, Debug, PartialEq)]

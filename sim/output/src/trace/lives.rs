@@ -44,7 +44,7 @@ impl Lives {
             bytes.div_ceil(u128::from(keep.share.1.max(1)))
         };
         let keeps = program.keeps.iter().map(|plan| {
-            let tiles = plan.generations.max(1);
+            let tiles = plan.generations.unwrap_or(usize::MAX).max(1);
             let Some(keep) = spec(plan) else {
                 return (0, tiles, None);
             };

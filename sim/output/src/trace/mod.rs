@@ -31,7 +31,7 @@ use std::{fmt, io, str::FromStr};
 
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
 
-use einflow_engine::cycle::{self, CycleError};
+use einflow_engine::{cycle, events::EventError};
 
 /// Cycles that a trace shows: all that is under way in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub enum TraceError {
     Count(#[from] CountError),
     /// A run that fails.
     #[error("{0}")]
-    Cycle(#[from] CycleError),
+    Run(#[from] EventError),
     /// A file that cannot be written.
     #[error("cannot write the trace: {0}")]
     Write(#[from] io::Error),

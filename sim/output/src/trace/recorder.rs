@@ -4,7 +4,7 @@ use einflow_mappings::mapped::MappedCascade;
 
 use super::{TraceError, TraceWindow, lives::Lives};
 use einflow_engine::{
-    cycle::{Movement, Observer, Task},
+    events::{Movement, Observer, Task},
     program::{Op, Ports, Program, Tile, Way, programs},
 };
 

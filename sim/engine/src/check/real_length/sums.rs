@@ -8,7 +8,8 @@ use einflow_workloads::{
     interpret::Array,
 };
 
-/// A tensor that adds an increment to what it was, or to what was made of that: `RD[m1+1, p] = SLD[m1, p] + SPD[m1, p]`.
+/// A tensor that adds an increment to what it was, or to what was made of that: `RD[m1+1, p] = SLD[m1, p] + SPD[m1,
+/// p]`.
 pub(super) struct RunningSum {
     tensor: TensorId,
     /// The iterative axis.

@@ -8,7 +8,8 @@ use einflow_workloads::Model;
 
 use super::*;
 
-/// A mapping bound to BERT at a length, with words of some format; `rows` replaces the 2D array's, and so the tile along the keys.
+/// A mapping bound to BERT at a length, with words of some format; `rows` replaces the 2D array's, and so the tile
+/// along the keys.
 fn mapped(
     mapping: &str,
     accelerator: &str,

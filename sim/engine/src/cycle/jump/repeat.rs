@@ -1,177 +1,207 @@
 //! Repeating what happened since a snapshot, without looking.
 
-use super::{Snapshot, digits};
+use super::{
+    relative::{At, relative},
+    snapshot::{Snapshot, digits},
+};
 use crate::{
-    cycle::{CycleError, Totals, machine::Machine},
-    program::Tile,
+    events::{EventError, Machine, State, Totals},
+    program::{Cursor, Op, Program, Tile},
 };
 
-impl Machine<'_> {
-    /// Repeats what happened since a snapshot so many times, or fewer where something that stood still would have moved meanwhile.
-    /// False where that leaves nothing.
-    pub(super) fn repeat(
-        &mut self,
-        old: &Snapshot,
-        at: usize,
-        times: u64,
-        moved: &[bool],
-    ) -> Result<bool, CycleError> {
-        let mut times = times;
-        let saved = self.snapshot();
-        while times > 0 {
-            self.jump(old, at, times, moved)?;
-            if self.still_waits(moved) {
-                return Ok(true);
-            }
-            self.restore(&saved);
-            times /= 2;
+/// The latest time to which a jump leads: far enough below the latest of all for what a task takes.
+const LATEST: u64 = 1 << 61;
+
+/// Repeats what happened between two snapshots so many times, or fewer where something that stood still would have
+/// moved meanwhile.
+/// False where that leaves nothing.
+pub(super) fn repeat(
+    machine: &mut Machine<'_>,
+    new: &Snapshot,
+    old: &Snapshot,
+    to: At<'_>,
+    times: u64,
+    moved: &[bool],
+) -> Result<bool, EventError> {
+    let mut times = times;
+    while times > 0 {
+        let mut totals = new.totals.clone();
+        let counted = count_again(&mut totals, &old.totals, times);
+        let again = Again {
+            program: to.program,
+            walkers: &machine.walkers,
+            old: &old.state,
+            at: to.at,
+            times,
+            moved,
+        };
+        let state = again.state(new.state.clone());
+        let (Some(state), Some(())) = (state, counted) else {
+            return Err(EventError::Overflow);
+        };
+        debug_assert!(
+            relative(&state, to) == new.relative,
+            "a jump changes nothing but when it is and how far the walks are"
+        );
+        machine.set(state, totals);
+        if still_waits(machine, moved) {
+            return Ok(true);
         }
-        Ok(false)
+        times /= 2;
     }
+    machine.set(new.state.clone(), new.totals.clone());
+    Ok(false)
+}
 
-    /// Whether all that stood still has to wait on. What others have done by then they never undo: what waits at the end waited all along.
-    fn still_waits(&self, moved: &[bool]) -> bool {
-        let stands = |member: &usize| !moved[*member];
-        let units = (0..self.unit_free.len()).all(|unit| {
-            let stands = self
-                .turn(unit)
-                .is_some_and(|t| t.members.iter().all(stands));
-            !stands || !matches!(self.unit_candidate(unit), Some(Ok(_)))
-        });
-        units
-            && (0..self.streams.len()).all(|id| {
-                moved[self.ops.len() + id] || !matches!(self.stream_candidate(id), Some(Ok(_)))
-            })
-    }
+/// Whether all that stood still has to wait on. What others have done by then they never undo: what waits at the end
+/// waited all along.
+fn still_waits(machine: &Machine<'_>, moved: &[bool]) -> bool {
+    let stands = |member: &usize| !moved[*member];
+    let ops = machine.program.ops.len();
+    (0..machine.state.ready.len()).all(|queue| {
+        let stood = match queue.checked_sub(machine.units()) {
+            None => machine
+                .turn(queue)
+                .is_some_and(|t| t.members.iter().all(stands)),
+            Some(stream) => !moved[ops + stream],
+        };
+        !stood || !matches!(machine.candidate(queue), Some(Ok(_)))
+    })
+}
 
-    fn restore(&mut self, saved: &Snapshot) {
-        self.now = saved.now;
-        self.ops.clone_from(&saved.ops);
-        self.streams.clone_from(&saved.streams);
-        self.uses.clone_from(&saved.uses);
-        self.unit_free.clone_from(&saved.unit_free);
-        self.barrier.clone_from(&saved.barrier);
-        self.ports.clone_from(&saved.ports);
-        self.channels.clone_from(&saved.channels);
-        self.totals.clone_from(&saved.totals);
-        self.end = saved.end;
-        self.ready.clone_from(&saved.ready);
-        self.blocked.clone_from(&saved.blocked);
-        self.find_turns();
-    }
+/// What is done again.
+struct Again<'a> {
+    program: &'a Program,
+    walkers: &'a [Op],
+    old: &'a State,
+    at: usize,
+    times: u64,
+    moved: &'a [bool],
+}
 
-    /// Repeats what happened since a snapshot so many times.
-    fn jump(
-        &mut self,
-        old: &Snapshot,
-        at: usize,
-        times: u64,
-        moved: &[bool],
-    ) -> Result<(), CycleError> {
-        let program = self.program;
-        let ahead = (self.now - old.now)
+impl Again<'_> {
+    /// The state after so many times more what happened since the old one; none on overflow.
+    fn state(&self, state: State) -> Option<State> {
+        let (program, old, times) = (self.program, self.old, self.times);
+        let next = |state: &State, keep: usize, user: usize| state.generation(program, user, keep);
+        let users = || {
+            let keeps = program.keeps.iter().enumerate();
+            keeps.flat_map(|(keep, plan)| plan.users.iter().map(move |user| (keep, *user)))
+        };
+        let before: Vec<u128> = users().map(|(k, u)| next(&state, k, u)).collect();
+        let ahead = (state.now - old.now)
             .checked_mul(times)
-            .filter(|t| *t < 1 << 61)
-            .ok_or(CycleError::Overflow)?;
-        let before = self.generations();
-        let count = u128::from(times);
+            .filter(|t| *t < LATEST)?;
+        let mut state = state;
         let mut further = None;
-        for (i, (state, then)) in self.ops.iter_mut().zip(&old.ops).enumerate() {
-            let op = &program.ops[i];
-            let by = digits(&state.cursor).nth(at).unwrap_or(0)
-                - digits(&then.cursor).nth(at).unwrap_or(0);
-            if by == 0 || state.cursor.done {
-                continue;
-            }
-            let place = state.place;
-            let tile = state.tile;
-            let key = state.key;
-            state.cursor.shift(program, op, at, by * times);
-            state.key = state.cursor.key(program, op);
-            // The same for all that moved: they walk one loop.
-            further = Some((state.key.scope - key.scope, state.key.epoch - key.epoch));
-            state.tile = state.cursor.tile(program, op);
-            state.place = state.cursor.place(program, op);
-            let started = (state.started - then.started) * times;
-            state.started += started;
-            for task in &mut state.history {
-                task.place += state.place - place;
-                task.number += started;
-                task.start += ahead;
-            }
-            shift_tiles(&mut state.last, &tile, &state.tile);
-        }
-        for (i, (state, then)) in self.streams.iter_mut().zip(&old.streams).enumerate() {
-            let op = &self.stream_ops[i];
-            let by = digits(&state.cursor).nth(at).unwrap_or(0)
-                - digits(&then.cursor).nth(at).unwrap_or(0);
-            if by == 0 || state.cursor.done {
-                continue;
-            }
-            let place = state.place;
-            let tile = state.tile;
-            state.cursor.shift(program, op, at, by * times);
-            state.tile = state.cursor.tile(program, op);
-            state.place = state.cursor.place(program, op);
-            let moved = state.place - place;
-            for arrived in &mut state.arrived {
-                arrived.place += moved;
-                arrived.first += ahead;
-                arrived.whole += ahead;
-            }
-            state.recent.iter_mut().for_each(|p| *p += moved);
-            state.issued += (state.issued - then.issued) * times;
-            let mut last = [state.last.take()];
-            shift_tiles(&mut last, &tile, &state.tile);
-            let [last] = last;
-            state.last = last;
-        }
-        let after = self.generations();
-        for keep in 0..program.keeps.len() {
-            for (position, user) in program.keeps[keep].users.iter().enumerate() {
-                let by = after[keep][position] - before[keep][position];
-                if moved[*user] {
-                    for last in &mut self.uses[keep][*user] {
-                        last.generation += by;
-                        last.end += ahead;
-                    }
-                }
-                if program.ops[*user].writes == Some(keep) {
-                    self.ops[*user].recent.iter_mut().for_each(|g| *g += by);
-                }
+        for (i, op) in program.ops.iter().enumerate() {
+            if self.moved[i] {
+                further = further.or(Some(self.op(&mut state, i, op, ahead)));
             }
         }
-        self.now += ahead;
-        if self.end != old.end {
-            self.end += ahead;
+        for (i, walker) in self.walkers.iter().enumerate() {
+            if self.moved[program.ops.len() + i] {
+                self.stream(&mut state, i, walker, ahead);
+            }
         }
-        for (time, before) in self.unit_free.iter_mut().zip(&old.unit_free) {
+        let after: Vec<u128> = users().map(|(k, u)| next(&state, k, u)).collect();
+        for ((keep, user), (before, after)) in users().zip(before.iter().zip(&after)) {
+            let by = after - before;
+            for last in &mut state.uses[keep][user] {
+                last.generation += by;
+                last.end += if self.moved[user] { ahead } else { 0 };
+            }
+            if program.ops[user].writes == Some(keep) {
+                state.ops[user].recent.iter_mut().for_each(|g| *g += by);
+            }
+        }
+        // Every part of the state is named here: one that is new has to be thought of.
+        let State {
+            now,
+            ops: _,
+            streams: _,
+            uses: _,
+            unit_free,
+            barrier,
+            ports,
+            channels,
+            end,
+            ready,
+            // It has no time of its own.
+            blocked: _,
+        } = &mut state;
+        *now += ahead;
+        if *end != old.end {
+            *end += ahead;
+        }
+        for (time, before) in unit_free.iter_mut().zip(&old.unit_free) {
             if time != before {
                 *time += ahead;
             }
         }
-        let b = &mut self.barrier;
-        b.floor += ahead;
-        b.end += ahead;
-        b.epoch.0 += ahead;
-        if let (Some(open), Some((scopes, epochs))) = (&mut b.open, further) {
-            open.0 += scopes;
-            open.1 += epochs;
+        if !program.segments.is_empty() {
+            barrier.floor += ahead;
+            barrier.end += ahead;
+            barrier.epoch += ahead;
+            // The same for all that moved: they walk one loop.
+            if let (Some(open), Some((scopes, epochs))) = (&mut barrier.open, further) {
+                open.0 += scopes;
+                open.1 += epochs;
+            }
         }
-        for table in &mut self.ports {
-            table.taken.iter_mut().for_each(|p| p.start += ahead);
-        }
-        for channel in &mut self.channels {
-            channel.free += ahead;
-            channel.under_way.iter_mut().for_each(|t| *t += ahead);
-        }
-        for candidate in self.ready.iter_mut().flatten() {
+        ports.iter_mut().for_each(|p| p.move_on(ahead));
+        channels.iter_mut().for_each(|c| c.move_on(ahead));
+        for candidate in ready.iter_mut().flatten() {
             candidate.time += ahead;
         }
-        self.find_turns();
-        self.totals
-            .repeat(&old.totals, times, count)
-            .ok_or(CycleError::Overflow)
+        Some(state)
+    }
+
+    /// How far the loop's digit moved since the old state.
+    fn by(&self, new: &Cursor, old: &Cursor) -> u64 {
+        let digit = |c| digits(c).nth(self.at).unwrap_or(0);
+        digit(new) - digit(old)
+    }
+
+    /// Moves an Einsum on: by how many scopes and epochs.
+    fn op(&self, state: &mut State, id: usize, op: &Op, ahead: u64) -> (u64, i64) {
+        let (program, then, state) = (self.program, &self.old.ops[id], &mut state.ops[id]);
+        let (key, place, tile) = (state.key, state.place, state.tile);
+        let by = self.by(&state.cursor, &then.cursor);
+        state.cursor.shift(program, op, self.at, by * self.times);
+        state.key = state.cursor.key(program, op);
+        state.tile = state.cursor.tile(program, op);
+        state.place = state.cursor.place(program, op);
+        let started = (state.started - then.started) * self.times;
+        state.started += started;
+        for task in &mut state.history {
+            task.place += state.place - place;
+            task.number += started;
+            task.start += ahead;
+        }
+        shift_tiles(&mut state.last, &tile, &state.tile);
+        (state.key.scope - key.scope, state.key.epoch - key.epoch)
+    }
+
+    /// Moves a stream on.
+    fn stream(&self, state: &mut State, id: usize, walker: &Op, ahead: u64) {
+        let (then, state) = (&self.old.streams[id], &mut state.streams[id]);
+        let (place, tile) = (state.place, state.tile);
+        let by = self.by(&state.cursor, &then.cursor);
+        state
+            .cursor
+            .shift(self.program, walker, self.at, by * self.times);
+        state.tile = state.cursor.tile(self.program, walker);
+        state.place = state.cursor.place(self.program, walker);
+        let moved = state.place - place;
+        for arrived in &mut state.arrived {
+            arrived.place += moved;
+            arrived.first += ahead;
+            arrived.whole += ahead;
+        }
+        state.recent.iter_mut().for_each(|p| *p += moved);
+        state.issued += (state.issued - then.issued) * self.times;
+        shift_tiles(std::slice::from_mut(&mut state.last), &tile, &state.tile);
     }
 }
 
@@ -183,32 +213,38 @@ fn shift_tiles(tiles: &mut [Option<Tile>], from: &Tile, to: &Tile) {
     }
 }
 
-impl Totals {
-    /// Adds what came since `old` so many times more; none on overflow.
-    fn repeat(&mut self, old: &Totals, times: u64, count: u128) -> Option<()> {
-        for (sum, before) in self.words.iter_mut().zip(&old.words) {
-            *sum = (*sum - before).checked_mul(count)?.checked_add(*sum)?;
-        }
-        let more = |sum: &mut u64, before: u64| -> Option<()> {
-            *sum = (*sum - before).checked_mul(times)?.checked_add(*sum)?;
-            Some(())
-        };
-        for (sum, before) in self.busy.iter_mut().zip(&old.busy) {
-            more(sum, *before)?;
-        }
-        for (list, before) in self.waits.iter_mut().zip(&old.waits) {
-            for (cause, sum) in list {
-                let before = before
-                    .iter()
-                    .find(|(c, _)| c == cause)
-                    .map_or(0, |(_, n)| *n);
-                more(sum, before)?;
-            }
-        }
-        more(&mut self.tasks, old.tasks)?;
-        for (sum, before) in self.channel.iter_mut().zip(&old.channel) {
-            more(sum, *before)?;
-        }
-        Some(())
+/// Adds what came since `old` so many times more; none on overflow.
+fn count_again(totals: &mut Totals, old: &Totals, times: u64) -> Option<()> {
+    let Totals {
+        words,
+        busy,
+        waits,
+        tasks,
+        // Tasks that are jumped over are not simulated.
+        simulated: _,
+        channel,
+    } = totals;
+    for (sum, before) in words.iter_mut().zip(&old.words) {
+        *sum = (*sum - before)
+            .checked_mul(times.into())?
+            .checked_add(*sum)?;
     }
+    let more = |sum: &mut u64, before: u64| -> Option<()> {
+        *sum = (*sum - before).checked_mul(times)?.checked_add(*sum)?;
+        Some(())
+    };
+    for (sum, before) in busy.iter_mut().zip(&old.busy) {
+        more(sum, *before)?;
+    }
+    for (list, before) in waits.iter_mut().zip(&old.waits) {
+        for (cause, sum) in list {
+            let known = before.iter().find(|(c, _)| c == cause);
+            more(sum, known.map_or(0, |(_, n)| *n))?;
+        }
+    }
+    more(tasks, old.tasks)?;
+    for (sum, before) in channel.iter_mut().zip(&old.channel) {
+        more(sum, *before)?;
+    }
+    Some(())
 }

@@ -13,9 +13,19 @@ use einflow_mappings::{
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    KeepPlan, Op, Program, Read, Stream, StreamKind, Tile, Way,
-    geometry::{depth, frames, lanes, outward, rows_of, touches},
+    geometry::{Way, depth, frames, lanes, outward, rows_of},
+    parts::{KeepPlan, Op, Program, Read, Stream, StreamKind, Tile},
 };
+
+/// Builds the programs of all blocks.
+///
+/// # Errors
+/// A block that cannot be run: conditions without a closed form, more iterations than 64 bits count.
+pub fn programs(mapped: &MappedCascade) -> Result<Vec<Program>, CountError> {
+    (0..mapped.blocks.len())
+        .map(|index| build(mapped, index))
+        .collect()
+}
 
 /// Builds a block's program.
 ///
@@ -81,7 +91,7 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
 fn sums(op: &Op, own: &Projection) -> Vec<bool> {
     op.folds
         .iter()
-        .map(|l| l.count > 1 && !touches(own, l))
+        .map(|l| l.count > 1 && !l.touches_any(&own.dims))
         .collect()
 }
 
@@ -149,7 +159,7 @@ impl Builder<'_> {
             let loops = &self.nests[nest][..keep.depth];
             let depth = loops
                 .iter()
-                .rposition(|l| l.count > 1 && touches(&projection, l))
+                .rposition(|l| l.touches_any(&projection.dims))
                 .map_or(0, |at| at + 1);
             let mut stream = |transfer: Option<usize>, kind: StreamKind| {
                 let transfer = transfer?;
@@ -203,10 +213,9 @@ impl Builder<'_> {
                 nest,
                 depth,
                 // What takes over another tensor's room waits for nothing.
-                generations: if keep.in_place_of.is_some() {
-                    usize::MAX
-                } else {
-                    usize::try_from(keep.generations).unwrap_or(usize::MAX)
+                generations: match keep.in_place_of {
+                    Some(_) => None,
+                    None => Some(usize::try_from(keep.generations).unwrap_or(usize::MAX)),
                 },
                 by_row: keep.freed_by_row,
                 users,
@@ -341,8 +350,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Cycles that loading what stays, and shifting results out, take an array for themselves: where every row has words of its own and
-    /// the links along the rows carry another word in every step.
+    /// Cycles that loading what stays, and shifting results out, take an array for themselves: where every row has
+    /// words of its own and the links along the rows carry another word in every step.
     fn exclusive(
         &self,
         einsum: &BoundEinsum,

@@ -7,8 +7,8 @@ use einflow_mappings::{
 
 use super::{
     super::{
-        Lockstep, Maker, Stream, StreamKind, StreamSource,
-        geometry::{between, depth, inward, latency, touches},
+        geometry::{between, depth, inward, latency},
+        parts::{Lockstep, Maker, Stream, StreamKind, StreamSource},
     },
     Builder, sums,
 };
@@ -66,7 +66,7 @@ impl Builder<'_> {
             && mine == theirs
             && real(&made.folds) == real(&self.ops[reader].folds)
             // A word of which some loop makes only a part is whole at that loop's end.
-            && mine.iter().all(|l| touches(own, l))
+            && mine.iter().all(|l| l.touches_any(&own.dims))
             && depth(&theirs, &read.projection) == theirs.len()
             && made
                 .result
@@ -132,7 +132,7 @@ impl Builder<'_> {
         let shared = |lane: &Option<NamedLoop>, length: u64| {
             let apart = lane
                 .as_ref()
-                .is_none_or(|l| l.count <= 1 || touches(output, l));
+                .is_none_or(|l| l.count <= 1 || l.touches_any(&output.dims));
             if apart { 0 } else { 2 * (length - 1) }
         };
         shared(&from.rows, array.rows) + shared(&from.columns, array.columns)

@@ -10,8 +10,8 @@ use einflow_workloads::cascade::TensorId;
 
 use super::{
     super::{
-        KeepUse, Read, Stream, StreamKind, Way,
-        geometry::{depth, inward, lanes, rows_of, touches},
+        geometry::{Way, depth, inward, lanes, rows_of},
+        parts::{KeepUse, Read, Stream, StreamKind},
     },
     Builder, last_real,
 };
@@ -45,13 +45,13 @@ impl Builder<'_> {
         out
     }
 
-    /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or an operand stays
-    /// in its PE. An Einsum of which nothing stays runs all its loops as one.
+    /// Own loops between folds and inside them: inside are the most, from the innermost on, over which the output or
+    /// an operand stays in its PE. An Einsum of which nothing stays runs all its loops as one.
     pub(super) fn folds(&self, einsum: &BoundEinsum) -> (Vec<NamedLoop>, Vec<NamedLoop>) {
         let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
         let output = self.mapped.own_projection(einsum.output);
         let stays = |from: usize| {
-            let still = |p: &Projection| !own[from..].iter().any(|l| l.count > 1 && touches(p, l));
+            let still = |p: &Projection| !own[from..].iter().any(|l| l.touches_any(&p.dims));
             still(output) || einsum.operands.iter().any(|o| still(&o.projection))
         };
         let inner = (0..=own.len()).find(|from| stays(*from));
@@ -126,8 +126,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has its own, in the
-    /// order of the reads; what registers keep is loaded once, as a tile, for the first.
+    /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has
+    /// its own, in the order of the reads; what registers keep is loaded once, as a tile, for the first.
     pub(super) fn operand_transfer(
         &self,
         at: (usize, usize),

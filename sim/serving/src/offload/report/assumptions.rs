@@ -2,8 +2,6 @@
 
 use einflow_arch::device::Times;
 
-use einflow_engine::request::Engine;
-
 use super::super::{
     Partition, System,
     scenario::{Admission, Load, Prefill},
@@ -37,10 +35,7 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
             out.push(format!(
                 "{}: one sequence after another, by the {} engine",
                 spec.name,
-                match spec.engine {
-                    Engine::Analytic => "analytic",
-                    Engine::Cycle => "cycle",
-                }
+                spec.engine.name()
             ));
         }
         if let Some(bandwidth) = &spec.bandwidth {

@@ -64,10 +64,10 @@ impl Blocks {
             let taken = left.min(run.blocks);
             run.blocks -= taken;
             left -= taken;
-            if run.blocks == 0 {
-                if let Some((request, _)) = oldest.remove().owner {
-                    self.found.remove(&request);
-                }
+            if run.blocks == 0
+                && let Some((request, _)) = oldest.remove().owner
+            {
+                self.found.remove(&request);
             }
         }
         true

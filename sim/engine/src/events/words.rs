@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use crate::program::Tile;
 
-/// The values of each dimension over a tile: first, and how many; none where they have gaps, or dimensions depend on each other.
+/// The values of each dimension over a tile: first, and how many; none where they have gaps, or dimensions depend on
+/// each other.
 fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128); MAX_DIMS]>> {
     let mut out = SmallVec::new();
     // Ranks along which a dimension before has moved.

@@ -3,18 +3,18 @@
 use einflow_arch::Array;
 
 use super::{
-    super::{
-        kernel::Reduction,
-        plan::{Lane, Plan},
-        tensors::Tensor,
-    },
-    NO_WORD,
+    kernel::Reduction,
+    plan::{Lane, Plan},
+    tensors::Tensor,
 };
 use crate::program::Tile;
 
+/// No word.
+pub(super) const NO_WORD: usize = usize::MAX;
+
 /// What an Einsum holds in the PEs while a task runs.
 #[derive(Clone, Debug)]
-pub(in crate::array) struct Work {
+pub(super) struct Work {
     /// Sums of each output word over the tasks so far, in the accumulator's format.
     pub sums: Vec<f64>,
     /// Which computation of the word they belong to.
@@ -37,7 +37,7 @@ pub(in crate::array) struct Work {
 
 /// An operand's words in one step.
 #[derive(Clone, Debug, Default)]
-pub(in crate::array) struct Operand {
+pub(super) struct Operand {
     pub rows: Vec<usize>,
     pub columns: Vec<usize>,
     pub base: usize,

@@ -50,8 +50,8 @@ pub trait Observer {
     fn sees_all(&self) -> bool {
         false
     }
-    /// Whether enough has been seen: the run ends then, and what it returns is that of a part. Nothing that has not been
-    /// reported starts before `now` (ports are read before it by no more than the longest way of a word).
+    /// Whether enough has been seen: the run ends then, and what it returns is that of a part. Nothing that has not
+    /// been reported starts before `now` (ports are read before it by no more than the longest way of a word).
     fn enough(&mut self, _now: u64) -> bool {
         false
     }

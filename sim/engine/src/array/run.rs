@@ -1,231 +1,66 @@
 //! A group at work: step by step, every PE of the array.
 
-mod words;
-mod work;
-
 use super::{
-    ArrayError, BusyPe,
-    engine::{Done, Engine, Turn, Use},
+    arrays::{Arrays, Done},
+    error::ArrayError,
     kernel::Reduction,
     plan::{Lane, step_counts, step_tile},
     tensors::{NOT_MADE, Tensor},
+    work::{NO_WORD, Operand, length},
 };
 use crate::{
-    cycle::{Observer, Task},
+    events::{Machine, Turn, issued},
     program::Tile,
 };
-pub(super) use work::Work;
-use work::{Operand, length};
 
-const NO_WORD: usize = usize::MAX;
-
-impl Engine<'_> {
-    /// Starts a unit's next group, and all that starts with it, or puts it off until there are ports.
-    pub fn start_unit(
+impl Arrays<'_> {
+    /// Runs the steps of a group from `at` on, in the order of issue.
+    pub fn run_group(
         &mut self,
-        unit: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<(), ArrayError> {
-        let (Some(turn), Some(time)) = (self.turns[unit].clone(), self.ready[unit]) else {
-            return Ok(());
-        };
-        let mut together: Vec<(usize, Turn, u64)> = vec![(unit, turn, time)];
-        for pair in &self.program.lockstep {
-            let (_, first, start) = &together[0];
-            if !first.members.contains(&pair.maker) || first.members.contains(&pair.reader) {
-                continue;
-            }
-            let other_unit = self.program.ops[pair.reader].unit;
-            if together.iter().any(|t| t.0 == other_unit) {
-                continue;
-            }
-            if let Some(other) = self.turns[other_unit].clone()
-                && let Some(lead) = self.lead(first, pair.maker, &other, pair.reader)
-                && let Ok(own) = self.group_time(other_unit, &other, Some(pair.maker))
-            {
-                let from = (*start as i64 + lead).max(0) as u64;
-                together.push((other_unit, other, own.max(from)));
-            }
-        }
-        let mut wanted = Vec::new();
-        for (_, turn, time) in &together {
-            wanted.extend(self.ports_of(turn, *time));
-        }
-        let delay = self.port_delay(&wanted, self.name(together[0].1.members[0]))?;
-        if delay > 0 {
-            // Others may take the ports meanwhile: asked again then.
-            self.ready[unit] = Some(time + delay);
-            return Ok(());
-        }
-        for port in wanted {
-            self.end = self.end.max(port.last() + 1);
-            self.ports[port.memory].take(&[port]);
-        }
-        for (unit, turn, time) in together {
-            self.run_group(unit, &turn, time, observer)?;
-        }
-        Ok(())
-    }
-
-    /// Runs a group from `start` on, each step in the order of issue.
-    fn run_group(
-        &mut self,
-        unit: usize,
+        machine: &Machine<'_>,
         turn: &Turn,
-        start: u64,
-        observer: &mut dyn Observer,
+        at: u64,
     ) -> Result<(), ArrayError> {
-        let array = &self.mapped.accelerator.arrays[unit];
-        if start < self.unit_free[unit] {
-            return Err(ArrayError::Busy(Box::new(BusyPe {
-                einsum: self.name(turn.members[0]).into(),
-                array: array.name.clone(),
-                cycle: start,
-                other: self.name(self.unit_last[unit]).into(),
-                until: self.unit_free[unit],
-            })));
-        }
-        let at = start + turn.load;
+        let tiles = turn.members.iter().map(|m| machine.state.ops[*m].tile);
+        let tiles: Vec<Tile> = tiles.collect();
         let counts: Vec<Vec<u64>> = turn
             .members
             .iter()
-            .map(|m| step_counts(&self.program.ops[*m], &self.ops[*m].tile))
+            .zip(&tiles)
+            .map(|(m, tile)| step_counts(&self.program.ops[*m], tile))
             .collect();
-        for (position, member) in turn.members.iter().enumerate() {
-            let place = self.ops[*member].place;
-            self.ops[*member].done.push(Done {
-                place,
-                first: at + turn.issue.first(position),
-                last: at + turn.issue.last(position),
-                end: at + turn.issue.end(position),
+        for (member, steps) in turn.members.iter().zip(&turn.steps) {
+            self.done[*member].push(Done {
+                place: machine.state.ops[*member].place,
+                end: at + steps.end(),
             });
             self.works[*member].tile = None;
-            let first = at + turn.issue.first(position);
-            observer.task(&Task {
-                block: &self.program.name,
-                einsum: self.name(*member),
-                unit,
-                start: first,
-                duration: at + turn.issue.end(position) - first,
-                tile: &self.ops[*member].tile,
-            });
         }
-        for slot in &turn.issue.slots {
+        for slot in issued(&turn.steps) {
             let member = turn.members[slot.member];
-            let tile = self.ops[member].tile;
+            let (tile, counts) = (&tiles[slot.member], &counts[slot.member]);
             let op = &self.program.ops[member];
-            if let Some(inside) = step_tile(op, &counts[slot.member], &tile, slot.step) {
-                self.execute(member, &inside, at + slot.time)?;
+            if let Some(inside) = step_tile(op, counts, tile, slot.step) {
+                self.execute(machine, member, &inside, at + slot.time)?;
             }
             // Slots of a partial tile are idle.
-            let steps = turn.issue.times[slot.member].len() as u64;
-            let mut after = slot.step + 1..steps;
-            let next = after.find_map(|k| step_tile(op, &counts[slot.member], &tile, k));
+            let mut after = slot.step + 1..turn.steps[slot.member].count;
+            let next = after.find_map(|k| step_tile(op, counts, tile, k));
             if self.leaves(member, next.as_ref()) {
-                self.flush(member, at + slot.time + op.cycles)?;
+                self.flush(member, at + slot.time + op.cycles);
             }
         }
-        self.finish(unit, turn, start)
-    }
-
-    /// Books a group that has run.
-    fn finish(&mut self, unit: usize, turn: &Turn, start: u64) -> Result<(), ArrayError> {
-        let array = &self.mapped.accelerator.arrays[unit];
-        let end = start
-            .checked_add(turn.load + turn.issue.whole() + turn.shift)
-            .filter(|e| *e < 1 << 62)
-            .ok_or(ArrayError::Overflow)?;
-        self.busy[unit] += turn.issue.busy();
-        self.pe_cycles += u128::from(turn.issue.busy()) * array.pes();
-        self.unit_free[unit] = end;
-        self.unit_last[unit] = turn.members[turn.members.len() - 1];
-        self.end = self.end.max(end + (array.rows - 1) + (array.columns - 1));
-        if !self.program.segments.is_empty() {
-            let frame = end - self.program.frames[unit].min(end);
-            self.barrier.end = self.barrier.end.max(frame);
+        for (member, tile) in turn.members.iter().zip(&tiles) {
+            self.count_tasks(*member, tile);
         }
-        for (position, member) in turn.members.iter().enumerate() {
-            let op = &self.program.ops[*member];
-            let steps = turn.issue.times[position].len() as u64;
-            if let Some(phase) = op.phase {
-                self.barrier.work[phase][unit] += steps * op.cycles;
-            }
-            self.count_tasks(*member);
-            self.use_keeps(*member, turn, position, start);
-            for (i, read) in op.reads.iter().enumerate() {
-                if read.way.is_some() {
-                    let tile = self.ops[*member].tile;
-                    let mut held = std::mem::take(&mut self.ops[*member].held[i]);
-                    self.plans[*member].reads[i].words(&tile, &mut held);
-                    self.ops[*member].held[i] = held;
-                }
-            }
-            self.advance(*member)?;
-        }
-        self.count_registers(unit, turn, end)?;
-        self.forget();
-        self.turns[unit] = self.find_turn(unit);
-        self.ready[unit] = None;
         Ok(())
     }
 
     /// Words that move when the task changes, not the step.
-    fn count_tasks(&mut self, member: usize) {
-        let tile = self.ops[member].tile;
+    fn count_tasks(&mut self, member: usize, tile: &Tile) {
         for counter in self.plans[member].counters.iter_mut().flatten() {
             if counter.by_task {
-                self.words[counter.transfer] += counter.step(&tile);
-            }
-        }
-    }
-
-    /// Notes until when a task uses kept tiles.
-    fn use_keeps(&mut self, member: usize, turn: &Turn, position: usize, start: u64) {
-        let op = &self.program.ops[member];
-        for used in &op.uses {
-            let keep = used.keep;
-            let plan = &self.program.keeps[keep];
-            let generation = self.generation(member, keep);
-            let at = start + turn.load;
-            let (first, last) = (
-                at + turn.issue.first(position),
-                at + turn.issue.last(position),
-            );
-            let mut end = at;
-            for read in &used.reads {
-                let Some(way) = &op.reads[*read].way else {
-                    continue;
-                };
-                let read_last = if way.depth == 0 {
-                    first
-                } else if plan.by_row {
-                    // The next tile's rows arrive no faster than one a cycle: the first may come when the first is free, the last when
-                    // the last is.
-                    let rows = turn.issue.times[position].len() as u64;
-                    last.saturating_sub(rows.saturating_sub(1)).max(first)
-                } else {
-                    last
-                };
-                end = end.max((read_last + 1).saturating_sub(way.delay));
-            }
-            if used.output
-                && let Some(way) = &op.result
-            {
-                end = end.max(at + turn.issue.end(position) + way.delay + way.burst);
-            }
-            let uses = &mut self.uses[keep][member];
-            match uses.back_mut() {
-                Some(last) if last.generation == generation => last.end = last.end.max(end),
-                _ => uses.push_back(Use { generation, end }),
-            }
-            if op.writes == Some(keep) {
-                let recent = &mut self.ops[member].recent;
-                if recent.back() != Some(&generation) {
-                    recent.push_back(generation);
-                    if recent.len() > plan.generations.min(8) {
-                        recent.pop_front();
-                    }
-                }
+                self.words[counter.transfer] += counter.step(tile);
             }
         }
     }
@@ -254,7 +89,13 @@ impl Engine<'_> {
     }
 
     /// One step of one member in all PEs, at a cycle of PE (0, 0)'s time.
-    fn execute(&mut self, member: usize, tile: &Tile, cycle: u64) -> Result<(), ArrayError> {
+    fn execute(
+        &mut self,
+        machine: &Machine<'_>,
+        member: usize,
+        tile: &Tile,
+        cycle: u64,
+    ) -> Result<(), ArrayError> {
         for counter in self.plans[member].counters.iter_mut().flatten() {
             if !counter.by_task {
                 self.words[counter.transfer] += counter.step(tile);
@@ -267,7 +108,7 @@ impl Engine<'_> {
         );
         let fresh = self.works[member].tile.is_none();
         if fresh {
-            self.begin(member, tile, rows, columns);
+            self.begin(machine, member, tile, rows, columns);
         }
         self.works[member].tile = Some(*tile);
         let crossed = matches!((self.plans[member].rows, self.plans[member].columns), (Some(a), Some(b)) if a.rank == b.rank);
@@ -276,7 +117,7 @@ impl Engine<'_> {
                 self.feed(member, i, tile, rows, columns);
             }
             if self.program.ops[member].reads[i].maker.is_some() {
-                self.check_words(member, i, tile, cycle)?;
+                self.check_words(machine, member, i, tile, cycle)?;
             }
             self.check_kept(member, i, tile, cycle)?;
         }
@@ -295,15 +136,22 @@ impl Engine<'_> {
             self.multiply(member, a, b, rows, columns);
             return Ok(());
         }
-        self.points(member, tile, rows, columns, crossed);
+        self.points(member, tile, rows, columns);
         Ok(())
     }
 
     /// Clears the running values at the begin of new output words.
-    fn begin(&mut self, member: usize, tile: &Tile, rows: usize, columns: usize) {
+    fn begin(
+        &mut self,
+        machine: &Machine<'_>,
+        member: usize,
+        tile: &Tile,
+        rows: usize,
+        columns: usize,
+    ) {
         let plan = &self.plans[member];
         let work = &mut self.works[member];
-        let digits = &self.ops[member].cursor.digits;
+        let digits = &machine.state.ops[member].cursor.digits;
         let round = plan.again.iter().fold(1u64, |sum, at| {
             let count = self.program.nests[self.program.ops[member].at.0][*at].count;
             sum.wrapping_mul(count.max(1)).wrapping_add(digits[*at])
@@ -419,7 +267,7 @@ impl Engine<'_> {
     }
 
     /// Computes point by point.
-    fn points(&mut self, member: usize, tile: &Tile, rows: usize, columns: usize, _crossed: bool) {
+    fn points(&mut self, member: usize, tile: &Tile, rows: usize, columns: usize) {
         let plan = &self.plans[member];
         let kernel = &plan.kernel;
         let mut point: Vec<u64> = tile.iter().map(|(first, _)| *first).collect();
@@ -481,16 +329,17 @@ impl Engine<'_> {
         tensor.value(word)
     }
 
-    /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the first PE first.
-    fn flush(&mut self, member: usize, end: u64) -> Result<(), ArrayError> {
+    /// Takes the running values out of the PEs at the end of a step: reduced along the lanes that share a word, the
+    /// first PE first.
+    fn flush(&mut self, member: usize, end: u64) {
         let plan = &self.plans[member];
         let work = &mut self.works[member];
         let Some(tile) = work.tile.take() else {
-            return Ok(());
+            return;
         };
         let kernel = &plan.kernel;
         let output = &mut self.tensors[plan.output_tensor];
-        let task = self.ops[member].done.len() as u32;
+        let task = self.done[member].len() as u32;
         let shared = |l: Option<Lane>| l.is_some_and(|l| l.shared);
         let (down, right) = (shared(plan.rows), shared(plan.columns));
         let rows = work.running.len() / work.columns;
@@ -559,6 +408,5 @@ impl Engine<'_> {
                 output.made[word] = end;
             }
         }
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The ports that a group takes.
 
 use super::{
-    CycleError,
+    error::EventError,
     machine::Machine,
     state::{Turn, Wanted},
     timing::{Pieces, Steps},
@@ -55,7 +55,7 @@ impl Machine<'_> {
         };
         for (member, steps) in turn.members.iter().zip(&turn.steps) {
             let op = &self.program.ops[*member];
-            let tile = &self.ops[*member].tile;
+            let tile = &self.state.ops[*member].tile;
             for (i, read) in op.reads.iter().enumerate() {
                 // The same words again are still there.
                 if let Some(way) = read.way.as_ref().filter(|w| w.memory > 0)
@@ -76,7 +76,7 @@ impl Machine<'_> {
     /// Whether an operand's words are those of the task before.
     pub(super) fn stays(&self, member: usize, position: usize, read: &Read, tile: &Tile) -> bool {
         let op = &self.program.ops[member];
-        let same = self.ops[member].last[position]
+        let same = self.state.ops[member].last[position]
             .as_ref()
             .is_some_and(|last| super::words::same(last, tile, &read.projection));
         same && read.way.as_ref().is_some_and(|w| w.depth == 0) && !op.steps.is_empty()
@@ -86,14 +86,14 @@ impl Machine<'_> {
     pub(super) fn port_delay(
         &self,
         wanted: &[Ports],
-        name: &str,
-    ) -> Result<(u64, Option<usize>), CycleError> {
+        what: &str,
+    ) -> Result<(u64, Option<usize>), EventError> {
         let mut delay = 0;
         let mut cause = None;
         // Moving on for one memory may bring a clash at another.
         loop {
             let mut more = 0;
-            for memory in 0..self.ports.len() {
+            for memory in 0..self.state.ports.len() {
                 let here: Wanted = wanted
                     .iter()
                     .filter(|p| p.memory == memory)
@@ -105,10 +105,10 @@ impl Machine<'_> {
                 if here.is_empty() {
                     continue;
                 }
-                let found = self.ports[memory].delay(&here).ok_or_else(|| {
+                let found = self.state.ports[memory].delay(&here).ok_or_else(|| {
                     let spec = &self.mapped.accelerator.memories[memory];
-                    CycleError::Ports {
-                        einsum: name.to_string(),
+                    EventError::Ports {
+                        what: what.to_string(),
                         memory: spec.name.clone(),
                         ports: spec.ports.min(spec.banks),
                     }

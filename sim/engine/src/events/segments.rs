@@ -1,6 +1,6 @@
 //! The steps of an epoch, which units go through in the same order and at the pace that the mapping states.
 
-use super::{Cause, machine::Machine};
+use super::{cause::Cause, machine::Machine};
 
 impl Machine<'_> {
     /// Opens the next segment when no unit has a task left in the open one.
@@ -9,16 +9,17 @@ impl Machine<'_> {
             return;
         }
         let least = self
+            .state
             .ops
             .iter()
             .filter(|o| !o.cursor.done)
             .map(|o| (o.key.scope, o.key.epoch, o.key.segment))
             .min();
         let Some(next) = least else { return };
-        if self.barrier.open == Some(next) {
+        if self.state.barrier.open == Some(next) {
             return;
         }
-        let b = &mut self.barrier;
+        let b = &mut self.state.barrier;
         let mut floor = b.end.max(b.floor);
         let mut cause = b.waited.1;
         let new_epoch = b.open.is_none_or(|(s, e, _)| (s, e) != (next.0, next.1));
@@ -34,19 +35,20 @@ impl Machine<'_> {
             cause = Cause::Mapping;
         }
         if new_epoch {
-            let pace = b.epoch.0 + stated_of(&b.work);
+            let pace = b.epoch + stated_of(&b.work);
             if pace > floor {
                 floor = pace;
                 cause = Cause::Mapping;
             }
             b.work.iter_mut().for_each(|u| u.fill(0));
-            b.epoch = (floor, 0);
+            b.epoch = floor;
         }
         b.cause = cause;
         b.open = Some(next);
         b.floor = floor;
         b.end = floor;
         b.waited = (0, Cause::Mapping);
-        self.ready[..self.unit_free.len()].fill(None);
+        let units = self.units();
+        self.state.ready[..units].fill(None);
     }
 }

@@ -1,6 +1,9 @@
 //! What a unit does in a cycle, and what it waits for.
 
+use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::cascade::TensorId;
+
+use crate::report::Activity;
 
 /// Where a word comes from or goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,4 +31,25 @@ pub enum Cause {
     Channel(usize),
     /// The mapping has other units work, or keeps the pace that it states.
     Mapping,
+}
+
+impl Cause {
+    /// The cause with the names of tensors, memories and arrays.
+    pub fn activity(self, mapped: &MappedCascade) -> Activity {
+        let tensor = |t: TensorId| mapped.cascade.tensor(t).name.clone();
+        let memory = |m: usize| mapped.accelerator.memories[m].name.clone();
+        let side = |side: Side| match side {
+            Side::Memory(m) => memory(m),
+            Side::Array(a) => mapped.accelerator.arrays[a].name.clone(),
+        };
+        match self {
+            Cause::Filling => Activity::Filling,
+            Cause::Draining => Activity::Draining,
+            Cause::Operand(t, from) => Activity::Operand(tensor(t), side(from)),
+            Cause::Space(t, at) => Activity::Space(tensor(t), side(at)),
+            Cause::Port(m) => Activity::Port(memory(m)),
+            Cause::Channel(m) => Activity::Channel(memory(m)),
+            Cause::Mapping => Activity::Mapping,
+        }
+    }
 }

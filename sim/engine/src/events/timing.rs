@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 /// Regular accesses: first time, distance and number of each run of them.
 pub type Pieces = SmallVec<[(u64, u64, u64); 2]>;
 
-/// The steps of one Einsum in a task: pieces of constant distance, because members that end earlier leave their turns to the others.
+/// The steps of one Einsum in a task: pieces of constant distance, because members that end earlier leave their turns
+/// to the others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Steps {
     /// First step, its time, and the distance from there on.
@@ -39,8 +40,8 @@ impl Steps {
         self.pieces.iter().flat_map(around).chain([last])
     }
 
-    /// The least start of `reader` after this one's at which each of its steps finds the word of the same step, `delay` cycles
-    /// after it was made: negative where the reader may start earlier.
+    /// The least start of `reader` after this one's at which each of its steps finds the word of the same step,
+    /// `delay` cycles after it was made: negative where the reader may start earlier.
     pub fn lead_of(&self, reader: &Steps, delay: u64) -> i64 {
         let steps = self.corners().chain(reader.corners());
         let last = self.count.min(reader.count).saturating_sub(1);
@@ -56,8 +57,8 @@ impl Steps {
         self.pieces.first().map_or(1, |(_, _, stride)| *stride)
     }
 
-    /// Times of accesses that happen once in `every` steps, at the step's begin or (`ends`) when the last of them has ended:
-    /// pieces of first time, distance and number.
+    /// Times of accesses that happen once in `every` steps, at the step's begin or (`ends`) when the last of them has
+    /// ended: pieces of first time, distance and number.
     pub fn accesses(&self, every: u64, ends: bool) -> Pieces {
         let every = every.max(1);
         let count = self.count.div_ceil(every);
@@ -69,7 +70,7 @@ impl Steps {
             }
         };
         let mut out = Pieces::new();
-        // Pieces start at multiples of their own; within one, accesses are as far apart as `every` steps.
+        // By piece: the first access that begins in it.
         let mut corners: SmallVec<[u64; 4]> = self
             .pieces
             .iter()
@@ -80,17 +81,15 @@ impl Steps {
         for (n, first) in corners.iter().enumerate() {
             let until = corners.get(n + 1).copied().unwrap_or(count);
             let number = until - first;
-            // The last access of a piece may fall short; it is listed alone.
+            // Accesses that begin in one piece are as far apart as its steps, but for the last, which may end in the
+            // next piece or fall short: it is listed alone.
             let distance = if number > 1 {
                 time(first + 1) - time(*first)
             } else {
                 1
             };
-            let regular = (1..number)
-                .take_while(|i| *i < 3 || *i + 1 == number)
-                .all(|i| time(first + i) == time(*first) + i * distance);
             let even = number <= 1 || time(until - 1) == time(*first) + (number - 1) * distance;
-            if regular && even {
+            if even {
                 out.push((time(*first), distance.max(1), number));
             } else {
                 out.push((time(*first), distance.max(1), number - 1));
@@ -131,6 +130,31 @@ pub fn rounds(members: &[(u64, u64)]) -> SmallVec<[Steps; 2]> {
     out
 }
 
+/// One step of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// Cycles after the group's first step.
+    pub time: u64,
+    /// Which of the members.
+    pub member: usize,
+    /// Which of its steps.
+    pub step: u64,
+}
+
+/// The steps of all members of a group in the order in which they are issued.
+pub fn issued(members: &[Steps]) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = Vec::new();
+    for (member, steps) in members.iter().enumerate() {
+        slots.extend((0..steps.count).map(|step| Slot {
+            time: steps.at(step),
+            member,
+            step,
+        }));
+    }
+    slots.sort_unstable();
+    slots
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +165,8 @@ mod tests {
         assert_eq!([0, 1].map(|k| steps[0].at(k)), [0, 2]);
         assert_eq!([0, 1, 2, 3].map(|k| steps[1].at(k)), [1, 3, 4, 5]);
         assert_eq!((steps[0].end(), steps[1].end()), (3, 6));
+        let order: Vec<usize> = issued(&steps).iter().map(|s| s.member).collect();
+        assert_eq!(order, [0, 1, 0, 1, 1, 1]);
         let alone = rounds(&[(1, 7)]);
         assert_eq!(alone[0].end(), 7);
     }

@@ -1,16 +1,20 @@
 //! Whether the words that a step reads are where it reads them.
 
-use super::super::{
-    ArrayError, MissingWord,
-    engine::Engine,
+use super::{
+    arrays::Arrays,
+    error::{ArrayError, MissingWord},
     tensors::{NOT_MADE, THERE},
 };
-use crate::program::{Need, Tile, needed};
+use crate::{
+    events::Machine,
+    program::{Need, Tile, needed},
+};
 
-impl Engine<'_> {
+impl Arrays<'_> {
     /// Checks that every word of an operand that this block makes is where the step reads it.
     pub(super) fn check_words(
         &mut self,
+        machine: &Machine<'_>,
         member: usize,
         i: usize,
         tile: &Tile,
@@ -18,14 +22,20 @@ impl Engine<'_> {
     ) -> Result<(), ArrayError> {
         let op = &self.program.ops[member];
         let read = &op.reads[i];
-        let (Some(maker), Some(travel)) = (&read.maker, self.plans[member].travels[i]) else {
+        let Some(maker) = &read.maker else {
             return Ok(());
         };
         let tensor = &self.tensors[read.tensor.0];
         // What has been made anew since is still there as it was.
-        let limit = match needed(self.program, op, read, maker, &self.ops[member].tile) {
+        let limit = match needed(
+            self.program,
+            op,
+            read,
+            maker,
+            &machine.state.ops[member].tile,
+        ) {
             Need::Nothing => 0,
-            Need::UpTo(place) => self.ops[maker.op].upto(place),
+            Need::UpTo(place) => self.upto(maker.op, place),
         };
         let mut words = Vec::new();
         self.plans[member].reads[i].words(tile, &mut words);
@@ -37,18 +47,18 @@ impl Engine<'_> {
                 NOT_MADE => "has not been made".to_string(),
                 task if task > limit => continue,
                 task => {
-                    let done = &self.ops[maker.op].done[task as usize - 1];
+                    let done = &self.done[maker.op][task as usize - 1];
                     let made = if maker.by_word || maker.memory.is_none() {
                         tensor.made[at]
                     } else {
                         done.end
                     };
                     // What a task hands on to its own next steps stays in the PE.
-                    let own = maker.op == member && task as usize == self.ops[member].done.len();
+                    let own = maker.op == member && task as usize == self.done[member].len();
                     let there = if own {
                         tensor.made[at]
                     } else {
-                        made + travel.cycles
+                        made + maker.delay
                     };
                     if there <= cycle {
                         continue;
@@ -93,7 +103,9 @@ impl Engine<'_> {
             return Ok(());
         };
         let state = &self.streams[stream];
-        let oldest = state.arrived.len().saturating_sub(plan.generations);
+        let oldest = plan
+            .generations
+            .map_or(0, |n| state.whole.len().saturating_sub(n));
         let mut words = std::mem::take(&mut self.scratch);
         self.plans[member].reads[i].words(tile, &mut words);
         // The rows of the step pass the port before it.
@@ -106,7 +118,7 @@ impl Engine<'_> {
             if number <= oldest {
                 return Some((*word, "holds later tiles in its place".to_string()));
             }
-            let there = state.arrived[number - 1].whole;
+            let there = state.whole[number - 1];
             // Words that stay in the PEs were read at the first step.
             (there as i64 > asked && way.depth > 0)
                 .then(|| (*word, format!("holds it from cycle {there} on")))

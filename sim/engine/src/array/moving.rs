@@ -1,0 +1,36 @@
+//! What a stream has moved.
+
+use einflow_mappings::mapped::Block;
+
+use super::{count::Counter, place::Access, tensors::Tensor};
+use crate::program::{Stream, StreamKind};
+
+/// What a stream has moved.
+pub(super) struct Moving {
+    pub access: Access,
+    pub counter: Counter,
+    /// Of a fill, by word: one more than the number of the movement that brought it last.
+    pub brought: Vec<u32>,
+    /// By movement: when all of its words are there.
+    pub whole: Vec<u64>,
+}
+
+impl Moving {
+    pub fn new(block: &Block, stream: &Stream, tensor: &Tensor) -> Self {
+        let sizes = &block.space.sizes;
+        let moved = &block.transfers[stream.transfer];
+        Self {
+            access: Access::own(&tensor.layout, &stream.projection, sizes, false),
+            counter: Counter::new(
+                stream.transfer,
+                Access::counting(&moved.projection, sizes),
+                false,
+            ),
+            brought: match stream.kind {
+                StreamKind::Fill(_) => vec![0; tensor.layout.words],
+                _ => Vec::new(),
+            },
+            whole: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A state apart from when it is and how far its walks have come: what is alike in it goes on alike.
+
+use std::collections::VecDeque;
+
+use crate::{
+    events::{Arrived, Barrier, Candidate, OpState, Started, State, StreamState, Use},
+    program::{Key, Program, Tile},
+};
+
+/// Where two states are to be compared.
+#[derive(Clone, Copy)]
+pub(super) struct At<'p> {
+    pub program: &'p Program,
+    /// Cycles after which nothing that has ended bears on what starts.
+    pub reach: u64,
+    /// The Einsum whose walk marks the ends of iterations.
+    pub reference: usize,
+    /// The loop (folds come after the loops) of which they are.
+    pub at: usize,
+}
+
+/// The state with times relative to now, and places, tiles and counts relative to where each walk stands, without
+/// that loop's own digit and without what has ended so long ago that it bears on nothing. Two states of which this is
+/// the same go on alike, as long as the walks see no end of the loop.
+///
+/// Clocks of what did not move at all stand still: units' times and the end are compared by `clocks_alike`.
+pub(super) fn relative(state: &State, to: At<'_>) -> State {
+    let State {
+        now,
+        ops,
+        streams,
+        uses,
+        unit_free: _,
+        barrier,
+        ports,
+        channels,
+        end: _,
+        ready,
+        blocked,
+    } = state;
+    let (program, now) = (to.program, *now);
+    let from_now = |time: u64| time.wrapping_sub(now);
+    let live = |end: u64| end + to.reach >= now;
+    State {
+        now: 0,
+        ops: (0..ops.len())
+            .map(|op| op_state(state, op, to, &from_now, &live))
+            .collect(),
+        streams: streams
+            .iter()
+            .map(|s| stream_state(s, to, &from_now, &live))
+            .collect(),
+        uses: uses
+            .iter()
+            .enumerate()
+            .map(|(keep, users)| {
+                let of_user = |(user, list): (usize, &VecDeque<Use>)| {
+                    if list.is_empty() {
+                        return VecDeque::new();
+                    }
+                    let next = state.generation(program, user, keep);
+                    let live = list.iter().filter(|u| live(u.end));
+                    live.map(|u| Use {
+                        generation: next.wrapping_sub(u.generation),
+                        end: from_now(u.end),
+                    })
+                    .collect()
+                };
+                users.iter().enumerate().map(of_user).collect()
+            })
+            .collect(),
+        unit_free: Vec::new(),
+        barrier: of_barrier(barrier, &ops[to.reference], program, &from_now),
+        ports: ports.iter().map(|p| p.relative(now, to.reach)).collect(),
+        channels: channels.iter().map(|c| c.relative(now)).collect(),
+        end: 0,
+        ready: ready
+            .iter()
+            .map(|r| {
+                r.as_ref().map(|c| Candidate {
+                    time: from_now(c.time),
+                    cause: c.cause,
+                })
+            })
+            .collect(),
+        blocked: blocked.clone(),
+    }
+}
+
+/// A tile from where another begins on, with its own lengths.
+fn ahead(tile: &Tile, of: &Tile) -> Tile {
+    let mut out = *tile;
+    for (side, next) in out.iter_mut().zip(of) {
+        side.0 = side.0.wrapping_sub(next.0);
+    }
+    out
+}
+
+fn op_state(
+    state: &State,
+    id: usize,
+    to: At<'_>,
+    from_now: &dyn Fn(u64) -> u64,
+    live: &dyn Fn(u64) -> bool,
+) -> OpState {
+    let OpState {
+        cursor,
+        key,
+        tile,
+        place,
+        started,
+        history,
+        last,
+        recent,
+    } = &state.ops[id];
+    let written = to.program.ops[id].writes;
+    let next = written.map_or(0, |keep| state.generation(to.program, id, keep));
+    OpState {
+        cursor: cursor.without(to.at),
+        // What is due when follows from the walk; of the segments, the barrier says how far they are.
+        key: Key {
+            scope: 0,
+            epoch: 0,
+            fold: 0,
+            ..*key
+        },
+        tile: ahead(tile, tile),
+        place: 0,
+        started: 0,
+        history: history
+            .iter()
+            .filter(|t| live(t.end()))
+            .map(|t| Started {
+                place: place.wrapping_sub(t.place),
+                number: started.wrapping_sub(t.number),
+                start: from_now(t.start),
+                steps: t.steps.clone(),
+            })
+            .collect(),
+        last: last
+            .iter()
+            .map(|l| l.as_ref().map(|l| ahead(l, tile)))
+            .collect(),
+        recent: recent.iter().map(|g| next.wrapping_sub(*g)).collect(),
+    }
+}
+
+fn stream_state(
+    state: &StreamState,
+    to: At<'_>,
+    from_now: &dyn Fn(u64) -> u64,
+    live: &dyn Fn(u64) -> bool,
+) -> StreamState {
+    let StreamState {
+        cursor,
+        place,
+        tile,
+        last,
+        arrived,
+        recent,
+        issued: _,
+    } = state;
+    StreamState {
+        cursor: cursor.without(to.at),
+        place: 0,
+        tile: ahead(tile, tile),
+        last: last.as_ref().map(|l| ahead(l, tile)),
+        arrived: arrived
+            .iter()
+            .filter(|a| live(a.whole))
+            .map(|a| Arrived {
+                place: place.wrapping_sub(a.place),
+                first: from_now(a.first),
+                whole: from_now(a.whole),
+                cause: a.cause,
+            })
+            .collect(),
+        recent: recent.iter().map(|g| place.wrapping_sub(*g)).collect(),
+        issued: 0,
+    }
+}
+
+fn of_barrier(
+    barrier: &Barrier,
+    reference: &OpState,
+    program: &Program,
+    from_now: &dyn Fn(u64) -> u64,
+) -> Barrier {
+    if program.segments.is_empty() {
+        return barrier.clone();
+    }
+    let Barrier {
+        open,
+        floor,
+        end,
+        epoch,
+        work,
+        cause,
+        waited,
+    } = barrier;
+    let key = reference.key;
+    Barrier {
+        // How far the open segment is behind what the marking Einsum does next.
+        open: open.map(|(scope, epoch, segment)| {
+            (
+                key.scope.wrapping_sub(scope),
+                key.epoch.wrapping_sub(epoch),
+                segment,
+            )
+        }),
+        floor: from_now(*floor),
+        end: from_now(*end),
+        epoch: from_now(*epoch),
+        work: work.clone(),
+        cause: *cause,
+        waited: *waited,
+    }
+}

@@ -1,0 +1,239 @@
+//! Starting a group: what runs together, what it takes, and what is counted.
+
+use einflow_mappings::nest::CountError;
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    cause::{Cause, Side},
+    error::EventError,
+    machine::{BackEnd, Machine},
+    observer::{Observer, Task},
+    state::{Candidate, Started, Turn, Wanted},
+    timing::Steps,
+    words::overlap,
+};
+use crate::program::Tile;
+
+/// Times are below this, so that a few of them add up in 64 bits, also with a sign.
+const LATEST: u64 = 1 << 62;
+
+/// A group that starts.
+struct Start {
+    unit: usize,
+    turn: Turn,
+    time: u64,
+    cause: Cause,
+}
+
+impl Machine<'_> {
+    /// Starts a unit's next group, and all that starts with it, or puts it off until there are ports.
+    pub(super) fn start_unit<B: BackEnd>(
+        &mut self,
+        unit: usize,
+        back: &mut B,
+        observer: &mut dyn Observer,
+    ) -> Result<(), B::Error> {
+        let (Some(turn), Some(candidate)) =
+            (self.turn(unit).cloned(), self.state.ready[unit].clone())
+        else {
+            return Ok(());
+        };
+        let first = Start {
+            unit,
+            turn,
+            time: candidate.time,
+            cause: candidate.cause,
+        };
+        let mut together: SmallVec<[Start; 2]> = smallvec![first];
+        for pair in &self.program.lockstep {
+            let first = &together[0];
+            let other_unit = self.program.ops[pair.reader].unit;
+            if first.turn.position(pair.maker).is_none()
+                || first.turn.position(pair.reader).is_some()
+                || together.iter().any(|s| s.unit == other_unit)
+            {
+                continue;
+            }
+            if let Some(other) = self.turn(other_unit).cloned()
+                && let Some(lead) = self.lead(&first.turn, pair.maker, &other, pair.reader)
+                && let Ok(own) = self.group_candidate(other_unit, &other, Some(pair.maker))
+            {
+                let from = (first.time as i64 + lead).max(0) as u64;
+                let (time, cause) = if own.time >= from {
+                    (own.time, own.cause)
+                } else {
+                    let tensor = self.program.ops[pair.maker].output;
+                    (from, Cause::Operand(tensor, Side::Array(unit)))
+                };
+                together.push(Start {
+                    unit: other_unit,
+                    turn: other,
+                    time,
+                    cause,
+                });
+            }
+        }
+        let mut wanted: Wanted = SmallVec::new();
+        for start in &together {
+            wanted.extend(self.ports_of(&start.turn, start.time));
+        }
+        let name = &self.program.ops[together[0].turn.members[0]].name;
+        let (delay, memory) = self.port_delay(&wanted, name)?;
+        if delay > 0 {
+            // Others may take the ports meanwhile: asked again then.
+            self.state.ready[unit] = Some(Candidate {
+                time: candidate.time + delay,
+                cause: memory.map_or(candidate.cause, Cause::Port),
+            });
+            return Ok(());
+        }
+        for port in &wanted {
+            self.state.ports[port.memory].take(&[*port]);
+            self.state.end = self.state.end.max(port.last() + 1);
+            observer.ports(port);
+        }
+        for start in together {
+            back.group(self, start.unit, &start.turn, start.time)?;
+            self.run(&start, observer)?;
+            back.booked(self, start.unit, &start.turn)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a group.
+    fn run(&mut self, group: &Start, observer: &mut dyn Observer) -> Result<(), EventError> {
+        let Start {
+            unit,
+            turn,
+            time: start,
+            ..
+        } = group;
+        let (program, unit, start) = (self.program, *unit, *start);
+        let steps_end = turn.steps.iter().map(Steps::end).max().unwrap_or(0);
+        let busy: u64 = turn.steps.iter().map(|s| s.count * s.cycles).sum();
+        let gap = start - self.state.unit_free[unit];
+        let cause = self.stage(group.cause, unit, turn);
+        self.totals.wait(unit, cause, gap);
+        self.totals.wait(unit, Cause::Filling, turn.load);
+        self.totals.wait(unit, Cause::Draining, turn.shift);
+        // Turns of members that are not there.
+        self.totals.wait(unit, Cause::Mapping, steps_end - busy);
+        self.totals.busy[unit] += busy;
+        let end = start
+            .checked_add(turn.load + steps_end + turn.shift)
+            .filter(|e| *e < LATEST)
+            .ok_or(EventError::Overflow)?;
+        self.state.unit_free[unit] = end;
+        let array = &self.mapped.accelerator.arrays[unit];
+        self.state.end = self
+            .state
+            .end
+            .max(end + (array.rows - 1) + (array.columns - 1));
+        if !program.segments.is_empty() {
+            let frame = end - program.frames[unit].min(end);
+            let barrier = &mut self.state.barrier;
+            barrier.end = barrier.end.max(frame);
+            if gap > barrier.waited.0 {
+                barrier.waited = (gap, cause);
+            }
+        }
+        let at = start + turn.load;
+        for (member, steps) in turn.members.iter().zip(&turn.steps) {
+            let op = &program.ops[*member];
+            if let Some(phase) = op.phase {
+                self.state.barrier.work[phase][unit] += steps.count * steps.cycles;
+            }
+            observer.task(&Task {
+                block: &program.name,
+                einsum: &op.name,
+                unit,
+                start: at + steps.at(0),
+                duration: steps.end() - steps.at(0),
+                tile: &self.state.ops[*member].tile,
+            });
+            self.count_words(*member)?;
+            self.use_keeps(*member, op, turn, steps, start);
+            let state = &mut self.state.ops[*member];
+            state.history.push_back(Started {
+                place: state.place,
+                number: state.started,
+                start: at,
+                steps: steps.clone(),
+            });
+            state.advance(program, op)?;
+            self.totals.tasks += 1;
+            self.totals.simulated += 1;
+        }
+        self.forget();
+        self.state.ready[unit] = None;
+        self.find_turn(unit);
+        Ok(())
+    }
+
+    /// Waits of a pipeline that fills or empties are those of filling and draining.
+    fn stage(&self, cause: Cause, unit: usize, turn: &Turn) -> Cause {
+        if cause != Cause::Mapping {
+            return cause;
+        }
+        let key = self.state.ops[turn.members[0]].key;
+        if key.epoch < 0 {
+            return Cause::Filling;
+        }
+        let mine = |o: &usize| self.program.ops[*o].unit == unit;
+        let over = (0..self.state.ops.len())
+            .filter(mine)
+            .any(|o| self.state.ops[o].cursor.done || self.state.ops[o].key.scope > key.scope);
+        if over && self.program.ops.iter().any(|o| o.offset > 0) {
+            return Cause::Draining;
+        }
+        cause
+    }
+
+    /// Words that a task reads and writes.
+    fn count_words(&mut self, member: usize) -> Result<(), CountError> {
+        let program = self.program;
+        let op = &program.ops[member];
+        let tile = self.state.ops[member].tile;
+        for (i, read) in op.reads.iter().enumerate() {
+            if let Some(transfer) = read.operand {
+                let words = self.words_of(transfer, i, member, &tile)?;
+                self.totals.words[transfer] += words;
+            }
+        }
+        if let Some(transfer) = op.update {
+            let words = self.words_of(transfer, op.reads.len(), member, &tile)?;
+            self.totals.words[transfer] += words;
+        }
+        Ok(())
+    }
+
+    fn words_of(
+        &mut self,
+        transfer: usize,
+        slot: usize,
+        member: usize,
+        tile: &Tile,
+    ) -> Result<u128, CountError> {
+        let moved = &self.mapped.blocks[self.block].transfers[transfer];
+        let op = &self.program.ops[member];
+        // Registers that keep a tile of their own are filled when it changes, not at every step.
+        let own = op.loops.len() + op.folds.len() + op.steps.len();
+        let steps: &[_] = if moved.loops.len() == own {
+            &op.steps
+        } else {
+            &[]
+        };
+        let last = self.state.ops[member].last[slot].as_ref();
+        let held = last.map_or(0, |last| overlap(last, tile, steps, &moved.projection));
+        let words = match self.counted(transfer, tile) {
+            Some(words) => words,
+            None => {
+                let words = self.program.words(tile, steps, &moved.projection)?;
+                self.count(transfer, tile, words);
+                words
+            }
+        };
+        self.state.ops[member].last[slot] = Some(*tile);
+        Ok(words.saturating_sub(held))
+    }
+}

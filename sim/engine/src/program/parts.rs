@@ -1,0 +1,297 @@
+//! The parts of a program.
+
+use std::collections::VecDeque;
+
+use einflow_mappings::{
+    mapped::NamedLoop,
+    nest::{CountError, Loop, MAX_RANKS, Occupied, Projection},
+};
+use einflow_workloads::cascade::{ReadTime, TensorId};
+
+use super::geometry::Way;
+
+/// A part of a space: first coordinate and length of each base rank; of ranks beyond the last, 0 and 1.
+pub type Tile = [(u64, u64); MAX_RANKS];
+
+/// One block's program.
+#[derive(Debug)]
+pub struct Program {
+    /// The block's name.
+    pub name: String,
+    /// The size of each base rank.
+    pub whole: Tile,
+    /// Loops of each nest: the block's, then its own.
+    pub nests: Vec<Vec<NamedLoop>>,
+    /// How many of them, from the outside, the pipeline empties at.
+    pub scopes: usize,
+    /// The Einsums.
+    pub ops: Vec<Op>,
+    /// Einsums that are issued together, in turns, on one unit.
+    pub groups: Vec<Group>,
+    /// Steps of an epoch, one after another: by segment, the phases in it. Empty: units run freely.
+    pub segments: Vec<Vec<usize>>,
+    /// By phase: cycles of drain that the mapping states.
+    pub drains: Vec<u64>,
+    /// Tiles that memories keep.
+    pub keeps: Vec<KeepPlan>,
+    /// Movements of tiles between memories, and of words between the outermost memory and the arrays.
+    pub streams: Vec<Stream>,
+    /// By array: cycles by which its frame is late.
+    pub frames: Vec<u64>,
+    /// The test of tiles where empty ones are left out.
+    pub occupied: Option<Occupied>,
+    /// Pairs of Einsums on two arrays, the second of which takes each word when it arrives.
+    pub lockstep: Vec<Lockstep>,
+}
+
+/// An Einsum on its unit.
+#[derive(Debug)]
+pub struct Op {
+    /// Its name.
+    pub name: String,
+    /// Nest and position in the block.
+    pub at: (usize, usize),
+    /// The array.
+    pub unit: usize,
+    /// Its loops among those of its nest, in order.
+    pub loops: Vec<usize>,
+    /// The loop at whose exit it runs.
+    pub exit: Option<usize>,
+    /// Own loops between folds.
+    pub folds: Vec<NamedLoop>,
+    /// Own loops inside a fold.
+    pub steps: Vec<NamedLoop>,
+    /// Cycles of a step.
+    pub cycles: u64,
+    /// Tiles ahead.
+    pub offset: u64,
+    /// Its group.
+    pub group: usize,
+    /// Its phase.
+    pub phase: Option<usize>,
+    /// What it reads.
+    pub reads: Vec<Read>,
+    /// Its output.
+    pub output: TensorId,
+    /// Where its output goes, where a memory takes it.
+    pub result: Option<Way>,
+    /// The transfer that counts it.
+    pub update: Option<usize>,
+    /// Cycles before the first step in which the array does nothing but load what stays.
+    pub load: u64,
+    /// Cycles after the last step in which the array does nothing but shift results out.
+    pub shift: u64,
+    /// Rows and columns that it lies across, by base rank, with the coordinates of a full lane.
+    pub lanes: (Option<NamedLoop>, Option<NamedLoop>),
+    /// The keep that it writes without a fill.
+    pub writes: Option<usize>,
+    /// The keeps that it reads (which operands) or writes.
+    pub uses: Vec<KeepUse>,
+    /// Whether its walk goes through every tile, one after another.
+    pub every_tile: bool,
+    /// Words that it makes a tile or fold, in rows: whether each row of the array has its own.
+    pub rows_apart: bool,
+}
+
+/// What an Einsum does with a kept tile.
+#[derive(Clone, Debug)]
+pub struct KeepUse {
+    /// The keep.
+    pub keep: usize,
+    /// Operands read from it.
+    pub reads: Vec<usize>,
+    /// Whether the output goes there.
+    pub output: bool,
+}
+
+/// Einsums that take turns on a unit: each round does a step of each.
+#[derive(Debug)]
+pub struct Group {
+    /// The unit.
+    pub unit: usize,
+    /// The members, in the order of a round.
+    pub ops: Vec<usize>,
+    /// The segment of an epoch.
+    pub segment: usize,
+    /// Its place in the order of its unit.
+    pub place: usize,
+}
+
+/// An operand of an [`Op`].
+#[derive(Debug)]
+pub struct Read {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// When, where it has an iterative rank.
+    pub time: ReadTime,
+    /// Which words.
+    pub projection: Projection,
+    /// The Einsum of this block that makes it.
+    pub maker: Option<Maker>,
+    /// The tile that a fill loads.
+    pub keep: Option<usize>,
+    /// The way from a memory, where the array reads one.
+    pub way: Option<Way>,
+    /// The transfer that counts it, where words move.
+    pub operand: Option<usize>,
+    /// Bytes of a task that come from the outermost memory past every other: the stream.
+    pub stream: Option<usize>,
+    /// Whether its words stay in the PEs for a whole task: all of them are there before the first step.
+    pub stays: bool,
+}
+
+/// Who makes an operand, and how it comes.
+#[derive(Debug)]
+pub struct Maker {
+    /// The Einsum.
+    pub op: usize,
+    /// By base rank: whether the reader's own coordinates tell which of the maker's words it reads.
+    pub aligned: Vec<bool>,
+    /// By fold of the maker: whether it adds to words that are whole only at its end.
+    pub sums: Vec<bool>,
+    /// The base rank of the tensor's iterative rank.
+    pub iterative: Option<usize>,
+    /// Cycles from the end of the maker's step to where the reader's first PE has the word.
+    pub delay: u64,
+    /// Whether reader and maker go word by word.
+    pub by_word: bool,
+    /// Where it passes: a memory, or none.
+    pub memory: Option<usize>,
+    /// Words wait in PEs of another array: how many tiles may wait.
+    pub waiting: Option<u64>,
+}
+
+/// A tile of a tensor that a memory keeps.
+#[derive(Debug)]
+pub struct KeepPlan {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// The memory.
+    pub memory: usize,
+    /// The nest whose loops count, none: the block's.
+    pub nest: usize,
+    /// How many of the nest's loops tell its tiles apart.
+    pub depth: usize,
+    /// Tiles that may be there at once; none: it takes over another tensor's room, and waits for nothing.
+    pub generations: Option<usize>,
+    /// Freed row by row.
+    pub by_row: bool,
+    /// Einsums that read or write it.
+    pub users: Vec<usize>,
+    /// The stream that fills it.
+    pub fill: Option<usize>,
+    /// The stream that drains it.
+    pub drain: Option<usize>,
+    /// The Einsum that makes it.
+    pub maker: Option<usize>,
+}
+
+/// A sequence of movements that the outermost memory, or one further in, makes one after another.
+#[derive(Debug)]
+pub struct Stream {
+    /// What moves.
+    pub kind: StreamKind,
+    /// The transfer that counts it.
+    pub transfer: usize,
+    /// The tensor.
+    pub tensor: TensorId,
+    /// The outer memory.
+    pub outer: usize,
+    /// The inner memory; none: the array.
+    pub inner: Option<usize>,
+    /// The share of the words that moves, as a fraction.
+    pub share: (u64, u64),
+    /// The nest whose loops count.
+    pub nest: usize,
+    /// How many loops of it tell its tiles apart.
+    pub depth: usize,
+    /// Of these, the one at whose exit the tiles are made or used.
+    pub exit: Option<usize>,
+    /// Which words of a tile.
+    pub projection: Projection,
+    /// Where this block makes the words: they have to be in the outer memory first.
+    pub source: Option<StreamSource>,
+}
+
+/// What brings words of this block to the outer memory before a [`Stream`] takes them from there.
+#[derive(Clone, Debug)]
+pub struct StreamSource {
+    /// The Einsum.
+    pub op: usize,
+    /// By base rank: whether the stream's own coordinates tell which of its words are needed.
+    pub aligned: Vec<bool>,
+    /// By fold of the Einsum: whether it adds to words that are whole only at its end.
+    pub sums: Vec<bool>,
+    /// The stream that writes them.
+    pub stream: usize,
+}
+
+/// What a [`Stream`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Loads tiles of a keep.
+    Fill(usize),
+    /// Takes tiles of a keep outward.
+    Drain(usize),
+    /// Brings an Einsum's operand, task by task (Einsum, operand).
+    Operand(usize, usize),
+    /// Takes an Einsum's results, task by task.
+    Result(usize),
+}
+
+/// Two Einsums on two arrays that start together.
+#[derive(Clone, Copy, Debug)]
+pub struct Lockstep {
+    /// Who makes the words.
+    pub maker: usize,
+    /// Who takes them.
+    pub reader: usize,
+}
+
+impl KeepPlan {
+    /// Of the latest tiles there, the one whose room the next takes.
+    pub fn replaced(&self, recent: &VecDeque<u128>) -> Option<u128> {
+        let at = recent.len().checked_sub(self.generations?)?;
+        recent.get(at).copied()
+    }
+
+    /// Notes a tile that is now there: as many are remembered as may be there at once.
+    pub fn remember(&self, recent: &mut VecDeque<u128>, tile: u128) {
+        recent.push_back(tile);
+        if recent.len() > self.generations.unwrap_or(1) {
+            recent.pop_front();
+        }
+    }
+}
+
+impl Op {
+    /// Steps of a fold of this size.
+    pub fn steps_of(&self, tile: &Tile) -> u64 {
+        let mut sides = *tile;
+        let mut steps = 1u64;
+        for l in &self.steps {
+            let side = &mut sides[l.cut.rank];
+            steps = steps.saturating_mul(side.1.div_ceil(l.cut.step.max(1)).max(1));
+            side.1 = side.1.min(l.cut.step);
+        }
+        steps
+    }
+}
+
+impl Program {
+    /// Words of a fold that a projection touches, each step's anew where it changes.
+    ///
+    /// # Errors
+    /// As [`einflow_mappings::nest::moved_within`].
+    pub fn words(
+        &self,
+        tile: &Tile,
+        loops: &[NamedLoop],
+        projection: &Projection,
+    ) -> Result<u128, CountError> {
+        let lengths = tile.iter().map(|(_, len)| *len);
+        let space = einflow_mappings::nest::Space::new(lengths.collect::<Vec<_>>());
+        let loops: Vec<Loop> = loops.iter().map(|l| l.cut).collect();
+        Ok(einflow_mappings::nest::moved(&space, &loops, projection)?.words)
+    }
+}
