@@ -1,6 +1,6 @@
 //! Drawing a figure, the same for SVG and PNG.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{fs, io::BufWriter, path::Path, sync::OnceLock};
 
 use ab_glyph::{Font, FontRef, ScaleFont};
 use einflow_spec::Problem;
@@ -77,10 +77,20 @@ pub fn save(figure: &Figure, folder: &Path) -> Result<(), Problem> {
         .replacen(&drawn, &shown, 1)
         .replace("</svg>", &format!("{texts}</svg>"));
     fs::write(folder.join(format!("{}.svg", figure.name)), svg).map_err(|e| failed(&e))?;
-    let png = folder.join(format!("{}.png", figure.name));
-    let root = BitMapBackend::new(&png, size).into_drawing_area();
-    sheet.draw(&root).map_err(|e| failed(&e))?;
-    root.present().map_err(|e| failed(&e))
+    let mut pixels = vec![0; 3 * size.0 as usize * size.1 as usize];
+    {
+        let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+        sheet.draw(&root).map_err(|e| failed(&e))?;
+        root.present().map_err(|e| failed(&e))?;
+    }
+    let path = folder.join(format!("{}.png", figure.name));
+    let file = fs::File::create(path).map_err(|e| failed(&e))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), size.0, size.1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().map_err(|e| failed(&e))?;
+    writer.write_image_data(&pixels).map_err(|e| failed(&e))?;
+    writer.finish().map_err(|e| failed(&e))
 }
 
 /// Width of a text in the figure's pixels.
