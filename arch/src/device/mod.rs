@@ -2,7 +2,7 @@
 //!
 //! A device file (`arch/devices`) has a chip (its peaks), power and price, and one of three answers to "how long does this
 //! take": *laws* (closed forms with fitted parameters, [`law`]), *tables* (measured times, interpolated) or an *accelerator*
-//! with a mapping. This crate holds what a device is; `einflow`'s `device` module asks it.
+//! with a mapping. This crate holds what a device is; `einflow-serving`'s `device` module asks it.
 
 mod decode;
 mod kernel;
