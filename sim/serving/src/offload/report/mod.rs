@@ -9,9 +9,9 @@ use einflow_workloads::layer::Operator;
 use super::{
     Scenario, System,
     account::PARTS,
+    memory::Memory,
     scenario::{Prefill, Role},
     serve::{Demand, Options, Served, Watch, serve},
-    system::Memory,
 };
 use crate::device::layer::{Lowering, attention};
 use assumptions::assumptions;

@@ -1,0 +1,195 @@
+//! What fills the memory of a pool's devices, and how many tokens' keys and values are left room for.
+
+use einflow_spec::{Problem, Problems, quantity::Bytes};
+use einflow_workloads::{layer::WORD_BYTES, models::Model};
+
+use super::{
+    Boundary, Partition,
+    scenario::{At, Load, Prefill, Scenario},
+    system::{DevicePool, System},
+};
+
+/// What fills the memory of one device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// All of it.
+    pub total: Bytes,
+    /// What may be used.
+    pub usable: Bytes,
+    /// Weights.
+    pub weights: Bytes,
+    /// Activations of the largest step.
+    pub activations: Bytes,
+    /// The runtime.
+    pub reserved: Bytes,
+    /// What is left for keys and values; 0 where none are kept.
+    pub cache: Bytes,
+}
+
+/// Tokens of a step for which activations are set aside, where a scenario says nothing: what a batch of a server has at most.
+const DEFAULT_STEP: u64 = 2048;
+
+impl DevicePool {
+    /// Fills the memory; refuses what does not fit.
+    fn fill(
+        &mut self,
+        scenario: &Scenario,
+        model: &Model,
+        weights: f64,
+        activations: f64,
+        cached: bool,
+    ) -> Result<(), Problem> {
+        let memory = &mut self.memory;
+        memory.weights = Bytes(weights.ceil() as u128);
+        memory.activations = Bytes(activations.ceil() as u128);
+        let taken = memory.weights.0 + memory.activations.0 + memory.reserved.0;
+        let gb = |bytes: u128| bytes as f64 * 1e-9;
+        match memory.usable.0.checked_sub(taken) {
+            // Whoever says how many blocks there are has seen that they fit.
+            left if cached && self.spec.kv_blocks.is_some() => {
+                memory.cache = Bytes(left.unwrap_or(0));
+                Ok(())
+            }
+            Some(left) if left > 0 || !cached => {
+                memory.cache = Bytes(if cached { left } else { 0 });
+                Ok(())
+            }
+            _ => Err(scenario
+                .at(
+                    self.spec.count.span,
+                    format!(
+                        "{} does not fit in the pool `{}`: each of {} {} needs {:.1} GB for weights, {:.1} for activations, {:.1} for the runtime, and has {:.1} of {:.1} GB",
+                        model.name,
+                        self.spec.name,
+                        self.spec.count.value,
+                        self.answerer.device.name,
+                        gb(memory.weights.0),
+                        gb(memory.activations.0),
+                        gb(memory.reserved.0),
+                        gb(memory.usable.0),
+                        gb(memory.total.0),
+                    ),
+                )
+                .help(match memory.weights.0 {
+                    0 => "a larger `memory_utilization`, more memory, or less `reserved` for the runtime",
+                    _ => "more devices in a tensor-parallel group, a larger `memory_utilization`, or a smaller model",
+                })),
+        }
+    }
+}
+
+impl System {
+    /// Weights, activations and room for caches.
+    pub(super) fn fill(&mut self) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        let (model, scenario) = (&self.model, &self.scenario);
+        let overflow = || {
+            Problem::nowhere(format!("the weights of {} overflow", model.name))
+                .help("smaller sizes")
+        };
+        let bytes = |words: u64| words as f64 * WORD_BYTES as f64;
+        let all = bytes(model.weights().ok_or_else(overflow)?);
+        let cached = bytes(model.cache_words().ok_or_else(overflow)?);
+        let attention = bytes(model.attention_weights().ok_or_else(overflow)?);
+        let (steps, sampled) = match scenario.prefill.value {
+            // A token comes out of each request at most, however long the chunks of prompts beside it.
+            Prefill::Chunked => (
+                scenario.sequences.max(scenario.step_tokens),
+                scenario.sequences,
+            ),
+            _ => (scenario.sequences, u64::MAX),
+        };
+        // The residual stream and what a layer makes of it, and the scores of the vocabulary of what comes out, in words
+        // of four bytes.
+        let step = |tokens: u64, group: u64| {
+            let (d, f) = (model.model_width as f64, model.feed_forward_width as f64);
+            let vocabulary = model.vocabulary.unwrap_or(0) as f64;
+            let group = group as f64;
+            let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;
+            tokens as f64 * WORD_BYTES as f64 * (2.0 * d + 3.0 * f / group) + scores
+        };
+        // Batches are as large as their share of what is resident at most.
+        let shares = scenario.batches.value.max(1);
+        let tokens = match &scenario.load {
+            Load::Fixed {
+                batch: At {
+                    value: Some(batch), ..
+                },
+                ..
+            } => batch.div_ceil(shares),
+            _ => steps.min(DEFAULT_STEP.max(scenario.step_tokens)),
+        };
+        let offloads = self.attention.is_some();
+        let moved = match (offloads, scenario.boundary) {
+            (true, Boundary::Projections) => attention,
+            _ => 0.0,
+        };
+        let group = self.models.group as f64;
+        let room = step(tokens, self.models.group);
+        let filled = self
+            .models
+            .fill(scenario, model, (all - moved) / group, room, !offloads);
+        problems.absorb(filled.map_err(Problems::from));
+        let mut stores = Vec::new();
+        let mut flags = Vec::new();
+        // What is left of each device's memory, or as many blocks as the scenario says.
+        let mut tokens_in = |pool: &mut DevicePool, parts: u64| {
+            let Some(blocks) = &pool.spec.kv_blocks else {
+                let cache = pool.memory.cache.0 as f64;
+                return (cache * parts as f64 / cached).floor() as u64;
+            };
+            let tokens = blocks.value.saturating_mul(scenario.block_size);
+            let bytes = Bytes((tokens as f64 * cached / parts as f64).ceil() as u128);
+            if bytes > pool.memory.cache {
+                flags.push(format!(
+                    "{} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB",
+                    blocks.value,
+                    bytes.0 as f64 * 1e-9,
+                    pool.device(),
+                    pool.memory.cache.0 as f64 * 1e-9
+                ));
+            }
+            pool.memory.cache = bytes;
+            tokens
+        };
+        match &mut self.attention {
+            None => {
+                let group = self.models.group;
+                let one = tokens_in(&mut self.models, group);
+                stores = vec![one; self.models.replicas as usize];
+            }
+            Some(pool) => {
+                let parts = match pool.spec.partition {
+                    Partition::Heads => pool.count() as f64,
+                    Partition::Requests => 1.0,
+                };
+                let words = tokens as f64 * (3 * model.heads * model.query_width) as f64;
+                let filled = pool.fill(
+                    scenario,
+                    model,
+                    moved / parts,
+                    bytes(1) * words / parts,
+                    true,
+                );
+                problems.absorb(filled.map_err(Problems::from));
+                match pool.spec.partition {
+                    Partition::Heads => {
+                        let count = pool.count();
+                        stores.push(tokens_in(pool, count));
+                    }
+                    Partition::Requests => {
+                        stores = vec![tokens_in(pool, 1); pool.count() as usize];
+                    }
+                }
+            }
+        }
+        if let Some(pool) = &mut self.prefill {
+            let room = step(scenario.step_tokens, pool.group);
+            let filled = pool.fill(scenario, model, all / pool.group as f64, room, false);
+            problems.absorb(filled.map_err(Problems::from));
+        }
+        self.stores = stores;
+        self.flags = flags;
+        problems.into_result(Some(()))
+    }
+}
