@@ -160,6 +160,15 @@ fn one_batch_apart_is_slices_messages_and_attention_in_turn() {
         bytes(0)
     );
     assert!((bytes(1) - 32.0 * 2.0 * 4096.0).abs() < 1.0);
+    // A direction is busy while its words stream, not while they are on their way.
+    for (direction, message) in [there, back].into_iter().enumerate() {
+        let busy = 32.0 * (message - send(0)) / step;
+        let utilization = found.links[direction].utilization;
+        assert!(
+            (utilization / busy - 1.0).abs() < ROUNDED,
+            "{utilization} {busy}"
+        );
+    }
     // Lamina's formula, both directions, over what model and attention take.
     let needed = found.needed.unwrap();
     let time = 0.2 * (32.0 * (before + attend + after) + last) * 1e-6;
