@@ -273,27 +273,27 @@ fn the_mapping() {
     assert_eq!(found, (17, 4, wanted));
 }
 
-/// Two Einsums read each tile of A, Y before Z, though Z stands first. A's first tile is there at 1, read for Y at 2 and
-/// for Z at 3: its room is free at 3, where Z has read it, and not at 2. The second is there at 4, and used a hop later,
-/// at 5 and 6: the array, free at 4, waits a cycle for room. It ends at 7; Y and Z, kept whole, are written by 8, and one
-/// after the other in DRAM at 9 and 10.
+/// Two Einsums read each tile of A, Y before Z, though Z stands first. A's first tile is there at 1, used for Y in the
+/// steps 2 to 5 and for Z in 6 to 9, for the last of which it is read in cycle 8: its room is free at 9, and not at 5,
+/// when Y has read it. The second is there at 10, and used from 11 on: the array, free at 10, waits a cycle for room. It
+/// ends at 19, Z's last word is written in 20, all eight are asked for at 21 and in DRAM at 22.
 #[test]
 fn room_that_two_read() {
-    let mapping = r#"sizes: { "M0": 1 }, splits: { "M": ["M1", "M0"] },
+    let mapping = r#"sizes: { "M0": 4 }, splits: { "M": ["M1", "M0"] },
         blocks: [(name: "b", loops: ["m1"],
             keep: { "A": [(memory: "buffer", below: "m1")], "Z": [(memory: "buffer")], "Y": [(memory: "buffer")] },
-            einsums: { "Z": (unit: "pes"), "Y": (unit: "pes") },
+            einsums: { "Z": (unit: "pes", loops: ["m0"]), "Y": (unit: "pes", loops: ["m0"]) },
             phases: [(name: "first", einsums: ["Y"]), (name: "second", einsums: ["Z"])])]"#;
     let cascade = [
         r#""A[m]""#,
         r#""Z[m]", "Y[m]""#,
         "Z[m] = relu(A[m])\nY[m] = relu(A[m])",
     ];
-    let found = run(&FAST, cascade, &[("M", 2)], mapping);
+    let found = run(&FAST, cascade, &[("M", 8)], mapping);
     let wanted = waits([
         ("waits for A from buffer", 2),
         ("waits for room for A in buffer", 1),
         ("draining", 3),
     ]);
-    assert_eq!(found, (10, 4, wanted));
+    assert_eq!(found, (22, 16, wanted));
 }
