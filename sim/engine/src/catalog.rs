@@ -1,7 +1,7 @@
 //! Files by name: each is read and checked once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
 };
@@ -16,8 +16,9 @@ use einflow_workloads::{
 };
 
 use crate::{
-    check::{Check, check, miniature},
+    check::{Check, check, miniature, miniature::Shape},
     report::Report,
+    request::RunKey,
 };
 
 /// A file: its name, the folder to look in first, and what to change in it.
@@ -27,6 +28,22 @@ type Cache<T> = Mutex<HashMap<Key, Arc<T>>>;
 type Overridden = (Arc<Accelerator>, Arc<Accelerator>);
 /// The accelerator's address, and the numbers by path, as bits.
 type Overrides = (usize, Vec<(String, u64)>);
+
+/// What a check follows from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CheckKey {
+    /// The addresses of the mapping, the cascade and the accelerator: files of one name may differ.
+    files: (usize, usize, usize),
+    miniature: Shape,
+    /// Those at the real length, where that is checked too.
+    sizes: Option<BTreeMap<String, u64>>,
+}
+
+/// A check, and the files that it is of (kept, so that their addresses stay their own).
+type Checked = (
+    (Arc<MappingSpec>, Arc<Cascade>, Arc<Accelerator>),
+    OnceLock<Arc<Check>>,
+);
 
 /// A cache of changed files is emptied at so many, so that a sweep's memory does not grow with its points.
 const MOST_CHANGED: usize = 64;
@@ -39,9 +56,9 @@ pub struct Catalog {
     accelerators: Cache<Accelerator>,
     mappings: Cache<MappingSpec>,
     overridden: Mutex<HashMap<Overrides, Overridden>>,
-    bound: Mutex<HashMap<String, Arc<MappedCascade>>>,
-    reports: Mutex<HashMap<String, Arc<Report>>>,
-    checks: Mutex<HashMap<String, Arc<OnceLock<Arc<Check>>>>>,
+    bound: Mutex<HashMap<(String, RunKey), Arc<MappedCascade>>>,
+    reports: Mutex<HashMap<RunKey, Arc<Report>>>,
+    checks: Mutex<HashMap<CheckKey, Arc<Checked>>>,
 }
 
 fn cached<T>(
@@ -76,7 +93,7 @@ impl Catalog {
     /// Those of the run.
     pub fn report(
         &self,
-        key: String,
+        key: RunKey,
         run: impl FnOnce() -> Result<Report, Problems>,
     ) -> Result<Arc<Report>, Problems> {
         if let Some(found) = self.reports.lock().ok().and_then(|c| c.get(&key).cloned()) {
@@ -91,17 +108,26 @@ impl Catalog {
 
     /// A check of a mapped cascade's values; runs with the same miniature share one.
     pub fn check(&self, mapped: &MappedCascade, long: bool) -> Arc<Check> {
-        let key = format!("{long} {} {}", mapped.spec.name, miniature::key(mapped));
-        let key = if long {
-            format!("{key} {:?}", mapped.sizes)
-        } else {
-            key
+        let files = (
+            Arc::clone(&mapped.spec),
+            Arc::clone(&mapped.cascade),
+            Arc::clone(&mapped.accelerator),
+        );
+        let key = CheckKey {
+            files: (
+                Arc::as_ptr(&files.0) as usize,
+                Arc::as_ptr(&files.1) as usize,
+                Arc::as_ptr(&files.2) as usize,
+            ),
+            miniature: miniature::key(mapped),
+            sizes: long.then(|| mapped.sizes.clone()),
         };
+        let fresh = || Arc::new((files, OnceLock::new()));
         let cell = match self.checks.lock() {
-            Ok(mut checks) => Arc::clone(checks.entry(key).or_default()),
-            Err(_) => Arc::default(),
+            Ok(mut checks) => Arc::clone(checks.entry(key).or_insert_with(fresh)),
+            Err(_) => fresh(),
         };
-        Arc::clone(cell.get_or_init(|| Arc::new(check(mapped, long))))
+        Arc::clone(cell.1.get_or_init(|| Arc::new(check(mapped, long))))
     }
 
     /// A mapped cascade that was bound before on this accelerator, or one that differs from it in nothing that bears
@@ -111,7 +137,7 @@ impl Catalog {
     /// Those of binding.
     pub fn bound(
         &self,
-        key: String,
+        key: (String, RunKey),
         accelerator: &Arc<Accelerator>,
         bind: impl FnOnce() -> Result<MappedCascade, Problems>,
     ) -> Result<MappedCascade, Problems> {
@@ -226,5 +252,44 @@ impl Catalog {
             };
             MappingSpec::parse(&edited(&source, edits)?, folder)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::request::Request;
+
+    /// Files of one name may differ: here in how the operators compute their functions.
+    #[test]
+    fn checks_are_of_files_and_not_of_their_names() {
+        let catalog = Catalog::new();
+        let request = Request {
+            model: Some("bert".into()),
+            length: Some(1024),
+            mapping: "fusemax-binding".into(),
+            ..Request::default()
+        };
+        let mapped = request.bind(&catalog).unwrap();
+        let mut chip = (*mapped.accelerator).clone();
+        for array in &mut chip.arrays {
+            for operator in array.operators.values_mut() {
+                operator.computes = None;
+            }
+        }
+        let other = mapped.on(&Arc::new(chip));
+        let listed = |mapped| {
+            let check = catalog.check(mapped, false);
+            check.miniature.as_ref().unwrap().as_listed.is_some()
+        };
+        assert!(listed(&mapped) && !listed(&other));
+        // Of the same files and sizes there is one check.
+        let again = request.bind(&catalog).unwrap();
+        assert!(Arc::ptr_eq(
+            &catalog.check(&mapped, false),
+            &catalog.check(&again, false)
+        ));
     }
 }

@@ -6,7 +6,7 @@ use einflow_spec::{Problem, did_you_mean};
 use crate::{analytic, array, check::inputs::inputs, cycle, error::EngineError, report::Report};
 
 /// What computes a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// Action counts from loop-nest reuse, time by phases.
     #[default]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,7 +21,7 @@ use crate::{
 };
 
 /// Which values a run checks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Checking {
     /// None.
     #[default]
@@ -34,7 +33,7 @@ pub enum Checking {
 }
 
 /// Whose accounting an accelerator file stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Accounting {
     /// Every action charged.
     #[default]
@@ -93,7 +92,7 @@ pub enum File {
 }
 
 /// Values to change in the files of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Edits {
     /// In the accelerator's.
     pub accelerator: Vec<Edit>,
@@ -106,15 +105,22 @@ pub struct Edits {
 }
 
 /// Where the fields of a [`Request`] stand in a file: what a message about one of them points to.
-///
-/// Two requests that differ only here compute the same, so they print the same (the `Debug` text is a cache's key).
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places(Vec<(&'static str, Source, Span)>);
 
-impl fmt::Debug for Places {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Places")
-    }
+/// All that the result of a [`Request`] follows from: two with the same key compute the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunKey {
+    workload: Option<String>,
+    model: (Option<String>, Option<u64>),
+    sizes: BTreeMap<String, u64>,
+    accelerator: Option<String>,
+    mapping: String,
+    /// Values as bits: what is written alike is alike.
+    overrides: Vec<(String, u64)>,
+    edits: Edits,
+    how: (Engine, Accounting, Checking, bool),
+    beside: Option<PathBuf>,
 }
 
 impl Places {
@@ -151,6 +157,42 @@ impl Places {
 }
 
 impl Request {
+    /// What its result follows from.
+    pub fn key(&self) -> RunKey {
+        // Every field is named: one that is new has to be thought of.
+        let Self {
+            workload,
+            model,
+            length,
+            sizes,
+            accelerator,
+            mapping,
+            overrides,
+            edits,
+            engine,
+            accounting,
+            check,
+            end_to_end,
+            beside,
+            // Messages differ in it, and no result.
+            places: _,
+        } = self;
+        let bits = overrides
+            .iter()
+            .map(|(path, v)| (path.clone(), v.to_bits()));
+        RunKey {
+            workload: workload.clone(),
+            model: (model.clone(), *length),
+            sizes: sizes.clone(),
+            accelerator: accelerator.clone(),
+            mapping: mapping.clone(),
+            overrides: bits.collect(),
+            edits: edits.clone(),
+            how: (*engine, *accounting, *check, *end_to_end),
+            beside: beside.clone(),
+        }
+    }
+
     /// Reads the files and lays the cascade on the accelerator.
     ///
     /// # Errors
@@ -221,7 +263,7 @@ impl Request {
         let mut alike = self.clone();
         alike.overrides.retain(|(path, _)| bears_on_mappings(path));
         catalog
-            .bound(format!("{mapping} {alike:?}"), &accelerator, || {
+            .bound((mapping.to_string(), alike.key()), &accelerator, || {
                 bind(&cascade, &accelerator, &spec, &given)
             })
             .map_err(at("run"))
@@ -379,11 +421,15 @@ impl Request {
         combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
     }
 
-    /// All that the result of layers around attention follows from.
-    fn layers(&self, mapping: &str) -> String {
-        let of = (mapping, &self.beside, &self.accelerator, self.accounting);
-        let sizes = (&self.model, self.length, &self.sizes);
-        format!("layers {of:?} {sizes:?} {:?}", self.engine)
+    /// All that the result of layers around attention follows from: as a run of their mapping, of no cascade but its own.
+    fn layers(&self, mapping: &str) -> RunKey {
+        let alone = Self {
+            workload: None,
+            mapping: mapping.to_string(),
+            check: Checking::None,
+            ..self.clone()
+        };
+        alone.key()
     }
 
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {

@@ -66,7 +66,7 @@ fn value(
                 accounting: means.accounting,
                 ..run.clone()
             };
-            let report = catalog.report(format!("{request:?}"), || request.run(catalog))?;
+            let report = catalog.report(request.key(), || request.run(catalog))?;
             sum += number_at(&report.to_json(), experiment, &ratio.value)?;
         }
         Ok(sum)

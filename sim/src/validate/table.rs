@@ -385,7 +385,7 @@ fn sum(
             overrides: overrides.to_vec(),
             ..run.clone()
         };
-        reports.push((*catalog.report(format!("{request:?}"), || request.run(catalog))?).clone());
+        reports.push((*catalog.report(request.key(), || request.run(catalog))?).clone());
     }
     combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
 }

@@ -102,21 +102,18 @@ fn on_array(error: ArrayError) -> MiniatureError {
     MiniatureError::Array(error.to_string())
 }
 
-/// What the miniature of a mapped cascade follows from, besides its mapping file.
-pub fn key(mapped: &MappedCascade) -> String {
+/// The sizes of a miniature, and the bytes that its blocks keep in each memory; where there is none, the sizes of the
+/// whole.
+pub type Shape = (BTreeMap<String, u64>, Vec<Vec<u128>>);
+
+/// What the miniature of a mapped cascade follows from, besides its files.
+pub fn key(mapped: &MappedCascade) -> Shape {
     match shrunk(mapped) {
-        Ok(small) => format!(
-            "{} {} {:?} {:?}",
-            small.cascade.name,
-            small.accelerator.name,
-            small.sizes,
-            small
-                .blocks
-                .iter()
-                .map(|b| &b.occupancy)
-                .collect::<Vec<_>>()
-        ),
-        Err(_) => format!("{:?}", mapped.sizes),
+        Ok(small) => {
+            let kept = small.blocks.iter().map(|b| b.occupancy.clone()).collect();
+            (small.sizes, kept)
+        }
+        Err(_) => (mapped.sizes.clone(), Vec::new()),
     }
 }
 

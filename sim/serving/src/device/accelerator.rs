@@ -15,7 +15,7 @@ use einflow_spec::{
 use einflow_engine::report::Report;
 use einflow_engine::{
     catalog::Catalog,
-    request::{Engine, Request},
+    request::{Engine, Request, RunKey},
 };
 
 /// An accelerator with its mapping of attention.
@@ -26,7 +26,7 @@ pub struct Modelled {
     engine: Engine,
     /// Numbers of the accelerator that are other than its file's.
     overrides: Vec<(String, f64)>,
-    known: Mutex<HashMap<String, Arc<Report>>>,
+    known: Mutex<HashMap<RunKey, Arc<Report>>>,
 }
 
 impl Modelled {
@@ -84,7 +84,7 @@ impl Modelled {
             }
         };
         let request = self.request(attention, queries, mapping);
-        let key = format!("{request:?}");
+        let key = request.key();
         if let Some(found) = self.known.lock().ok().and_then(|k| k.get(&key).cloned()) {
             return Ok(found);
         }
