@@ -76,14 +76,26 @@ pub fn inward(chip: &Accelerator, memory: usize, unit: usize) -> i64 {
     latency(chip, memory) + link.map_or(1, |l| l.latency as i64)
 }
 
-/// Hops from a place on the wavefront to the edge.
+/// From the end of a step in the first PE until a word is at the edge: every PE's is walked hop by hop, from where the
+/// wavefront made it (PE (i, j) ends its step i + j later), and the first one counts.
 fn hops(chip: &Accelerator, unit: usize, direction: Direction) -> i64 {
     let array = &chip.arrays[unit];
-    match direction {
-        Direction::Down => array.rows as i64 - 1,
-        Direction::Right => array.columns as i64 - 1,
-        Direction::Up | Direction::Left => 0,
-    }
+    let (rows, columns) = (array.rows as i64, array.columns as i64);
+    let (down, right) = match direction {
+        Direction::Down => (1, 0),
+        Direction::Up => (-1, 0),
+        Direction::Right => (0, 1),
+        Direction::Left => (0, -1),
+    };
+    let arrives = |i: i64, j: i64| {
+        let (mut row, mut column, mut cycle) = (i, j, i + j);
+        while (0..rows).contains(&(row + down)) && (0..columns).contains(&(column + right)) {
+            (row, column, cycle) = (row + down, column + right, cycle + 1);
+        }
+        cycle
+    };
+    let pes = (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j)));
+    pes.map(|(i, j)| arrives(i, j)).min().unwrap_or(0)
 }
 
 /// Cycles from a step's end in the first PE to a memory's port: to the array's edge, and over the link.

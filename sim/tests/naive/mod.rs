@@ -1,4 +1,5 @@
-//! A naive simulator of mapped cascades, from `docs/src/explanation/engines.md` alone: it shares nothing with the engines.
+//! A naive simulator of mapped cascades, by the rules of `docs/src/explanation/engines.md`: it imports nothing from the
+//! engines, unrolls every loop into sets of words, and goes one cycle after another.
 
 pub mod chip;
 mod einsum;
