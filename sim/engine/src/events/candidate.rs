@@ -212,7 +212,7 @@ impl Machine<'_> {
     fn pending(&self, stream: usize, place: u128, cause: Cause) -> Cause {
         let queue = self.units() + stream;
         let ready = self.state.ready[queue].as_ref().map(|c| c.cause);
-        let late = ready.or(self.state.blocked[queue]);
+        let late = ready.or(self.state.blocked[queue].map(|h| h.cause));
         let late = late.filter(|c| !matches!(c, Cause::Operand(..)));
         late.filter(|_| self.state.streams[stream].place == place)
             .unwrap_or(cause)

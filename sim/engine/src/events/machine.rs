@@ -7,7 +7,7 @@ use super::{
     cause::Cause,
     error::{EventError, Wait},
     observer::Observer,
-    state::{Blocked, Candidate, State, Totals, Turn, Whom},
+    state::{Blocked, Candidate, Held, State, Totals, Turn, Whom},
 };
 use crate::{
     hardware::Moved,
@@ -170,12 +170,17 @@ impl<'a> Machine<'a> {
                         if candidate.time < now {
                             // What kept it until now ended last.
                             candidate.time = now;
-                            candidate.cause = blocked.unwrap_or(candidate.cause);
+                            let until = |held: Held| held.until(self.state.now);
+                            candidate.cause = blocked.map_or(candidate.cause, until);
                         }
                         self.state.ready[q] = Some(candidate);
                     }
                     Some(Err(Blocked { cause, .. })) => {
-                        self.state.blocked[q] = (cause != Cause::Mapping).then_some(cause);
+                        let held = self.state.blocked[q];
+                        let by = Held::by(held, cause, self.state.now);
+                        let same = held.filter(|h| h.cause == cause);
+                        self.state.blocked[q] =
+                            (cause != Cause::Mapping).then_some(same.unwrap_or(by));
                     }
                     None => {}
                 }

@@ -27,7 +27,7 @@ pub use error::{EventError, Wait};
 pub use machine::{BackEnd, Machine};
 pub use observer::{Movement, Observer, Task, Unseen};
 pub use state::{
-    Arrived, Barrier, Blocked, Candidate, OpState, Started, State, StreamState, Totals, Turn, Use,
-    Whom,
+    Arrived, Barrier, Blocked, Candidate, Held, OpState, Started, State, StreamState, Totals, Turn,
+    Use, Whom,
 };
 pub use timing::{Slot, Steps, issued};

@@ -35,7 +35,42 @@ pub struct State {
     /// Candidates of units, then streams; none: not known.
     pub ready: Vec<Option<Candidate>>,
     /// As `ready`: what kept a queue from being ready, where something did when it was last asked.
-    pub blocked: Vec<Option<Cause>>,
+    pub blocked: Vec<Option<Held>>,
+}
+
+/// What keeps a queue from being ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What does now.
+    pub cause: Cause,
+    /// From when on.
+    pub since: u64,
+    /// What did until then.
+    pub before: Option<Cause>,
+}
+
+impl Held {
+    /// Something else does from `now` on.
+    pub fn by(held: Option<Self>, cause: Cause, now: u64) -> Self {
+        let before = held.and_then(|h| match h.since == now {
+            true => h.before,
+            false => Some(h.cause),
+        });
+        Self {
+            cause,
+            since: now,
+            before,
+        }
+    }
+
+    /// What did in the cycle before `now`, where it ended: of reasons that ended in the same cycle the first, as they
+    /// are asked for in order.
+    pub fn until(self, now: u64) -> Cause {
+        match self.since == now {
+            true => self.before.unwrap_or(self.cause),
+            false => self.cause,
+        }
+    }
 }
 
 /// A task that has started.

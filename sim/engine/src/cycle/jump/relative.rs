@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    events::{Arrived, Barrier, Candidate, OpState, Started, State, StreamState, Use},
+    events::{Arrived, Barrier, Candidate, Held, OpState, Started, State, StreamState, Use},
     program::{Key, Program, Tile},
 };
 
@@ -83,7 +83,17 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
                 })
             })
             .collect(),
-        blocked: blocked.clone(),
+        // How long something has kept a queue matters to nothing; whether only since now does.
+        blocked: blocked
+            .iter()
+            .map(|held| {
+                held.map(|held| Held {
+                    cause: held.cause,
+                    since: u64::from(held.since == now),
+                    before: held.before.filter(|_| held.since == now),
+                })
+            })
+            .collect(),
     }
 }
 

@@ -127,9 +127,12 @@ impl Again<'_> {
             channels,
             end,
             ready,
-            // It has no time of its own.
-            blocked: _,
+            blocked,
         } = &mut state;
+        for held in blocked.iter_mut().flatten() {
+            // What has kept a queue since now does so since the new one.
+            held.since += if held.since == *now { ahead } else { 0 };
+        }
         *now += ahead;
         if *end != old.end {
             *end += ahead;
