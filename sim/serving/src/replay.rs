@@ -44,10 +44,10 @@ impl Replay {
     /// A device that is not there, and every mistake in its file.
     pub fn scenario(&self) -> Result<Source, Problems> {
         let (source, _) = devices().find(&self.device, None)?;
-        // A replay asks for no price; a scenario has one.
+        // A replay asks for no price; a scenario has one, and says that nobody gave it.
         let price = match Device::parse(&source)?.price {
             Some(_) => "",
-            None => ", price: 1",
+            None => ", source: \"the price: assumed, the device's file has none\", price: 1",
         };
         let blocks = self
             .kv_blocks

@@ -1,6 +1,11 @@
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, StringValueParser, TypedValueParser},
+};
+use einflow_engine::Engine;
+use einflow_spec::NumberFormat;
 
 /// Simulates attention, written as cascades of Einsums, on spatial-array accelerators.
 #[derive(Parser, Debug)]
@@ -25,8 +30,8 @@ pub enum Command {
         /// Whose accounting the energies follow
         #[arg(long, value_enum, default_value_t)]
         accounting: Accounting,
-        /// What computes the result: analytic, or cycle
-        #[arg(long, default_value = "analytic")]
+        /// What computes the result
+        #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
         engine: String,
         /// Do not check in miniature that the mapped dataflows compute what they should
         #[arg(long)]
@@ -56,11 +61,11 @@ pub enum Command {
         /// Where to write the outputs, as .npz
         #[arg(long)]
         output: Option<PathBuf>,
-        /// f64, f32, bf16 or f16: inputs and intermediates are rounded to it
-        #[arg(long, default_value = "f64")]
+        /// Inputs and intermediates are rounded to it
+        #[arg(long, default_value = "f64", value_parser = OneOf(formats))]
         number_format: String,
         /// The format in which reductions accumulate; f64 for f64, else f32
-        #[arg(long)]
+        #[arg(long, value_parser = OneOf(formats))]
         accumulator: Option<String>,
         /// A size that no shape fixes, such as M0=16
         #[arg(long, value_name = "NAME=SIZE")]
@@ -121,7 +126,7 @@ pub enum Command {
         #[arg(long)]
         accelerator: Option<String>,
         /// What counts cycles and traffic
-        #[arg(long, default_value = "analytic")]
+        #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
         engine: String,
     },
     /// Check results against published and measured ones
@@ -360,8 +365,8 @@ pub struct RunArguments {
     /// A size besides the model's, such as B=1
     #[arg(long, value_name = "NAME=SIZE")]
     pub size: Vec<String>,
-    /// What computes the result: analytic, or cycle
-    #[arg(long, default_value = "analytic")]
+    /// What computes the result
+    #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
     pub engine: String,
     /// Check the values: the mapped dataflow in miniature, and one query at the real length in the accelerator's formats
     #[arg(long)]
@@ -434,4 +439,39 @@ pub enum Listing {
     Devices,
     Links,
     Scenarios,
+}
+
+/// A name that completion and help offer, and that is read where all other mistakes are found, to be reported with them.
+#[derive(Clone)]
+struct OneOf(fn() -> Vec<PossibleValue>);
+
+impl TypedValueParser for OneOf {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter()))
+    }
+}
+
+/// The engines that a run may name.
+fn engines() -> Vec<PossibleValue> {
+    Engine::all()
+        .filter(|engine| engine.any_size())
+        .map(|engine| PossibleValue::new(engine.name()).help(engine.gives()))
+        .collect()
+}
+
+/// The number formats in which values are computed.
+fn formats() -> Vec<PossibleValue> {
+    let names = NumberFormat::ALL.iter().map(|format| format.name());
+    names.map(PossibleValue::new).collect()
 }

@@ -11,6 +11,7 @@ mod static_batching;
 mod vllm;
 
 use super::super::times::Load;
+use requests::Requests;
 
 pub use static_batching::StaticBatching;
 pub use vllm::Vllm;
@@ -161,4 +162,49 @@ pub trait Policy {
 
     /// Tokens in the fullest store.
     fn fullest(&self) -> u64;
+}
+
+/// A policy over requests that are kept for it: what it says is who runs.
+trait Batching {
+    /// Its requests.
+    fn requests(&self) -> &Requests;
+
+    /// Its requests, to plan and to admit.
+    fn requests_mut(&mut self) -> &mut Requests;
+
+    /// As [`Policy::next`].
+    fn batch(&mut self, between: &[usize]) -> Next;
+
+    /// As [`Policy::ended`].
+    fn batch_ended(&mut self, batch: usize) -> Vec<Came>;
+}
+
+impl<B: Batching> Policy for B {
+    fn arrive(&mut self, request: usize, new: Request) {
+        self.requests_mut().arrive(request, new);
+    }
+
+    fn resume(&mut self, request: usize) {
+        self.requests_mut().resume(request);
+    }
+
+    fn next(&mut self, between: &[usize]) -> Next {
+        self.batch(between)
+    }
+
+    fn ended(&mut self, batch: usize) -> Vec<Came> {
+        self.batch_ended(batch)
+    }
+
+    fn waits(&self) -> bool {
+        self.requests().waits()
+    }
+
+    fn running(&self, batch: usize) -> u64 {
+        self.requests().running(batch)
+    }
+
+    fn fullest(&self) -> u64 {
+        self.requests().fullest()
+    }
 }

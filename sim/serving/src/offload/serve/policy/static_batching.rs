@@ -4,7 +4,7 @@
 //! then each iteration runs over all of the batch: a request that has its tokens is computed on as padding until the
 //! longest ends.
 
-use super::{Came, Choice, Limits, Next, Part, Policy, Request, requests::Requests};
+use super::{Batching, Came, Choice, Limits, Next, Part, requests::Requests};
 use crate::offload::times::Load;
 
 /// As a scenario names it.
@@ -86,16 +86,16 @@ impl StaticBatching {
     }
 }
 
-impl Policy for StaticBatching {
-    fn arrive(&mut self, request: usize, new: Request) {
-        self.0.arrive(request, new);
+impl Batching for StaticBatching {
+    fn requests(&self) -> &Requests {
+        &self.0
     }
 
-    fn resume(&mut self, request: usize) {
-        self.0.resume(request);
+    fn requests_mut(&mut self) -> &mut Requests {
+        &mut self.0
     }
 
-    fn next(&mut self, between: &[usize]) -> Next {
+    fn batch(&mut self, between: &[usize]) -> Next {
         let mut next = Next::default();
         for batch in between {
             if self.0.batches[*batch].is_empty() {
@@ -109,24 +109,12 @@ impl Policy for StaticBatching {
         next
     }
 
-    fn ended(&mut self, batch: usize) -> Vec<Came> {
+    fn batch_ended(&mut self, batch: usize) -> Vec<Came> {
         let out = self.0.ended(batch);
         let own = self.0.batches[batch].clone();
         if own.iter().all(|r| self.0.state(*r).done()) {
             self.0.leave(batch, |_, _| true);
         }
         out
-    }
-
-    fn waits(&self) -> bool {
-        self.0.waits()
-    }
-
-    fn running(&self, batch: usize) -> u64 {
-        self.0.running(batch)
-    }
-
-    fn fullest(&self) -> u64 {
-        self.0.fullest()
     }
 }

@@ -5,7 +5,7 @@
 //! preempted: it gives its blocks back and comes back before those that wait, its tokens computed again. With prefix
 //! caching it finds those of its blocks that nobody has taken meanwhile. Batches in flight are kept alike in size.
 
-use super::{Came, Choice, Limits, Next, Policy, Request, requests::Requests};
+use super::{Batching, Came, Choice, Limits, Next, requests::Requests};
 
 /// As a scenario names it.
 pub(super) const CHOICE: Choice = Choice {
@@ -96,16 +96,16 @@ impl Vllm {
     }
 }
 
-impl Policy for Vllm {
-    fn arrive(&mut self, request: usize, new: Request) {
-        self.0.arrive(request, new);
+impl Batching for Vllm {
+    fn requests(&self) -> &Requests {
+        &self.0
     }
 
-    fn resume(&mut self, request: usize) {
-        self.0.resume(request);
+    fn requests_mut(&mut self) -> &mut Requests {
+        &mut self.0
     }
 
-    fn next(&mut self, between: &[usize]) -> Next {
+    fn batch(&mut self, between: &[usize]) -> Next {
         let mut next = Next::default();
         let mut left: Vec<u64> = between.iter().map(|b| self.go_on(*b, &mut next)).collect();
         if next.preempted.is_empty() {
@@ -120,23 +120,11 @@ impl Policy for Vllm {
         next
     }
 
-    fn ended(&mut self, batch: usize) -> Vec<Came> {
+    fn batch_ended(&mut self, batch: usize) -> Vec<Came> {
         let out = self.0.ended(batch);
         if out.iter().any(|c| c.last) {
             self.0.leave(batch, |_, state| state.done());
         }
         out
-    }
-
-    fn waits(&self) -> bool {
-        self.0.waits()
-    }
-
-    fn running(&self, batch: usize) -> u64 {
-        self.0.running(batch)
-    }
-
-    fn fullest(&self) -> u64 {
-        self.0.fullest()
     }
 }
