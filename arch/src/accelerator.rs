@@ -50,7 +50,7 @@ named! {
 fn word() -> Form<NumberFormat> {
     Form {
         value: || choices(&NumberFormat::narrowest_first()),
-        read: |_, node| Ok(choice(node, &NumberFormat::narrowest_first())?),
+        read: |_, node| Ok(choice(node, "", &NumberFormat::narrowest_first())?),
     }
 }
 

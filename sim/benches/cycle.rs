@@ -51,7 +51,7 @@ fn benches(c: &mut Criterion) {
                 r.engine = Engine::Cycle;
                 r.run(&catalog).is_ok()
             };
-            all.requests.par_iter().filter(|r| run(r)).count()
+            all.requests().par_iter().filter(|r| run(r)).count()
         })
     });
 }

@@ -1,8 +1,10 @@
 //! Run files: one run, or several to compare.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
-use einflow_spec::{Fields, Kind, Library, Node, Problem, Problems, Source, Span, list, pairs};
+use einflow_spec::{
+    Fields, Form, Kind, Library, Name, Node, Part, Problems, Record, Source, list, pairs, record,
+};
 
 use einflow_engine::request::{Accounting, Engine, Places, Request};
 use einflow_engine::units::{LENGTHS, parse_length};
@@ -16,15 +18,43 @@ pub fn runs() -> &'static Library {
     &LIBRARY
 }
 
-/// A run file.
-#[derive(Clone, Debug)]
-pub struct RunFile {
-    /// Its name.
-    pub name: String,
-    /// One or two sentences.
-    pub description: String,
-    /// Every run: for each model, each length, each entry of `runs`.
-    pub requests: Vec<Request>,
+record! {
+    /// A run file.
+    #[derive(Clone, Debug)]
+    pub struct RunFile = "a run file" {
+        unread source: Option<String> => "nothing is cited";
+        /// Its name.
+        pub name: String;
+        /// One or two sentences.
+        pub description: String = String::new() => "nothing";
+        /// The file.
+        pub source: Source where Source;
+        /// The folder in which names are looked for first.
+        pub beside: Option<PathBuf> where PathBuf;
+        /// What computes the results ([engines](../explanation/engines.md)).
+        pub engine: Engine = Engine::default() => "`analytic`";
+        /// Whose: every action charged, or the mapping's `published` accelerator.
+        pub accounting: Accounting = Accounting::default() => "`correct`";
+        /// Whether the linear layers are added to every run.
+        pub end_to_end: bool = false;
+        /// Models.
+        pub models: Option<Vec<Name>> => "each run names its own, or gives `sizes`";
+        /// Lengths.
+        pub lengths: Option<Vec<u64>> as lengths => "each run gives its own";
+        /// What runs on every model at every length.
+        pub runs: Vec<Request> as requests;
+    } check |fields| {
+        let empty = [
+            ("models", models.iter().flatten().any(Vec::is_empty), "models: [\"bert\"]"),
+            ("lengths", lengths.iter().flatten().any(Vec::is_empty), "lengths: [\"1K\"]"),
+        ];
+        for (field, empty, such_as) in empty {
+            if let (Some(node), true) = (fields.optional(field), empty) {
+                let problem = node.problem("an empty list leaves nothing to run");
+                fields.push(problem.help(format!("leave the field out, or give some, such as {such_as}")));
+            }
+        }
+    }
 }
 
 impl RunFile {
@@ -42,174 +72,170 @@ impl RunFile {
     /// # Errors
     /// Every mistake in the file's form.
     pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
-        let node = Node::parse(source)?;
-        let mut f = Fields::new(&node, "a run file");
-        let name = f.need("name", text);
-        f.get("source", text);
-        let description = f.get("description", text).unwrap_or_default();
-        let engine = f
-            .get("engine", |n| {
-                Engine::named(n.text()?).map_err(|p| placed(n, p))
-            })
-            .unwrap_or_default();
-        let accounting = f.get("accounting", accounting).unwrap_or_default();
-        let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-        let models = f.get_all("models", |n| {
-            some(
-                n,
-                each(n, |n| Ok((text(n)?, n.span)))?,
-                "models: [\"bert\"]",
-            )
-        });
-        let lengths = f.get_all("lengths", |n| {
-            some(n, each(n, length)?, "lengths: [\"1K\"]")
-        });
-        let runs = f.need_all("runs", |n| {
-            let runs = list(n, run)?;
+        Self::read_beside(&Node::parse(source)?, beside.as_deref())
+    }
+
+    /// Every run: for each model, each length, each entry of `runs`.
+    pub fn requests(&self) -> Vec<Request> {
+        let models: Vec<Option<&Name>> = self
+            .models
+            .as_ref()
+            .map_or(vec![None], |m| m.iter().map(Some).collect());
+        let lengths: Vec<Option<u64>> = self
+            .lengths
+            .as_ref()
+            .map_or(vec![None], |l| l.iter().copied().map(Some).collect());
+        let mut requests = Vec::new();
+        for model in &models {
+            for length in &lengths {
+                for run in &self.runs {
+                    let mut request = at(run, model.map(|m| m.text.as_str()), *length);
+                    if let (None, Some(model)) = (&run.model, model) {
+                        request.places.set("model", &self.source, model.span);
+                    }
+                    request.engine = self.engine;
+                    request.accounting = self.accounting;
+                    request.end_to_end |= self.end_to_end;
+                    request.beside.clone_from(&self.beside);
+                    requests.push(request);
+                }
+            }
+        }
+        requests
+    }
+}
+
+/// A run with this model and length where it has none of its own.
+pub(crate) fn at(run: &Request, model: Option<&str>, length: Option<u64>) -> Request {
+    let mut request = run.clone();
+    request.model = request.model.or_else(|| model.map(str::to_owned));
+    request.length = request.length.or(length);
+    request
+}
+
+record! {
+    /// One run: a mapping, and what else differs from the mapping's own choices.
+    pub struct Run = "a run" {
+        /// A mapping.
+        pub mapping: String;
+        /// A cascade.
+        pub workload: Option<String> => "the mapping's";
+        /// An accelerator.
+        pub accelerator: Option<String> => "the mapping's";
+        /// A model, in place of the list's.
+        pub model: Option<String> => "the list's";
+        /// A length, in place of the list's.
+        pub length: Option<u64> as length => "the list's";
+        /// Whether the linear layers are added.
+        pub end_to_end: bool = false => "the file's";
+        /// Sizes of ranks and parameters of the cascade, in place of the model's.
+        pub sizes: BTreeMap<String, u64> as sizes = BTreeMap::new() => "none";
+        /// Numbers of the accelerator in place of others, by their paths
+        /// ([accelerators](accelerators.md#names-in-size-expressions-and-sweeps) lists them).
+        pub overrides("set"): Vec<(Name, f64)> = Vec::new() => "none";
+        /// Where it says so.
+        pub places: Places where Placed;
+    }
+}
+
+/// Where the fields of a run stand.
+struct Placed;
+
+impl Part<Places> for Placed {
+    fn take(fields: &mut Fields<'_>) -> Option<Places> {
+        let run = fields.node();
+        let mut places = Places::default();
+        places.set("run", &run.source, run.span);
+        for (key, _, value) in run.record().unwrap_or_default() {
+            let known = [
+                "mapping",
+                "workload",
+                "accelerator",
+                "model",
+                "sizes",
+                "set",
+            ];
+            if let Some(field) = known.into_iter().find(|field| key == field) {
+                places.set(field, &value.source, value.span);
+            }
+        }
+        Some(places)
+    }
+}
+
+impl From<Run> for Request {
+    fn from(run: Run) -> Self {
+        Self {
+            workload: run.workload,
+            model: run.model,
+            length: run.length,
+            sizes: run.sizes,
+            accelerator: run.accelerator,
+            mapping: run.mapping,
+            overrides: run
+                .overrides
+                .into_iter()
+                .map(|(path, value)| (path.text, value))
+                .collect(),
+            end_to_end: run.end_to_end,
+            places: run.places,
+            ..Self::default()
+        }
+    }
+}
+
+/// Some runs.
+pub(crate) fn requests() -> Form<Vec<Request>> {
+    Form {
+        value: || format!("list: {}", Run::WHAT),
+        read: |_, node| {
+            let runs = list(node, |node| Run::read("", node).map(Request::from))?;
             if runs.is_empty() {
-                let problem = n.problem("there is nothing to run");
+                let problem = node.problem("there is nothing to run");
                 return Err(problem.help("add (mapping: \"...\")").into());
             }
             Ok(runs)
-        });
-        let value = name.zip(runs).map(|(name, runs)| {
-            let models: Vec<Option<(String, Span)>> =
-                models.map_or(vec![None], |m| m.into_iter().map(Some).collect());
-            let lengths: Vec<Option<u64>> =
-                lengths.map_or(vec![None], |l| l.into_iter().map(Some).collect());
-            let mut requests = Vec::new();
-            for model in &models {
-                for length in &lengths {
-                    for run in &runs {
-                        let mut request = run.clone();
-                        if let (None, Some((model, span))) = (&request.model, model) {
-                            request.model = Some(model.clone());
-                            request.places.set("model", source, *span);
-                        }
-                        request.length = request.length.or(*length);
-                        request.engine = engine;
-                        request.accounting = accounting;
-                        request.end_to_end |= end_to_end;
-                        request.beside.clone_from(&beside);
-                        requests.push(request);
-                    }
-                }
-            }
-            RunFile {
-                name,
-                description,
-                requests,
-            }
-        });
-        f.finish(value)
-    }
-}
-
-fn text(node: &Node) -> Result<String, Problem> {
-    Ok(node.text()?.to_string())
-}
-
-/// Reads every element of a list, collecting every mistake.
-pub(crate) fn each<T>(
-    node: &Node,
-    read: impl Fn(&Node) -> Result<T, Problem>,
-) -> Result<Vec<T>, Problems> {
-    list(node, |n| Ok(read(n)?))
-}
-
-/// A list that says what to run is not empty.
-fn some<T>(node: &Node, list: Vec<T>, such_as: &str) -> Result<Vec<T>, Problems> {
-    if list.is_empty() {
-        return Err(node
-            .problem("an empty list leaves nothing to run")
-            .help(format!(
-                "leave the field out, or give some, such as {such_as}"
-            ))
-            .into());
-    }
-    Ok(list)
-}
-
-pub(crate) fn placed(node: &Node, problem: Problem) -> Problem {
-    Problem {
-        place: Some((node.source.clone(), node.span)),
-        ..problem
+        },
     }
 }
 
 /// A length: a number, or a string such as `"64K"`.
-pub(crate) fn length(node: &Node) -> Result<u64, Problem> {
-    let text = match &node.kind {
-        Kind::Number(text) => text.as_str(),
-        _ => node.text()?,
-    };
-    parse_length(text).map_err(|message| node.problem(message).help(LENGTHS))
-}
-
-/// An accounting by name.
-pub(crate) fn accounting(node: &Node) -> Result<Accounting, Problem> {
-    match node.text()? {
-        "correct" => Ok(Accounting::Correct),
-        "published" => Ok(Accounting::Published),
-        _ => Err(node.expected("correct or published")),
+pub(crate) fn length() -> Form<u64> {
+    Form {
+        value: || "a whole number, or `\"64K\"`; 1 to 2^24".into(),
+        read: |_, node| {
+            let text = match &node.kind {
+                Kind::Number(text) => text.as_str(),
+                _ => node.text()?,
+            };
+            parse_length(text).map_err(|message| node.problem(message).help(LENGTHS).into())
+        },
     }
 }
 
-fn size(node: &Node) -> Result<u64, Problem> {
-    match node.u64()? {
-        0 => Err(node.problem("a size of 0").help("sizes are at least 1")),
-        size => Ok(size),
+/// Lengths.
+pub(crate) fn lengths() -> Form<Vec<u64>> {
+    Form {
+        value: || format!("list: {}", (length().value)()),
+        read: |name, node| list(node, |node| (length().read)(name, node)),
     }
 }
 
-/// One run: a mapping, and what else differs from the mapping's own choices.
-pub(crate) fn run(node: &Node) -> Result<Request, Problems> {
-    let mut f = Fields::new(node, "a run");
-    let mapping = f.need("mapping", text);
-    let workload = f.get("workload", text);
-    let accelerator = f.get("accelerator", text);
-    let model = f.get("model", text);
-    let own_length = f.get("length", length);
-    let end_to_end = f.get("end_to_end", Node::bool).unwrap_or(false);
-    let sizes = f
-        .get_all("sizes", |n| pairs(n, |_, n| Ok(size(n)?)))
-        .unwrap_or_default();
-    let overrides = f
-        .get_all("set", |n| pairs(n, |_, n| Ok(n.f64()?)))
-        .unwrap_or_default();
-    let mut places = Places::default();
-    places.set("run", &node.source, node.span);
-    for (key, _, value) in node.record().unwrap_or_default() {
-        for field in [
-            "mapping",
-            "workload",
-            "accelerator",
-            "model",
-            "sizes",
-            "set",
-        ] {
-            if key == field {
-                places.set(field, &value.source, value.span);
-            }
-        }
+fn sizes() -> Form<BTreeMap<String, u64>> {
+    Form {
+        value: || "map from names: a whole number, at least 1".into(),
+        read: |_, node| {
+            let sizes = pairs(node, |_, node| match node.u64()? {
+                0 => Err(node
+                    .problem("a size of 0")
+                    .help("sizes are at least 1")
+                    .into()),
+                size => Ok(size),
+            })?;
+            Ok(sizes
+                .into_iter()
+                .map(|(name, size)| (name.text, size))
+                .collect())
+        },
     }
-    let value = mapping.map(|mapping| Request {
-        workload,
-        model,
-        length: own_length,
-        sizes: sizes
-            .into_iter()
-            .map(|(name, size)| (name.text, size))
-            .collect(),
-        accelerator,
-        mapping,
-        overrides: overrides
-            .into_iter()
-            .map(|(name, value)| (name.text, value))
-            .collect(),
-        end_to_end,
-        places,
-        ..Request::default()
-    });
-    f.finish(value)
 }

@@ -18,10 +18,7 @@ impl MappingSpec {
     /// # Errors
     /// Every mistake in the file's form; what the names mean is checked when the mapping is bound.
     pub fn parse(source: &Source, beside: Option<&Path>) -> Result<Self, Problems> {
-        let node = Node::parse(source)?;
-        let mut fields = Fields::new(&node, Self::WHAT).beside(beside);
-        let mapping = Self::take(&mut fields);
-        fields.finish(mapping)
+        Self::read_beside(&Node::parse(source)?, beside)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The engines: their names, what they give, and how they are run.
 
 use einflow_mappings::mapped::MappedCascade;
-use einflow_spec::{Problem, did_you_mean};
+use einflow_spec::{Form, Problem, Written, did_you_mean};
 
 use crate::{analytic, array, check::inputs::inputs, cycle, error::EngineError, report::Report};
 
@@ -97,6 +97,23 @@ impl Engine {
     /// See [`EngineError`].
     pub fn evaluate(self, mapped: &MappedCascade) -> Result<Report, EngineError> {
         (self.entry().evaluate)(mapped)
+    }
+}
+
+impl Written for Engine {
+    fn form() -> Form<Self> {
+        Form {
+            value: || {
+                let known = Self::all().filter(|engine| engine.any_size());
+                let names: Vec<String> =
+                    known.map(|engine| format!("`{}`", engine.name())).collect();
+                names.join(", ")
+            },
+            read: |_, node| {
+                let place = Some((node.source.clone(), node.span));
+                Ok(Self::named(node.text()?).map_err(|problem| Problem { place, ..problem })?)
+            },
+        }
     }
 }
 

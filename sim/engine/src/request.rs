@@ -8,7 +8,7 @@ use std::{
 
 use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
-use einflow_spec::{Edit, Problem, Problems, Source, Span};
+use einflow_spec::{Edit, Problem, Problems, Source, Span, named};
 use einflow_workloads::{cascade::Cascade, models::models};
 
 pub use crate::Engine;
@@ -32,14 +32,16 @@ pub enum Checking {
     Full,
 }
 
-/// Whose accounting an accelerator file stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Accounting {
-    /// Every action charged.
-    #[default]
-    Correct,
-    /// As the published tables have it: the mapping's `published` accelerator.
-    Published,
+named! {
+    /// Whose accounting an accelerator file stands for.
+    #[derive(Default)]
+    pub enum Accounting = "accounting" {
+        /// Every action charged.
+        #[default]
+        Correct = "correct",
+        /// As the published tables have it: the mapping's `published` accelerator.
+        Published = "published",
+    }
 }
 
 /// The mapping of the layers around attention.

@@ -30,9 +30,9 @@ pub enum Command {
         /// Whose accounting the energies follow
         #[arg(long, value_enum, default_value_t)]
         accounting: Accounting,
-        /// What computes the result
-        #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
-        engine: String,
+        /// What computes the result; what the file says where none is given, else analytic
+        #[arg(long, value_parser = OneOf(engines))]
+        engine: Option<String>,
         /// Do not check in miniature that the mapped dataflows compute what they should
         #[arg(long)]
         no_check: bool,
@@ -125,9 +125,9 @@ pub enum Command {
         /// The accelerator; the mapping's where none is given
         #[arg(long)]
         accelerator: Option<String>,
-        /// What counts cycles and traffic
-        #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
-        engine: String,
+        /// What counts cycles and traffic; what the file says where none is given, else analytic
+        #[arg(long, value_parser = OneOf(engines))]
+        engine: Option<String>,
     },
     /// Check results against published and measured ones
     #[command(
@@ -365,9 +365,9 @@ pub struct RunArguments {
     /// A size besides the model's, such as B=1
     #[arg(long, value_name = "NAME=SIZE")]
     pub size: Vec<String>,
-    /// What computes the result
-    #[arg(long, default_value = "analytic", value_parser = OneOf(engines))]
-    pub engine: String,
+    /// What computes the result; what the file says where none is given, else analytic
+    #[arg(long, value_parser = OneOf(engines))]
+    pub engine: Option<String>,
     /// Check the values: the mapped dataflow in miniature, and one query at the real length in the accelerator's formats
     #[arg(long)]
     pub check: bool,

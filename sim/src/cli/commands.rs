@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             } else {
                 Checking::Miniature
             };
-            let how = (Engine::named(engine)?, check);
+            let how = (engine_of(engine)?, check);
             compare(run.as_deref(), (*accounting).into(), how, plot, *format)
         }
         Command::Run(run) => one(run),
@@ -115,8 +115,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             let length = problems.absorb(length).flatten();
             let sizes = problems.absorb(sizes(size)).unwrap_or_default();
             let engine = problems
-                .absorb(Engine::named(engine).map_err(Problems::from))
-                .unwrap_or_default();
+                .absorb(engine_of(engine).map_err(Problems::from))
+                .flatten();
             let options = problems.into_result(Some(explain::Options {
                 model: model.clone(),
                 length,
@@ -178,21 +178,25 @@ impl From<args::Accounting> for Accounting {
     }
 }
 
+/// The engine that an option names.
+pub(super) fn engine_of(option: &Option<String>) -> Result<Option<Engine>, Problem> {
+    option.as_deref().map(Engine::named).transpose()
+}
+
 fn compare(
     name: Option<&str>,
     accounting: Accounting,
-    (engine, check): (Engine, Checking),
+    (engine, check): (Option<Engine>, Checking),
     plot: Option<&Path>,
     format: Format,
 ) -> Result<u8, Problems> {
     let file = RunFile::load(name.unwrap_or("attention"))?;
     let catalog = Catalog::new();
     let results: Vec<Result<Report, Problems>> = file
-        .requests
-        .par_iter()
-        .map(|request| {
-            let mut request = request.clone();
-            request.engine = engine;
+        .requests()
+        .into_par_iter()
+        .map(|mut request| {
+            request.engine = engine.unwrap_or(request.engine);
             request.check = check;
             if accounting == Accounting::Published {
                 request.accounting = accounting;

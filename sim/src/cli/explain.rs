@@ -29,8 +29,8 @@ pub struct Options {
     pub sizes: BTreeMap<String, u64>,
     /// The accelerator.
     pub accelerator: Option<String>,
-    /// The engine.
-    pub engine: Engine,
+    /// The engine, in place of the file's.
+    pub engine: Option<Engine>,
 }
 
 /// Explains a mapping, or a run file's only run.
@@ -101,11 +101,11 @@ fn of_run(name: &str, options: Options) -> Result<Request, Problems> {
         .into());
     }
     let file = RunFile::load(name)?;
-    match file.requests.as_slice() {
+    match file.requests().as_mut_slice() {
         [only] => {
-            let mut request = only.clone();
+            let mut request = std::mem::take(only);
             request.sizes.extend(options.sizes);
-            request.engine = options.engine;
+            request.engine = options.engine.unwrap_or(request.engine);
             Ok(request)
         }
         several => {
@@ -130,7 +130,7 @@ fn of_mapping(name: &str, options: Options, catalog: &Catalog) -> Request {
         length: options.length,
         sizes: options.sizes,
         accelerator: options.accelerator,
-        engine: options.engine,
+        engine: options.engine.unwrap_or_default(),
         ..Request::default()
     };
     let nothing = request.model.is_none() && request.length.is_none();

@@ -5,7 +5,7 @@ use einflow_spec::{Problem, Problems};
 
 use super::{
     args::{self, Format, RunArguments},
-    commands::{busy, draw, length_of, pretty, sizes},
+    commands::{busy, draw, engine_of, length_of, pretty, sizes},
     output,
 };
 use crate::runs::RunFile;
@@ -22,7 +22,7 @@ pub(super) fn one(arguments: &RunArguments) -> Result<u8, Problems> {
     let catalog = Catalog::new();
     let request = match &arguments.run {
         Some(file) => {
-            let mut file = RunFile::load(file)?;
+            let file = RunFile::load(file)?;
             let options = [
                 &arguments.model,
                 &arguments.mapping,
@@ -34,11 +34,12 @@ pub(super) fn one(arguments: &RunArguments) -> Result<u8, Problems> {
                     .help("leave out --model, --length, --accelerator, --mapping and --workload, or leave out the file")
                     .into());
             }
-            match (file.requests.pop(), file.requests.len()) {
+            let mut requests = file.requests();
+            match (requests.pop(), requests.len()) {
                 (Some(mut request), 0) => {
                     // Options that do not say what to run hold for the file's run too.
                     request.sizes.extend(sizes(&arguments.size)?);
-                    request.engine = Engine::named(&arguments.engine)?;
+                    request.engine = engine_of(&arguments.engine)?.unwrap_or(request.engine);
                     request.end_to_end |= arguments.end_to_end;
                     if arguments.accounting == args::Accounting::Published {
                         request.accounting = arguments.accounting.into();
@@ -81,7 +82,8 @@ pub(super) fn one(arguments: &RunArguments) -> Result<u8, Problems> {
             let length = problems.absorb(length).flatten();
             let sizes = problems.absorb(sizes(&arguments.size)).unwrap_or_default();
             let engine = problems
-                .absorb(Engine::named(&arguments.engine).map_err(Problems::from))
+                .absorb(engine_of(&arguments.engine).map_err(Problems::from))
+                .flatten()
                 .unwrap_or_default();
             problems.into_result(mapping.map(|mapping| Request {
                 workload: arguments.workload.clone(),

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use einflow_spec::{
-    Fields, Kind, Node, Problem, Problems, Source, Span, did_you_mean, expr::Expr, list,
+    Fields, Form, Kind, Node, Problem, Problems, Source, Span, Written, did_you_mean, expr::Expr,
+    list,
 };
 
 use einflow_engine::request::File;
@@ -21,6 +22,15 @@ pub enum Value {
     Text(String),
     /// Yes or no.
     Bool(bool),
+}
+
+impl Written for Value {
+    fn form() -> Form<Self> {
+        Form {
+            value: || "a number, text, `true` or `false`".into(),
+            read: |_, node| Ok(Self::read(node)?),
+        }
+    }
 }
 
 impl Value {
@@ -87,6 +97,8 @@ pub enum Target {
     Workload,
     /// Whose accounting.
     Accounting,
+    /// What computes the result.
+    Engine,
     /// Whether the linear layers are added.
     EndToEnd,
     /// A size by name.
@@ -99,13 +111,14 @@ pub enum Target {
     ScenarioField(String),
 }
 
-const HEADS: [&str; 14] = [
+const HEADS: [&str; 15] = [
     "model",
     "length",
     "mapping",
     "accelerator",
     "workload",
     "accounting",
+    "engine",
     "end_to_end",
     "sizes.NAME",
     "accelerator.PATH",
@@ -134,6 +147,7 @@ impl Target {
                 "accelerator" => Ok(Target::Accelerator),
                 "workload" => Ok(Target::Workload),
                 "accounting" => Ok(Target::Accounting),
+                "engine" => Ok(Target::Engine),
                 "end_to_end" => Ok(Target::EndToEnd),
                 "scenario" => Ok(Target::Scenario),
                 _ => Err(unknown()),

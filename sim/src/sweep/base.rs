@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use einflow_spec::{Edit, Fields, Form, Node, Problem, Problems, Source, Written, edited};
+use einflow_spec::{Edit, Fields, Form, Node, Problem, Problems, Record, Source, Written, edited};
 
-use crate::runs;
+use crate::runs::Run;
 use einflow_engine::report::{Metric, Report};
 use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_serving::offload::{
@@ -45,7 +45,7 @@ impl Base {
             let name = f.need("scenario", |n| Ok(n.text()?.to_string()));
             return f.finish(name.map(|name| Self::Scenario { name, beside: None }));
         }
-        runs::run(node).map(|run| Self::Run(Box::new(run)))
+        Run::read("", node).map(|run| Self::Run(Box::new(run.into())))
     }
 
     /// Names in it are looked for there first.

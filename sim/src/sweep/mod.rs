@@ -16,14 +16,14 @@ use std::{
 };
 
 use einflow_spec::{
-    Form, Library, Name, Problem, Problems, Record, Source, expr::Expr, list, record,
+    At, Form, Library, Name, Problem, Problems, Record, Source, expr::Expr, list, record,
 };
 use rayon::prelude::*;
 
 pub use axes::Value;
 use axes::{Dimension, Target, Values, dimension, expression};
 use base::Base;
-use einflow_engine::catalog::Catalog;
+use einflow_engine::{catalog::Catalog, request::Engine};
 use front::Front;
 use point::{Columns, Evaluator, Verdict};
 use write::Writer;
@@ -64,20 +64,22 @@ record! {
         pub source: Source where Source;
         /// The run or the scenario that the axes change.
         pub(self) base: Base;
+        /// What computes the results.
+        pub engine: Option<At<Engine>> => "`analytic`";
         /// What varies, the first slowest.
         pub(self) dimensions("axes"): Vec<Dimension> as axes;
         /// Points where one of these is 0 are left out.
         pub(self) constraints("where"): Vec<Expr> as constraints = Vec::new() => "all points";
         /// The results to write.
-        pub(self) columns: Option<Vec<Name>> => "all";
+        pub(self) columns: Option<Vec<Name>> => "cycles, seconds, traffic, energy, area, bottleneck, utilization";
         /// What the front is about.
-        pub(self) objectives("front"): Option<Vec<Objective>> as objectives => "no front";
+        pub(self) objectives("front"): Option<Vec<Objective>> as objectives => "see below";
     }
 }
 
 record! {
     /// The results that a front makes small and large.
-    struct Objectives = "a front" {
+    pub struct Objectives = "a front" {
         /// Those to make small.
         pub minimize: Vec<Name> = Vec::new() => "none";
         /// Those to make large.
@@ -146,6 +148,9 @@ impl SweepFile {
         let mut sweep = Self::read_file(source)?;
         sweep.base.set_beside(beside);
         sweep.check()?;
+        if let (Base::Run(request), Some(engine)) = (&mut sweep.base, &sweep.engine) {
+            request.engine = engine.value;
+        }
         Ok(sweep)
     }
 
@@ -184,6 +189,21 @@ impl SweepFile {
                     .help("base: (scenario: \"lamina-70b\") goes with scenario.PATH"),
                 );
             }
+        }
+        if let (true, Some(engine)) = (self.base.is_scenario(), &self.engine) {
+            let problem = Problem::at(&self.source, engine.span, "an engine for a scenario");
+            problems.push(
+                problem.help("the pools of its file name theirs: scenario.pools.NAME.engine"),
+            );
+        }
+        let varies = axes.iter().find(|axis| axis.target == Target::Engine);
+        if let (Some(axis), Some(_)) = (varies, &self.engine) {
+            let problem = Problem::at(
+                &self.source,
+                axis.span,
+                "the sweep names its engine, and varies it",
+            );
+            problems.push(problem.help("keep the axis or the field `engine`"));
         }
         let open = axes.iter().filter(|a| matches!(a.values, Values::Until(_)));
         if let Some(second) = open.clone().nth(1) {

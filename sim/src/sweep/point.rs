@@ -12,7 +12,7 @@ use super::{
 };
 use einflow_engine::{
     catalog::Catalog,
-    request::{Accounting, File, Request},
+    request::{Accounting, Engine, File, Request},
 };
 use einflow_engine::{
     report::Metric,
@@ -424,11 +424,14 @@ impl<'a> Evaluator<'a> {
                     })?);
                 }
                 Target::Accounting => {
-                    request.accounting = match text()?.as_str() {
-                        "correct" => Accounting::Correct,
-                        "published" => Accounting::Published,
-                        _ => return Err(wrong("correct or published").into()),
-                    }
+                    let named = Accounting::named(&text()?);
+                    request.accounting = named.ok_or_else(|| wrong("correct or published"))?;
+                }
+                Target::Engine => {
+                    request.engine = Engine::named(&text()?).map_err(|p| {
+                        let place = Some((self.sweep.source.clone(), axis.span));
+                        Problem { place, ..p }
+                    })?;
                 }
                 Target::EndToEnd => match value {
                     Value::Bool(yes) => request.end_to_end = *yes,

@@ -1,10 +1,13 @@
 //! Claims about systems of devices, each held against what scenarios give, with the reason where it does not reproduce.
 
-use einflow_spec::{Edit, Fields, Name, Node, Problem, Problems, did_you_mean, edited, list};
+use einflow_spec::{
+    Edit, Form, Name, Problem, Problems, Record, Written, did_you_mean, edited, named, positive,
+    record,
+};
 use rayon::prelude::*;
 
 use super::{
-    experiment::{Bound, Experiment, text, tolerance},
+    experiment::{Bound, Claims, Experiment, tolerance},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
 use crate::sweep::Value;
@@ -14,152 +17,107 @@ use einflow_serving::offload::{
     serve::{Options, Unwatched},
 };
 
-/// What somebody claims, and the scenarios that show it.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// In a few words.
-    pub claim: String,
-    /// The claimed value, from and to.
-    pub claimed: (f64, f64),
-    /// How far beyond a value may be.
-    pub tolerance: f64,
-    /// Whether it reproduces; where it does not, values lie outside, and the file says why.
-    pub reproduces: bool,
-    /// Why so near, or why not.
-    pub reason: String,
-    /// What is held against it.
-    pub of: Aggregate,
-    /// By what values are divided.
-    pub per: f64,
-    /// The cases.
-    pub cases: Vec<Case>,
+record! {
+    /// What somebody claims, and the scenarios that show it.
+    #[derive(Clone, Debug)]
+    pub struct Claim = "a claim" {
+        /// In a few words.
+        pub claim: String;
+        /// The claimed value, from and to.
+        pub claimed: (f64, f64) as range;
+        /// How far beyond a value may be, relative.
+        pub tolerance: f64 as tolerance;
+        /// Whether it reproduces; where it does not, values lie outside, which is checked too.
+        pub reproduces: bool = true;
+        /// Why so near, or why not.
+        pub reason: String;
+        /// What is held against it: each case, their mean, the range (both ends of the claimed one are met), the least, the most.
+        pub of: Aggregate = Aggregate::Each => "`each`";
+        /// By what each value is divided.
+        pub per: f64 as positive = 1.0 => "1";
+        /// The result's name, as in a sweep over scenarios.
+        pub metric: Name;
+        /// The cases.
+        pub cases: Vec<Case> as cases;
+    }
 }
 
-/// What is held against a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aggregate {
-    /// Every case.
-    Each,
-    /// Their mean.
-    Mean,
-    /// The least and the largest: both ends of the claimed range are met.
-    Range,
-    /// The least.
-    Least,
-    /// The largest.
-    Most,
+named! {
+    /// What is held against a claim.
+    pub enum Aggregate = "aggregate" {
+        /// Every case.
+        Each = "each",
+        /// Their mean.
+        Mean = "mean",
+        /// The least and the largest: both ends of the claimed range are met.
+        Range = "range",
+        /// The least.
+        Least = "least",
+        /// The largest.
+        Most = "most",
+    }
 }
 
-/// One case: a value of a scenario, or of one over another.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// What tells it from the others.
-    pub name: String,
-    /// Above the line.
-    pub over: Measure,
-    /// Below it.
-    pub under: Option<Measure>,
+record! {
+    /// One case: a value of a scenario, or of one over another.
+    #[derive(Clone, Debug)]
+    pub struct Case = "a case" {
+        /// What tells it from the others.
+        pub name("case"): String;
+        /// Above the line.
+        pub over: Measure;
+        /// Below it.
+        pub under: Option<Measure> => "nothing";
+    }
 }
 
-/// A value of a scenario.
-#[derive(Clone, Debug)]
-pub struct Measure {
-    /// The scenario: a name or a path.
-    pub scenario: Name,
-    /// What is other than in its file.
-    pub set: Vec<Edit>,
-    /// The value's name.
-    pub metric: Name,
+record! {
+    /// A value of a scenario.
+    #[derive(Clone, Debug)]
+    pub struct Measure = "a value of a scenario" {
+        /// The scenario: a name or a path.
+        pub scenario: Name;
+        /// What is other than in its file, by path.
+        pub set: Vec<(Name, Value)> = Vec::new() => "nothing";
+        /// The value's name.
+        pub metric: Option<Name> => "the claim's";
+    }
 }
 
-/// Reads a claim.
-pub(super) fn read(node: &Node) -> Result<Claim, Problems> {
-    let mut f = Fields::new(node, "a claim");
-    let claim = f.need("claim", text);
-    let claimed = f.need("claimed", |n| match n.list()? {
-        [a, b] => match (a.f64()?, b.f64()?) {
-            (from, to) if from <= to => Ok((from, to)),
-            _ => Err(n.expected("[from, to], the lesser first")),
+fn range() -> Form<(f64, f64)> {
+    Form {
+        value: || "two numbers, `[from, to]`".into(),
+        read: |_, node| match node.list()? {
+            [a, b] => match (a.f64()?, b.f64()?) {
+                (from, to) if from <= to => Ok((from, to)),
+                _ => Err(node.expected("[from, to], the lesser first").into()),
+            },
+            _ => Err(node.expected("two numbers, [from, to]").into()),
         },
-        _ => Err(n.expected("two numbers, [from, to]")),
-    });
-    let tolerance = f.need("tolerance", tolerance);
-    let reproduces = f.get("reproduces", Node::bool).unwrap_or(true);
-    let reason = f.need("reason", text);
-    let of = f
-        .get("of", |n| match n.text()? {
-            "each" => Ok(Aggregate::Each),
-            "mean" => Ok(Aggregate::Mean),
-            "range" => Ok(Aggregate::Range),
-            "least" => Ok(Aggregate::Least),
-            "most" => Ok(Aggregate::Most),
-            _ => Err(n.expected("each, mean, range, least or most")),
-        })
-        .unwrap_or(Aggregate::Each);
-    let per = f.get("per", |n| match n.f64()? {
-        per if per.is_finite() && per > 0.0 => Ok(per),
-        _ => Err(n.expected("a number above 0")),
-    });
-    let per = per.unwrap_or(1.0);
-    let metric = f.need("metric", Name::read);
-    let cases = f.need_all("cases", |n| match n.list()? {
-        [] => Err(n.expected("a case or more").into()),
-        _ => list(n, |n| case(n, metric.as_ref())),
-    });
-    let value = (|| {
-        Some(Claim {
-            claim: claim?,
-            claimed: claimed?,
-            tolerance: tolerance?,
-            reproduces,
-            reason: reason?,
-            of,
-            per,
-            cases: cases?,
-        })
-    })();
-    f.finish(value)
+    }
 }
 
-fn case(node: &Node, metric: Option<&Name>) -> Result<Case, Problems> {
-    let mut f = Fields::new(node, "a case");
-    let own_name = f.need("case", text);
-    let over = f.need_all("over", |n| measure(n, metric));
-    let under = f.get_all("under", |n| measure(n, metric));
-    let value = own_name
-        .zip(over)
-        .map(|(name, over)| Case { name, over, under });
-    f.finish(value)
-}
-
-fn measure(node: &Node, metric: Option<&Name>) -> Result<Measure, Problems> {
-    let mut f = Fields::new(node, "a value of a scenario");
-    let scenario = f.need("scenario", Name::read);
-    let set = f
-        .get_all("set", |n| {
-            let mut problems = Problems::new();
-            let mut out = Vec::new();
-            for (path, _, value) in n.record()? {
-                let value = problems.absorb(Value::read(value).map_err(Problems::from));
-                out.extend(value.map(|value| Edit {
-                    path: path.clone(),
-                    value: value.ron(),
-                }));
-            }
-            problems.into_result(Some(out))
-        })
-        .unwrap_or_default();
-    let metric = f.get("metric", Name::read).or_else(|| metric.cloned());
-    let value = scenario.zip(metric).map(|(scenario, metric)| Measure {
-        scenario,
-        set,
-        metric,
-    });
-    f.finish(value)
+fn cases() -> Form<Vec<Case>> {
+    Form {
+        value: || format!("list: {}", Case::WHAT),
+        read: |name, node| match node.list()? {
+            [] => Err(node.expected("a case or more").into()),
+            _ => (Written::form().read)(name, node),
+        },
+    }
 }
 
 impl Measure {
-    fn value(&self, experiment: &Experiment) -> Result<f64, Problems> {
+    fn value(&self, experiment: &Experiment, metric: &Name) -> Result<f64, Problems> {
+        let metric = self.metric.as_ref().unwrap_or(metric);
+        let edits: Vec<Edit> = self
+            .set
+            .iter()
+            .map(|(path, value)| Edit {
+                path: path.text.clone(),
+                value: value.ron(),
+            })
+            .collect();
         let at = |p: Problem| match p.place {
             Some(_) => p,
             None => Problem {
@@ -169,37 +127,37 @@ impl Measure {
         };
         let beside = experiment.beside.as_deref();
         let (source, origin) = scenarios().find(&self.scenario.text, beside).map_err(at)?;
-        let scenario = Scenario::parse(&edited(&source, &self.set)?, origin.folder())?;
+        let scenario = Scenario::parse(&edited(&source, &edits)?, origin.folder())?;
         let (report, _) = offload::report(scenario, Options::default(), &Unwatched)?;
         let metrics = report.metrics();
-        let found = metrics.iter().find(|(n, _)| *n == self.metric.text);
+        let found = metrics.iter().find(|(n, _)| *n == metric.text);
         let value = found.and_then(|(_, m)| m.number());
         value.ok_or_else(|| {
             let numbers = metrics.iter().filter(|(_, m)| m.number().is_some());
             let known = numbers.map(|(n, _)| n.as_str());
             Problem::at(
                 &experiment.source,
-                self.metric.span,
-                format!("there is no number `{}`", self.metric.text),
+                metric.span,
+                format!("there is no number `{}`", metric.text),
             )
-            .help(did_you_mean(&self.metric.text, known))
+            .help(did_you_mean(&metric.text, known))
             .into()
         })
     }
 }
 
 /// Runs the scenarios of all claims.
-pub(super) fn run(experiment: &Experiment, claims: &[Claim]) -> Result<ExperimentResult, Problems> {
+pub(super) fn run(experiment: &Experiment, claims: &Claims) -> Result<ExperimentResult, Problems> {
     let mut columns = Vec::new();
     let mut notes = Vec::new();
-    for claim in claims {
+    for claim in &claims.claims {
         let values: Vec<Result<f64, Problems>> = claim
             .cases
             .par_iter()
             .map(|case| {
-                let over = case.over.value(experiment)?;
+                let over = case.over.value(experiment, &claim.metric)?;
                 let under = match &case.under {
-                    Some(under) => under.value(experiment)?,
+                    Some(under) => under.value(experiment, &claim.metric)?,
                     None => 1.0,
                 };
                 Ok(over / under / claim.per)

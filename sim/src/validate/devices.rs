@@ -37,7 +37,7 @@ fn row(what: String, mean: f64, allowed: f64) -> RowResult {
 fn load(experiment: &Experiment, spec: &DeviceTable) -> Result<(Answerer, Table), Problems> {
     let beside = experiment.beside.as_deref();
     let answerer = Answerer::load(&spec.device, beside)?;
-    let source = data(spec.table.text()?, beside).map_err(|p| Problem {
+    let source = data(&spec.table.value, beside).map_err(|p| Problem {
         place: Some((experiment.source.clone(), spec.table.span)),
         ..p
     })?;

@@ -7,6 +7,7 @@ use super::{
     experiment::{Bound, Engines, Experiment},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
+use crate::runs::at;
 use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_engine::{
     check::miniature::{Miniature, miniature},
@@ -23,9 +24,8 @@ pub(super) fn run(
         for length in &engines.lengths {
             for run in &engines.runs {
                 requests.push(Request {
-                    model: Some(model.clone()),
-                    length: Some(*length),
-                    ..run.clone()
+                    beside: experiment.beside.clone(),
+                    ..at(run, Some(model), Some(*length))
                 });
             }
         }

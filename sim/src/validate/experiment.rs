@@ -3,26 +3,32 @@
 use std::path::PathBuf;
 
 use einflow_spec::{
-    Fields, Kind as NodeKind, Name, Node, Problem, Problems, Source, expr::Expr, list,
+    At, FieldRow, Fields, Form, Kind as NodeKind, Name, Node, Part, Problems, Record, Source,
+    Written, expr::Expr, list, map, named, record,
 };
+use indexmap::IndexMap;
 
 use super::claims::Claim;
-use crate::runs;
+use crate::runs::{length, lengths, requests};
 use einflow_engine::request::{Accounting, Engine, Request};
 
-/// An experiment.
-#[derive(Clone, Debug)]
-pub struct Experiment {
-    /// Its name.
-    pub name: String,
-    /// The file.
-    pub source: Source,
-    /// Its folder, if it is not embedded.
-    pub beside: Option<PathBuf>,
-    /// Whether a bare `validate` runs it.
-    pub fast: bool,
-    /// What it does.
-    pub kind: Kind,
+record! {
+    /// An experiment.
+    #[derive(Clone, Debug)]
+    pub struct Experiment = "an experiment" {
+        unread source: String;
+        unread description: Option<String> => "nothing", "One or two sentences.";
+        /// Its name.
+        pub name: String;
+        /// The file.
+        pub source: Source where Source;
+        /// Its folder, if it is not embedded.
+        pub beside: Option<PathBuf> where PathBuf;
+        /// Whether a bare `validate` runs it.
+        pub fast: bool = true;
+        /// What it does.
+        pub kind: Kind where Kind;
+    }
 }
 
 /// What an experiment does.
@@ -43,164 +49,283 @@ pub enum Kind {
     /// Shows attention on several devices.
     Devices(SideBySide),
     /// Holds what scenarios of pools of devices give against what is claimed.
-    Claims(Vec<Claim>),
+    Claims(Claims),
 }
 
-/// A measured table and how near a device's model has to come; each a largest mean error.
-#[derive(Clone, Debug)]
-pub struct DeviceTable {
-    /// The device.
-    pub device: String,
-    /// The table.
-    pub table: Node,
-    /// Predicted columns that count; all where none is named.
-    pub columns: Vec<String>,
-    /// Over all rows, as the device's file has it.
-    pub all: Option<f64>,
-    /// Over the rows of a group, by its name.
-    pub groups: Vec<(String, f64)>,
-    /// On a half that a fit to the other has not seen, law by law.
-    pub half: Option<f64>,
-    /// On families left out of the fit, one at a time.
-    pub families: Option<f64>,
-    /// Between the points of the measured grid, each left out in turn.
-    pub grid: Option<f64>,
+named! {
+    /// The kinds by their names; what else an experiment has depends on its kind.
+    enum KindName = "kind" {
+        Table = "table",
+        Means = "means",
+        Timeloop = "timeloop",
+        Systolic = "systolic",
+        Engines = "engines",
+        Device = "device",
+        Devices = "devices",
+        Claims = "claims",
+    }
 }
 
-/// Shapes of attention, and devices side by side.
-#[derive(Clone, Debug)]
-pub struct SideBySide {
-    /// The devices.
-    pub devices: Vec<String>,
-    /// Query heads and key heads.
-    pub heads: (u64, u64),
-    /// Width of a head.
-    pub width: u64,
-    /// Batch and cached tokens.
-    pub decode: Vec<(u64, u64)>,
-    /// Batch and prompt.
-    pub prefill: Vec<(u64, u64)>,
+impl Part<Kind> for Kind {
+    fn take(fields: &mut Fields<'_>) -> Option<Self> {
+        let Some(name) = fields.needed("kind", KindName::form()) else {
+            fields.allow_all();
+            return None;
+        };
+        Some(match name {
+            KindName::Table => Self::Table(Box::new(Record::take(fields)?)),
+            KindName::Means => Self::Means(Record::take(fields)?),
+            KindName::Timeloop => Self::Timeloop(Record::take(fields)?),
+            KindName::Systolic => Self::Systolic(Record::take(fields)?),
+            KindName::Engines => Self::Engines(Record::take(fields)?),
+            KindName::Device => Self::Device(Record::take(fields)?),
+            KindName::Devices => Self::Devices(Record::take(fields)?),
+            KindName::Claims => Self::Claims(Record::take(fields)?),
+        })
+    }
+
+    fn fields() -> Vec<FieldRow> {
+        vec![FieldRow {
+            name: "kind",
+            value: (KindName::form().value)(),
+            left_out: "required",
+            meaning: "What it does; the rest of the fields are those of its kind, below.".into(),
+        }]
+    }
 }
 
-/// Runs whose miniatures the engines must agree on.
-#[derive(Clone, Debug)]
-pub struct Engines {
-    /// The models.
-    pub models: Vec<String>,
-    /// The lengths.
-    pub lengths: Vec<u64>,
-    /// The runs.
-    pub runs: Vec<Request>,
-    /// Largest error of a value, relative to the largest.
-    pub tolerance: f64,
+record! {
+    /// A measured table and how near a device's model has to come; each limit is a largest mean error.
+    #[derive(Clone, Debug)]
+    pub struct DeviceTable = "a measured table" {
+        unread reason: String, "Why that is close enough.";
+        /// The device.
+        pub device: String;
+        /// The table.
+        pub table: At<String>;
+        /// Predicted columns that count.
+        pub columns: Vec<String> = Vec::new() => "all";
+        /// The limit over all rows, as the device's file has it, of each column.
+        pub all: Option<f64> as tolerance => "not compared";
+        /// Limits over the rows of a group as `predict` names it: `{"split2": 0.15}`.
+        pub groups: IndexMap<String, f64> as tolerances = IndexMap::new() => "not compared";
+        /// The limit on a half that a fit to the other has not seen, law by law, of the mean over five draws.
+        pub half: Option<f64> as tolerance => "not compared";
+        /// The limit of the mean over families ((k, n), heads, a tensor-parallel degree) left out of the fit one at a time.
+        pub families: Option<f64> as tolerance => "not compared";
+        /// The limit of interpolation at each point of the measured grid from the others.
+        pub grid: Option<f64> as tolerance => "not compared";
+    }
 }
 
-/// Matrix products on systolic arrays, a row each.
-#[derive(Clone, Debug)]
-pub struct Systolic {
-    /// The CSV file: dataflow, rows, columns, m, n, k, cycles.
-    pub reference: Node,
-    /// The accelerator, whose array takes each row's size; `{rows}` in its name stands for the row's rows.
-    pub accelerator: String,
+record! {
+    /// Shapes of attention, and devices side by side.
+    #[derive(Clone, Debug)]
+    pub struct SideBySide = "devices side by side" {
+        /// The devices; accelerators under both engines.
+        pub devices: Vec<String>;
+        /// Query heads and key heads.
+        pub heads: (u64, u64) as pair;
+        /// Width of a head.
+        pub width: u64;
+        /// Batch and cached tokens of each case.
+        pub decode: Vec<(u64, u64)> as couples;
+        /// Batch and prompt of each case.
+        pub prefill: Vec<(u64, u64)> as couples;
+    }
 }
 
-/// A file of loop nests with their counts.
-#[derive(Clone, Debug)]
-pub struct Cases {
-    /// The file, one JSON object a line.
-    pub file: Node,
-    /// Largest relative error.
-    pub tolerance: f64,
+record! {
+    /// Claims about systems of devices.
+    #[derive(Clone, Debug)]
+    pub struct Claims = "claims" {
+        /// The claims, below.
+        pub claims: Vec<Claim>;
+    }
 }
 
-/// A reference table and the run of one of its rows.
-#[derive(Clone, Debug)]
-pub struct Table {
-    /// The CSV file.
-    pub reference: Node,
-    /// Runs that add up to a row's result.
-    pub runs: Vec<Request>,
-    /// The column that names the model.
-    pub model: Option<Name>,
-    /// The column that gives the length.
-    pub length_column: Option<Name>,
-    /// The length of every row, where no column gives it.
-    pub length: Option<u64>,
-    /// Fields of the accelerator, each an expression over the row's columns and the model's sizes.
-    pub set: Vec<(String, Expr)>,
-    /// A field that grows until a condition holds.
-    pub grow: Option<Grow>,
-    /// What is compared.
-    pub columns: Vec<Column>,
-    /// Rows beyond the reference's: computed and shown, compared with nothing.
-    pub also: Vec<(String, Vec<u64>)>,
+record! {
+    /// Runs whose miniatures the engines must agree on.
+    #[derive(Clone, Debug)]
+    pub struct Engines = "engines against each other" {
+        unread reason: String, "Why that is close enough.";
+        /// The models.
+        pub models: Vec<String>;
+        /// The lengths.
+        pub lengths: Vec<u64> as lengths;
+        /// The runs: every combination in miniature.
+        pub runs: Vec<Request> as requests;
+        /// Largest error of a value, relative to the largest.
+        pub tolerance: f64 as tolerance;
+    }
 }
 
-/// A field of the accelerator that doubles while memory takes longer than compute.
-#[derive(Clone, Debug)]
-pub struct Grow {
-    /// The field's path.
-    pub field: String,
-    /// Its first value.
-    pub from: Expr,
+record! {
+    /// Matrix products on systolic arrays, a row each.
+    #[derive(Clone, Debug)]
+    pub struct Systolic = "systolic arrays" {
+        unread reason: String, "Why that is close enough.";
+        /// A CSV file: dataflow (output, weight, input), rows, columns, m, n, k, cycles.
+        pub reference: At<String>;
+        /// The accelerator, whose array takes each row's size; `{rows}` in its name stands for the row's rows.
+        pub accelerator: String;
+    }
 }
 
-/// One compared column.
-#[derive(Clone, Debug)]
-pub struct Column {
-    /// The reference's column.
-    pub column: Name,
-    /// The path of the value in the run's JSON report.
-    pub value: Name,
-    /// How close it must be.
-    pub bound: Bound,
-    /// Largest relative error, by length: up to the first field tokens, the second holds.
-    pub tolerances: Vec<(u64, f64)>,
+record! {
+    /// A file of loop nests with their counts.
+    #[derive(Clone, Debug)]
+    pub struct Cases = "loop nests" {
+        unread reason: String, "Why that is close enough.";
+        /// The file, one JSON object a line, beside the experiment or embedded.
+        pub file("cases"): At<String>;
+        /// Largest relative error.
+        pub tolerance: f64 as tolerance;
+    }
 }
 
-/// How a value must stand to its reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// Within the tolerance, to both sides.
-    Within,
-    /// Not above the reference by more than the tolerance.
-    AtMost,
-    /// Not below the reference by more than the tolerance.
-    AtLeast,
-    /// Shown only.
-    Report,
+record! {
+    /// A reference table and the run of one of its rows.
+    #[derive(Clone, Debug)]
+    pub struct Table = "a table" {
+        /// A CSV file with a header, beside the experiment or embedded.
+        pub reference: At<String>;
+        /// What computes the results.
+        pub engine: Engine = Engine::default() => "`analytic`";
+        /// Runs that add up to a row's result.
+        pub runs: Vec<Request> as requests;
+        /// The column that names the model.
+        pub model("model_column"): Option<Name> => "no model: the runs give `sizes`";
+        /// The column that gives the length.
+        pub length_column: Option<Name> => "`length` is given";
+        /// The length of every row.
+        pub length: Option<u64> as length => "`length_column` is given";
+        /// Numbers of the accelerator, by their paths, each an expression over the row's columns and the model's sizes:
+        /// `{"arrays.array2d.rows": "PE_dim"}`.
+        pub set: Vec<(Name, Expr)> = Vec::new() => "none";
+        /// A number of the accelerator that grows.
+        pub grow: Option<Grow> => "none";
+        /// What is compared, below.
+        pub columns: Vec<Column>;
+        /// Rows beyond the reference's: computed and shown, compared with nothing.
+        pub also: Vec<Further> = Vec::new() => "none";
+    } check |fields| {
+        let given = ["length", "length_column"].map(|field| fields.has(field));
+        let message = match given {
+            [false, false] => "a table needs the length of its rows",
+            [true, true] => "a table has two lengths for each row",
+            _ => "",
+        };
+        if !message.is_empty() {
+            let problem = fields.node().problem(message);
+            fields.push(problem.help("give `length_column` or `length`"));
+        }
+    }
 }
 
-/// Means of ratios over models and lengths.
-#[derive(Clone, Debug)]
-pub struct Means {
-    /// The models.
-    pub models: Vec<String>,
-    /// The lengths.
-    pub lengths: Vec<u64>,
-    /// Whose accounting.
-    pub accounting: Accounting,
-    /// The ratios.
-    pub ratios: Vec<Ratio>,
+record! {
+    /// A number of the accelerator that doubles while memory takes longer than compute.
+    #[derive(Clone, Debug)]
+    pub struct Grow = "a growing field" {
+        /// Its path.
+        pub field: String;
+        /// Its first value.
+        pub from: Expr;
+    }
 }
 
-/// One mean of ratios.
-#[derive(Clone, Debug)]
-pub struct Ratio {
-    /// Its name.
-    pub name: String,
-    /// The path of the value in the runs' JSON reports.
-    pub value: Name,
-    /// Runs whose values add up above the line.
-    pub over: Vec<Request>,
-    /// Runs whose values add up below it.
-    pub under: Vec<Request>,
-    /// The published mean.
-    pub expected: f64,
-    /// How close it must be.
-    pub bound: Bound,
-    /// Largest relative error.
-    pub tolerance: f64,
+record! {
+    /// Rows without a reference.
+    #[derive(Clone, Debug)]
+    pub struct Further = "further rows" {
+        /// The model.
+        pub model: String;
+        /// The lengths.
+        pub lengths: Vec<u64> as lengths;
+    }
+}
+
+record! {
+    /// One compared column.
+    #[derive(Clone, Debug)]
+    pub struct Column = "a column" {
+        unread reason: Option<String> => "each of a list of tolerances has its own", "Why that is close enough.";
+        /// The reference's column.
+        pub column: Name;
+        /// The path of a number in the run's JSON report.
+        pub value: Name;
+        /// How the value must stand to the reference: within the tolerance, not above or not below it by more, or shown only.
+        pub bound: Bound = Bound::Within => "`within`";
+        /// Largest relative error; in a list by length, the last without `up_to`.
+        pub tolerances("tolerance"): Vec<Tolerance> as by_length;
+    } check |fields| {
+        if !matches!(fields.optional("tolerance").map(|node| &node.kind), Some(NodeKind::List(_))) {
+            fields.required("reason");
+        }
+    }
+}
+
+record! {
+    /// How close a value must be, up to a length.
+    #[derive(Clone, Debug)]
+    pub struct Tolerance = "a tolerance" {
+        unread reason: String, "Why that is close enough.";
+        /// It holds up to this many tokens.
+        pub up_to: u64 as length = u64::MAX => "any length";
+        /// Largest relative error.
+        pub tolerance: f64 as tolerance;
+    }
+}
+
+named! {
+    /// How a value must stand to its reference.
+    pub enum Bound = "bound" {
+        /// Within the tolerance, to both sides.
+        Within = "within",
+        /// Not above the reference by more than the tolerance.
+        AtMost = "at_most",
+        /// Not below the reference by more than the tolerance.
+        AtLeast = "at_least",
+        /// Shown only.
+        Report = "report",
+    }
+}
+
+record! {
+    /// Means of ratios over models and lengths.
+    #[derive(Clone, Debug)]
+    pub struct Means = "means" {
+        /// The models.
+        pub models: Vec<String>;
+        /// The lengths.
+        pub lengths: Vec<u64> as lengths;
+        /// Whose accounting.
+        pub accounting: Accounting = Accounting::default() => "`correct`";
+        /// The ratios, below.
+        pub ratios: Vec<Ratio>;
+    }
+}
+
+record! {
+    /// One mean of ratios.
+    #[derive(Clone, Debug)]
+    pub struct Ratio = "a ratio" {
+        unread reason: String, "Why that is close enough.";
+        /// Its name.
+        pub name: String;
+        /// The path of the value in the runs' JSON reports.
+        pub value: Name;
+        /// Runs whose values add up above the line.
+        pub over: Vec<Request> as requests;
+        /// Runs whose values add up below it.
+        pub under: Vec<Request> as requests;
+        /// The published mean.
+        pub expected: f64;
+        /// How the mean must stand to it.
+        pub bound: Bound = Bound::Within => "`within`";
+        /// Largest relative error.
+        pub tolerance: f64 as tolerance;
+    }
 }
 
 impl Experiment {
@@ -209,300 +334,57 @@ impl Experiment {
     /// # Errors
     /// Every mistake in the file's form.
     pub fn parse(source: &Source, beside: Option<PathBuf>) -> Result<Self, Problems> {
-        let node = Node::parse(source)?;
-        let mut f = Fields::new(&node, "an experiment");
-        let name = f.need("name", text);
-        f.need("source", text);
-        f.get("description", text);
-        let fast = f.get("fast", Node::bool).unwrap_or(true);
-        let what = f.need("kind", |n| match n.text()? {
-            kind @ ("table" | "means" | "timeloop" | "systolic" | "engines" | "device"
-            | "devices" | "claims") => Ok(kind.to_string()),
-            _ => Err(
-                n.expected("table, means, timeloop, systolic, engines, device, devices or claims")
-            ),
-        });
-        let kind = match what.as_deref() {
-            Some("table") => table(&mut f, beside.as_ref()).map(|t| Kind::Table(Box::new(t))),
-            Some("means") => means(&mut f, beside.as_ref()).map(Kind::Means),
-            Some("timeloop") => {
-                let file = f.need("cases", |n| n.text().map(|_| n.clone()));
-                let tolerance = f.need("tolerance", tolerance);
-                f.need("reason", text);
-                file.zip(tolerance)
-                    .map(|(file, tolerance)| Kind::Timeloop(Cases { file, tolerance }))
-            }
-            Some("engines") => {
-                let models = f.need_all("models", |n| runs::each(n, text));
-                let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
-                let runs = f.need_all("runs", |n| requests(n, beside.as_ref()));
-                let tolerance = f.need("tolerance", tolerance);
-                f.need("reason", text);
-                (|| {
-                    Some(Kind::Engines(Engines {
-                        models: models?,
-                        lengths: lengths?,
-                        runs: runs?,
-                        tolerance: tolerance?,
-                    }))
-                })()
-            }
-            Some("device") => {
-                let device = f.need("device", text);
-                let table = f.need("table", |n| n.text().map(|_| n.clone()));
-                let columns = f.get("columns", |n| n.list()?.iter().map(text).collect());
-                let groups = f.get_all("groups", groups);
-                let mut limit = |name| f.get(name, tolerance);
-                let (all, half) = (limit("all"), limit("half"));
-                let (families, grid) = (limit("families"), limit("grid"));
-                f.need("reason", text);
-                let value = device.zip(table);
-                value.map(|(device, table)| {
-                    Kind::Device(DeviceTable {
-                        device,
-                        table,
-                        columns: columns.unwrap_or_default(),
-                        all,
-                        groups: groups.unwrap_or_default(),
-                        half,
-                        families,
-                        grid,
-                    })
-                })
-            }
-            Some("devices") => side_by_side(&mut f).map(Kind::Devices),
-            Some("claims") => f
-                .need_all("claims", |n| list(n, super::claims::read))
-                .map(Kind::Claims),
-            Some("systolic") => {
-                let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
-                let accelerator = f.need("accelerator", text);
-                f.need("reason", text);
-                let value = reference.zip(accelerator);
-                value.map(|(reference, accelerator)| {
-                    Kind::Systolic(Systolic {
-                        reference,
-                        accelerator,
-                    })
-                })
-            }
+        Self::read_beside(&Node::parse(source)?, beside.as_deref())
+    }
+}
+
+pub(super) fn tolerance() -> Form<f64> {
+    Form {
+        value: || "a number of 0 or more".into(),
+        read: |_, node| match node.f64()? {
+            value if value < 0.0 => Err(node.expected("a relative error of 0 or more").into()),
+            value => Ok(value),
+        },
+    }
+}
+
+fn tolerances() -> Form<IndexMap<String, f64>> {
+    Form {
+        value: || format!("map from names: {}", (tolerance().value)()),
+        read: |_, node| map(node, tolerance().read),
+    }
+}
+
+fn by_length() -> Form<Vec<Tolerance>> {
+    Form {
+        value: || format!("{}; or list: {}", (tolerance().value)(), Tolerance::WHAT),
+        read: |name, node| match &node.kind {
+            NodeKind::List(_) => (Written::form().read)(name, node),
             _ => {
-                f.allow_all();
-                None
+                let (up_to, tolerance) = (u64::MAX, (tolerance().read)(name, node)?);
+                Ok(vec![Tolerance { up_to, tolerance }])
             }
-        };
-        let value = name.zip(kind).map(|(name, kind)| Self {
-            name,
-            source: source.clone(),
-            beside: beside.clone(),
-            fast,
-            kind,
-        });
-        f.finish(value)
+        },
     }
 }
 
-fn side_by_side(f: &mut Fields<'_>) -> Option<SideBySide> {
-    let pair = |n: &Node| -> Result<(u64, u64), Problem> {
-        match n.list()? {
-            [a, b] => Ok((a.u64()?.max(1), b.u64()?.max(1))),
-            _ => Err(n.expected("two numbers, [a, b]")),
-        }
-    };
-    let pairs = |n: &Node| n.list()?.iter().map(pair).collect::<Result<Vec<_>, _>>();
-    let devices = f.need("devices", |n| n.list()?.iter().map(text).collect());
-    let heads = f.need("heads", pair);
-    let width = f.need("width", Node::u64);
-    let decode = f.need("decode", pairs);
-    let prefill = f.need("prefill", pairs);
-    Some(SideBySide {
-        devices: devices?,
-        heads: heads?,
-        width: width?,
-        decode: decode?,
-        prefill: prefill?,
-    })
-}
-
-pub(super) fn text(node: &Node) -> Result<String, Problem> {
-    Ok(node.text()?.to_string())
-}
-
-fn requests(node: &Node, beside: Option<&PathBuf>) -> Result<Vec<Request>, Problems> {
-    list(node, |n| {
-        let mut request = runs::run(n)?;
-        request.beside = beside.cloned();
-        Ok(request)
-    })
-}
-
-fn table(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Table> {
-    let reference = f.need("reference", |n| n.text().map(|_| n.clone()));
-    let engine = f
-        .get("engine", |n| {
-            Engine::named(n.text()?).map_err(|p| runs::placed(n, p))
-        })
-        .unwrap_or_default();
-    let runs = f.need_all("runs", |n| requests(n, beside)).map(|mut runs| {
-        runs.iter_mut().for_each(|r| r.engine = engine);
-        runs
-    });
-    let model = f.get("model_column", Name::read);
-    let length_column = f.get("length_column", Name::read);
-    let length = f.get("length", runs::length);
-    let set = f
-        .get_all("set", |n| {
-            let mut problems = Problems::new();
-            let mut out = Vec::new();
-            for (path, _, value) in n.record()? {
-                if let Some(value) = problems.absorb(Expr::read(value).map_err(Problems::from)) {
-                    out.push((path.clone(), value));
-                }
-            }
-            problems.into_result(Some(out))
-        })
-        .unwrap_or_default();
-    let grow = f.get_all("grow", |n| {
-        let mut f = Fields::new(n, "a growing field");
-        let field = f.need("field", text);
-        let from = f.need("from", Expr::read);
-        let value = field.zip(from).map(|(field, from)| Grow { field, from });
-        f.finish(value)
-    });
-    let columns = f.need_all("columns", |n| list(n, column));
-    let also = f
-        .get_all("also", |n| {
-            list(n, |n| {
-                let mut f = Fields::new(n, "further rows");
-                let model = f.need("model", text);
-                let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
-                let value = model.zip(lengths);
-                f.finish(value)
-            })
-        })
-        .unwrap_or_default();
-    if length.is_none() && length_column.is_none() {
-        f.push(
-            f.node()
-                .problem("a table needs the length of its rows")
-                .help("give `length_column` or `length`"),
-        );
-    }
-    Some(Table {
-        reference: reference?,
-        runs: runs?,
-        model,
-        length_column,
-        length,
-        set,
-        grow,
-        columns: columns?,
-        also,
-    })
-}
-
-fn bound(node: &Node) -> Result<Bound, Problem> {
-    match node.text()? {
-        "within" => Ok(Bound::Within),
-        "at_most" => Ok(Bound::AtMost),
-        "at_least" => Ok(Bound::AtLeast),
-        "report" => Ok(Bound::Report),
-        _ => Err(node.expected("within, at_most, at_least or report")),
+fn pair() -> Form<(u64, u64)> {
+    Form {
+        value: || "two whole numbers, at least 1: `[a, b]`".into(),
+        read: |_, node| match node.list()? {
+            [a, b] => match (a.u64()?, b.u64()?) {
+                (0, _) => Err(a.expected("a number of at least 1").into()),
+                (_, 0) => Err(b.expected("a number of at least 1").into()),
+                pair => Ok(pair),
+            },
+            _ => Err(node.expected("two numbers, [a, b]").into()),
+        },
     }
 }
 
-/// Groups of a table's rows, each with its limit.
-fn groups(node: &Node) -> Result<Vec<(String, f64)>, Problems> {
-    let mut problems = Problems::new();
-    let mut out = Vec::new();
-    for (name, _, value) in node.record()? {
-        out.extend(
-            problems
-                .absorb(tolerance(value).map_err(Problems::from))
-                .map(|v| (name.clone(), v)),
-        );
+fn couples() -> Form<Vec<(u64, u64)>> {
+    Form {
+        value: || "list: `[a, b]`".into(),
+        read: |name, node| list(node, |node| (pair().read)(name, node)),
     }
-    problems.into_result(Some(out))
-}
-
-pub(super) fn tolerance(node: &Node) -> Result<f64, Problem> {
-    let value = node.f64()?;
-    if value < 0.0 {
-        Err(node.expected("a relative error of 0 or more"))
-    } else {
-        Ok(value)
-    }
-}
-
-fn column(node: &Node) -> Result<Column, Problems> {
-    let mut f = Fields::new(node, "a column");
-    let column = f.need("column", Name::read);
-    let value = f.need("value", Name::read);
-    let how = f.get("bound", bound).unwrap_or(Bound::Within);
-    let tolerances = f.need_all("tolerance", |n| match &n.kind {
-        NodeKind::List(_) => list(n, |n| {
-            let mut f = Fields::new(n, "a tolerance");
-            let up_to = f.get("up_to", runs::length).unwrap_or(u64::MAX);
-            let tolerance = f.need("tolerance", tolerance);
-            f.need("reason", text);
-            let value = tolerance.map(|t| (up_to, t));
-            f.finish(value)
-        }),
-        _ => Ok(vec![(u64::MAX, tolerance(n)?)]),
-    });
-    let listed = node.record().is_ok_and(|r| {
-        r.iter()
-            .any(|(k, _, v)| k == "tolerance" && matches!(v.kind, NodeKind::List(_)))
-    });
-    if listed {
-        f.optional("reason");
-    } else {
-        f.need("reason", text);
-    }
-    let value = (|| {
-        Some(Column {
-            column: column?,
-            value: value?,
-            bound: how,
-            tolerances: tolerances?,
-        })
-    })();
-    f.finish(value)
-}
-
-fn means(f: &mut Fields<'_>, beside: Option<&PathBuf>) -> Option<Means> {
-    let models = f.need_all("models", |n| runs::each(n, text));
-    let lengths = f.need_all("lengths", |n| runs::each(n, runs::length));
-    let accounting = f.get("accounting", runs::accounting).unwrap_or_default();
-    let ratios = f.need_all("ratios", |n| {
-        list(n, |n| {
-            let mut f = Fields::new(n, "a ratio");
-            let own_name = f.need("name", text);
-            let value = f.need("value", Name::read);
-            let over = f.need_all("over", |n| requests(n, beside));
-            let under = f.need_all("under", |n| requests(n, beside));
-            let expected = f.need("expected", Node::f64);
-            let how = f.get("bound", bound).unwrap_or(Bound::Within);
-            let tolerance = f.need("tolerance", tolerance);
-            f.need("reason", text);
-            let value = (|| {
-                Some(Ratio {
-                    name: own_name?,
-                    value: value?,
-                    over: over?,
-                    under: under?,
-                    expected: expected?,
-                    bound: how,
-                    tolerance: tolerance?,
-                })
-            })();
-            f.finish(value)
-        })
-    });
-    Some(Means {
-        models: models?,
-        lengths: lengths?,
-        accounting,
-        ratios: ratios?,
-    })
 }

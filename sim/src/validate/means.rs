@@ -8,6 +8,7 @@ use super::{
     outcome::{ColumnResult, ExperimentResult, RowResult},
     table::number_at,
 };
+use crate::runs::at;
 use einflow_engine::{catalog::Catalog, request::Request};
 
 /// Computes each mean.
@@ -61,10 +62,9 @@ fn value(
         let mut sum = 0.0;
         for run in runs {
             let request = Request {
-                model: Some(model.to_string()),
-                length: Some(length),
                 accounting: means.accounting,
-                ..run.clone()
+                beside: experiment.beside.clone(),
+                ..at(run, Some(model), Some(length))
             };
             let report = catalog.report(request.key(), || request.run(catalog))?;
             sum += number_at(&report.to_json(), experiment, &ratio.value)?;

@@ -12,7 +12,7 @@ pub mod timeloop;
 
 use std::sync::LazyLock;
 
-use einflow_spec::{Library, Origin, Problem, Problems, Source};
+use einflow_spec::{FieldRow, Library, Origin, Problem, Problems, Record, Source};
 use rayon::prelude::*;
 
 use einflow_engine::catalog::Catalog;
@@ -36,6 +36,29 @@ pub fn experiments() -> &'static Library {
 /// Every mistake in it.
 pub fn parse_experiment(source: &Source) -> Result<(), Problems> {
     Experiment::parse(source, None).map(|_| ())
+}
+
+/// The fields of an experiment file, by the headings of the page on them.
+pub fn tables() -> Vec<(&'static str, Vec<FieldRow>)> {
+    vec![
+        ("## A file", Experiment::fields()),
+        ("## Tables", experiment::Table::fields()),
+        ("### A column", experiment::Column::fields()),
+        ("### A tolerance", experiment::Tolerance::fields()),
+        ("### A growing field", experiment::Grow::fields()),
+        ("### Further rows", experiment::Further::fields()),
+        ("## Means", experiment::Means::fields()),
+        ("### A ratio", experiment::Ratio::fields()),
+        ("## Loop nests", Cases::fields()),
+        ("## Systolic arrays", experiment::Systolic::fields()),
+        ("## Devices", experiment::DeviceTable::fields()),
+        ("## Devices side by side", experiment::SideBySide::fields()),
+        ("## Claims", experiment::Claims::fields()),
+        ("### A claim", claims::Claim::fields()),
+        ("### A case", claims::Case::fields()),
+        ("### A value of a scenario", claims::Measure::fields()),
+        ("## Engines", experiment::Engines::fields()),
+    ]
 }
 
 /// Experiments by name or path; none: the fast set, or all.
@@ -121,7 +144,7 @@ fn run_one(experiment: &Experiment, catalog: &Catalog) -> Result<ExperimentResul
 
 /// Counts the cases of a Timeloop file and compares every value.
 fn timeloop_cases(experiment: &Experiment, cases: &Cases) -> Result<ExperimentResult, Problems> {
-    let source = data(cases.file.text()?, experiment.beside.as_deref()).map_err(|p| Problem {
+    let source = data(&cases.file.value, experiment.beside.as_deref()).map_err(|p| Problem {
         place: Some((experiment.source.clone(), cases.file.span)),
         ..p
     })?;

@@ -44,7 +44,7 @@ pub(super) fn run(
     catalog: &Catalog,
 ) -> Result<ExperimentResult, Problems> {
     let source =
-        data(systolic.reference.text()?, experiment.beside.as_deref()).map_err(|p| Problem {
+        data(&systolic.reference.value, experiment.beside.as_deref()).map_err(|p| Problem {
             place: Some((experiment.source.clone(), systolic.reference.span)),
             ..p
         })?;

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::{
     data,
-    experiment::{Column, Experiment, Table},
+    experiment::{Column, Experiment, Further, Table},
     outcome::{ColumnResult, ExperimentResult, RowResult},
 };
-use einflow_engine::{catalog::Catalog, request::Request};
+use crate::runs::at;
 use einflow_engine::{
+    catalog::Catalog,
     report::{Report, combine},
     units::{LENGTHS, length as length_text, parse_length},
 };
@@ -37,11 +38,10 @@ pub(super) fn run(
             ..problem
         },
     };
-    let name = table.reference.text()?;
-    let source = data(name, experiment.beside.as_deref()).map_err(at)?;
+    let source = data(&table.reference.value, experiment.beside.as_deref()).map_err(at)?;
     let mut rows = read(experiment, &source, table)?;
     let referenced = rows.len();
-    for (model, lengths) in &table.also {
+    for Further { model, lengths } in &table.also {
         for length in lengths {
             rows.push(Row {
                 label: format!("{model} {}", length_text(*length)),
@@ -102,9 +102,9 @@ fn tolerance(column: &Column, length: u64) -> f64 {
     let fit = column
         .tolerances
         .iter()
-        .filter(|(up_to, _)| length <= *up_to)
-        .min_by_key(|(up_to, _)| *up_to);
-    fit.map_or(0.0, |(_, tolerance)| *tolerance)
+        .filter(|tolerance| length <= tolerance.up_to)
+        .min_by_key(|tolerance| tolerance.up_to);
+    fit.map_or(0.0, |fit| fit.tolerance)
 }
 
 /// A number in a report, by its path.
@@ -345,18 +345,18 @@ fn run_row(
     let mut overrides = Vec::new();
     for (path, expr) in &table.set {
         overrides.push((
-            path.clone(),
+            path.text.clone(),
             expr.whole(&experiment.source, &lookup, &known)? as f64,
         ));
     }
     let Some(grow) = &table.grow else {
-        return sum(table, row, &overrides, catalog);
+        return sum(experiment, table, row, &overrides, catalog);
     };
     let mut value = grow.from.whole(&experiment.source, &lookup, &known)? as f64;
     loop {
         let mut with = overrides.clone();
         with.push((grow.field.clone(), value));
-        let report = sum(table, row, &with, catalog)?;
+        let report = sum(experiment, table, row, &with, catalog)?;
         let memory: f64 = report
             .blocks
             .iter()
@@ -372,6 +372,7 @@ fn run_row(
 }
 
 fn sum(
+    experiment: &Experiment,
     table: &Table,
     row: &Row,
     overrides: &[(String, f64)],
@@ -379,12 +380,10 @@ fn sum(
 ) -> Result<Report, Problems> {
     let mut reports = Vec::new();
     for run in &table.runs {
-        let request = Request {
-            model: row.model.clone(),
-            length: Some(row.length),
-            overrides: overrides.to_vec(),
-            ..run.clone()
-        };
+        let mut request = at(run, row.model.as_deref(), Some(row.length));
+        request.overrides.extend_from_slice(overrides);
+        request.engine = table.engine;
+        request.beside.clone_from(&experiment.beside);
         reports.push((*catalog.report(request.key(), || request.run(catalog))?).clone());
     }
     combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())

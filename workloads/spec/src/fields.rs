@@ -78,7 +78,9 @@ impl<'a> Fields<'a> {
 
     /// The field, if it is there.
     pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.entries
             .iter()
             .find(|(key, _, _)| key == name)

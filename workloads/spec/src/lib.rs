@@ -39,7 +39,7 @@ pub use edit::{Edit, edited, find};
 pub use fields::Fields;
 pub use format::{NumberFormat, Rounding, rounding};
 pub use library::{Library, Origin};
-pub use names::{Name, Named, did_you_mean, nearest};
+pub use names::{At, Name, Named, did_you_mean, nearest};
 pub use node::{Kind, Node};
 pub use problem::{Problem, Problems};
 #[doc(hidden)]
@@ -47,4 +47,4 @@ pub use record::Maybe;
 pub use record::{Check, FieldRow, Form, Key, Part, Record, Written, table, with_tables};
 pub use source::{Location, Source, Span};
 pub use sources::check_sources;
-pub use written::{by_name, choice, choices, list, map, pairs, positive, text, texts};
+pub use written::{by_name, choice, choices, counted, list, map, pairs, positive, text, texts};

@@ -54,16 +54,26 @@ impl Name {
     }
 }
 
+/// A value and where it stands in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
 /// A value that is one of a few, by its name in files; [`named!`](crate::named) declares one.
 pub trait Named: Copy + 'static {
     /// The name in files.
     fn name(self) -> &'static str;
 }
 
-/// Declares an enum whose values have names in files, each variant once: `Right = "right"`.
+/// Declares an enum whose values have names in files, each variant once: `Right = "right"`. A message calls the enum what
+/// stands behind its name: `enum Role = "role"`.
 #[macro_export]
 macro_rules! named {
-    ($(#[$meta:meta])* $vis:vis enum $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $type:ident $(= $what:literal)? { $($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         $vis enum $type { $($(#[$doc])* $variant,)* }
@@ -93,7 +103,7 @@ macro_rules! named {
             fn form() -> $crate::Form<Self> {
                 $crate::Form {
                     value: || $crate::choices(Self::ALL),
-                    read: |_, node| Ok($crate::choice(node, Self::ALL)?),
+                    read: |_, node| Ok($crate::choice(node, concat!($($what)?), Self::ALL)?),
                 }
             }
         }

@@ -8,6 +8,12 @@ pub trait Quantity {
     fn number(&self) -> f64;
 }
 
+impl<Q: Quantity> Quantity for crate::At<Q> {
+    fn number(&self) -> f64 {
+        self.value.number()
+    }
+}
+
 impl Quantity for f64 {
     fn number(&self) -> f64 {
         *self

@@ -1,5 +1,7 @@
 //! Structs that a file's fields are declared in: each field once, for its type, how it is read and its row of the page.
 
+use std::path::{Path, PathBuf};
+
 use crate::{Fields, Node, Problems, Source, Span};
 
 /// How a value is written in files.
@@ -66,7 +68,17 @@ pub trait Record: Sized {
     /// # Errors
     /// Every mistake in it; a RON syntax error ends the list.
     fn read_file(source: &Source) -> Result<Self, Problems> {
-        Self::read("", &Node::parse(source)?)
+        Self::read_beside(&Node::parse(source)?, None)
+    }
+
+    /// Reads the file's struct; names in it are looked for in `folder` first.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    fn read_beside(node: &Node, folder: Option<&Path>) -> Result<Self, Problems> {
+        let mut fields = Fields::new(node, Self::WHAT).beside(folder);
+        let value = Self::take(&mut fields);
+        fields.finish(value)
     }
 }
 
@@ -85,6 +97,13 @@ pub trait Part<T> {
 impl Part<Source> for Source {
     fn take(fields: &mut Fields<'_>) -> Option<Source> {
         Some(fields.node().source.clone())
+    }
+}
+
+/// The folder of the file, where it has one.
+impl Part<Option<PathBuf>> for PathBuf {
+    fn take(fields: &mut Fields<'_>) -> Option<Option<PathBuf>> {
+        Some(fields.folder().map(Path::to_owned))
     }
 }
 
@@ -183,14 +202,15 @@ pub fn with_tables(page: &str, tables: &[(&str, Vec<FieldRow>)]) -> String {
 ///
 /// `as function` reads it by the [`Form`] that the function gives, in place of its type's ([`Written`]). `where Type` takes it from a
 /// [`Part`]. `, in function, "the energy of {}"` keeps it to the values of a [`Check`] ([`Record::faults`]), whose messages call it so, with
-/// the struct's name for `{}`. Fields that are checked and not kept come first: `unread source: String`. After the fields, `check |fields| { ... }` may
+/// the struct's name for `{}`. Fields that are checked and not kept come first, each with what the page says of it: `unread reason: String, "Why."`
+/// (of a `source` that is known). After the fields, `check |fields| { ... }` may
 /// look at all of them by name, each `None` where it was wrong.
 #[macro_export]
 macro_rules! record {
     (
         $(#[$meta:meta])*
         $vis:vis struct $type:ident = $what:literal {
-            $(unread $ukey:ident: $uty:ty $(as $uform:path)? $(=> $uabsent:literal)?;)*
+            $(unread $ukey:ident: $uty:ty $(as $uform:path)? $(=> $uabsent:literal)? $(, $umeaning:literal)?;)*
             $(
                 $(#[doc = $doc:literal])*
                 pub $(($($scope:tt)+))? $field:ident $(($key:literal))?: $ty:ty
@@ -223,7 +243,7 @@ macro_rules! record {
             fn fields() -> Vec<$crate::FieldRow> {
                 let mut rows = Vec::new();
                 $($crate::record!(
-                    @row rows (stringify!($ukey)) ["Where its numbers come from."] [] [$uty] [$($uform)?] [] [$($uabsent)?]
+                    @row rows (stringify!($ukey)) [$crate::record!(@meaning $($umeaning)?)] [] [$uty] [$($uform)?] [] [$($uabsent)?]
                 );)*
                 $($crate::record!(
                     @row rows ($crate::record!(@key $field $($key)?)) [$($doc),*] [$($part)?] [$ty] [$($form)?] [$($default)?] [$($absent)?]
@@ -249,6 +269,9 @@ macro_rules! record {
             }
         }
     };
+
+    (@meaning) => { "Where its numbers come from." };
+    (@meaning $meaning:literal) => { $meaning };
 
     (@key $field:ident) => { stringify!($field) };
     (@key $field:ident $key:literal) => { $key };
@@ -282,10 +305,10 @@ macro_rules! record {
         })
     };
 
-    (@row $rows:ident ($key:expr) [$($doc:literal),*] [$part:ty] [$ty:ty] $($rest:tt)*) => {
+    (@row $rows:ident ($key:expr) [$($doc:expr),*] [$part:ty] [$ty:ty] $($rest:tt)*) => {
         $rows.extend(<$part as $crate::Part<$ty>>::fields())
     };
-    (@row $rows:ident ($key:expr) [$($doc:literal),*] [] $ty:tt $form:tt $default:tt $absent:tt) => {
+    (@row $rows:ident ($key:expr) [$($doc:expr),*] [] $ty:tt $form:tt $default:tt $absent:tt) => {
         $rows.push($crate::FieldRow {
             name: $key,
             value: ($crate::record!(@form $ty $form $default $absent).value)(),

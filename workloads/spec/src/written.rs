@@ -8,7 +8,7 @@ use crate::quantity::{
     Seconds, SquareMicrometres, Watts,
 };
 use crate::{
-    Form, Name, Named, Node, Problem, Problems, Record, Written, did_you_mean, expr::Expr,
+    At, Form, Name, Named, Node, Problem, Problems, Record, Written, did_you_mean, expr::Expr,
 };
 
 /// Declares how types are written: what a page says of the values, and how one is read.
@@ -44,6 +44,18 @@ written! {
     SquareMicrometres = "um^2", |node| Node::f64(node).map(Self);
     Watts = "watts", |node| Node::f64(node).map(Self);
     DollarsPerHour = "US dollars an hour", |node| Node::f64(node).map(Self);
+}
+
+impl<T: Written> Written for At<T> {
+    fn form() -> Form<Self> {
+        Form {
+            value: || (T::form().value)(),
+            read: |name, node| {
+                let (value, span) = ((T::form().read)(name, node)?, node.span);
+                Ok(At { value, span })
+            },
+        }
+    }
 }
 
 /// `()` is none.
@@ -180,6 +192,24 @@ pub fn texts() -> Form<Vec<String>> {
     }
 }
 
+/// A whole number from 1 to `MOST`.
+pub fn counted<const MOST: u64, T: Written>() -> Form<T> {
+    Form {
+        value: || match MOST {
+            most if most.is_power_of_two() => format!("1 to 2^{}", most.ilog2()),
+            most => format!("1 to {most}"),
+        },
+        read: |name, node| match node.u64()? {
+            0 => Err(node.expected("a number of at least 1").into()),
+            n if n > MOST => Err(node
+                .problem(format!("{n}"))
+                .help(format!("at most {MOST}"))
+                .into()),
+            _ => (T::form().read)(name, node),
+        },
+    }
+}
+
 /// A finite number above 0.
 pub fn positive<Q: Quantity + Written>() -> Form<Q> {
     Form {
@@ -194,19 +224,22 @@ pub fn positive<Q: Quantity + Written>() -> Form<Q> {
     }
 }
 
-/// One of `all`, by its name.
+/// One of `all`, by its name. A message calls it `what`, where that is not empty.
 ///
 /// # Errors
 /// None of them: the nearest is suggested.
-pub fn choice<T: Named>(node: &Node, all: &[T]) -> Result<T, Problem> {
+pub fn choice<T: Named>(node: &Node, what: &str, all: &[T]) -> Result<T, Problem> {
     let known: Vec<&str> = all.iter().map(|value| value.name()).collect();
     let text = node
         .text()
         .map_err(|p| p.help(format!("known: {}", known.join(", "))))?;
     let found = all.iter().find(|value| value.name() == text);
     found.copied().ok_or_else(|| {
-        node.problem(format!("`{text}` is not known here"))
-            .help(did_you_mean(text, known))
+        let message = match what {
+            "" => format!("`{text}` is not known here"),
+            what => format!("there is no {what} `{text}`"),
+        };
+        node.problem(message).help(did_you_mean(text, known))
     })
 }
 

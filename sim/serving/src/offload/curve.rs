@@ -1,11 +1,11 @@
 //! A scenario at fixed batches, from one request to a full cache: throughput, latency and cost against the batch.
 
-use einflow_spec::Problems;
+use einflow_spec::{At, Problems};
 use rayon::prelude::*;
 
 use super::{
     Report, Scenario, report,
-    scenario::{At, Load, Prefill},
+    scenario::{Fixed, Load, Prefill},
     serve::{Options, Watch},
 };
 
@@ -31,10 +31,10 @@ pub fn by_batch(
     let one = |batch: Option<u64>| {
         let mut own = scenario.clone();
         let span = own.batches.span;
-        own.load = Load::Fixed {
+        own.load = Load::Fixed(Fixed {
             batch: At { value: batch, span },
             context,
-        };
+        });
         // Prompts are no part of a fixed load.
         own.prefill.value = Prefill::Excluded;
         own.pools

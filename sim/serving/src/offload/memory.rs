@@ -1,11 +1,11 @@
 //! What fills the memory of a pool's devices, and how many tokens' keys and values are left room for.
 
-use einflow_spec::{Problem, Problems, quantity::Bytes};
+use einflow_spec::{At, Problem, Problems, quantity::Bytes};
 use einflow_workloads::{layer::WORD_BYTES, models::Model};
 
 use super::{
     Boundary, Partition,
-    scenario::{At, Load, Prefill, Scenario},
+    scenario::{Fixed, Load, Prefill, Scenario},
     system::{DevicePool, System},
 };
 
@@ -111,12 +111,12 @@ impl System {
         // Batches are as large as their share of what is resident at most.
         let shares = scenario.batches.value.max(1);
         let tokens = match &scenario.load {
-            Load::Fixed {
+            Load::Fixed(Fixed {
                 batch: At {
                     value: Some(batch), ..
                 },
                 ..
-            } => batch.div_ceil(shares),
+            }) => batch.div_ceil(shares),
             _ => steps.min(DEFAULT_STEP.max(scenario.step_tokens)),
         };
         let offloads = self.attention.is_some();

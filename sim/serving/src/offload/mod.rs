@@ -18,24 +18,28 @@ pub mod timeline;
 pub mod times;
 pub mod values;
 
+use einflow_spec::named;
+
 pub use report::{Report, report};
 pub use scenario::Scenario;
 pub use system::System;
 
-/// What each attention device takes of a layer's attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Partition {
-    /// Some key heads of every request, with the query heads that share them; the devices divide the key heads evenly.
-    Heads,
-    /// Some requests, whole.
-    Requests,
+named! {
+    /// What each attention device takes of a layer's attention.
+    pub enum Partition = "partition" {
+        /// Some key heads of every request, with the query heads that share them; the devices divide the key heads evenly.
+        Heads = "heads",
+        /// Some requests, whole.
+        Requests = "requests",
+    }
 }
 
-/// Where the model is cut: what the attention devices compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Boundary {
-    /// Attention alone, without weights: queries, new keys and new values go out, heads' outputs come back.
-    Core,
-    /// Attention with its projections: hidden states go out and come back, and the weights lie on the attention devices.
-    Projections,
+named! {
+    /// Where the model is cut: what the attention devices compute.
+    pub enum Boundary = "boundary" {
+        /// Attention alone, without weights: queries, new keys and new values go out, heads' outputs come back.
+        Core = "core",
+        /// Attention with its projections: hidden states go out and come back, and the weights lie on the attention devices.
+        Projections = "projections",
+    }
 }

@@ -76,11 +76,11 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
         Prefill::Pool => "prompts are computed on a pool of their own, whole; finished ones wait there without limit".to_string(),
         Prefill::Chunked => format!("prompts are computed with the decodes, {} tokens a step", scenario.step_tokens),
     });
-    match scenario.load {
-        Load::Fixed { .. } => {
+    match &scenario.load {
+        Load::Fixed(_) => {
             out.push("the same requests all the time, of the same length".to_string())
         }
-        Load::Trace { arrivals, .. } => {
+        Load::Trace(trace) => {
             out.push(
                 match scenario.admission {
                     _ if scenario.policy.says.is_some() => scenario.policy.says.unwrap_or_default(),
@@ -91,7 +91,7 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
                 }
                 .to_string(),
             );
-            if !arrivals {
+            if !trace.arrivals {
                 out.push(
                     "all requests are there at the start; rates are of the time in which some wait"
                         .to_string(),

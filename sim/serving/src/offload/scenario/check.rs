@@ -1,8 +1,8 @@
 //! What of a scenario does not go together.
 
-use einflow_spec::{Node, Problems, Span, did_you_mean};
+use einflow_spec::{At, Node, Problems, Span, did_you_mean};
 
-use super::{Admission, At, Boundary, Link, Load, Prefill, ROLES, Role, Scenario};
+use super::{Admission, Boundary, Link, Load, Prefill, Role, Scenario};
 
 impl Scenario {
     /// Roles that go together, and links that lead somewhere.
@@ -12,8 +12,7 @@ impl Scenario {
         let here = Span::new(0, 1);
         for (i, pool) in self.pools.iter().enumerate() {
             if self.pools[..i].iter().any(|p| p.role == pool.role) {
-                let role = ROLES.iter().find(|(_, r)| *r == pool.role);
-                let role = role.map_or("", |(name, _)| name);
+                let role = pool.role.name();
                 problems.push(
                     self.at(pool.span, format!("a second pool for `{role}`"))
                         .help("one pool for each role; replicas are devices of one pool"),
@@ -115,7 +114,7 @@ impl Scenario {
             }
         };
         let offloads = self.pool(Role::Attention).is_some();
-        let fixed = matches!(self.load, Load::Fixed { .. });
+        let fixed = matches!(self.load, Load::Fixed(_));
         idle(
             field(node, "overlap"),
             self.overlap && !offloads,

@@ -4,7 +4,7 @@ use einflow_spec::{Problem, Problems, Source};
 
 use super::super::{
     System,
-    scenario::{Load, Prefill, Scenario},
+    scenario::{Load, Prefill, Scenario, Trace},
 };
 use super::trace::{self, Arrival};
 
@@ -38,16 +38,16 @@ impl Demand {
     /// A trace that is not there, and every wrong cell in it.
     pub fn read(scenario: &Scenario) -> Result<Self, Problems> {
         match &scenario.load {
-            Load::Fixed { batch, context } => Ok(Self::Fixed {
-                batch: batch.value,
-                context: *context,
+            Load::Fixed(fixed) => Ok(Self::Fixed {
+                batch: fixed.batch.value,
+                context: fixed.context,
             }),
-            Load::Trace {
+            Load::Trace(Trace {
                 path,
                 arrivals,
                 requests,
                 longest,
-            } => {
+            }) => {
                 let source = crate::data::data(&path.value, scenario.beside.as_deref());
                 let source = source.map_err(|p| match p.place {
                     Some(_) => p,

@@ -77,8 +77,8 @@ impl Fixed {
 fn at_load(system: &System, message: String) -> Problem {
     let scenario = &system.scenario;
     match &scenario.load {
-        LoadSpec::Fixed { batch, .. } => scenario.at(batch.span, message),
-        LoadSpec::Trace { path, .. } => scenario.at(path.span, message),
+        LoadSpec::Fixed(load) => scenario.at(load.batch.span, message),
+        LoadSpec::Trace(load) => scenario.at(load.path.span, message),
     }
 }
 

@@ -10,6 +10,8 @@ mod requests;
 mod static_batching;
 mod vllm;
 
+use einflow_spec::Named;
+
 use super::super::times::Load;
 use requests::Requests;
 
@@ -27,6 +29,12 @@ pub struct Choice {
     pub says: Option<&'static str>,
     /// Makes one that keeps to limits.
     pub build: fn(Limits) -> Box<dyn Policy>,
+}
+
+impl Named for Choice {
+    fn name(self) -> &'static str {
+        self.name
+    }
 }
 
 /// The policies that a scenario can name; the first where it names none.
