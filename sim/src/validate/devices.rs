@@ -1,6 +1,6 @@
 //! Device models held against measured tables: on all rows, on rows that the fit has not seen, and between the points of a grid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_arch::device::{Attention, Kernel, Times};
 use einflow_spec::{Problem, Problems};
@@ -69,9 +69,21 @@ pub(super) fn run(
         }
     };
     if spec.all.is_some() || !spec.groups.is_empty() {
-        // Where a column has a limit of its own, the others do not count.
-        let own = |g: &GroupError| spec.columns.is_empty() || spec.columns.contains(&g.column);
         let found = predict(&answerer, &table)?.groups();
+        for column in &spec.columns {
+            if !found.iter().any(|g| g.column == column.text) {
+                let known: BTreeSet<&str> = found.iter().map(|g| g.column.as_str()).collect();
+                let message = format!("there is no predicted column `{}`", column.text);
+                let problem = Problem::at(&experiment.source, column.span, message);
+                return Err(problem
+                    .help(einflow_spec::did_you_mean(&column.text, known))
+                    .into());
+            }
+        }
+        // Where a column has a limit of its own, the others do not count.
+        let own = |g: &GroupError| {
+            spec.columns.is_empty() || spec.columns.iter().any(|column| column.text == g.column)
+        };
         let found: Vec<GroupError> = found.into_iter().filter(own).collect();
         let of = |name: &str, allowed: f64| -> Vec<RowResult> {
             let groups = found.iter().filter(|g| g.group == name);

@@ -104,7 +104,7 @@ record! {
         /// The table.
         pub table: At<String>;
         /// Predicted columns that count.
-        pub columns: Vec<String> = Vec::new() => "all";
+        pub columns: Vec<Name> = Vec::new() => "all";
         /// The limit over all rows, as the device's file has it, of each column.
         pub all: Option<f64> as tolerance => "not compared";
         /// Limits over the rows of a group as `predict` names it: `{"split2": 0.15}`.

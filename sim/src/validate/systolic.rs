@@ -51,7 +51,7 @@ pub(super) fn run(
     let rows = read(&source)?;
     let done: Vec<Result<Compared, Problems>> = rows
         .par_iter()
-        .map(|row| compare(row, &systolic.accelerator, catalog))
+        .map(|row| compare(row, experiment, &systolic.accelerator, catalog))
         .collect();
     let mut problems = Problems::new();
     let mut found = Vec::new();
@@ -152,7 +152,12 @@ fn read(source: &Source) -> Result<Vec<Row>, Problems> {
     problems.into_result(Some(rows))
 }
 
-fn compare(row: &Row, accelerator: &str, catalog: &Catalog) -> Result<Compared, Problems> {
+fn compare(
+    row: &Row,
+    experiment: &Experiment,
+    accelerator: &str,
+    catalog: &Catalog,
+) -> Result<Compared, Problems> {
     let of = |name: &str| row.numbers.get(name).copied().unwrap_or(1);
     let [r, c, m, n, k] = ["rows", "columns", "m", "n", "k"].map(of);
     let request = Request {
@@ -165,6 +170,7 @@ fn compare(row: &Row, accelerator: &str, catalog: &Catalog) -> Result<Compared, 
             .map(|(path, size)| (path.to_string(), size as f64))
             .into(),
         engine: Engine::Cycle,
+        beside: experiment.beside.clone(),
         ..Request::default()
     };
     let report = request.run(catalog)?;

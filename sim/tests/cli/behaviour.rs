@@ -461,6 +461,26 @@ fn options_join_a_run_file() {
     );
 }
 
+/// A run file's engine runs it, unless an option names another.
+#[test]
+fn a_files_engine_is_obeyed() {
+    let text = "(name: \"mine\", engine: cycle, models: [\"bert\"], lengths: [\"1K\"], runs: [(mapping: \"fusemax-binding\")])";
+    let folder = folder(&[("mine.ron", text.into())]);
+    let run = |arguments: &str| {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        einflow_in(folder.path(), &arguments).good()
+    };
+    for (arguments, cycles) in [
+        ("run ./mine.ron --format csv", "4121514"),
+        ("run ./mine.ron --format csv --engine analytic", "1892352"),
+        ("compare ./mine.ron --format csv --no-check", "4121514"),
+        ("explain ./mine.ron", "UNDER THE CYCLE ENGINE 4121514"),
+    ] {
+        assert!(run(arguments).contains(cycles), "{arguments}");
+    }
+    assert!(!run("explain ./mine.ron --engine analytic").contains("UNDER THE CYCLE"));
+}
+
 /// What can be computed is shown though another run of the file is refused.
 #[test]
 fn a_refused_run_does_not_hide_the_others() {

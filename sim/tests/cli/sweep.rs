@@ -41,6 +41,29 @@ fn small(axes: &str, rest: &str) -> String {
     )
 }
 
+/// The engine of all points, or of some.
+#[test]
+fn engines_vary() {
+    let cycles = |text: &str| {
+        let (folder, code) = swept(text);
+        assert_eq!(code, 0);
+        let (header, rows) = rows(&out(&folder, "points.csv"));
+        let at = header.iter().position(|h| h == "cycles").unwrap();
+        rows.iter().map(|row| row[at].clone()).collect::<Vec<_>>()
+    };
+    let (analytic, cycle) = ("1892352", "4121514");
+    let clock = "(path: \"accelerator.clock\", values: [940e6])";
+    let engine = "(path: \"engine\", values: [\"analytic\", \"cycle\"])";
+    assert_eq!(cycles(&small(clock, "")), [analytic]);
+    assert_eq!(cycles(&small(clock, "engine: cycle")), [cycle]);
+    assert_eq!(cycles(&small(engine, "")), [analytic, cycle]);
+    let scenario = "(name: \"mine\", base: (scenario: \"fixed-70b\"), axes: [(path: \"scenario.batches\", values: [1])], engine: cycle)";
+    let unknown = small(&engine.replace("cycle", "cycel"), "");
+    for refused in [scenario, &small(engine, "engine: cycle"), &unknown] {
+        assert_eq!(swept(refused).1, 2, "{refused}");
+    }
+}
+
 /// Area against latency as published, within the targets of the same table's experiment.
 #[test]
 fn figure_12_is_reproduced() {
