@@ -415,7 +415,7 @@ fn steps_from_kernels() {
     assert!(time(64, 500) < 2.0 * least);
 }
 
-/// What a replayed server keeps, on a card of 80 GB: nine tenths less weights, a step's activations and the runtime.
+/// What a replayed server keeps, on a card of 81 559 MiB: nine tenths less weights, a step's activations and the runtime.
 #[test]
 fn blocks_are_what_memory_leaves() {
     let source = Source::new("t.csv", "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n");
@@ -426,6 +426,99 @@ fn blocks_are_what_memory_leaves() {
             + 2.0 * 4096.0 * 128_256.0);
     // 2048 tokens: the stream in and out and three feed-forward widths; scores of the 256 that come out, in four bytes.
     let step = 2048.0 * 2.0 * (2.0 * 4096.0 + 3.0 * 14336.0) + 256.0 * 4.0 * 128_256.0;
-    let left = 0.9 * 80e9 - weights - step - 1.359e9;
+    let left = 0.9 * 81_559.0 * 1_048_576.0 - weights - step - 1.359e9;
     assert_eq!(system.stores, [(left / 131_072.0) as u64]);
+}
+
+/// The weights have to fit, whoever says how many blocks there are.
+#[test]
+fn blocks_do_not_make_weights_fit() {
+    let source = Source::new("t.csv", "arrival_s,prompt_tokens,generated_tokens\n0,5,3\n");
+    let given = Replay {
+        model: "llama3-70b".into(),
+        kv_blocks: Some(100),
+        ..on("h200", "t.csv")
+    };
+    let refused = replay(&given.scenario().unwrap(), &source, &Unwatched)
+        .err()
+        .unwrap();
+    let text = refused.iter().map(ToString::to_string).collect::<String>();
+    assert!(text.contains("needs 141.1 GB for weights"), "{text}");
+}
+
+/// Wider steps than the tables have are several of theirs: what lies between the last two points says nothing of them.
+#[test]
+fn a_step_beyond_the_tables_is_several_within() {
+    let within = |chunks: &[(u64, u64)]| {
+        chunks
+            .iter()
+            .map(|c| us(&load(0, 0, &[*c], 0)))
+            .sum::<f64>()
+    };
+    let cut = within(&[(2048, 0), (2048, 2048), (2048, 4096), (1000, 6144)]);
+    let wide = us(&load(0, 0, &[(7144, 0)], 0));
+    assert!((wide / cut - 1.0).abs() < 1e-12, "{wide} {cut}");
+    // 8192 tokens of 8 billion parameters are 114 TFLOP, 0.69 s at 165 TFLOP/s.
+    assert!(us(&load(0, 0, &[(8192, 0)], 1)) > 690_000.0);
+    // Requests too, and what comes out.
+    let many = load(300, 300 * 512, &[], 300);
+    assert!(us(&many) > us(&load(256, 256 * 512, &[], 256)));
+    assert!(tables().beyond(&many).unwrap().contains("several"));
+}
+
+/// Beyond the longest measured, time grows with every token before a chunk and every token of context.
+#[test]
+fn no_step_beyond_the_tables_falls() {
+    for chunk in [1, 16, 71, 900, 2019, 2047] {
+        for decodes in [0u64, 1, 7, 128] {
+            let mut last = 0.0;
+            for far in [16_384u64, 16_385, 20_000, 59_363, 59_463, 1 << 20, 1 << 30] {
+                let now = us(&load(decodes, decodes * far, &[(chunk, far)], 1));
+                assert!(
+                    now.is_finite() && now >= last,
+                    "{chunk} {decodes} {far}: {now} {last}"
+                );
+                last = now;
+            }
+        }
+    }
+}
+
+/// A table that lacks what a step needs is refused: nothing is made of nothing.
+#[test]
+fn tables_with_holes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../validation/data/serving/rtx4090-llama3.1-8b"
+    );
+    let hole = |file: &str, without: &str, says: &str| {
+        for name in ["dense.csv", "per_sequence.csv", "attention.csv"] {
+            let text = std::fs::read_to_string(format!("{from}/{name}")).unwrap();
+            let kept = text
+                .lines()
+                .filter(|l| name != file || !l.starts_with(without));
+            let kept: Vec<&str> = kept.collect();
+            std::fs::write(folder.path().join(name), kept.join("\n")).unwrap();
+        }
+        let refused = ServerTables::load(&folder.path().display().to_string(), 32).unwrap_err();
+        let text = refused.iter().map(ToString::to_string).collect::<String>();
+        assert!(text.contains(says), "{text}");
+    };
+    hole("dense.csv", "o_proj,", "no time of the layer `o_proj`");
+    hole(
+        "per_sequence.csv",
+        "sampler,",
+        "no time of the layer `sampler`",
+    );
+    hole(
+        "attention.csv",
+        "16,64,1,128,",
+        "at prefill_chunk 16, kv_prefill 64, n_decode 1, kv_decode 128",
+    );
+    hole(
+        "attention.csv",
+        "0,0,",
+        "at prefill_chunk 0, kv_prefill 0, n_decode 1",
+    );
 }

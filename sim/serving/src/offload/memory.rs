@@ -45,11 +45,6 @@ impl DevicePool {
         let taken = memory.weights.0 + memory.activations.0 + memory.reserved.0;
         let gb = |bytes: u128| bytes as f64 * 1e-9;
         match memory.usable.0.checked_sub(taken) {
-            // Whoever says how many blocks there are has seen that they fit.
-            left if cached && self.spec.kv_blocks.is_some() => {
-                memory.cache = Bytes(left.unwrap_or(0));
-                Ok(())
-            }
             Some(left) if left > 0 || !cached => {
                 memory.cache = Bytes(if cached { left } else { 0 });
                 Ok(())
@@ -141,12 +136,14 @@ impl System {
             let tokens = blocks.value.saturating_mul(scenario.block_size);
             let bytes = Bytes((tokens as f64 * cached / parts as f64).ceil() as u128);
             if bytes > pool.memory.cache {
+                let gb = |bytes: u128| bytes as f64 * 1e-9;
+                let (room, asked) = (pool.memory.cache.0, blocks.value);
                 flags.push(format!(
-                    "{} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB",
-                    blocks.value,
-                    bytes.0 as f64 * 1e-9,
+                    "{asked} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB: {} blocks",
+                    gb(bytes.0),
                     pool.device(),
-                    pool.memory.cache.0 as f64 * 1e-9
+                    gb(room),
+                    (asked as f64 * room as f64 / bytes.0 as f64).floor(),
                 ));
             }
             pool.memory.cache = bytes;
