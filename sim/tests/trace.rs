@@ -40,9 +40,9 @@ fn number(event: &Value, field: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no number {field} in {event}"))
 }
 
-/// Picoseconds: the format's microseconds are written to six decimals.
-fn picos(event: &Value, field: &str) -> u64 {
-    (number(event, field) * 1e6).round() as u64
+/// Whole nanoseconds, as Perfetto rounds the format's microseconds: each field on its own.
+fn nanos(event: &Value, field: &str) -> u64 {
+    (number(event, field) * 1e3).round() as u64
 }
 
 fn events(trace: &Value) -> &Vec<Value> {
@@ -82,15 +82,15 @@ fn check(trace: &Value) {
                 continue;
             }
             "X" => {
-                let (start, cycles) = (picos(event, "ts"), picos(event, "dur"));
+                let (start, cycles) = (nanos(event, "ts"), nanos(event, "dur"));
                 let (before, free) = ends.get(&tid).copied().unwrap_or_default();
                 assert!(before <= start, "{event} out of order");
                 assert!(free <= start, "{event} overlaps");
-                assert!(cycles > 0);
+                assert!(cycles > 0, "{event}");
                 ends.insert(tid, (start, start + cycles));
             }
             "C" => {
-                let start = picos(event, "ts");
+                let start = nanos(event, "ts");
                 let (before, _) = ends.insert(tid, (start, start)).unwrap_or_default();
                 assert!(before <= start, "{event} out of order");
                 let args = event["args"].as_object().unwrap();

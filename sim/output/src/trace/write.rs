@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, Write};
 
+use einflow_serving::offload::timeline::micros;
+
 use super::{Recorder, TraceError, tracks::Slice};
 
 /// The accelerator's process.
@@ -16,8 +18,8 @@ fn text(value: &str) -> String {
 }
 
 impl Recorder {
-    /// Writes the trace as JSON: one object with `traceEvents`, sorted by track, then time. Times are in microseconds, exact to a
-    /// picosecond; each slice has its cycles too.
+    /// Writes the trace as JSON: one object with `traceEvents`, sorted by track, then time. Times are in microseconds, to whole
+    /// nanoseconds as viewers have them; each slice has its cycles too.
     ///
     /// # Errors
     /// Whatever the writer says.
@@ -54,7 +56,7 @@ impl Recorder {
                     ",\n{{\"ph\":\"C\",\"pid\":{PID},\"tid\":{},\"name\":{},\"ts\":{},\"args\":{{\"{what}\":{value}}}}}",
                     tracks.len() + i + 1,
                     text(name),
-                    micros(self.picos(*cycle)),
+                    micros(self.picos(*cycle), self.picos(*cycle))[0],
                 )?;
             }
         }
@@ -96,14 +98,12 @@ impl Recorder {
                 (p.ports.start, cycles, self.port_name(p), "ports")
             }
         };
-        let (from, to) = (self.picos(start), self.picos(start + cycles));
+        let [ts, dur] = micros(self.picos(start), self.picos(start + cycles));
         write!(
             out,
-            ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"{kind}\",\"name\":{},\"ts\":{},\"dur\":{},\
+            ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"{kind}\",\"name\":{},\"ts\":{ts},\"dur\":{dur},\
              \"args\":{{\"cycle\":{start},\"cycles\":{cycles}",
             text(&name),
-            micros(from),
-            micros(to - from),
         )?;
         match slice {
             Slice::Task(i) => {
@@ -226,9 +226,4 @@ impl Recorder {
         }
         out
     }
-}
-
-/// Picoseconds as microseconds.
-fn micros(picos: u128) -> String {
-    format!("{}.{:06}", picos / 1_000_000, picos % 1_000_000)
 }

@@ -7,7 +7,6 @@ use super::{
     pipeline::{Kind, Span, Unit},
     serve::{OtherSpan, Served},
     system::DevicePool,
-    time::Ps,
 };
 
 /// Tasks of a timeline.
@@ -20,9 +19,11 @@ fn text(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
-/// Microseconds, exact to a picosecond.
-fn micros(time: Ps) -> String {
-    format!("{}.{:06}", time.0 / 1_000_000, time.0 % 1_000_000)
+/// A slice's start and duration in microseconds, of picoseconds. Viewers (Perfetto) round both to whole nanoseconds, each on its own,
+/// and drop a slice that then overlaps its neighbour: here ends are rounded, so that slices that meet still do.
+pub fn micros(start: u128, end: u128) -> [String; 2] {
+    let nanos = |picos: u128| (picos + 500) / 1000;
+    [nanos(start), nanos(end) - nanos(start)].map(|ns| format!("{}.{:03}", ns / 1000, ns % 1000))
 }
 
 fn name(kind: Kind) -> &'static str {
@@ -144,11 +145,29 @@ fn slice(out: &mut impl Write, tid: usize, slice: &Slice<'_>) -> io::Result<()> 
             format!("\"{what}\":{}", span.request),
         ),
     };
+    let [start, duration] = micros(start.0.into(), end.0.into());
     write!(
         out,
-        ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"task\",\"name\":{},\"ts\":{},\"dur\":{},\"args\":{{{more}}}}}",
+        ",\n{{\"ph\":\"X\",\"pid\":{PID},\"tid\":{tid},\"cat\":\"task\",\"name\":{},\"ts\":{start},\"dur\":{duration},\"args\":{{{more}}}}}",
         text(&name),
-        micros(start),
-        micros(end.since(start)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Perfetto reads them: start and duration in whole nanoseconds, each rounded on its own.
+    #[test]
+    fn slices_that_meet_do_not_overlap() {
+        let read = |text: &str| (text.parse::<f64>().unwrap_or(f64::NAN) * 1000.0).round() as u64;
+        for width in [1, 333, 500, 1064, 1500, 76_596] {
+            let mut free = 0;
+            for i in 0..2000 {
+                let [start, duration] = micros(i * width, (i + 1) * width).map(|t| read(&t));
+                assert_eq!(free, start, "{i} of {width}");
+                free = start + duration;
+            }
+        }
+    }
 }
