@@ -505,10 +505,9 @@ fn named_in<T>(
     load: Load<'_, T>,
     name: &einflow_mappings::spec::Name,
 ) -> Result<Arc<T>, Problems> {
-    let folder = PathBuf::from(spec.source.name());
-    let beside = folder
-        .parent()
-        .filter(|f| !f.as_os_str().is_empty() && f.is_dir());
+    // An embedded file has a name and is nowhere; the folder of a file in the working folder is empty.
+    let file = PathBuf::from(spec.source.name());
+    let beside = file.parent().filter(|_| file.is_file());
     load(catalog, &name.text, beside).map_err(|problems| {
         let mut out = Problems::new();
         for problem in problems.iter() {
