@@ -91,7 +91,7 @@ pub fn sweep(
             "stopped after {} of {} points: the rows so far are whole",
             summary.done, summary.points
         );
-        return Ok(interrupt::STOPPED);
+        return Ok(interrupt::stopped());
     }
     Ok(0)
 }

@@ -13,6 +13,7 @@ mod write;
 use std::{
     path::{Path, PathBuf},
     sync::LazyLock,
+    time::{Duration, Instant},
 };
 
 use einflow_spec::{
@@ -31,8 +32,13 @@ pub use write::{FRONT, POINTS_CSV, POINTS_JSON};
 
 static SWEEPS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sweeps.rs"));
 
-/// Points evaluated between two writes.
+/// Points evaluated between two writes, at most; fewer where they take long, so that rows are written as they come.
 const CHUNK: u64 = 256;
+/// What so many take about.
+const BETWEEN_WRITES: Duration = Duration::from_millis(100);
+
+/// Reasons that are shown where no point is legal.
+const MOST_REASONS: usize = 3;
 
 /// The sweep files that travel in the binary.
 pub fn sweeps() -> &'static Library {
@@ -332,12 +338,19 @@ pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summar
         ..Summary::default()
     };
     let mut failure = None;
+    let mut refused = Vec::new();
+    let mut chunk = rayon::current_num_threads() as u64;
     while summary.done < total && !watch.stop() && failure.is_none() {
-        let end = total.min(summary.done + CHUNK);
+        let end = total.min(summary.done + chunk);
+        let started = Instant::now();
         let verdicts: Vec<Result<Verdict, Problems>> = (summary.done..end)
             .into_par_iter()
             .map(|point| evaluator.evaluate(point, &columns))
             .collect();
+        chunk = match started.elapsed() < BETWEEN_WRITES {
+            true => CHUNK.min(2 * chunk),
+            false => (chunk / 2).max(1),
+        };
         for verdict in verdicts {
             match verdict {
                 Ok(Verdict::Excluded) => summary.excluded += 1,
@@ -347,7 +360,12 @@ pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summar
                             summary.ok += 1;
                             front.offer(&row.work, writer.rows(), &row.objectives);
                         }
-                        point::Status::Illegal => summary.illegal += 1,
+                        point::Status::Illegal => {
+                            summary.illegal += 1;
+                            if refused.len() < MOST_REASONS && !refused.contains(&row.reason) {
+                                refused.push(row.reason.clone());
+                            }
+                        }
                         point::Status::Unmet => summary.unmet += 1,
                     }
                     writer.write(&row)?;
@@ -368,7 +386,7 @@ pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summar
     match failure {
         Some(problems) => Err(problems),
         None if stopped => Ok(summary),
-        None => leaves_something(sweep, &summary, &columns).map(|()| summary),
+        None => leaves_something(sweep, &summary, &columns, &refused).map(|()| summary),
     }
 }
 
@@ -377,7 +395,15 @@ fn leaves_something(
     sweep: &SweepFile,
     summary: &Summary,
     columns: &Columns,
+    refused: &[String],
 ) -> Result<(), Problems> {
+    if summary.illegal > 0 && summary.illegal + summary.excluded == summary.points {
+        let all = format!(
+            "none of the {} points of `{}` is legal",
+            summary.points, sweep.name
+        );
+        return Err(Problem::nowhere(all).help(refused.join("\n")).into());
+    }
     let points = if summary.points == 1 {
         "the only point"
     } else {

@@ -22,6 +22,9 @@ use einflow_engine::{
 /// So many illegal points at the start are passed over to learn what a legal one has.
 const MOST_TRIED: u64 = 1000;
 
+/// Values that are tried until a condition holds, at most.
+const MOST_VALUES_TRIED: u32 = 10_000;
+
 /// Results that are written where the file names none; the utilization of each array joins them.
 const DEFAULT_COLUMNS: [&str; 6] = [
     "cycles",
@@ -93,6 +96,8 @@ pub struct Row {
     pub csv: Vec<u8>,
     /// Its line of JSON.
     pub json: String,
+    /// Why it has none; empty for one with results.
+    pub reason: String,
     /// Tells amounts of work apart.
     pub work: String,
     /// Less is better.
@@ -132,7 +137,7 @@ impl<'a> Evaluator<'a> {
             axes,
             until,
         };
-        let values = new.values(0, None)?;
+        let values = new.first_values()?;
         if sweep.base.is_scenario() {
             new.check_scenario(&values)?;
             return Ok(new);
@@ -221,7 +226,9 @@ impl<'a> Evaluator<'a> {
         };
         let mut legal = None;
         for point in 0..self.sweep.points().min(MOST_TRIED) {
-            let values = self.values(point, None)?;
+            let Ok(values) = self.values(point, None) else {
+                continue;
+            };
             if let Ok(report) = self.work(&values, |_| true)?.run(self.catalog) {
                 legal = Some((values, report));
                 break;
@@ -283,8 +290,32 @@ impl<'a> Evaluator<'a> {
         .help(did_you_mean(name, names.iter().map(String::as_str)))
     }
 
+    /// The values of the first point whose expressions have some.
+    fn first_values(&self) -> Result<Vec<Value>, Problems> {
+        let first = self.values(0, None);
+        let mut others = 1..self.sweep.points().min(MOST_TRIED);
+        first.or_else(|e| {
+            others
+                .find_map(|point| self.values(point, None).ok())
+                .ok_or(e)
+        })
+    }
+
     /// The values of a point, by axis; `until` is that of the axis that ends by a condition.
+    ///
+    /// # Errors
+    /// An expression without a value there.
     fn values(&self, point: u64, until: Option<f64>) -> Result<Vec<Value>, Problems> {
+        self.values_or(point, until, Err)
+    }
+
+    /// The same; `otherwise` says what an expression has that has no value.
+    fn values_or(
+        &self,
+        point: u64,
+        until: Option<f64>,
+        otherwise: impl Fn(Problems) -> Result<Value, Problems>,
+    ) -> Result<Vec<Value>, Problems> {
         let mut places = Vec::with_capacity(self.sweep.dimensions.len());
         let mut rest = point;
         for dimension in self.sweep.dimensions.iter().rev() {
@@ -297,11 +328,17 @@ impl<'a> Evaluator<'a> {
             for axis in &dimension.axes {
                 let value = match &axis.values {
                     Values::List(list) => list.get(place).cloned().unwrap_or(Value::Bool(false)),
-                    Values::Follows(expr) => Value::Number(self.follows(expr, &values)?),
-                    Values::Until(open) => Value::Number(match until {
-                        Some(value) => value,
-                        None => self.follows(&open.from, &values)?,
-                    }),
+                    Values::Follows(expr) => self
+                        .follows(expr, &values)
+                        .map(Value::Number)
+                        .or_else(&otherwise)?,
+                    Values::Until(open) => match until {
+                        Some(value) => Value::Number(value),
+                        None => self
+                            .follows(&open.from, &values)
+                            .map(Value::Number)
+                            .or_else(&otherwise)?,
+                    },
                 };
                 values.push(value);
             }
@@ -471,8 +508,15 @@ impl<'a> Evaluator<'a> {
     /// What is wrong with the sweep itself; a point that cannot be run is a row.
     pub fn evaluate(&self, point: u64, columns: &Columns) -> Result<Verdict, Problems> {
         let mut open = None;
-        loop {
-            let values = self.values(point, open)?;
+        for tried in 1.. {
+            let values = match self.values(point, open) {
+                Ok(values) => values,
+                Err(problems) => {
+                    let values = self.values_or(point, open, |_| Ok(Value::Text(String::new())))?;
+                    let reason = one_line(&problems);
+                    return Ok(self.row(Status::Illegal, &values, None, &reason, columns));
+                }
+            };
             let report = match self.work(&values, |_| true)?.run(self.catalog) {
                 Ok(report) => report,
                 Err(problems) => {
@@ -485,12 +529,19 @@ impl<'a> Evaluator<'a> {
             {
                 let now = values[axis].number().unwrap_or_default();
                 let next = until.step.next(now);
-                if next <= until.to && next > now {
+                if next <= until.to && next > now && tried < MOST_VALUES_TRIED {
                     open = Some(next);
                     continue;
                 }
                 let name = &self.axes[axis].name;
-                let reason = format!("`{}` does not hold up to {name} = {now}", until.condition);
+                let so_far = match tried < MOST_VALUES_TRIED {
+                    true => String::new(),
+                    false => format!(", after {tried} values: a larger step gets further"),
+                };
+                let reason = format!(
+                    "`{}` does not hold up to {name} = {now}{so_far}",
+                    until.condition
+                );
                 return Ok(self.row(Status::Unmet, &values, Some(&report), &reason, columns));
             }
             for constraint in &self.sweep.constraints {
@@ -500,6 +551,8 @@ impl<'a> Evaluator<'a> {
             }
             return Ok(self.row(Status::Ok, &values, Some(&report), "", columns));
         }
+        // The loop above ends by itself.
+        Ok(Verdict::Excluded)
     }
 
     fn row(
@@ -560,6 +613,7 @@ impl<'a> Evaluator<'a> {
             status,
             csv,
             json: object,
+            reason: reason.to_string(),
             work,
             objectives,
         })

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -19,8 +19,14 @@ pub const POINTS_JSON: &str = "points.jsonl";
 pub const FRONT: &str = "front.csv";
 
 /// Writes rows, each with one call so that a killed sweep leaves whole ones.
+///
+/// A folder that has rows keeps them until all of the new ones are there: those are written beside and renamed.
 pub struct Writer {
     folder: PathBuf,
+    /// Held, so that no other sweep writes here.
+    _lock: Option<File>,
+    /// What the files are called until the end.
+    suffix: &'static str,
     csv: File,
     json: File,
     rows: u64,
@@ -45,8 +51,20 @@ impl Writer {
     /// Makes the files and writes the header.
     pub fn create(folder: &Path, columns: &Columns) -> Result<Self, Problems> {
         fs::create_dir_all(folder).map_err(failed(folder))?;
+        // A folder that cannot be opened or locked (not every system can) is not held.
+        let lock = File::open(folder).ok();
+        if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            let message = format!("another sweep is writing into {}", folder.display());
+            return Err(Problem::nowhere(message)
+                .help("name another folder with --out")
+                .into());
+        }
+        let old = [POINTS_CSV, POINTS_JSON]
+            .iter()
+            .any(|name| folder.join(name).exists());
+        let suffix = if old { ".new" } else { "" };
         let create = |name: &str| {
-            let path = folder.join(name);
+            let path = folder.join(format!("{name}{suffix}"));
             File::create(&path).map_err(failed(&path))
         };
         let (mut csv, json) = (create(POINTS_CSV)?, create(POINTS_JSON)?);
@@ -54,6 +72,8 @@ impl Writer {
         csv.write_all(&header).map_err(failed(folder))?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            _lock: lock,
+            suffix,
             csv,
             json,
             rows: 0,
@@ -79,12 +99,13 @@ impl Writer {
     pub fn finish(self, front: &BTreeSet<u64>) -> Result<(), Problems> {
         drop((self.csv, self.json));
         let in_folder = |name: &str| self.folder.join(name);
-        let marked = in_folder("points.csv.part");
+        let written = |name: &str| in_folder(&format!("{name}{}", self.suffix));
+        let [marked, own_front] = ["points.csv.part", "front.csv.part"].map(in_folder);
         let failed = failed(&self.folder);
         let read = |e: csv::Error| failed(std::io::Error::other(e));
-        let mut rows = csv::Reader::from_path(in_folder(POINTS_CSV)).map_err(read)?;
+        let mut rows = csv::Reader::from_path(written(POINTS_CSV)).map_err(read)?;
         let mut all = csv::Writer::from_path(&marked).map_err(read)?;
-        let mut own = csv::Writer::from_path(in_folder(FRONT)).map_err(read)?;
+        let mut own = csv::Writer::from_path(&own_front).map_err(read)?;
         let header = rows.headers().map_err(read)?.clone();
         all.write_record(&header).map_err(read)?;
         own.write_record(header.iter().take(header.len() - 1))
@@ -103,11 +124,9 @@ impl Writer {
         }
         all.flush().and_then(|()| own.flush()).map_err(&failed)?;
         drop((all, own, rows));
-        fs::rename(&marked, in_folder(POINTS_CSV)).map_err(&failed)?;
-
-        let marked = in_folder("points.jsonl.part");
-        let lines = BufReader::new(File::open(in_folder(POINTS_JSON)).map_err(&failed)?).lines();
-        let mut all = BufWriter::new(File::create(&marked).map_err(&failed)?);
+        let marked_json = in_folder("points.jsonl.part");
+        let lines = BufReader::new(File::open(written(POINTS_JSON)).map_err(&failed)?).lines();
+        let mut all = BufWriter::new(File::create(&marked_json).map_err(&failed)?);
         for (row, text) in lines.enumerate() {
             let text = text.map_err(&failed)?;
             let open = text.strip_suffix('}').unwrap_or(&text);
@@ -116,7 +135,18 @@ impl Writer {
         }
         all.flush().map_err(&failed)?;
         drop(all);
-        fs::rename(&marked, in_folder(POINTS_JSON)).map_err(&failed)?;
+        for (from, to) in [
+            (marked, POINTS_CSV),
+            (marked_json, POINTS_JSON),
+            (own_front, FRONT),
+        ] {
+            fs::rename(from, in_folder(to)).map_err(&failed)?;
+        }
+        if !self.suffix.is_empty() {
+            for name in [POINTS_CSV, POINTS_JSON] {
+                fs::remove_file(written(name)).map_err(&failed)?;
+            }
+        }
         Ok(())
     }
 }

@@ -444,3 +444,88 @@ fn plots_of_every_command() {
     );
     assert_eq!(figures("sweep figure12"), "by-buffer-bytes by-pe front");
 }
+
+/// A point whose expression has no value is a row with its reason, the first one too.
+#[test]
+fn a_point_without_a_value_is_a_row() {
+    let axes = r#"(path: "accelerator.memories.dram.read_energy", name: "x", values: [1, 2]),
+        (path: "accelerator.memories.dram.write_energy", name: "y", as: "1 / (x - 1)")"#;
+    let (folder, code) = swept(&small(axes, "columns: [\"seconds\"]"));
+    assert_eq!(code, 0);
+    let (_, found) = rows(&out(&folder, "points.csv"));
+    assert_eq!(found[0][..3], ["1", "", "illegal"]);
+    assert!(found[0][4].contains("is inf"), "{:?}", found[0]);
+    assert_eq!(found[1][..3], ["2", "1", "ok"]);
+}
+
+/// A sweep of nothing but illegal points says why.
+#[test]
+fn a_sweep_without_a_legal_point_is_refused() {
+    let axes = r#"(path: "mapping", values: ["fusemax-bindng", "fusemax-architecure"])"#;
+    let folder = folder(&[("mine.ron", small(axes, ""))]);
+    let ran = einflow_in(folder.path(), &["sweep", "mine.ron", "--out", "out"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("none of the 2 points"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("`fusemax-bindng`"), "{}", ran.stderr);
+    assert_eq!(rows(&out(&folder, "points.csv")).1.len(), 2);
+}
+
+/// Files in the working folder are found by bare names, and what they name beside them.
+#[test]
+fn a_bare_file_name_finds_what_is_beside() {
+    let mapping = einflow_mappings::mappings().get("fusemax-binding").unwrap();
+    let chip = einflow_arch::accelerators().get("fusemax").unwrap();
+    let text = mapping
+        .text()
+        .replace("accelerator: \"fusemax\"", "accelerator: \"own-chip\"");
+    assert_ne!(text, mapping.text());
+    let files = [("own.ron", text), ("own-chip.ron", chip.text().to_string())];
+    let folder = folder(&files);
+    let given = ["--model", "bert", "--length", "1K", "--mapping"];
+    let run =
+        |name: &str| einflow_in(folder.path(), &[&["run"], &given[..], &[name]].concat()).good();
+    assert_eq!(run("own.ron"), run("./own.ron"));
+}
+
+/// One sweep at a time writes into a folder, and one that is killed leaves the rows of the one before.
+#[cfg(unix)]
+#[test]
+fn a_folder_belongs_to_one_sweep_and_keeps_its_rows() {
+    let few = r#"(path: "accelerator.memories.dram.read_energy", name: "x", values: [1, 2])"#;
+    let many = r#"(path: "accelerator.memories.dram.read_energy", name: "x", from: 1, to: 900000, step: 1)"#;
+    let files = [("few.ron", small(few, "")), ("many.ron", small(many, ""))];
+    let folder = folder(&files);
+    let few = ["sweep", "few.ron", "--out", "out"];
+    einflow_in(folder.path(), &few).good();
+    let before = fs::read(out(&folder, "points.csv")).unwrap();
+    let mut long = command(folder.path(), &["sweep", "many.ron", "--out", "out"]);
+    let mut long = long
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let beside = out(&folder, "points.csv.new");
+    let rows = || fs::read_to_string(&beside).map_or(0, |text| text.lines().count());
+    while rows() < 3 && started.elapsed() < Duration::from_secs(60) {
+        sleep(Duration::from_millis(20));
+    }
+    assert!(rows() >= 3);
+    let refused = einflow_in(folder.path(), &few);
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("another sweep"),
+        "{}",
+        refused.stderr
+    );
+    long.kill().unwrap();
+    long.wait().unwrap();
+    assert_eq!(fs::read(out(&folder, "points.csv")).unwrap(), before);
+    einflow_in(folder.path(), &few).good();
+    assert_eq!(fs::read(out(&folder, "points.csv")).unwrap(), before);
+    assert!(!beside.exists());
+}
