@@ -11,7 +11,7 @@ use crate::offload::{
 };
 
 /// What the runtime takes of a device's memory, in bytes: beside Llama-3-8B's weights and the activations of a step it
-/// leaves a server on 24 GiB 2590 blocks, and a recorded one had 2588 (validation/data/serving).
+/// leaves a server on 24 564 MiB 2585 blocks, and a recorded one had 2588 (validation/data/serving).
 const RESERVED: u64 = 1_359_000_000;
 
 /// What is replayed, and on what.
