@@ -182,12 +182,12 @@ fn one_batch_apart_is_slices_messages_and_attention_in_turn() {
 fn room_for_caches_is_what_weights_and_runtime_leave() {
     let scenario = Scenario::load("vllm-70b").unwrap();
     let system = System::new(scenario).unwrap();
-    // 0.9 of 81 559 MiB, a quarter of the weights, activations of 2048 tokens (a stream in and out, three feed-forward widths and the
+    // 0.9 of 80 GB, a quarter of the weights, activations of 2048 tokens (a stream in and out, three feed-forward widths and the
     // scores of a quarter of the vocabulary in four bytes), 1 GB.
     let weights = 80.0 * (8192.0 * (64.0 + 64.0 + 8.0 + 8.0) * 128.0 + 3.0 * 8192.0 * 28672.0)
         + 2.0 * 8192.0 * 128_256.0;
     let step = 2048.0 * (2.0 * (2.0 * 8192.0 + 3.0 * 28672.0 / 4.0) + 4.0 * 128_256.0 / 4.0);
-    let left = 0.9 * 81_559.0 * 1_048_576.0 - 2.0 * weights / 4.0 - step - 1e9;
+    let left = 0.9 * 80e9 - 2.0 * weights / 4.0 - step - 1e9;
     let tokens = 4.0 * left / 327_680.0;
     assert_eq!(system.stores, [tokens as u64]);
 }
