@@ -211,17 +211,6 @@ fn a_swapped_tile_index_is_seen() {
     );
 }
 
-/// One read that needs more rows in a cycle than the buffer has ports.
-#[test]
-fn too_few_ports() {
-    let mut chip = CHIP.to_vec();
-    chip.extend([("buffer.row", 2.0), ("buffer.ports", 1.0)]);
-    let mapped = shipped("fusemax-cascade", None, &chip, &SIZES);
-    let error = array::run(&mapped, &inputs(&mapped, Values::Real, 1)).unwrap_err();
-    let ports = matches!(error, array::ArrayError::Events(EventError::Ports { .. }));
-    assert!(ports, "{error}");
-}
-
 /// The same accelerator with other numbers after the binding has been checked.
 fn on(mapped: &MappedCascade, change: impl FnOnce(&mut Accelerator)) -> MappedCascade {
     let mut accelerator = (*mapped.accelerator).clone();

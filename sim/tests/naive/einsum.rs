@@ -6,10 +6,10 @@ use einflow_mappings::{
 };
 
 use super::{
-    chip::{accesses_of, inward, lie, outward},
-    plan::{Access, Draft, From, Kept, Kind, Known, Need, Op, Order, Plan, Use, Work},
+    chip::{accesses_of, exit, gate, hop, inward, lie, outward, wide},
+    plan::{Access, Draft, From, Kept, Kind, Need, Op, Order, Plan, Use, Work},
     unroll::{Task, Visit, stays, tasks, visits},
-    words::{Tile, words},
+    words::{Tile, Words, words},
 };
 
 impl Plan {
@@ -40,6 +40,7 @@ impl Plan {
                 load: 0,
                 shift: 0,
                 accesses: Vec::new(),
+                moves: Vec::new(),
                 needs: Vec::new(),
                 uses: Vec::new(),
                 makes: None,
@@ -58,7 +59,8 @@ impl Plan {
         let own_lie = lie(einsum, &step, own);
         // A link along the rows carries a word in every step where all rows of PEs share it.
         let mut down_every_step = false;
-        let mut loaded_by_row = false;
+        let mut loading = 0;
+        let own_rows = own_lie.rows;
         for (position, operand) in einsum.operands.iter().enumerate() {
             let OperandOrigin::Memory(memory) = operand.origin else {
                 continue;
@@ -74,30 +76,38 @@ impl Plan {
             };
             let lies = lie(einsum, &step, &operand.projection);
             down_every_step |= !lies.down && always(&operand.projection);
-            loaded_by_row |= lies.down && lies.across;
+            if lies.down && lies.across {
+                let link = gate(chip, memory, einsum.unit, &lies);
+                let rows = own_rows.div_ceil(wide(chip, einsum.unit, link));
+                loading = loading.max(rows as i64);
+            }
             let new = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
             for (w, n) in work.iter_mut().zip(&new) {
                 w.counts.push((transfer, *n));
+                w.moves.push((memory, *n));
             }
             let stay = many && stays(einsum, &tasks[0].steps, &operand.projection);
-            let same = |t: &Task| {
-                t.steps
-                    .windows(2)
-                    .any(|pair| stays(einsum, pair, &operand.projection))
-            };
-            let shorter = |t: &&Task| t.steps.len() < tasks[0].steps.len();
-            if !same(&tasks[0]) && tasks.iter().filter(shorter).any(same) {
-                self.known.insert(Known::SameAgain);
-            }
             if memory == 0 {
                 let mover = self.stream(Kind::Operand(index), transfer, operand.tensor.0, new);
+                let hop = hop(chip, 0, einsum.unit, &lies);
+                let need = Need::Stream { mover, stay, hop };
                 work.iter_mut()
-                    .for_each(|w| w.needs.push((position, Need::Stream { mover, stay })));
+                    .for_each(|w| w.needs.push((position, need.clone())));
                 continue;
             }
-            let (burst, rows) = accesses_of(chip, memory, &lies);
-            let delay = inward(chip, memory, einsum.unit);
+            let link = gate(chip, memory, einsum.unit, &lies);
+            let (burst, rows) = accesses_of(chip, memory, &lies, wide(chip, einsum.unit, link));
+            let delay = inward(chip, memory, einsum.unit, &lies);
             let keep = self.kept(operand.tensor.0, memory, at.0);
+            let way = delay + burst - 1;
+            let tensor = operand.tensor.0;
+            let need = Need::Way {
+                tensor,
+                memory,
+                way,
+            };
+            work.iter_mut()
+                .for_each(|w| w.needs.push((position, need.clone())));
             for (t, (w, task)) in work.iter_mut().zip(&tasks).enumerate() {
                 for (step, reads) in reads_at(einsum, &tasks, t, &operand.projection)
                     .into_iter()
@@ -122,9 +132,9 @@ impl Plan {
                         Need::Tile {
                             mover,
                             tile,
-                            tensor: operand.tensor.0,
+                            tensor,
                             memory,
-                            way: delay + burst - 1,
+                            way,
                         },
                     ));
                 }
@@ -156,14 +166,23 @@ impl Plan {
                 einsum.unit,
                 own_lie.columns > 1 && !own_lie.across,
             );
-            let (burst, rows) = accesses_of(chip, memory, &own_lie);
+            let link = exit(chip, memory, einsum.unit);
+            let (burst, rows) = accesses_of(chip, memory, &own_lie, wide(chip, einsum.unit, link));
             out = Some((delay, burst, memory));
             let counts = by_task(&tasks, &visits(mapped, block, &block.transfers[transfer]));
             let keep = self
                 .kept(einsum.output.0, memory, at.0)
                 .filter(|_| memory > 0);
-            for ((w, task), count) in work.iter_mut().zip(&tasks).zip(&counts) {
+            let all = tasks
+                .iter()
+                .map(|t| t.steps.iter().flat_map(|s| words(s, own)).collect());
+            let back = come_back(all, &counts);
+            let rest = tasks.iter().zip(&counts).zip(&back);
+            for (w, ((task, count), back)) in work.iter_mut().zip(rest) {
                 w.counts.push((transfer, *count));
+                w.moves.push((memory, count + back));
+                // What is added to comes in as it goes out.
+                let rows = if *back > 0 { 2 * rows } else { rows };
                 if memory == 0 {
                     continue;
                 }
@@ -207,13 +226,11 @@ impl Plan {
             });
         if down_every_step && own_lie.rows > 1 {
             for w in &mut work {
-                w.load = if loaded_by_row {
-                    own_lie.rows as i64
-                } else {
-                    0
-                };
+                w.load = loading;
                 w.shift = if own_lie.down && own_lie.across && leaves {
-                    own_lie.rows as i64
+                    let to = out.map_or(0, |(_, _, memory)| memory);
+                    let link = exit(chip, to, einsum.unit);
+                    own_lie.rows.div_ceil(wide(chip, einsum.unit, link)) as i64
                 } else {
                     0
                 };
@@ -234,12 +251,23 @@ impl Plan {
     }
 }
 
+/// Of the words that leave each time, how many have left before.
+pub(super) fn come_back(all: impl Iterator<Item = Words>, moved: &[u128]) -> Vec<u128> {
+    let mut seen = Words::new();
+    let one = |(words, moved): (Words, &u128)| {
+        let new = words.difference(&seen).count() as u128;
+        seen.extend(words);
+        moved.saturating_sub(new)
+    };
+    all.zip(moved).map(one).collect()
+}
+
 /// Words that come new in each task, step by step.
 fn by_task(tasks: &[Task], visits: &[Visit]) -> Vec<u128> {
     let mut at = visits.iter();
     let one = |t: &Task| {
-        let work = t.idle.iter().filter(|idle| !**idle);
-        work.map(|_| at.next().map_or(0, |v| v.new.len() as u128))
+        let each = t.steps.iter();
+        each.map(|_| at.next().map_or(0, |v| v.new.len() as u128))
             .sum()
     };
     tasks.iter().map(one).collect()

@@ -7,7 +7,7 @@ use einflow_mappings::mapped::{Block, MappedCascade};
 
 use super::{
     chip::frames,
-    plan::{From, Plan, Work},
+    plan::{From, Kind, Plan, Work},
 };
 
 /// Why a unit does not work in a cycle.
@@ -40,8 +40,6 @@ pub struct Ran {
     pub tasks: u64,
     /// By memory: the most bytes in kept tiles at one time.
     pub peak: Vec<u128>,
-    /// Whether something was read before the first cycle.
-    pub early: bool,
 }
 
 /// A request that has started.
@@ -86,6 +84,8 @@ pub(super) struct Machine<'a> {
     pub(super) held: Vec<Option<Wait>>,
     pub(super) channel_free: Vec<i64>,
     pub(super) under_way: Vec<Vec<i64>>,
+    /// By memory: from when on its bandwidth is free, in eighths of a cycle.
+    pub(super) bandwidth_free: Vec<i64>,
     /// Rows that memories move, by cycle.
     pub(super) ports: Rows,
     /// Where phases are stated.
@@ -127,6 +127,7 @@ pub fn run(mapped: &MappedCascade, block: &Block, plan: &Plan) -> Option<Ran> {
         held: vec![None; plan.movers.len()],
         channel_free: vec![0; memories],
         under_way: vec![Vec::new(); memories],
+        bandwidth_free: vec![0; memories],
         ports: Rows::new(),
         epoch: Epoch::default(),
         ran: Ran {
@@ -273,10 +274,68 @@ impl Machine<'_> {
         clash.map(|((memory, _), _)| *memory)
     }
 
+    /// Rows that need more ports in a cycle than a memory has pass one after another from the first cycle on.
+    pub(super) fn fitted(&self, wanted: Rows) -> Rows {
+        let mut out = Rows::new();
+        for (memory, at) in self.chip.memories.iter().enumerate() {
+            let limit = at.ports.min(at.banks);
+            let here = wanted.iter().filter(|((m, _), _)| *m == memory);
+            let mut rest: u64 = here.clone().map(|(_, rows)| rows).sum();
+            if here.clone().all(|(_, rows)| *rows <= limit) {
+                out.extend(here.map(|(at, rows)| (*at, *rows)));
+                continue;
+            }
+            let first = here.map(|((_, cycle), _)| *cycle).min().unwrap_or(0);
+            for cycle in first.. {
+                if rest == 0 {
+                    break;
+                }
+                // The last of them hold all ports too.
+                out.insert((memory, cycle), limit);
+                rest = rest.saturating_sub(limit);
+            }
+        }
+        out
+    }
+
+    /// Eighths of a cycle that bytes take of a memory's bandwidth, where arrays and other memories share one.
+    fn eighths(&self, memory: usize, bytes: u128) -> Option<i64> {
+        let rate = self.chip.memories[memory]
+            .bandwidth
+            .filter(|_| memory > 0)?;
+        Some((8 * bytes * self.chip.clock.0 as u128).div_ceil(rate.0 as u128) as i64)
+    }
+
+    /// The memory whose bandwidth does not let so many bytes pass by the last of these cycles; or, where they take
+    /// longer, is not free in the first.
+    pub(super) fn narrow(&self, loads: &[(usize, u128, i64, i64)]) -> Option<usize> {
+        let late = loads.iter().find(|(memory, bytes, first, last)| {
+            let free = self.bandwidth_free[*memory];
+            self.eighths(*memory, *bytes).is_some_and(|time| {
+                let whole = 8 * (last + 1 - first);
+                if time <= whole {
+                    free + time > 8 * (last + 1)
+                } else {
+                    free > 8 * first
+                }
+            })
+        });
+        late.map(|(memory, ..)| *memory)
+    }
+
+    pub(super) fn take_bandwidth(&mut self, loads: &[(usize, u128, i64, i64)]) {
+        for (memory, bytes, first, _) in loads {
+            if let Some(time) = self.eighths(*memory, *bytes) {
+                let free = self.bandwidth_free[*memory].max(8 * first) + time;
+                self.bandwidth_free[*memory] = free;
+                self.end = self.end.max((free + 7) / 8);
+            }
+        }
+    }
+
     pub(super) fn take_ports(&mut self, wanted: Rows) {
         for ((memory, cycle), rows) in wanted {
             *self.ports.entry((memory, cycle)).or_insert(0) += rows;
-            self.ran.early |= cycle < 0;
             self.end = self.end.max(cycle + 1);
         }
     }
@@ -353,19 +412,30 @@ impl Machine<'_> {
             until = until.max(self.moved[drain].get(tile)?.taken);
         }
         // What goes further in from there.
-        if let Some(fill) = self.plan.keeps[keep].fill {
-            for (m, mover) in self.plan.movers.iter().enumerate() {
-                for n in (0..mover.words.len())
-                    .filter(|n| mover.after[*n].is_some_and(|(f, t)| f == fill && t <= tile))
-                {
-                    let taken = self.moved[m].get(n)?.taken;
-                    if mover.after[n] == Some((fill, tile)) {
-                        until = until.max(taken);
-                    }
-                }
-            }
+        for part in self.parts(keep, tile, true) {
+            until = until.max(part?.taken);
         }
         Some(until)
+    }
+
+    /// The requests that take parts of a kept tile, or of one before it, further in, or bring them from there; of
+    /// those that have yet to start, none.
+    pub(super) fn parts(
+        &self,
+        keep: usize,
+        tile: usize,
+        inward: bool,
+    ) -> impl Iterator<Item = Option<Moved>> {
+        let movers = self.plan.movers.iter().zip(&self.moved);
+        let this_way = move |m: &Kind| matches!(m, Kind::Fill(_)) == inward;
+        movers
+            .filter(move |(m, _)| this_way(&m.kind))
+            .flat_map(move |(m, moved)| {
+                let mine =
+                    move |n: &usize| m.around[*n].is_some_and(|(k, t)| k == keep && t <= tile);
+                let all = (0..m.words.len()).filter(mine);
+                all.map(|n| moved.get(n).copied())
+            })
     }
 
     /// Why units and movements do not start in this cycle, when all has started that does.

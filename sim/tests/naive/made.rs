@@ -6,10 +6,11 @@ use einflow_mappings::{
     mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin},
     nest::Projection,
 };
-use einflow_workloads::cascade::ReadTime;
+use einflow_workloads::cascade::{ReadTime, TensorId};
 
 use super::{
-    chip::{accesses_of, between, inward, latency, lie, round_trip},
+    chip::{accesses_of, between, gate, inward, latency, lie, round_trip, wide},
+    einsum::come_back,
     plan::{Draft, Kind, Mover, Need, Plan},
     unroll::{Task, stays},
     words::{Tile, Word, Words, words},
@@ -41,8 +42,10 @@ impl Plan {
                     OperandOrigin::Memory(memory) => {
                         let (out, burst, _) = from.out.unwrap_or((0, 1, 0));
                         let lies = lie(to.einsum, &to.tasks[0].steps[0], &operand.projection);
-                        let (back, _) = accesses_of(chip, memory, &lies);
-                        let way = inward(chip, memory, to.einsum.unit) + back - 1;
+                        let link = gate(chip, memory, to.einsum.unit, &lies);
+                        let wide = wide(chip, to.einsum.unit, link);
+                        let (back, _) = accesses_of(chip, memory, &lies, wide);
+                        let way = inward(chip, memory, to.einsum.unit, &lies) + back - 1;
                         (out + burst - 1 + latency(chip, memory) + way, Some(memory))
                     }
                     OperandOrigin::Made(..) if across => {
@@ -131,6 +134,7 @@ impl Plan {
                     && delay == 0
                     && operand.time != ReadTime::Previous
                     && same_tiles
+                    && from.einsum.offset == to.einsum.offset
                     && from.einsum.at_exit_of == to.einsum.at_exit_of
                 {
                     let (a, b) = (self.ops[maker].group, self.ops[reader].group);
@@ -153,11 +157,18 @@ impl Plan {
                     && m.outer == outer
             };
             let Some(writer) = self.movers.iter().position(writes) else {
-                self.further_in(id);
                 continue;
             };
-            let written = self.moved_tiles(mapped, block, drafts, writer);
-            let read = self.moved_tiles(mapped, block, drafts, id);
+            let tiles = |id: usize| {
+                let mover = &self.movers[id];
+                let projection = match mover.kind {
+                    Kind::Result(op) => mapped.own_projection(drafts[op].einsum.output),
+                    _ => &block.transfers[mover.transfer].projection,
+                };
+                self.moved_tiles(projection, drafts, id)
+            };
+            let written = tiles(writer);
+            let read = tiles(id);
             self.movers[id].after = read
                 .iter()
                 .map(|r| {
@@ -167,6 +178,14 @@ impl Plan {
                         .map(|at| (writer, at))
                 })
                 .collect();
+        }
+        (0..self.movers.len()).for_each(|id| self.further_in(id));
+        for id in 0..self.movers.len() {
+            if let Kind::Drain(_) | Kind::Result(_) = self.movers[id].kind {
+                let own = mapped.own_projection(TensorId(self.movers[id].tensor));
+                let all = self.moved_tiles(own, drafts, id);
+                self.movers[id].back = come_back(all.into_iter(), &self.movers[id].words);
+            }
         }
         self.order(block);
     }
@@ -217,17 +236,15 @@ impl Plan {
         }
     }
 
-    /// What a tile waits for that comes from a tile further out: that one.
+    /// Which tile of an outer memory each tile is a part of that comes from or goes to there; one that comes waits for
+    /// it, where nothing in the block writes it there.
     pub(super) fn further_in(&mut self, id: usize) {
-        let Kind::Fill(keep) = self.movers[id].kind else {
+        let (Kind::Fill(keep) | Kind::Drain(keep)) = self.movers[id].kind else {
             return;
         };
         let (tensor, outer) = (self.movers[id].tensor, self.movers[id].outer);
-        let around = self
-            .keeps
-            .iter()
-            .find(|k| k.tensor == tensor && k.memory == outer);
-        let Some((around, fill)) = around.and_then(|k| Some((k, k.fill?))) else {
+        let same = |k: &super::plan::Kept| k.tensor == tensor && k.memory == outer;
+        let Some(around) = self.keeps.iter().position(same) else {
             return;
         };
         let inside = |a: &Tile, b: &Tile| {
@@ -235,23 +252,30 @@ impl Plan {
                 .zip(b)
                 .all(|(a, b)| b.0 <= a.0 && a.0 + a.1 <= b.0 + b.1)
         };
+        let outside = &self.keeps[around];
         let holds = |n: usize| {
             let mine = self.keeps[keep].tiles.iter().find(|t| t.1 == n)?;
-            Some((fill, around.tiles.iter().find(|t| inside(&mine.0, &t.0))?.1))
+            let tile = outside.tiles.iter().find(|t| inside(&mine.0, &t.0))?.1;
+            Some((around, tile))
         };
-        self.movers[id].after = (0..self.movers[id].words.len()).map(holds).collect();
+        let all: Vec<_> = (0..self.movers[id].words.len()).map(holds).collect();
+        if let (Kind::Fill(_), Some(fill)) = (&self.movers[id].kind, outside.fill) {
+            let comes = |tile: &Option<(usize, usize)>| tile.map(|(_, tile)| (fill, tile));
+            if self.movers[id].after.iter().all(Option::is_none) {
+                self.movers[id].after = all.iter().map(comes).collect();
+            }
+        }
+        self.movers[id].around = all;
     }
 
     /// All words that each request of a movement stands for.
     pub(super) fn moved_tiles(
         &self,
-        mapped: &MappedCascade,
-        block: &Block,
+        projection: &Projection,
         drafts: &[Draft<'_>],
         id: usize,
     ) -> Vec<Words> {
         let mover = &self.movers[id];
-        let projection = &block.transfers[mover.transfer].projection;
         match mover.kind {
             Kind::Fill(keep) | Kind::Drain(keep) => {
                 let tiles = &self.keeps[keep].tiles;
@@ -262,14 +286,7 @@ impl Plan {
                     .collect()
             }
             Kind::Operand(op) | Kind::Result(op) => {
-                let own = matches!(mover.kind, Kind::Result(_))
-                    .then(|| mapped.own_projection(drafts[op].einsum.output));
-                let of = |t: &Task| {
-                    t.steps
-                        .iter()
-                        .flat_map(|s| words(s, own.unwrap_or(projection)))
-                        .collect()
-                };
+                let of = |t: &Task| t.steps.iter().flat_map(|s| words(s, projection)).collect();
                 drafts[op].tasks.iter().map(of).collect()
             }
         }

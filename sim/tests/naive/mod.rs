@@ -13,27 +13,12 @@ pub mod words;
 
 pub use machine::{Ran, Wait};
 
-use std::collections::BTreeSet;
-
-pub use plan::Known;
-
 use einflow_mappings::mapped::MappedCascade;
 
-/// Runs all blocks, `None` where one waits for itself; and what the program has of what engines are known to do
-/// otherwise.
-pub fn run(mapped: &MappedCascade) -> (Option<Vec<Ran>>, BTreeSet<Known>) {
-    let plans: Vec<_> = mapped
-        .blocks
-        .iter()
-        .map(|block| plan::Plan::new(mapped, block))
-        .collect();
-    let mut known: BTreeSet<Known> = plans.iter().flat_map(|p| p.known.clone()).collect();
-    let blocks = mapped.blocks.iter().zip(&plans);
-    let ran: Option<Vec<Ran>> = blocks
-        .map(|(block, plan)| machine::run(mapped, block, plan))
-        .collect();
-    if ran.iter().flatten().any(|r| r.early) {
-        known.insert(Known::Early);
-    }
-    (ran, known)
+/// Runs all blocks, `None` where one waits for itself.
+pub fn run(mapped: &MappedCascade) -> Option<Vec<Ran>> {
+    let blocks = mapped.blocks.iter();
+    blocks
+        .map(|block| machine::run(mapped, block, &plan::Plan::new(mapped, block)))
+        .collect()
 }

@@ -6,18 +6,24 @@ use super::{
     plan::{From, Kind},
 };
 
+/// Memory, bytes, first and last cycle.
+pub(super) type Loads = Vec<(usize, u128, i64, i64)>;
+
 impl Machine<'_> {
     /// Whether a movement's next request may start now, with cycles of the channel and ports; none where it has none
     /// left.
-    pub(super) fn ask(&self, id: usize) -> Option<Result<(i64, Rows), Wait>> {
+    pub(super) fn ask(&self, id: usize) -> Option<Result<(i64, Rows, Loads), Wait>> {
         let mover = &self.plan.movers[id];
         let number = self.moved[id].len();
-        let bytes = mover.words.get(number)? * self.word;
-        let memory = &self.chip.memories[mover.outer];
-        let channel = match memory.bandwidth {
-            Some(rate) => (bytes * self.chip.clock.0 as u128).div_ceil(rate.0 as u128),
-            None => bytes.div_ceil(memory.row.0),
-        } as i64;
+        let bytes = (mover.words.get(number)? + mover.back[number]) * self.word;
+        let through = |memory: usize| {
+            let memory = &self.chip.memories[memory];
+            let rate = memory.bandwidth.map(|rate| rate.0 as u128);
+            let of = |rate| (bytes * self.chip.clock.0 as u128).div_ceil(rate) as i64;
+            (rate.map(of), bytes.div_ceil(memory.row.0) as i64)
+        };
+        let (paced, by_row) = through(mover.outer);
+        let channel = paced.unwrap_or(by_row);
         let (ready, wait) = self.mover_ready(id, number, channel);
         if ready.is_none_or(|ready| ready > self.now) {
             return Some(Err(wait));
@@ -26,8 +32,10 @@ impl Machine<'_> {
             return Some(Err(Wait::Channel(mover.outer)));
         }
         let (Some(inner), true) = (mover.inner, channel > 0) else {
-            return Some(Ok((channel, Rows::new())));
+            return Some(Ok((channel, Rows::new(), Vec::new())));
         };
+        let (paced, _) = through(inner);
+        let channel = channel.max(paced.unwrap_or(0));
         let at = &self.chip.memories[inner];
         let rows = bytes.div_ceil(at.row.0) as i64;
         let half = (at.ports.min(at.banks) / 2).max(1) as i64;
@@ -46,12 +54,19 @@ impl Machine<'_> {
             .collect();
         Some(match self.crowded(&wanted) {
             Some(at) => Err(Wait::Port(at)),
-            None => Ok((cycles, wanted)),
+            None => {
+                let load = |memory, first| (memory, bytes, first, first + cycles - 1);
+                let loads = vec![load(mover.outer, self.now), load(inner, from)];
+                match self.narrow(&loads) {
+                    Some(memory) => Err(Wait::Channel(memory)),
+                    None => Ok((cycles, wanted, loads)),
+                }
+            }
         })
     }
 
     pub(super) fn start_mover(&mut self, id: usize) -> bool {
-        let Some(Ok((cycles, wanted))) = self.ask(id) else {
+        let Some(Ok((cycles, wanted, loads))) = self.ask(id) else {
             return false;
         };
         let plan = self.plan;
@@ -61,7 +76,7 @@ impl Machine<'_> {
         // What ended last of all that it asked for, even where it was there before its turn came.
         let (ready, own) = self.mover_ready(id, number, cycles);
         let late = match self.held[id] {
-            Some(Wait::Port(memory)) => Some(Wait::Port(memory)),
+            Some(wait @ (Wait::Port(_) | Wait::Channel(_))) => Some(wait),
             _ if ready.is_some_and(|ready| self.channel_ends(mover.outer) > ready) => {
                 Some(Wait::Channel(mover.outer))
             }
@@ -71,6 +86,7 @@ impl Machine<'_> {
             self.ran.words[mover.transfer] += mover.words[number];
         }
         self.take_ports(wanted);
+        self.take_bandwidth(&loads);
         let now = self.now;
         let mut moved = Moved {
             began: now,
@@ -143,7 +159,29 @@ impl Machine<'_> {
                             }
                         }
                     }
-                    (last.map(|last| last + stored), words)
+                    for part in self.parts(keep, number, false) {
+                        let there = part.map(|m| m.whole);
+                        last = last.zip(there).map(|(last, there)| last.max(there));
+                    }
+                    let ready = last.map(|last| last + stored);
+                    let room = mover.around[number].and_then(|(around, tile)| {
+                        let before = mover.around[..number].iter().flatten();
+                        let new = before.last().is_some_and(|(_, last)| *last != tile);
+                        let old = tile.checked_sub(self.plan.keeps[around].generations);
+                        Some((around, old.filter(|_| new)?))
+                    });
+                    match room {
+                        None => (ready, words),
+                        Some((around, old)) => {
+                            let kept = &self.plan.keeps[around];
+                            let room = Wait::Room(kept.tensor, kept.memory);
+                            match (ready, self.released(around, old, None)) {
+                                (Some(ready), Some(free)) if free <= ready => (Some(ready), words),
+                                (Some(_), free) => (free, room),
+                                (None, _) => (None, words),
+                            }
+                        }
+                    }
                 }
                 Kind::Operand(e) => match number.checked_sub(2) {
                     // The words of two tasks wait at the edge.
@@ -177,7 +215,8 @@ impl Machine<'_> {
             .ops
             .iter()
             .find(|o| o.output == self.plan.movers[writer].tensor);
-        let source = Wait::Link(mover.tensor, made.map_or(0, |o| o.unit));
+        // A tile of an input comes from the tile around it.
+        let source = made.map_or(words, |o| Wait::Link(mover.tensor, o.unit));
         match (ready, self.moved[writer].get(at)) {
             (None, _) => (None, wait),
             (_, None) => (None, source),

@@ -1,7 +1,5 @@
 //! What each task needs and takes, before anything runs.
 
-use std::collections::BTreeSet;
-
 use einflow_mappings::{
     mapped::{Block, BoundEinsum, MappedCascade, Place, Transfer, TransferKind},
     nest::Projection,
@@ -34,6 +32,12 @@ pub enum Need {
         delay: i64,
         by_word: bool,
     },
+    /// The way from a memory, which it cannot go before the first cycle.
+    Way {
+        tensor: usize,
+        memory: usize,
+        way: i64,
+    },
     /// A kept tile: the movement that brings it, which of its tiles, cycles from the memory to the first PE.
     Tile {
         mover: usize,
@@ -43,7 +47,7 @@ pub enum Need {
         way: i64,
     },
     /// Words that stream from the outermost memory: whether all are needed at the first step.
-    Stream { mover: usize, stay: bool },
+    Stream { mover: usize, stay: bool, hop: i64 },
 }
 
 /// Until when a task uses a kept tile.
@@ -89,6 +93,8 @@ pub struct Work {
     pub load: i64,
     pub shift: i64,
     pub accesses: Vec<Access>,
+    /// Words that it moves at memories.
+    pub moves: Vec<(usize, u128)>,
     /// By operand.
     pub needs: Vec<(usize, Need)>,
     pub uses: Vec<Use>,
@@ -121,11 +127,15 @@ pub struct Mover {
     pub inner: Option<usize>,
     /// Words of each request.
     pub words: Vec<u128>,
+    /// Of these, how many have gone outward before: they came back meanwhile.
+    pub back: Vec<u128>,
     /// Of results: cycles after a step's end at which they are at the memory; at the end of a task, the last of them;
     /// and whether they leave at the end only.
     pub leaves: (i64, i64, bool),
     /// By request: what writes its words to the outer memory first, a movement and a request of it.
     pub after: Vec<Option<(usize, usize)>>,
+    /// By request: the kept tile in the outer memory that its words are a part of.
+    pub around: Vec<Option<(usize, usize)>>,
 }
 
 /// A tile of a tensor that a memory keeps.
@@ -171,24 +181,6 @@ pub struct Plan {
     /// By phase: the first of those that run as one with it, and the cycles of drain before it.
     pub segments: Vec<usize>,
     pub drains: Vec<i64>,
-    /// What this program has of the kinds in which an engine is known to break the page.
-    pub known: BTreeSet<Known>,
-}
-
-/// Where an engine breaks the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Known {
-    /// A tile that a loop outside moved without changing its words, because loops inside have one iteration there:
-    /// the engines take it for another one, wait for room, and drain sums before they are whole.
-    SameAgain,
-    /// A tile that comes from, or goes to, a memory other than the outermost: the engines do not wait until it is
-    /// there.
-    Deep,
-    /// Tiles that share words, two of which are held: the array engine takes shared words for new ones.
-    Shared,
-    /// An initial value that would be read before the first cycle: the cycle engine reads it from then on, a later
-    /// word each step.
-    Early,
 }
 
 /// An Einsum while its plan is made.
@@ -265,16 +257,6 @@ impl Plan {
                     .collect();
                 let mine = changes(&tiles(mapped, block, &moved.loops), projection);
                 let words: Vec<u128> = mine.iter().map(|at| words[*at]).collect();
-                if outer > 0 {
-                    self.known.insert(Known::Deep);
-                }
-                if at == 0
-                    && keep.generations > 1
-                    && starts.len() > 1
-                    && words[1..].iter().any(|w| *w < keep.words)
-                {
-                    self.known.insert(Known::Shared);
-                }
                 movers[at] = Some(self.movers.len());
                 self.movers.push(Mover {
                     kind: if at == 0 {
@@ -287,29 +269,11 @@ impl Plan {
                     outer,
                     inner: Some(memory),
                     after: vec![None; words.len()],
+                    around: vec![None; words.len()],
+                    back: vec![0; words.len()],
                     words,
                     leaves: (0, 0, false),
                 });
-            }
-            let touched: Vec<bool> = loops[..keep.depth]
-                .iter()
-                .map(|l| {
-                    l.count > 1
-                        && projection
-                            .dims
-                            .iter()
-                            .flat_map(|d| &d.terms)
-                            .any(|t| t.rank == l.cut.rank)
-                })
-                .collect();
-            for at in (1..all.len()).filter(|at| !starts.contains(at)) {
-                // The outermost loop that moved on, and whether one inside it tells tiles apart elsewhere.
-                let moved = loops[..keep.depth]
-                    .iter()
-                    .position(|l| all[at][l.cut.rank] != all[at - 1][l.cut.rank]);
-                if moved.is_some_and(|l| touched[l..].contains(&true)) {
-                    self.known.insert(Known::SameAgain);
-                }
             }
             let number = |at: usize| starts.iter().filter(|s| **s <= at).count() - 1;
             let tiles = all
@@ -353,6 +317,8 @@ impl Plan {
             inner: None,
             words,
             leaves: (0, 0, false),
+            around: vec![None; after.len()],
+            back: vec![0; after.len()],
             after,
         });
         self.movers.len() - 1

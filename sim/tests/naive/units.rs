@@ -1,7 +1,9 @@
 //! When a unit starts its next task, and what that takes.
 
 use super::{
+    chip::last_pe,
     machine::{Machine, Rows, Turn, Wait},
+    movers::Loads,
     plan::Need,
 };
 
@@ -18,15 +20,17 @@ impl Machine<'_> {
             return false;
         };
         // A unit whose frame is late could have started in the cycles before the first.
-        if self.now == 0
-            && self.free[unit] < start
-            && let Err(wait) = self.together(unit, turn.clone(), start - 1)
-        {
-            self.waiting[unit] = wait;
+        if self.now == 0 {
+            let before = (self.free[unit]..start).rev();
+            let mut waits = before.map(|at| self.together(unit, turn.clone(), at).err());
+            if let Some(wait) = waits.find_map(|wait| wait) {
+                self.waiting[unit] = wait;
+            }
         }
         match self.together(unit, turn, start) {
-            Ok((together, wanted)) => {
+            Ok((together, wanted, loads)) => {
                 self.take_ports(wanted);
+                self.take_bandwidth(&loads);
                 for (unit, turn, start, wait) in together {
                     self.waiting[unit] = wait.unwrap_or(self.waiting[unit]);
                     self.run_turn(unit, &turn, start);
@@ -43,7 +47,7 @@ impl Machine<'_> {
         unit: usize,
         turn: Turn,
         start: i64,
-    ) -> Result<(Vec<Starting>, Rows), Wait> {
+    ) -> Result<(Vec<Starting>, Rows, Loads), Wait> {
         if let Some(wait) = self.turn_waits(&turn, start, None) {
             return Err(wait);
         }
@@ -55,9 +59,25 @@ impl Machine<'_> {
                 *wanted.entry(at).or_insert(0) += rows;
             }
         }
-        match self.crowded(&wanted) {
-            Some(memory) => Err(Wait::Port(memory)),
-            None => Ok((together, wanted)),
+        let mut loads: Loads = Vec::new();
+        for memory in 0..self.chip.memories.len() {
+            let at = || wanted.keys().filter(|(m, _)| *m == memory).map(|(_, c)| *c);
+            let tasks = together.iter().flat_map(|(_, turn, _, _)| &turn.members);
+            let moves = tasks
+                .filter_map(|(e, _)| self.next(*e))
+                .flat_map(|w| &w.moves);
+            let words: u128 = moves.filter(|(m, _)| *m == memory).map(|(_, n)| n).sum();
+            if let (Some(first), Some(last)) = (at().min(), at().max()) {
+                loads.push((memory, words * self.word, first, last));
+            }
+        }
+        let wanted = self.fitted(wanted);
+        if let Some(memory) = self.crowded(&wanted) {
+            return Err(Wait::Port(memory));
+        }
+        match self.narrow(&loads) {
+            Some(memory) => Err(Wait::Channel(memory)),
+            None => Ok((together, wanted, loads)),
         }
     }
 
@@ -185,6 +205,15 @@ impl Machine<'_> {
                         return Some(wait);
                     }
                 }
+                Need::Way {
+                    tensor,
+                    memory,
+                    way,
+                } => {
+                    if at(0) < *way {
+                        return Some(Wait::Operand(*tensor, *memory));
+                    }
+                }
                 Need::Tile {
                     mover,
                     tile,
@@ -200,14 +229,14 @@ impl Machine<'_> {
                         return Some(m.late.unwrap_or(wait));
                     }
                 }
-                Need::Stream { mover, stay } => {
+                Need::Stream { mover, stay, hop } => {
                     let plan = &self.plan.movers[*mover];
                     let wait = Wait::Operand(plan.tensor, plan.outer);
                     let Some(m) = self.moved[*mover].get(task) else {
                         return Some(self.not_yet(*mover, task, wait));
                     };
-                    // A hop from the edge. The first word is there at the first step, the last at the last.
-                    if m.first + 1 > at(0) || m.whole + 1 > at(if *stay { 0 } else { last }) {
+                    // From the edge on. The first word is there at the first step, the last at the last.
+                    if m.first + hop > at(0) || m.whole + hop > at(if *stay { 0 } else { last }) {
                         return Some(m.late.unwrap_or(wait));
                     }
                 }
@@ -290,9 +319,7 @@ impl Machine<'_> {
                 *self.epoch.work.entry((phase, unit)).or_insert(0) += times.len() as i64 * cycles;
             }
         }
-        let array = &self.chip.arrays[unit];
-        // The wavefront's last PE.
-        self.end = self.end.max(end + (array.rows + array.columns) as i64 - 2);
+        self.end = self.end.max(end + last_pe(self.chip, unit));
         for (e, times) in &turn.members {
             let work = &self.plan.ops[*e].work[self.started[*e].len()];
             self.ran.busy[unit] += work.steps as u64 * work.cycles as u64;

@@ -24,8 +24,6 @@ pub struct Task {
     pub fold: u64,
     /// What each step works on, all PEs together.
     pub steps: Vec<Tile>,
-    /// By step: whether it is a slot without work, where a loop inside the fold has fewer iterations than at first.
-    pub idle: Vec<bool>,
 }
 
 /// A tile as a movement sees it.
@@ -154,32 +152,6 @@ pub fn stays(einsum: &BoundEinsum, steps: &[Tile], projection: &Projection) -> b
     })
 }
 
-/// The steps of a fold: every loop has as many iterations as in the first tile around it. Where a partial tile has
-/// fewer, the slot is idle, and stands for the coordinates that would follow.
-fn slots(fold: &Tile, loops: &[Loop]) -> Vec<(Tile, bool)> {
-    let mut first = fold.clone();
-    let mut counts = Vec::new();
-    for l in loops {
-        let parts = cut(&first, *l);
-        counts.push(parts.len() as u64);
-        first.clone_from(&parts[0]);
-    }
-    let mut out = vec![(fold.clone(), false)];
-    for (l, count) in loops.iter().zip(counts) {
-        let each = |(tile, idle): (Tile, bool)| {
-            (0..count).map(move |i| {
-                let mut part = tile.clone();
-                let (start, len) = tile[l.rank];
-                let left = len.saturating_sub(i * l.step);
-                part[l.rank] = (start + i * l.step, l.step.min(left.max(1)));
-                (part, idle || left == 0)
-            })
-        };
-        out = out.into_iter().flat_map(each).collect();
-    }
-    out
-}
-
 /// The tasks of an Einsum in the order in which it runs them.
 pub fn tasks(
     mapped: &MappedCascade,
@@ -203,13 +175,12 @@ pub fn tasks(
     let (folds, steps) = own.split_at(fold.unwrap_or(0));
     for (tile, at) in tiles {
         for (number, fold) in (0..).zip(walk(&tile, folds)) {
-            let (steps, idle) = slots(&fold, steps).into_iter().unzip();
+            let steps = walk(&fold, steps);
             out.push(Task {
                 tile: tile.clone(),
                 at: at.clone(),
                 fold: number,
                 steps,
-                idle,
             });
         }
     }

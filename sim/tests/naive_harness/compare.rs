@@ -1,6 +1,6 @@
 //! One program on the naive simulator and on both event engines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use einflow_engine::{
     array, cycle,
@@ -9,7 +9,7 @@ use einflow_engine::{
 use einflow_mappings::mapped::MappedCascade;
 use einflow_workloads::{cascade::TensorKind, interpret::Array};
 
-use crate::naive::{self, Known, Ran, Wait};
+use crate::naive::{self, Ran, Wait};
 
 pub enum Outcome {
     /// In everything; and whether the cycle engine jumped.
@@ -19,8 +19,6 @@ pub enum Outcome {
     Refused,
     Large,
     Differs(String),
-    /// It differs in a way that is known to be an engine's mistake.
-    Known(Known),
 }
 
 fn wait_of(cause: Cause) -> Wait {
@@ -54,7 +52,6 @@ fn of_cycle(run: &cycle::BlockRun) -> Ran {
         channel: t.channel.clone(),
         tasks: t.tasks,
         peak: Vec::new(),
-        early: false,
     }
 }
 
@@ -81,17 +78,6 @@ fn inputs(mapped: &MappedCascade) -> BTreeMap<String, Array> {
 }
 
 pub fn compare(mapped: &MappedCascade) -> Outcome {
-    let (outcome, known) = compared(mapped);
-    let Outcome::Differs(text) = &outcome else {
-        return outcome;
-    };
-    // Where tiles share words, the array engine alone goes wrong, and in this way.
-    let refused = text.contains("which holds it from cycle");
-    let known = known.into_iter().find(|k| *k != Known::Shared || refused);
-    known.map_or(outcome, Outcome::Known)
-}
-
-fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
     let work: u128 = mapped
         .blocks
         .iter()
@@ -104,16 +90,13 @@ fn compared(mapped: &MappedCascade) -> (Outcome, BTreeSet<Known>) {
         })
         .sum();
     if work > 4000 {
-        return (Outcome::Large, BTreeSet::new());
+        return Outcome::Large;
     }
     let walked = cycle::run(mapped, false, &mut Unseen);
     let jumped = cycle::run(mapped, true, &mut Unseen);
     let moved = array::run(mapped, &inputs(mapped));
-    let (naive, known) = match walked {
-        Err(EventError::Ports { .. }) => (None, BTreeSet::new()),
-        _ => naive::run(mapped),
-    };
-    (held_against(mapped, walked, jumped, moved, naive), known)
+    let naive = naive::run(mapped);
+    held_against(mapped, walked, jumped, moved, naive)
 }
 
 type Walked = Result<Vec<cycle::BlockRun>, EventError>;
@@ -127,12 +110,6 @@ fn held_against(
 ) -> Outcome {
     let (walked, jumped, moved, naive) = match (walked, jumped, moved, naive) {
         (Ok(w), Ok(j), Ok(m), Some(n)) => (w, j, m, n),
-        (
-            Err(EventError::Ports { .. }),
-            Err(EventError::Ports { .. }),
-            Err(array::ArrayError::Events(EventError::Ports { .. })),
-            None,
-        ) => return Outcome::Refused,
         (Err(EventError::Deadlock { .. }), Err(EventError::Deadlock { .. }), Err(_), None) => {
             return Outcome::Deadlock;
         }
@@ -151,7 +128,6 @@ fn held_against(
     for (b, naive) in naive.iter().enumerate() {
         let mut seen = naive.clone();
         seen.peak = Vec::new();
-        seen.early = false;
         for (name, run) in [("cycle", &walked[b]), ("cycle with jumps", &jumped[b])] {
             let run = of_cycle(run);
             if run != seen {

@@ -147,21 +147,32 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
                 cycles + dice.below(2)
             );
         }
+        let width = dice.of(&[4096u64, 4096, 8, 3, 2, 1]);
         let way = dice.of(&["down", "down", "right"]);
         let out = dice.of(&["down", "down", "right", "up"]);
         let mut links = String::new();
+        let slow = dice.one_in(3);
         for direction in ["right", "left", "down", "up"] {
+            let latency = if slow { 1 + dice.below(4) } else { 1 };
             let _ = write!(
                 links,
-                "{direction:?}: (direction: {direction}, multicast: true, reduce: true, words_per_cycle: 4096), "
+                "{direction:?}: (direction: {direction}, multicast: true, reduce: true, words_per_cycle: {width}, latency: {latency}), "
             );
         }
+        let second = match dice.below(3) {
+            0 => format!(
+                r#""in2": (from: "buffer", direction: {}, words_per_cycle: {width}, latency: {}), "#,
+                dice.of(&["down", "right"]),
+                1 + dice.below(9)
+            ),
+            _ => String::new(),
+        };
         format!(
             r#"{name:?}: (source: "assumed", rows: {rows}, columns: {columns},
             components: {{ "alu": (source: "assumed", energy: 1, area: 1) }}, operators: {{ {operators} }},
             registers: (source: "assumed", words: 4096, read_energy: 1, write_energy: 1, area: 1),
-            links: {{ {links} "in": (from: "buffer", direction: {way}, words_per_cycle: 4096, latency: {}),
-                "out": (to: "buffer", direction: {out}, words_per_cycle: 4096, latency: {}), {} }}),"#,
+            links: {{ {links} "in": (from: "buffer", direction: {way}, words_per_cycle: {width}, latency: {}), {second}
+                "out": (to: "buffer", direction: {out}, words_per_cycle: {width}, latency: {}), {} }}),"#,
             1 + dice.below(3),
             1 + dice.below(3),
             match (kind, name) {
@@ -183,7 +194,14 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
         "",
     ]);
     let outstanding = dice.of(&["", "outstanding: 1,", "outstanding: 2,", "outstanding: 3,"]);
-    let ports = dice.of(&[64u64, 16, 8, 4, 3, 2]);
+    let ports = dice.of(&[64u64, 16, 8, 4, 3, 2, 1]);
+    let buffer = dice.of(&[
+        "",
+        "",
+        r#"bandwidth: "64 GB/s","#,
+        r#"bandwidth: "10 GB/s","#,
+        r#"bandwidth: "3 GB/s","#,
+    ]);
     let banks = dice.of(&[ports, ports, 64]);
     let mut shared = String::new();
     if kind == Kind::Deep {
@@ -200,7 +218,7 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
         memories: {{
           "dram": (source: "assumed", capacity: unbounded, row: "8 B", {rate} latency: "{} ns", {outstanding} read_energy: 1, write_energy: 1, area: 0),
           {shared}
-          "buffer": (source: "assumed", capacity: unbounded, row: "{} B", banks: {banks}, ports: {ports}, latency: "{} cycles", read_energy: 1, write_energy: 1, area: 0),
+          "buffer": (source: "assumed", capacity: unbounded, row: "{} B", banks: {banks}, ports: {ports}, {buffer} latency: "{} cycles", read_energy: 1, write_energy: 1, area: 0),
         }}, arrays: {{ {arrays} }})"#,
         dice.of(&[0, 1, 7, 30]),
         dice.of(&[2, 4, 8, 16, 64]),

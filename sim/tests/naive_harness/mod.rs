@@ -1,15 +1,13 @@
 //! Programs for the naive simulator and the engines alike, and what they must agree in.
 
+mod by_hand;
 mod compare;
 mod generate;
-mod known;
 
 use std::collections::BTreeMap;
 
 use compare::{Outcome, compare};
 use generate::{Kind, program};
-
-use crate::naive::Known;
 
 /// Runs so many programs of a kind: how many agreed, waited for themselves on all, or were refused.
 fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
@@ -40,10 +38,6 @@ fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
             Outcome::Deadlock => "waits for itself",
             Outcome::Refused => "refused",
             Outcome::Large => "too large",
-            Outcome::Known(Known::SameAgain) => "known: same tile again",
-            Outcome::Known(Known::Deep) => "known: two memories deep",
-            Outcome::Known(Known::Shared) => "known: tiles share words",
-            Outcome::Known(Known::Early) => "known: read before the start",
             Outcome::Differs(ref text) => {
                 bad.push(format!("{kind:?} seed {seed}: {text}"));
                 if bad.len() <= 3 {
@@ -70,36 +64,36 @@ fn agree(kind: Kind, programs: u64) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn one_einsum() {
-    let found = agree(Kind::Single, 2000);
+    let found = agree(Kind::Single, 2100);
     assert!(found.get("agreed").is_some_and(|n| *n >= 1700), "{found:?}");
 }
 
 #[test]
 fn conditions() {
-    let found = agree(Kind::Condition, 1000);
+    let found = agree(Kind::Condition, 1100);
     assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }
 
 #[test]
 fn two_memories_deep() {
     let found = agree(Kind::Deep, 1000);
-    assert!(found.get("agreed").is_some_and(|n| *n >= 600), "{found:?}");
+    assert!(found.get("agreed").is_some_and(|n| *n >= 800), "{found:?}");
 }
 
 #[test]
 fn two_einsums() {
-    let found = agree(Kind::Pair, 1000);
+    let found = agree(Kind::Pair, 1100);
     assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }
 
 #[test]
 fn pipelines() {
-    let found = agree(Kind::Pipeline, 1000);
+    let found = agree(Kind::Pipeline, 1100);
     assert!(found.get("agreed").is_some_and(|n| *n >= 850), "{found:?}");
 }
 
 #[test]
 fn recurrences() {
-    let found = agree(Kind::Recurrence, 1000);
+    let found = agree(Kind::Recurrence, 1100);
     assert!(found.get("agreed").is_some_and(|n| *n >= 900), "{found:?}");
 }

@@ -11,6 +11,8 @@ pub(super) struct Moving {
     pub counter: Counter,
     /// Of a fill, by word: one more than the number of the movement that brought it last.
     pub brought: Vec<u32>,
+    /// Of a fill, by word: from when on it has been there without a break.
+    pub since: Vec<u64>,
     /// By movement: when all of its words are there.
     pub whole: Vec<u64>,
 }
@@ -27,6 +29,10 @@ impl Moving {
                 false,
             ),
             brought: match stream.kind {
+                StreamKind::Fill(_) => vec![0; tensor.layout.words],
+                _ => Vec::new(),
+            },
+            since: match stream.kind {
                 StreamKind::Fill(_) => vec![0; tensor.layout.words],
                 _ => Vec::new(),
             },

@@ -1,9 +1,6 @@
 //! What an Einsum of a program needs to know of its arrays, found once.
 
-use einflow_mappings::{
-    mapped::{BoundEinsum, MappedCascade, NamedLoop},
-    nest::MAX_LOOPS,
-};
+use einflow_mappings::mapped::{BoundEinsum, MappedCascade, NamedLoop};
 use einflow_workloads::cascade::TensorId;
 
 use super::{
@@ -12,7 +9,7 @@ use super::{
     kernel::{Kernel, Reduction},
     place::{Access, Layout, constants},
 };
-use crate::program::{Op, Program, Tile};
+use crate::program::{Op, Program};
 
 /// A dimension of the array across which an Einsum lies.
 #[derive(Clone, Copy, Debug)]
@@ -135,39 +132,4 @@ impl<'a> Plan<'a> {
             kernel,
         })
     }
-}
-
-/// What one step of a task covers; none: an idle slot, where a tile is partial.
-pub(super) fn step_tile(op: &Op, counts: &[u64], tile: &Tile, step: u64) -> Option<Tile> {
-    let mut rest = step;
-    let mut digits = [0u64; MAX_LOOPS];
-    for (digit, count) in digits.iter_mut().zip(counts).take(counts.len()).rev() {
-        *digit = rest % count;
-        rest /= count;
-    }
-    let mut out = *tile;
-    for (l, digit) in op.steps.iter().zip(digits) {
-        let side = &mut out[l.cut.rank];
-        let step = l.cut.step.max(1);
-        let first = digit * step;
-        if first >= side.1 {
-            return None;
-        }
-        *side = (side.0 + first, step.min(side.1 - first));
-    }
-    Some(out)
-}
-
-/// Iterations of each of an Einsum's step loops in a tile.
-pub(super) fn step_counts(op: &Op, tile: &Tile) -> Vec<u64> {
-    let mut sides = *tile;
-    op.steps
-        .iter()
-        .map(|l| {
-            let side = &mut sides[l.cut.rank];
-            let count = side.1.div_ceil(l.cut.step.max(1)).max(1);
-            side.1 = side.1.min(l.cut.step);
-            count
-        })
-        .collect()
 }

@@ -3,10 +3,12 @@
 use super::{
     arrays::Arrays,
     error::{ArrayError, FullRegisters},
-    plan::step_counts,
     tensors::{NOT_MADE, THERE},
 };
-use crate::events::{Machine, Turn};
+use crate::{
+    events::{Machine, Turn},
+    program::Sides,
+};
 
 /// Two operands are latched on arrival.
 const LATCHED: u64 = 2;
@@ -100,15 +102,9 @@ impl Arrays<'_> {
                 return tasks.min(1);
             }
             let tile = &machine.state.ops[made].tile;
-            let counts = step_counts(op, tile);
-            let each: u64 = op
-                .steps
-                .iter()
-                .zip(counts)
-                .filter(|(l, _)| l.touches_any(&self.mapped.own_projection(op.output).dims))
-                .map(|(_, count)| count)
-                .product();
-            tasks * each
+            let own = self.mapped.own_projection(op.output);
+            let words = op.steps.iter().filter(|l| l.touches_any(&own.dims));
+            tasks * Sides(&words.cloned().collect::<Vec<_>>()).iterations(tile)
         })
     }
 }

@@ -4,7 +4,7 @@ use super::{
     arrays::{Arrays, Done},
     error::ArrayError,
     kernel::Reduction,
-    plan::{Lane, step_counts, step_tile},
+    plan::Lane,
     tensors::{NOT_MADE, Tensor},
     work::{NO_WORD, Operand, length},
 };
@@ -23,12 +23,6 @@ impl Arrays<'_> {
     ) -> Result<(), ArrayError> {
         let tiles = turn.members.iter().map(|m| machine.state.ops[*m].tile);
         let tiles: Vec<Tile> = tiles.collect();
-        let counts: Vec<Vec<u64>> = turn
-            .members
-            .iter()
-            .zip(&tiles)
-            .map(|(m, tile)| step_counts(&self.program.ops[*m], tile))
-            .collect();
         for (member, steps) in turn.members.iter().zip(&turn.steps) {
             self.done[*member].push(Done {
                 place: machine.state.ops[*member].place,
@@ -38,14 +32,12 @@ impl Arrays<'_> {
         }
         for slot in issued(&turn.steps) {
             let member = turn.members[slot.member];
-            let (tile, counts) = (&tiles[slot.member], &counts[slot.member]);
+            let tile = &tiles[slot.member];
             let op = &self.program.ops[member];
-            if let Some(inside) = step_tile(op, counts, tile, slot.step) {
-                self.execute(machine, member, &inside, at + slot.time)?;
-            }
-            // Slots of a partial tile are idle.
-            let mut after = slot.step + 1..turn.steps[slot.member].count;
-            let next = after.find_map(|k| step_tile(op, counts, tile, k));
+            let inside = op.step_tile(tile, slot.step);
+            self.execute(machine, member, &inside, at + slot.time)?;
+            let after = slot.step + 1;
+            let next = (after < turn.steps[slot.member].count).then(|| op.step_tile(tile, after));
             if self.leaves(member, next.as_ref()) {
                 self.flush(member, at + slot.time + op.cycles);
             }

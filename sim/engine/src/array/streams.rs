@@ -33,7 +33,13 @@ impl Arrays<'_> {
         match stream.kind {
             StreamKind::Fill(_) => {
                 let number = state.whole.len() as u32;
-                words.iter().for_each(|w| state.brought[*w] = number);
+                for word in &words {
+                    // What the tile before holds too does not come again.
+                    if number == 1 || state.brought[*word] != number - 1 {
+                        state.since[*word] = moved.whole;
+                    }
+                    state.brought[*word] = number;
+                }
             }
             StreamKind::Drain(_) | StreamKind::Result(_) if !tensor.outer.is_empty() => {
                 // Of an iterative tensor the value after this step.

@@ -118,9 +118,9 @@ impl Arrays<'_> {
             if number <= oldest {
                 return Some((*word, "holds later tiles in its place".to_string()));
             }
-            let there = state.whole[number - 1];
+            let there = state.since[*word];
             // Words that stay in the PEs were read at the first step.
-            (there as i64 > asked && way.depth > 0)
+            (there as i64 > asked && !way.stays)
                 .then(|| (*word, format!("holds it from cycle {there} on")))
         });
         self.scratch = words;

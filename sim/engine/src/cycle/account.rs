@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use super::run::BlockRun;
 use crate::{
     analytic::Counts,
+    events::{Cause, Side},
     report::{Account, Activity, Item},
 };
 
@@ -36,8 +37,7 @@ pub(super) fn account(
                 *own.entry(cause.activity(mapped)).or_insert(0) += u128::from(*cycles);
             }
         }
-        let busiest_of =
-            (0..arrays.len()).max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))?;
+        let busiest_of = self::busiest(run)?;
         *busiest.entry(&arrays[busiest_of].name).or_insert(0) += u128::from(run.cycles);
         let time = analytic.times[index];
         total = total.plus(time)?;
@@ -77,6 +77,33 @@ pub(super) fn account(
         request_rounding: rounding,
         tasks,
     })
+}
+
+/// What bounds a block: what most of its busiest unit's cycles go to, the unit itself where that is its work, a memory
+/// where that is its ports, its bandwidth, or words that come from the outermost.
+pub(super) fn bound_by(mapped: &MappedCascade, run: &BlockRun) -> Option<String> {
+    let unit = busiest(run)?;
+    let accelerator = &mapped.accelerator;
+    let memory = |m: usize| accelerator.memories[m].name.clone();
+    let array = |a: usize| accelerator.arrays[a].name.clone();
+    let mut by = IndexMap::from([(array(unit), run.totals.busy[unit])]);
+    for (cause, cycles) in &run.totals.waits[unit] {
+        let name = match cause {
+            Cause::Operand(_, Side::Memory(0)) => memory(0),
+            Cause::Port(m) | Cause::Channel(m) => memory(*m),
+            _ => cause.activity(mapped).text(),
+        };
+        *by.entry(name).or_insert(0) += cycles;
+    }
+    // Of equals the first.
+    let most = by.into_iter().rev().max_by_key(|(_, cycles)| *cycles)?;
+    Some(most.0)
+}
+
+/// The unit that works most; of equals the first.
+fn busiest(run: &BlockRun) -> Option<usize> {
+    let units = 0..run.totals.busy.len();
+    units.max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))
 }
 
 /// Cycles of the outermost memory's channel beyond bytes over bandwidth.

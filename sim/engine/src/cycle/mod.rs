@@ -34,6 +34,9 @@ pub fn report(mapped: &MappedCascade, runs: &[BlockRun]) -> Result<Report, Engin
     let moved = runs.iter().map(|run| (&run.totals.words[..], run.cycles));
     counts.measured(mapped, moved)?;
     let mut report = analytic::report(mapped, &counts, "cycle")?;
+    for (block, run) in report.blocks.iter_mut().zip(runs) {
+        block.bottleneck = account::bound_by(mapped, run).ok_or(EventError::Overflow)?;
+    }
     report.account = Some(account);
     Ok(report)
 }

@@ -3,7 +3,5 @@
 /// Tasks whose streamed words, or results, wait at an array's edge: those of the task that runs and of the next, as
 /// double buffering has it. Assumed, as nothing is published.
 pub const TASKS_AT_EDGE: u64 = 2;
-/// Cycles from the edge of an array to its first PE.
-pub const HOP: u64 = 1;
 /// Fills and drains take at most one in so many of a memory's ports; the others are left to the arrays. Assumed.
 pub const FILL_PORTS: u64 = 2;

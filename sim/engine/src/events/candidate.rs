@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{
-    assumed::{HOP, TASKS_AT_EDGE},
+    assumed::TASKS_AT_EDGE,
     cause::{Cause, Side},
     machine::Machine,
     state::{Blocked, Candidate, Turn, Whom},
@@ -164,44 +164,45 @@ impl Machine<'_> {
         {
             self.maker_candidate(member, read, maker, later)?;
         }
+        if let Some(way) = &read.way {
+            // Nothing is read before the first cycle.
+            let cause = Cause::Operand(read.tensor, Side::Memory(way.memory));
+            later((way.delay + way.burst - 1).saturating_sub(first), cause);
+        }
         if let Some(keep) = read.keep
             && let Some(stream) = self.program.keeps[keep].fill
         {
             let memory = self.program.keeps[keep].memory;
             let cause = Cause::Operand(read.tensor, Side::Memory(memory));
-            let generation = self.state.generation(self.program, op, keep);
-            let state = &self.state.streams[stream];
-            if !state.cursor.done && state.place <= generation {
-                return Err(Blocked {
-                    cause: self.pending(stream, generation, cause),
-                    whom: Whom::Stream(stream),
-                });
-            }
-            let there = state.arrived.iter().rev().find(|a| a.place <= generation);
+            let generation = self.state.generation(op, keep);
+            let there = self.state.streams[stream].moved(generation);
+            let there = there.ok_or_else(|| Blocked {
+                cause: self.pending(stream, generation, cause),
+                whom: Whom::Stream(stream),
+            })?;
             if let (Some(there), Some(way)) = (there, &read.way) {
                 let time = (there.whole + way.delay + way.burst - 1).saturating_sub(first);
                 later(time, there.cause.unwrap_or(cause));
             }
         }
         if let Some(stream) = read.stream {
-            let state = &self.state.streams[stream];
             let place = self.state.ops[op].place;
             let outer = self.program.streams[stream].outer;
             let cause = Cause::Operand(read.tensor, Side::Memory(outer));
-            if !state.cursor.done && state.place <= place {
-                return Err(Blocked {
-                    cause: self.pending(stream, place, cause),
-                    whom: Whom::Stream(stream),
-                });
-            }
-            if let Some(there) = state.arrived.iter().rev().find(|a| a.place <= place) {
+            let there = self.state.streams[stream].moved(place);
+            let there = there.ok_or_else(|| Blocked {
+                cause: self.pending(stream, place, cause),
+                whom: Whom::Stream(stream),
+            })?;
+            if let Some(there) = there {
                 // The first word for the first step, the last for the last, or for the first where all stay.
                 let last = match read.stays {
                     true => 0,
                     false => steps.count.saturating_sub(1),
                 };
                 let span = steps.at(last) - steps.at(0);
-                let time = (there.first + HOP).max((there.whole + HOP).saturating_sub(span));
+                let time =
+                    (there.first + read.hop).max((there.whole + read.hop).saturating_sub(span));
                 later(time.saturating_sub(first), there.cause.unwrap_or(cause));
             }
         }
@@ -211,7 +212,9 @@ impl Machine<'_> {
     /// What keeps a request from starting, where it is the next of its stream; else that its words are not there.
     fn pending(&self, stream: usize, place: u128, cause: Cause) -> Cause {
         let queue = self.units() + stream;
-        let ready = self.state.ready[queue].as_ref().map(|c| c.cause);
+        let outer = self.program.streams[stream].outer;
+        let ready = self.state.ready[queue].as_ref();
+        let ready = ready.map(|c| self.kept_from(outer, c.time, c.cause));
         let late = ready.or(self.state.blocked[queue].map(|h| h.cause));
         let late = late.filter(|c| !matches!(c, Cause::Operand(..)));
         late.filter(|_| self.state.streams[stream].place == place)
@@ -271,14 +274,15 @@ impl Machine<'_> {
         let (op, state) = (&self.program.ops[id], &self.state.ops[id]);
         if let (Some(keep), Some(way)) = (op.writes, &op.result) {
             let plan = &self.program.keeps[keep];
-            let generation = self.state.generation(self.program, id, keep);
+            let generation = self.state.generation(id, keep);
             let new = state.recent.back().is_some_and(|g| *g != generation);
             if let Some(old) = plan.replaced(&state.recent).filter(|_| new) {
                 let cause = Cause::Space(plan.tensor, Side::Memory(plan.memory));
                 let released = self.released(keep, old, Some(id));
                 let released = released.map_err(|whom| Blocked { cause, whom })?;
-                let every = self.every(op, steps, way, &state.tile);
-                let write = steps.accesses(every, true)[0].0 + turn.load + way.delay;
+                let writes = op.changes(&state.tile, way.follows, true);
+                let first = steps.at(writes[0].0) + steps.cycles;
+                let write = first + turn.load + way.delay;
                 later(released.saturating_sub(write), cause);
             }
         }

@@ -19,16 +19,6 @@ pub enum EventError {
         /// Who waits for whom, round in a circle.
         waits: Vec<Wait>,
     },
-    /// One task alone needs more ports than there are.
-    #[error("{what} needs more rows a cycle than the {ports} ports of `{memory}` move")]
-    Ports {
-        /// The Einsum, or the tensor that is loaded.
-        what: String,
-        /// The memory.
-        memory: String,
-        /// Its ports.
-        ports: u64,
-    },
 }
 
 /// One wait of a circle of them.

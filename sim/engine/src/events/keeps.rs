@@ -31,20 +31,21 @@ impl Machine<'_> {
             time = time.max(last.map_or(0, |u| u.end));
         }
         if let Some(drain) = plan.drain {
-            let state = &self.state.streams[drain];
-            if !state.cursor.done && state.place <= generation {
-                return Err(Whom::Stream(drain));
-            }
-            let last = state.arrived.iter().rev().find(|a| a.place <= generation);
-            time = time.max(last.map_or(0, |a| a.first));
+            let last = self.state.streams[drain].moved(generation);
+            let last = last.ok_or(Whom::Stream(drain))?;
+            time = time.max(last.map_or(0, |a| a.taken));
+        }
+        for part in &plan.inward {
+            let last = self.state.streams[*part].moved_within(generation);
+            let last = last.ok_or(Whom::Stream(*part))?;
+            time = time.max(last.map_or(0, |a| a.taken));
         }
         Ok(time)
     }
 
     /// Whether an Einsum has no task left that uses a tile of a keep, or one before it.
     pub(super) fn is_past(&self, user: usize, keep: usize, generation: u128) -> bool {
-        self.state.ops[user].cursor.done
-            || self.state.generation(self.program, user, keep) > generation
+        self.state.ops[user].cursor.done || self.state.generation(user, keep) > generation
     }
 
     /// Notes until when a task uses kept tiles.
@@ -59,7 +60,7 @@ impl Machine<'_> {
         for used in &op.uses {
             let keep = used.keep;
             let plan = &self.program.keeps[keep];
-            let generation = self.state.generation(self.program, member, keep);
+            let generation = self.state.generation(member, keep);
             let at = start + turn.load;
             let mut end = at;
             for read in &used.reads {
@@ -67,7 +68,7 @@ impl Machine<'_> {
                 if let Some(way) = &read.way {
                     let last = at + steps.at(steps.count.saturating_sub(1));
                     let first = at + steps.at(0);
-                    let read = if way.depth == 0 {
+                    let read = if way.stays {
                         first
                     } else if plan.by_row {
                         // The next tile's rows arrive no faster than one a cycle: the first may come when the first

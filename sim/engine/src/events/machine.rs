@@ -3,7 +3,7 @@
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
 
 use super::{
-    assumed::{HOP, TASKS_AT_EDGE},
+    assumed::TASKS_AT_EDGE,
     cause::Cause,
     error::{EventError, Wait},
     observer::Observer,
@@ -171,7 +171,7 @@ impl<'a> Machine<'a> {
                             // What kept it until now ended last.
                             candidate.time = now;
                             let until = |held: Held| held.until(self.state.now);
-                            candidate.cause = blocked.map_or(candidate.cause, until);
+                            candidate.cause = blocked.and_then(until).unwrap_or(candidate.cause);
                         }
                         self.state.ready[q] = Some(candidate);
                     }
@@ -337,6 +337,10 @@ fn reach(mapped: &MappedCascade, program: &Program) -> u64 {
         .keeps
         .iter()
         .map(|k| latency(&mapped.accelerator, k.memory));
-    let longest = makers.chain(ways.map(|w| w.delay + w.burst)).chain(stored);
-    longest.max().unwrap_or(0).max(HOP)
+    let hops = reads().map(|r| r.hop);
+    let longest = makers
+        .chain(hops)
+        .chain(ways.map(|w| w.delay + w.burst))
+        .chain(stored);
+    longest.max().unwrap_or(0)
 }

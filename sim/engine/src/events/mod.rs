@@ -20,7 +20,6 @@ mod start;
 mod state;
 mod streams;
 mod timing;
-mod words;
 
 pub use cause::{Cause, Side};
 pub use error::{EventError, Wait};

@@ -1,30 +1,23 @@
-//! The ports that a group takes.
+//! The ports and the bandwidth that a group or a movement takes.
 
 use super::{
+    cause::Cause,
     error::EventError,
     machine::Machine,
+    observer::Observer,
     state::{Turn, Wanted},
-    timing::{Pieces, Steps},
+    timing::Pieces,
 };
-use crate::program::{Op, Ports, Read, Tile, Way};
+use crate::{
+    hardware::Load,
+    program::{Ports, Read, Tile, Way, same},
+};
 
 impl Machine<'_> {
-    /// Steps of a task for each access on a way.
-    pub(super) fn every(&self, op: &Op, steps: &Steps, way: &Way, tile: &Tile) -> u64 {
-        let mut sides = *tile;
-        let mut accesses = 1u64;
-        for l in &op.steps[..way.depth.min(op.steps.len())] {
-            let side = &mut sides[l.cut.rank];
-            accesses *= side.1.div_ceil(l.cut.step.max(1)).max(1);
-            side.1 = side.1.min(l.cut.step);
-        }
-        (steps.count / accesses.max(1)).max(1)
-    }
-
     /// The ports that a group takes if it starts at `start`.
-    pub(super) fn ports_of(&self, turn: &Turn, start: u64) -> Wanted {
+    pub(super) fn ports_of(&self, turn: &Turn, start: u64, back: &[bool]) -> Wanted {
         let mut out = Wanted::new();
-        let mut add = |way: &Way, pieces: Pieces, inward: bool| {
+        let mut add = |way: &Way, rows: u64, pieces: Pieces, inward: bool| {
             for (first, stride, count) in pieces {
                 let time = start + turn.load + first;
                 let first = if inward {
@@ -38,7 +31,7 @@ impl Machine<'_> {
                         start: first,
                         stride: if way.burst > 1 { 1 } else { stride },
                         count: if way.burst > 1 { way.burst } else { count },
-                        rows: way.rows,
+                        rows,
                     });
                 } else {
                     for i in 0..count {
@@ -47,13 +40,13 @@ impl Machine<'_> {
                             start: first + i * stride,
                             stride: 1,
                             count: way.burst,
-                            rows: way.rows,
+                            rows,
                         });
                     }
                 }
             }
         };
-        for (member, steps) in turn.members.iter().zip(&turn.steps) {
+        for ((member, steps), back) in turn.members.iter().zip(&turn.steps).zip(back) {
             let op = &self.program.ops[*member];
             let tile = &self.state.ops[*member].tile;
             for (i, read) in op.reads.iter().enumerate() {
@@ -61,13 +54,15 @@ impl Machine<'_> {
                 if let Some(way) = read.way.as_ref().filter(|w| w.memory > 0)
                     && !self.stays(*member, i, read, tile)
                 {
-                    let every = self.every(op, steps, way, tile);
-                    add(way, steps.accesses(every, false), true);
+                    let reads = op.changes(tile, way.follows, false);
+                    add(way, way.rows, steps.times(&reads, false), true);
                 }
             }
             if let Some(way) = op.result.as_ref().filter(|w| w.memory > 0) {
-                let every = self.every(op, steps, way, tile);
-                add(way, steps.accesses(every, true), false);
+                let writes = op.changes(tile, way.follows, true);
+                // What is added to comes in as it goes out.
+                let rows = if *back { 2 * way.rows } else { way.rows };
+                add(way, rows, steps.times(&writes, true), false);
             }
         }
         out
@@ -78,51 +73,96 @@ impl Machine<'_> {
         let op = &self.program.ops[member];
         let same = self.state.ops[member].last[position]
             .as_ref()
-            .is_some_and(|last| super::words::same(last, tile, &read.projection));
-        same && read.way.as_ref().is_some_and(|w| w.depth == 0) && !op.steps.is_empty()
+            .is_some_and(|last| same(last, tile, &read.projection));
+        same && read.way.as_ref().is_some_and(|w| w.stays) && !op.steps.is_empty()
     }
 
-    /// Splits wanted ports by memory and finds the least delay.
-    pub(super) fn port_delay(
+    /// Rows that need more ports in a cycle than a memory has pass one after another.
+    pub(super) fn fit_ports(&self, wanted: &mut Wanted) {
+        for (memory, table) in self.state.ports.iter().enumerate() {
+            let here: Wanted = wanted
+                .iter()
+                .filter(|p| p.memory == memory)
+                .copied()
+                .collect();
+            if let Some(all) = table.fit(&here) {
+                wanted.retain(|p| p.memory != memory);
+                wanted.push(all);
+            }
+        }
+    }
+
+    /// The least delay with which wanted ports and bandwidths are there, and what is missing in the cycle before.
+    pub(super) fn memory_delay(
         &self,
         wanted: &[Ports],
-        what: &str,
-    ) -> Result<(u64, Option<usize>), EventError> {
+        loads: &[Load],
+    ) -> Result<(u64, Option<Cause>), EventError> {
         let mut delay = 0;
-        let mut cause = None;
         // Moving on for one memory may bring a clash at another.
-        loop {
-            let mut more = 0;
-            for memory in 0..self.state.ports.len() {
-                let here: Wanted = wanted
-                    .iter()
-                    .filter(|p| p.memory == memory)
-                    .map(|p| Ports {
-                        start: p.start + delay,
-                        ..*p
-                    })
-                    .collect();
-                if here.is_empty() {
-                    continue;
-                }
-                let found = self.state.ports[memory].delay(&here).ok_or_else(|| {
-                    let spec = &self.mapped.accelerator.memories[memory];
-                    EventError::Ports {
-                        what: what.to_string(),
-                        memory: spec.name.clone(),
-                        ports: spec.ports.min(spec.banks),
-                    }
-                })?;
-                if found > 0 {
-                    more = found;
-                    cause = Some(memory);
-                    break;
-                }
-            }
-            if more == 0 {
-                return Ok((delay, cause));
-            }
+        while let Some((more, _)) = self.missing(wanted, loads, delay)? {
             delay += more;
         }
+        let before = match delay {
+            0 => None,
+            _ => self.missing(wanted, loads, delay - 1)?,
+        };
+        Ok((delay, before.map(|(_, cause)| cause)))
+    }
+
+    /// By how much more than a delay something that is missing with it asks for, and what.
+    fn missing(
+        &self,
+        wanted: &[Ports],
+        loads: &[Load],
+        delay: u64,
+    ) -> Result<Option<(u64, Cause)>, EventError> {
+        for (memory, table) in self.state.ports.iter().enumerate() {
+            let here = wanted.iter().filter(|p| p.memory == memory);
+            let here = here.map(|p| Ports {
+                start: p.start + delay,
+                ..*p
+            });
+            let more = table.delay(&here.collect::<Wanted>());
+            if more > 0 {
+                return Ok(Some((more, Cause::Port(memory))));
+            }
+        }
+        for load in loads {
+            let Some(bandwidth) = &self.state.bandwidths[load.memory] else {
+                continue;
+            };
+            let load = Load {
+                first: load.first + delay,
+                last: load.last + delay,
+                ..*load
+            };
+            let more = bandwidth.delay(&load).ok_or(EventError::Overflow)?;
+            if more > 0 {
+                return Ok(Some((more, Cause::Channel(load.memory))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes ports and bandwidths that [`Machine::memory_delay`] found free.
+    pub(super) fn take_memories(
+        &mut self,
+        wanted: &[Ports],
+        loads: &[Load],
+        observer: &mut dyn Observer,
+    ) -> Result<(), EventError> {
+        for port in wanted {
+            self.state.ports[port.memory].take(&[*port]);
+            self.state.end = self.state.end.max(port.last() + 1);
+            observer.ports(port);
+        }
+        for load in loads {
+            if let Some(bandwidth) = &mut self.state.bandwidths[load.memory] {
+                let end = bandwidth.take(load).ok_or(EventError::Overflow)?;
+                self.state.end = self.state.end.max(end);
+            }
+        }
+        Ok(())
     }
 }

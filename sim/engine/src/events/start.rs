@@ -1,6 +1,9 @@
 //! Starting a group: what runs together, what it takes, and what is counted.
 
-use einflow_mappings::nest::CountError;
+use einflow_mappings::{
+    mapped::{NamedLoop, Place},
+    nest::CountError,
+};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
@@ -10,9 +13,11 @@ use super::{
     observer::{Observer, Task},
     state::{Candidate, Started, Turn, Wanted},
     timing::Steps,
-    words::overlap,
 };
-use crate::program::Tile;
+use crate::{
+    hardware::Load,
+    program::{Ports, overlap},
+};
 
 /// Times are below this, so that a few of them add up in 64 bits, also with a sign.
 const LATEST: u64 = 1 << 62;
@@ -74,24 +79,38 @@ impl Machine<'_> {
             }
         }
         let mut wanted: Wanted = SmallVec::new();
+        let mut bytes: SmallVec<[u128; 4]> = smallvec![0; self.state.bandwidths.len()];
         for start in &together {
-            wanted.extend(self.ports_of(&start.turn, start.time));
+            let mut back: SmallVec<[bool; 4]> = SmallVec::new();
+            for member in &start.turn.members {
+                back.push(
+                    self.task_bytes(*member, &mut bytes)
+                        .map_err(EventError::from)?,
+                );
+            }
+            wanted.extend(self.ports_of(&start.turn, start.time, &back));
         }
-        let name = &self.program.ops[together[0].turn.members[0]].name;
-        let (delay, memory) = self.port_delay(&wanted, name)?;
+        let loads = |(memory, bytes): (usize, &u128)| {
+            let here = || wanted.iter().filter(|p| p.memory == memory);
+            Some(Load {
+                memory,
+                first: here().map(|p| p.start).min()?,
+                last: here().map(Ports::last).max()?,
+                bytes: *bytes,
+            })
+        };
+        let loads: SmallVec<[Load; 2]> = bytes.iter().enumerate().filter_map(loads).collect();
+        self.fit_ports(&mut wanted);
+        let (delay, missing) = self.memory_delay(&wanted, &loads)?;
         if delay > 0 {
-            // Others may take the ports meanwhile: asked again then.
+            // Others may take them meanwhile: asked again then.
             self.state.ready[unit] = Some(Candidate {
                 time: candidate.time + delay,
-                cause: memory.map_or(candidate.cause, Cause::Port),
+                cause: missing.unwrap_or(candidate.cause),
             });
             return Ok(());
         }
-        for port in &wanted {
-            self.state.ports[port.memory].take(&[*port]);
-            self.state.end = self.state.end.max(port.last() + 1);
-            observer.ports(port);
-        }
+        self.take_memories(&wanted, &loads, observer)?;
         for start in together {
             back.group(self, start.unit, &start.turn, start.time)?;
             self.run(&start, observer)?;
@@ -124,11 +143,7 @@ impl Machine<'_> {
             .filter(|e| *e < LATEST)
             .ok_or(EventError::Overflow)?;
         self.state.unit_free[unit] = end;
-        let array = &self.mapped.accelerator.arrays[unit];
-        self.state.end = self
-            .state
-            .end
-            .max(end + (array.rows - 1) + (array.columns - 1));
+        self.state.end = self.state.end.max(end + program.tails[unit]);
         if !program.segments.is_empty() {
             let frame = end - program.frames[unit].min(end);
             let barrier = &mut self.state.barrier;
@@ -191,49 +206,83 @@ impl Machine<'_> {
 
     /// Words that a task reads and writes.
     fn count_words(&mut self, member: usize) -> Result<(), CountError> {
-        let program = self.program;
-        let op = &program.ops[member];
+        let op = &self.program.ops[member];
         let tile = self.state.ops[member].tile;
-        for (i, read) in op.reads.iter().enumerate() {
-            if let Some(transfer) = read.operand {
-                let words = self.words_of(transfer, i, member, &tile)?;
-                self.totals.words[transfer] += words;
+        let reads = op.reads.iter().map(|r| r.operand);
+        for (slot, transfer) in reads.chain([op.update]).enumerate() {
+            if let Some(transfer) = transfer {
+                if self.counted(transfer, &tile).is_none() {
+                    let moved = &self.mapped.blocks[self.block].transfers[transfer];
+                    let steps = self.counted_steps(transfer, member);
+                    let words = self.program.words(&tile, steps, &moved.projection)?;
+                    self.count(transfer, &tile, words);
+                }
+                self.totals.words[transfer] += self.words_of(transfer, slot, member)?;
+                self.state.ops[member].last[slot] = Some(tile);
             }
-        }
-        if let Some(transfer) = op.update {
-            let words = self.words_of(transfer, op.reads.len(), member, &tile)?;
-            self.totals.words[transfer] += words;
         }
         Ok(())
     }
 
-    fn words_of(
-        &mut self,
-        transfer: usize,
-        slot: usize,
-        member: usize,
-        tile: &Tile,
-    ) -> Result<u128, CountError> {
-        let moved = &self.mapped.blocks[self.block].transfers[transfer];
+    /// Adds the bytes that an Einsum's next task moves at each memory with a bandwidth of its own; and whether words
+    /// come back for it to add to them.
+    fn task_bytes(&self, member: usize, bytes: &mut [u128]) -> Result<bool, CountError> {
         let op = &self.program.ops[member];
-        // Registers that keep a tile of their own are filled when it changes, not at every step.
-        let own = op.loops.len() + op.folds.len() + op.steps.len();
-        let steps: &[_] = if moved.loops.len() == own {
-            &op.steps
-        } else {
-            &[]
-        };
-        let last = self.state.ops[member].last[slot].as_ref();
-        let held = last.map_or(0, |last| overlap(last, tile, steps, &moved.projection));
-        let words = match self.counted(transfer, tile) {
-            Some(words) => words,
-            None => {
-                let words = self.program.words(tile, steps, &moved.projection)?;
-                self.count(transfer, tile, words);
-                words
+        let reads = op.reads.iter().map(|r| r.operand);
+        let mut add = |transfer: usize, words: u128| {
+            let moved = &self.mapped.blocks[self.block].transfers[transfer];
+            if let Place::Memory(memory) = moved.inner {
+                let share = match moved.through {
+                    true => (1, 1),
+                    false => moved.share,
+                };
+                let whole = words * self.mapped.word_bytes() * u128::from(share.0);
+                bytes[memory] += whole.div_ceil(share.1.max(1).into());
             }
         };
-        self.state.ops[member].last[slot] = Some(*tile);
+        if self.state.bandwidths.iter().any(Option::is_some) {
+            for (slot, transfer) in reads.enumerate() {
+                if let Some(transfer) = transfer {
+                    add(transfer, self.words_of(transfer, slot, member)?);
+                }
+            }
+        }
+        let Some(update) = op.update else {
+            return Ok(false);
+        };
+        let words = self.words_of(update, op.reads.len(), member)?;
+        let state = &self.state.ops[member];
+        let again = match (state.cursor.comes_back(op), op.repeats) {
+            (true, _) => words,
+            (false, true) => {
+                let own = self.mapped.own_projection(op.output);
+                words.saturating_sub(self.program.words(&state.tile, &[], own)?)
+            }
+            (false, false) => 0,
+        };
+        add(update, words + again);
+        Ok(again > 0)
+    }
+
+    /// The steps of a task at each of which a transfer's words are counted: registers that keep a tile of their own are
+    /// filled when it changes, not at every step.
+    fn counted_steps(&self, transfer: usize, member: usize) -> &[NamedLoop] {
+        let op = &self.program.ops[member];
+        let loops = &self.mapped.blocks[self.block].transfers[transfer].loops;
+        let own = op.loops.len() + op.folds.len() + op.steps.len();
+        if loops.len() == own { &op.steps } else { &[] }
+    }
+
+    fn words_of(&self, transfer: usize, slot: usize, member: usize) -> Result<u128, CountError> {
+        let projection = &self.mapped.blocks[self.block].transfers[transfer].projection;
+        let steps = self.counted_steps(transfer, member);
+        let state = &self.state.ops[member];
+        let last = state.last[slot].as_ref();
+        let held = last.map_or(0, |last| overlap(last, &state.tile, steps, projection));
+        let words = match self.counted(transfer, &state.tile) {
+            Some(words) => words,
+            None => self.program.words(&state.tile, steps, projection)?,
+        };
         Ok(words.saturating_sub(held))
     }
 }

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use super::{cause::Cause, timing::Steps};
 use crate::{
-    hardware::{Channel, PortTable},
-    program::{Cursor, Key, Op, Ports, Program, Tile},
+    hardware::{Bandwidth, Channel, PortTable},
+    program::{Cursor, Key, Op, Ports, Program, Stream, Tile},
 };
 
 /// The state of a machine: what starts when from now on follows from it and the program alone.
@@ -30,6 +30,8 @@ pub struct State {
     pub ports: Vec<PortTable>,
     /// By memory: its channel.
     pub channels: Vec<Channel>,
+    /// By memory: its bandwidth, where arrays and other memories share it.
+    pub bandwidths: Vec<Option<Bandwidth>>,
     /// The last cycle in which anything happens.
     pub end: u64,
     /// Candidates of units, then streams; none: not known.
@@ -63,12 +65,12 @@ impl Held {
         }
     }
 
-    /// What did in the cycle before `now`, where it ended: of reasons that ended in the same cycle the first, as they
-    /// are asked for in order.
-    pub fn until(self, now: u64) -> Cause {
+    /// What did in the cycle before `now`, where something did and ended: of reasons that ended in the same cycle the
+    /// first, as they are asked for in order.
+    pub fn until(self, now: u64) -> Option<Cause> {
         match self.since == now {
-            true => self.before.unwrap_or(self.cause),
-            false => self.cause,
+            true => self.before,
+            false => Some(self.cause),
         }
     }
 }
@@ -98,7 +100,11 @@ impl Started {
 pub struct Arrived {
     /// Which tile, or task.
     pub place: u128,
-    /// The first data are there; of a movement outward, its room is free.
+    /// Which tile of the outer memory it is a part of.
+    pub around: u128,
+    /// The channel has taken its words: their room is free.
+    pub taken: u64,
+    /// The first data are there; of a movement outward, as `taken`.
     pub first: u64,
     /// All there.
     pub whole: u64,
@@ -111,15 +117,17 @@ pub struct Arrived {
 pub struct StreamState {
     /// Where it stands.
     pub cursor: Cursor,
-    /// The place of its next movement.
+    /// The place of its next movement: the number of a kept tile.
     pub place: u128,
+    /// The number of the kept tile in the outer memory around it.
+    pub around: u128,
     /// The tile of its next movement.
     pub tile: Tile,
     /// The tile of the last.
     pub last: Option<Tile>,
     /// Movements whose times may still matter.
     pub arrived: VecDeque<Arrived>,
-    /// Places of the movements, the latest last, as many as tiles may be there at once.
+    /// Tiles of the memory to which it brings words, the latest last, as many as may be there at once.
     pub recent: VecDeque<u128>,
     /// Movements so far.
     pub issued: u64,
@@ -140,6 +148,8 @@ pub struct OpState {
     pub started: u64,
     /// Tasks whose times may still matter.
     pub history: VecDeque<Started>,
+    /// The kept tiles that it uses: keep and number.
+    pub kept: SmallVec<[(usize, u128); 4]>,
     /// By read and for the output: the last tile whose words moved.
     pub last: Vec<Option<Tile>>,
     /// Tiles of its keep that it wrote, the latest last, as many as may be there at once.
@@ -264,6 +274,7 @@ impl OpState {
             key: cursor.key(program, op),
             tile: cursor.tile(program, op),
             place: cursor.place(program, op),
+            kept: kept(program, op, &cursor),
             cursor,
             started: 0,
             history: VecDeque::new(),
@@ -280,41 +291,92 @@ impl OpState {
         self.started += 1;
         self.cursor.advance(program, op)?;
         if !self.cursor.done {
-            self.key = self.cursor.key(program, op);
-            self.tile = self.cursor.tile(program, op);
-            self.place = self.cursor.place(program, op);
+            self.stand(program, op);
         }
         Ok(())
     }
+
+    /// What follows from where its walk stands.
+    pub fn stand(&mut self, program: &Program, op: &Op) {
+        self.key = self.cursor.key(program, op);
+        self.tile = self.cursor.tile(program, op);
+        self.place = self.cursor.place(program, op);
+        self.kept = kept(program, op, &self.cursor);
+    }
+}
+
+/// The kept tiles at which an Einsum's walk stands.
+fn kept(program: &Program, op: &Op, cursor: &Cursor) -> SmallVec<[(usize, u128); 4]> {
+    let number = |keep: usize| program.kept_tile(&program.keeps[keep], op, &cursor.digits);
+    op.uses.iter().map(|u| (u.keep, number(u.keep))).collect()
 }
 
 impl StreamState {
-    fn new(program: &Program, walker: &Op) -> Result<Self, CountError> {
+    fn new(program: &Program, stream: &Stream, walker: &Op) -> Result<Self, CountError> {
         let cursor = Cursor::first(program, walker)?;
-        Ok(Self {
-            place: cursor.place(program, walker),
-            tile: cursor.tile(program, walker),
+        let mut state = Self {
+            place: 0,
+            around: 0,
+            tile: program.whole,
             cursor,
             last: None,
             arrived: VecDeque::new(),
             recent: VecDeque::new(),
             issued: 0,
-        })
+        };
+        state.stand(program, stream, walker);
+        Ok(state)
     }
 
-    /// Moves on to the next movement.
+    /// Moves on to the next movement: kept tiles with the words of the one before are that one.
     ///
     /// # Errors
     /// Conditions that cannot be tested.
-    pub fn advance(&mut self, program: &Program, walker: &Op) -> Result<(), CountError> {
+    pub fn advance(
+        &mut self,
+        program: &Program,
+        stream: &Stream,
+        walker: &Op,
+    ) -> Result<(), CountError> {
         self.issued += 1;
         self.last = Some(self.tile);
-        self.cursor.advance(program, walker)?;
-        if !self.cursor.done {
-            self.tile = self.cursor.tile(program, walker);
-            self.place = self.cursor.place(program, walker);
+        let before = self.place;
+        loop {
+            self.cursor.advance(program, walker)?;
+            if self.cursor.done {
+                return Ok(());
+            }
+            self.stand(program, stream, walker);
+            if stream.keep().is_none() || self.place != before {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// The last movement up to a place, none where there was none; none at all while one of them is to come.
+    pub fn moved(&self, place: u128) -> Option<Option<&Arrived>> {
+        let over = self.cursor.done || self.place > place;
+        over.then(|| self.arrived.iter().rev().find(|a| a.place <= place))
+    }
+
+    /// The same up to the last one within a tile of the outer memory.
+    pub fn moved_within(&self, around: u128) -> Option<Option<&Arrived>> {
+        let over = self.cursor.done || self.around > around;
+        over.then(|| self.arrived.iter().rev().find(|a| a.around <= around))
+    }
+
+    /// What follows from where its walk stands.
+    pub fn stand(&mut self, program: &Program, stream: &Stream, walker: &Op) {
+        let number = |keep: usize| {
+            let plan = &program.keeps[keep];
+            program.kept_tile(plan, walker, &self.cursor.digits)
+        };
+        self.place = match stream.keep() {
+            Some(keep) => number(keep),
+            None => self.cursor.place(program, walker),
+        };
+        self.around = stream.around.map_or(0, number);
+        self.tile = self.cursor.tile(program, walker);
     }
 }
 
@@ -332,7 +394,8 @@ impl State {
         let units = accelerator.arrays.len();
         let memories = || accelerator.memories.iter();
         let ops = program.ops.iter().map(|op| OpState::new(program, op));
-        let streams = walkers.iter().map(|op| StreamState::new(program, op));
+        let streams = program.streams.iter().zip(walkers);
+        let streams = streams.map(|(stream, op)| StreamState::new(program, stream, op));
         Ok(Self {
             now: 0,
             ops: ops.collect::<Result<_, _>>()?,
@@ -352,6 +415,9 @@ impl State {
                 .map(|m| PortTable::new(m.ports, m.banks))
                 .collect(),
             channels: memories().map(|m| Channel::new(accelerator, m)).collect(),
+            bandwidths: (0..accelerator.memories.len())
+                .map(|m| Bandwidth::new(accelerator, m))
+                .collect(),
             end: 0,
             ready: vec![None; units + walkers.len()],
             blocked: vec![None; units + walkers.len()],
@@ -363,23 +429,9 @@ impl State {
         self.ops.iter().all(|o| o.cursor.done) && self.streams.iter().all(|s| s.cursor.done)
     }
 
-    /// The number of a keep's tile that an Einsum's next task uses.
-    pub fn generation(&self, program: &Program, member: usize, keep: usize) -> u128 {
-        let plan = &program.keeps[keep];
-        let op = &program.ops[member];
-        let digits = &self.ops[member].cursor.digits;
-        let loops = program.nests[plan.nest][..plan.depth].iter().enumerate();
-        loops.fold(0u128, |sum, (at, l)| {
-            // At a loop's exit the loop stands at its end; loops that it does not run in, at their begin.
-            let digit = if op.loops.contains(&at) {
-                digits[at]
-            } else if op.exit == Some(at) {
-                l.count.saturating_sub(1)
-            } else {
-                0
-            };
-            sum.saturating_mul(l.count.max(1).into())
-                .saturating_add(digit.into())
-        })
+    /// The number of a keep's tile that the next task of one of its users uses.
+    pub fn generation(&self, member: usize, keep: usize) -> u128 {
+        let mut kept = self.ops[member].kept.iter();
+        kept.find(|(k, _)| *k == keep).map_or(0, |(_, tile)| *tile)
     }
 }

@@ -9,11 +9,10 @@ use super::{
     machine::{BackEnd, Machine},
     observer::{Movement, Observer},
     state::{Arrived, Blocked, Candidate, Whom},
-    words::overlap,
 };
 use crate::{
-    hardware::Moved,
-    program::{Ports, StreamKind, stored},
+    hardware::{Load, Moved},
+    program::{Ports, StreamKind, overlap, stored},
 };
 
 impl Machine<'_> {
@@ -28,24 +27,62 @@ impl Machine<'_> {
         let state = &self.state.streams[id];
         let (ready, cause) = self.movement_ready(id)?;
         let mut at = Candidate { time: ready, cause };
+        let (time, cause) = self.around_ready(id)?;
+        if time > at.time {
+            at = Candidate { time, cause };
+        }
         if let Some(source) = &stream.source {
             let place = stored(self.program, source, &state.tile);
             let writer = &self.state.streams[source.stream];
             let unit = self.program.ops[source.op].unit;
             let cause = Cause::Operand(stream.tensor, Side::Array(unit));
-            if !writer.cursor.done && writer.place <= place {
-                return Err(Blocked {
-                    cause,
-                    whom: Whom::Stream(source.stream),
-                });
-            }
-            let there = writer.arrived.iter().rev().find(|a| a.place <= place);
+            let whom = Whom::Stream(source.stream);
+            let there = writer.moved(place).ok_or(Blocked { cause, whom })?;
             if let Some(there) = there.filter(|t| t.whole > at.time) {
                 let time = there.whole;
                 at = Candidate { time, cause };
             }
         }
         Ok(self.on_channel(stream.outer, at))
+    }
+
+    /// When the tile around a movement's is in the outer memory, or has room there.
+    fn around_ready(&self, id: usize) -> Result<(u64, Cause), Blocked> {
+        let stream = &self.program.streams[id];
+        let state = &self.state.streams[id];
+        let from = Cause::Operand(stream.tensor, Side::Memory(stream.outer));
+        let Some(around) = stream.around else {
+            return Ok((0, from));
+        };
+        let plan = &self.program.keeps[around];
+        if let StreamKind::Drain(_) = stream.kind {
+            let new = state
+                .recent
+                .back()
+                .is_some_and(|tile| *tile != state.around);
+            return match plan.replaced(&state.recent).filter(|_| new) {
+                Some(old) => self.room(around, old),
+                None => Ok((0, from)),
+            };
+        }
+        // What this block writes there is waited for by itself.
+        let Some(fill) = plan.fill.filter(|_| stream.source.is_none()) else {
+            return Ok((0, from));
+        };
+        let there = self.state.streams[fill].moved(state.around);
+        let there = there.ok_or(Blocked {
+            cause: from,
+            whom: Whom::Stream(fill),
+        })?;
+        Ok((there.map_or(0, |a| a.whole), from))
+    }
+
+    /// When the room of a kept tile is free.
+    fn room(&self, keep: usize, tile: u128) -> Result<(u64, Cause), Blocked> {
+        let plan = &self.program.keeps[keep];
+        let cause = Cause::Space(plan.tensor, Side::Memory(plan.memory));
+        let released = self.released(keep, tile, None);
+        Ok((released.map_err(|whom| Blocked { cause, whom })?, cause))
     }
 
     /// The first cycle from a candidate's on in which a memory's channel is free for it.
@@ -56,6 +93,16 @@ impl Machine<'_> {
                 time,
                 cause: Cause::Channel(memory),
             },
+        }
+    }
+
+    /// What keeps a request from starting until `time`: a memory's channel is asked for before the ports and the
+    /// bandwidth of the other memory, so where it is busy as long as they are, it counts.
+    pub(super) fn kept_from(&self, outer: usize, time: u64, cause: Cause) -> Cause {
+        let inner = matches!(cause, Cause::Port(_) | Cause::Channel(_));
+        match time.checked_sub(1).filter(|_| inner) {
+            Some(before) if self.state.channels[outer].earliest(before).1 => Cause::Channel(outer),
+            _ => cause,
         }
     }
 
@@ -70,14 +117,21 @@ impl Machine<'_> {
                 let Some(old) = plan.replaced(&state.recent) else {
                     return Ok((0, from));
                 };
-                let cause = Cause::Space(plan.tensor, Side::Memory(plan.memory));
-                let released = self.released(keep, old, None);
-                (released.map_err(|whom| Blocked { cause, whom })?, cause)
+                self.room(keep, old)?
             }
             StreamKind::Drain(keep) => {
                 let plan = &self.program.keeps[keep];
+                let stored = self.state.channels[plan.memory].latency;
                 let Some(maker) = plan.maker else {
-                    return Ok((0, from));
+                    // Its parts come from further in.
+                    let mut time = 0;
+                    for part in &plan.outward {
+                        let last = self.state.streams[*part].moved_within(state.place);
+                        let whom = Whom::Stream(*part);
+                        let last = last.ok_or(Blocked { cause: from, whom })?;
+                        time = time.max(last.map_or(0, |a| a.whole + stored));
+                    }
+                    return Ok((time, from));
                 };
                 if !self.is_past(maker, keep, state.place) {
                     return Err(Blocked {
@@ -87,7 +141,6 @@ impl Machine<'_> {
                 }
                 let mut uses = self.state.uses[keep][maker].iter().rev();
                 let last = uses.find(|u| u.generation <= state.place);
-                let stored = self.state.channels[plan.memory].latency;
                 (last.map_or(0, |u| u.end + stored), from)
             }
             StreamKind::Operand(op, _) => {
@@ -116,11 +169,12 @@ impl Machine<'_> {
                     return Ok((0, from));
                 };
                 let end = task.end() + way.delay + way.burst - 1;
-                if way.depth == 0 {
+                if way.stays {
                     return Ok((end, from));
                 }
                 // The channel must not overtake the words. What cannot be counted is refused when it starts.
                 let words = self.stream_words(id).unwrap_or(0);
+                let words = words + self.words_back(id, words).unwrap_or(0);
                 let bytes = self.bytes(words, stream.share, stream.outer);
                 let duration = self.state.channels[stream.outer]
                     .duration(bytes)
@@ -147,6 +201,21 @@ impl Machine<'_> {
         Ok(words.saturating_sub(overlap))
     }
 
+    /// Of the words of a stream's next movement, those that have gone outward before: they came back meanwhile.
+    fn words_back(&self, id: usize, words: u128) -> Result<u128, CountError> {
+        let stream = &self.program.streams[id];
+        let state = &self.state.streams[id];
+        if state.cursor.comes_back(&self.walkers[id]) {
+            return Ok(words);
+        }
+        Ok(match stream.kind {
+            StreamKind::Result(op) if self.program.ops[op].repeats => {
+                words.saturating_sub(self.program.words(&state.tile, &[], &stream.own)?)
+            }
+            _ => 0,
+        })
+    }
+
     /// A share of words in bytes: whole rows where it is a part.
     fn bytes(&self, words: u128, share: (u64, u64), memory: usize) -> u128 {
         let bytes = words * self.mapped.word_bytes();
@@ -165,6 +234,10 @@ impl Machine<'_> {
         let channel = self.state.channels[outer].duration(bytes)?;
         let Some(inner) = inner.filter(|_| channel > 0) else {
             return Some((channel, 0));
+        };
+        let channel = match self.state.bandwidths[inner] {
+            Some(_) => channel.max(self.state.channels[inner].duration(bytes)?),
+            None => channel,
         };
         let memory = &self.mapped.accelerator.memories[inner];
         let rows = u64::try_from(bytes.div_ceil(memory.row.0.max(1))).ok()?;
@@ -185,7 +258,7 @@ impl Machine<'_> {
             return Ok(());
         };
         let stream = &self.program.streams[id];
-        let (time, cause) = (candidate.time, candidate.cause);
+        let (time, mut cause) = (candidate.time, candidate.cause);
         // The channel may have been taken since.
         let free = self.on_channel(stream.outer, candidate);
         if free.time > time {
@@ -193,7 +266,8 @@ impl Machine<'_> {
             return Ok(());
         }
         let words = self.stream_words(id).map_err(EventError::from)?;
-        let bytes = self.bytes(words, stream.share, stream.outer);
+        let returned = self.words_back(id, words).map_err(EventError::from)?;
+        let bytes = self.bytes(words + returned, stream.share, stream.outer);
         let inward = matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Operand(..));
         let (duration, rows) = self
             .duration(stream.outer, stream.inner, bytes)
@@ -210,18 +284,23 @@ impl Machine<'_> {
                 count: duration,
                 rows,
             };
-            let name = &self.mapped.cascade.tensor(stream.tensor).name;
-            let (delay, _) = self.port_delay(&[wanted], name)?;
+            let load = |memory: usize, first: u64| Load {
+                memory,
+                first,
+                last: first + duration - 1,
+                bytes,
+            };
+            let loads = [load(stream.outer, time), load(inner, time + latency)];
+            let (delay, missing) = self.memory_delay(&[wanted], &loads)?;
             if delay > 0 {
                 self.state.ready[queue] = Some(Candidate {
                     time: time + delay,
-                    cause: Cause::Port(inner),
+                    cause: missing.unwrap_or(cause),
                 });
                 return Ok(());
             }
-            self.state.ports[inner].take(&[wanted]);
-            observer.ports(&wanted);
-            self.state.end = self.state.end.max(wanted.last() + 1);
+            self.take_memories(&[wanted], &loads, observer)?;
+            cause = self.kept_from(stream.outer, time, cause);
         }
         let moved = if duration == 0 {
             Moved {
@@ -250,7 +329,8 @@ impl Machine<'_> {
         let state = &mut self.state.streams[id];
         state.arrived.push_back(Arrived {
             place: state.place,
-            // Room is free when the channel has taken the words.
+            around: state.around,
+            taken: moved.start + duration,
             first: match inward {
                 true => moved.first,
                 false => moved.start + duration,
@@ -258,10 +338,16 @@ impl Machine<'_> {
             whole: moved.whole,
             cause: Some(cause).filter(|c| !matches!(c, Cause::Operand(..))),
         });
-        if let StreamKind::Fill(keep) = stream.kind {
-            self.program.keeps[keep].remember(&mut state.recent, state.place);
+        match (stream.kind, stream.around) {
+            (StreamKind::Fill(keep), _) => {
+                self.program.keeps[keep].remember(&mut state.recent, state.place);
+            }
+            (StreamKind::Drain(_), Some(keep)) if state.recent.back() != Some(&state.around) => {
+                self.program.keeps[keep].remember(&mut state.recent, state.around);
+            }
+            _ => {}
         }
-        let walked = state.advance(self.program, &self.walkers[id]);
+        let walked = state.advance(self.program, stream, &self.walkers[id]);
         walked.map_err(EventError::from)?;
         self.state.ready[queue] = None;
         Ok(())

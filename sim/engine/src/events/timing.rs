@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use crate::program::Runs;
+
 /// Regular accesses: first time, distance and number of each run of them.
 pub type Pieces = SmallVec<[(u64, u64, u64); 2]>;
 
@@ -57,43 +59,24 @@ impl Steps {
         self.pieces.first().map_or(1, |(_, _, stride)| *stride)
     }
 
-    /// Times of accesses that happen once in `every` steps, at the step's begin or (`ends`) when the last of them has
-    /// ended: pieces of first time, distance and number.
-    pub fn accesses(&self, every: u64, ends: bool) -> Pieces {
-        let every = every.max(1);
-        let count = self.count.div_ceil(every);
-        let time = |i: u64| {
-            if ends {
-                self.at(((i + 1) * every).min(self.count) - 1) + self.cycles
-            } else {
-                self.at(i * every)
-            }
-        };
+    /// The times at which some of the steps begin, or (`ends`) have ended: pieces of first time, distance and number.
+    pub fn times(&self, runs: &Runs, ends: bool) -> Pieces {
+        let cycles = if ends { self.cycles } else { 0 };
         let mut out = Pieces::new();
-        // By piece: the first access that begins in it.
-        let mut corners: SmallVec<[u64; 4]> = self
-            .pieces
-            .iter()
-            .map(|(k, _, _)| k.div_ceil(every))
-            .collect();
-        corners.retain(|i| *i < count);
-        corners.dedup();
-        for (n, first) in corners.iter().enumerate() {
-            let until = corners.get(n + 1).copied().unwrap_or(count);
-            let number = until - first;
-            // Accesses that begin in one piece are as far apart as its steps, but for the last, which may end in the
-            // next piece or fall short: it is listed alone.
-            let distance = if number > 1 {
-                time(first + 1) - time(*first)
-            } else {
-                1
-            };
-            let even = number <= 1 || time(until - 1) == time(*first) + (number - 1) * distance;
-            if even {
-                out.push((time(*first), distance.max(1), number));
-            } else {
-                out.push((time(*first), distance.max(1), number - 1));
-                out.push((time(until - 1), 1, 1));
+        for (first, distance, number) in runs {
+            let mut done = 0;
+            for (n, (_, _, stride)) in self.pieces.iter().enumerate() {
+                // Those of the run before the next piece.
+                let until = match self.pieces.get(n + 1) {
+                    Some((next, _, _)) => next.saturating_sub(*first).div_ceil(*distance),
+                    None => *number,
+                };
+                let until = until.min(*number);
+                if until > done {
+                    let begin = self.at(first + done * distance) + cycles;
+                    out.push((begin, distance * stride, until - done));
+                    done = until;
+                }
             }
         }
         out
@@ -183,9 +166,13 @@ mod tests {
     #[test]
     fn accesses_follow_the_steps() {
         let steps = &rounds(&[(6, 2)])[0];
-        assert_eq!(steps.accesses(1, false).as_slice(), [(0, 2, 6)]);
-        assert_eq!(steps.accesses(3, false).as_slice(), [(0, 6, 2)]);
-        assert_eq!(steps.accesses(3, true).as_slice(), [(6, 6, 2)]);
-        assert_eq!(steps.accesses(4, true).as_slice(), [(8, 4, 2)]);
+        let all = |runs: &[(u64, u64, u64)], ends| steps.times(&runs.into(), ends);
+        assert_eq!(all(&[(0, 1, 6)], false).as_slice(), [(0, 2, 6)]);
+        assert_eq!(all(&[(0, 3, 2)], false).as_slice(), [(0, 6, 2)]);
+        assert_eq!(all(&[(2, 3, 2)], true).as_slice(), [(6, 6, 2)]);
+        // Where another member has ended, they are closer.
+        let steps = &rounds(&[(2, 1), (4, 1)])[1];
+        let all = steps.times(&[(0, 1, 4)].as_slice().into(), false);
+        assert_eq!(all.as_slice(), [(1, 2, 2), (4, 1, 2)]);
     }
 }

@@ -49,18 +49,32 @@ impl PortTable {
         self.taken.iter_mut().for_each(|p| p.start += by);
     }
 
-    /// By how many cycles uses have to be moved on for all of them to find ports; none if they never do, as in one
-    /// cycle they need more than there are among themselves.
-    pub fn delay(&self, wanted: &[Ports]) -> Option<u64> {
+    /// By how many cycles uses have to be moved on for all of them to find ports; in one cycle they need no more than
+    /// there are among themselves, see [`PortTable::fit`].
+    pub fn delay(&self, wanted: &[Ports]) -> u64 {
         let together: u64 = wanted.iter().map(|p| p.rows).sum();
-        if together > self.limit && self.alone(wanted) > self.limit {
-            return None;
-        }
         let mut delay = 0;
         while self.clashes(wanted, delay, together) {
             delay += 1;
         }
-        Some(delay)
+        delay
+    }
+
+    /// Rows that would need more ports in a cycle than there are pass one after another, over all ports, from the
+    /// first cycle on: that use; none where they fit.
+    pub fn fit(&self, wanted: &[Ports]) -> Option<Ports> {
+        let together: u64 = wanted.iter().map(|p| p.rows).sum();
+        if together <= self.limit || self.alone(wanted) <= self.limit {
+            return None;
+        }
+        let rows = wanted.iter().map(|p| p.rows.saturating_mul(p.count));
+        Some(Ports {
+            memory: wanted.first()?.memory,
+            start: wanted.iter().map(|p| p.start).min()?,
+            stride: 1,
+            count: rows.sum::<u64>().div_ceil(self.limit),
+            rows: self.limit,
+        })
     }
 
     /// Most ports that the wanted uses take in one cycle among themselves.

@@ -49,7 +49,7 @@ pub fn inside(tile: &mut Tile, l: &NamedLoop, digit: u64) {
 }
 
 /// Iterations of a loop in a tile.
-fn count(tile: &Tile, l: &NamedLoop) -> u64 {
+pub(super) fn count(tile: &Tile, l: &NamedLoop) -> u64 {
     tile[l.cut.rank].1.div_ceil(l.cut.step.max(1)).max(1)
 }
 
@@ -59,7 +59,7 @@ pub struct Sides<'a>(pub &'a [NamedLoop]);
 
 impl Sides<'_> {
     /// Iterations of the loops inside a tile with these sides, all loops together.
-    fn iterations(self, tile: &Tile) -> u64 {
+    pub fn iterations(self, tile: &Tile) -> u64 {
         let mut total = 1u64;
         for (at, l) in self.0.iter().enumerate() {
             if self.0[..at].iter().any(|o| o.cut.rank == l.cut.rank) {
@@ -236,6 +236,12 @@ impl Cursor {
             place: group.place,
             fold,
         }
+    }
+
+    /// Whether the words of the current task have left before, and come back for it to add to them.
+    pub fn comes_back(&self, op: &Op) -> bool {
+        let (loops, folds) = &op.again;
+        loops.iter().any(|at| self.digits[*at] > 0) || folds.iter().any(|at| self.folds[*at] > 0)
     }
 
     /// The place in the Einsum's own sequence: its loops, then its folds, as one number.

@@ -1,8 +1,10 @@
 //! How far words go: hops inside an array, links between arrays and memories, and the ports they take.
 
-use einflow_arch::{Accelerator, Direction};
+use einflow_arch::{Accelerator, Array, Direction, Link};
 use einflow_mappings::mapped::{BoundEinsum, NamedLoop};
 use einflow_mappings::nest::Projection;
+
+use super::steps::Follows;
 
 /// The way of a task's words between a memory and an array.
 #[derive(Clone, Debug)]
@@ -13,8 +15,10 @@ pub struct Way {
     pub delay: u64,
     /// Rows that a port moves at each of the accesses.
     pub rows: u64,
-    /// How many of the Einsum's step loops, from the outside, bring an access each; the others keep the words.
-    pub depth: usize,
+    /// Which of the Einsum's step loops bring an access each; the others keep the words.
+    pub follows: Follows,
+    /// Whether one of them does.
+    pub stays: bool,
     /// Accesses, one a cycle, wherever there is one: rows of the array that have words of their own.
     pub burst: u64,
 }
@@ -78,24 +82,94 @@ pub fn latency(accelerator: &Accelerator, memory: usize) -> u64 {
     u64::try_from(cycles.0).unwrap_or(u64::MAX)
 }
 
-/// Cycles from a memory's port to an array's first PE: the memory's latency and the feeding link's.
-pub fn inward(accelerator: &Accelerator, memory: usize, unit: usize) -> u64 {
-    let link = accelerator.arrays[unit].links.iter().find(|l| {
-        l.from.as_ref().is_some_and(|from| {
-            accelerator.memories[memory..]
-                .iter()
-                .any(|m| m.name == *from)
-        })
-    });
-    latency(accelerator, memory) + link.map_or(1, |l| l.latency)
+/// Whether a link joins a memory, or one further in, through which its words pass.
+fn joins(accelerator: &Accelerator, memory: usize, end: Option<&String>) -> bool {
+    end.is_some_and(|end| {
+        accelerator.memories[memory..]
+            .iter()
+            .any(|m| m.name == *end)
+    })
 }
 
-/// Hops that a word makes from its PE's place in the wavefront to the edge in a direction.
+/// Whether words on a link move from row to row.
+fn down(link: &Link) -> bool {
+    matches!(link.direction, Direction::Down | Direction::Up)
+}
+
+/// The link over which words of a memory enter an array, of lanes with words of their own in rows and columns: at the
+/// edge of the rows where only rows have their own, of the columns where only columns have; else, or where none is
+/// there, the first.
+pub fn entering<'a>(
+    accelerator: &'a Accelerator,
+    memory: usize,
+    unit: usize,
+    (rows, columns): (u64, u64),
+) -> Option<&'a Link> {
+    let links = accelerator.arrays[unit].links.iter();
+    let feeding = links.filter(|l| joins(accelerator, memory, l.from.as_ref()));
+    let at_edge = |l: &&Link| match (rows > 1, columns > 1) {
+        (true, false) => !down(l),
+        (false, true) => down(l),
+        _ => true,
+    };
+    feeding.clone().find(at_edge).or(feeding.clone().next())
+}
+
+/// The link over which an array's results leave for a memory.
+pub fn leaving(accelerator: &Accelerator, memory: usize, unit: usize) -> Option<&Link> {
+    let mut links = accelerator.arrays[unit].links.iter();
+    links.find(|l| joins(accelerator, memory, l.to.as_ref()))
+}
+
+/// Rows of PEs whose own words pass a link, and those between the PEs in its direction, in one cycle.
+pub fn width(accelerator: &Accelerator, unit: usize, link: Option<&Link>) -> u64 {
+    let Some(link) = link else { return 1 };
+    let links = accelerator.arrays[unit].links.iter();
+    let between = links.filter(|l| l.from.is_none() && l.to.is_none());
+    let on = between.filter(|l| l.direction == link.direction);
+    let most = on.map(|l| l.words_per_cycle).max();
+    most.map_or(link.words_per_cycle, |w| w.min(link.words_per_cycle))
+        .max(1)
+}
+
+/// Accesses of an operand's or a result's words in a step, one a cycle, and the words of each, of lanes with words of
+/// their own in rows and columns: one access, or where all PEs have their own as many rows of PEs as pass in a cycle.
+pub fn accesses((rows, columns): (u64, u64), width: u64) -> (u64, u64) {
+    if rows > 1 && columns > 1 {
+        let at_once = width.min(rows);
+        (rows.div_ceil(at_once), columns.saturating_mul(at_once))
+    } else {
+        (1, rows.max(columns))
+    }
+}
+
+/// Cycles by which a PE's work is later than that of the PE above it, and of the PE left of it: a hop of what moves
+/// between them.
+pub fn skew(array: &Array) -> (u64, u64) {
+    let links = array.links.iter();
+    let between = links.filter(|l| l.from.is_none() && l.to.is_none());
+    let slowest = |rows: bool| {
+        let along = between.clone().filter(|l| down(l) == rows);
+        along.map(|l| l.latency).max().unwrap_or(1)
+    };
+    (slowest(true), slowest(false))
+}
+
+/// Cycles from an array's first PE to its last, along rows and columns.
+pub fn tail(array: &Array) -> (u64, u64) {
+    let (down, right) = skew(array);
+    (
+        (array.rows - 1).saturating_mul(down),
+        (array.columns - 1).saturating_mul(right),
+    )
+}
+
+/// Cycles that a word makes from its PE's place in the wavefront to the edge in a direction.
 fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
-    let array = &accelerator.arrays[unit];
+    let (down, right) = tail(&accelerator.arrays[unit]);
     match direction {
-        Direction::Down => array.rows - 1,
-        Direction::Right => array.columns - 1,
+        Direction::Down => down,
+        Direction::Right => right,
         Direction::Up | Direction::Left => 0,
     }
 }
@@ -103,16 +177,12 @@ fn hops(accelerator: &Accelerator, unit: usize, direction: Direction) -> u64 {
 /// Cycles from the end of a step in PE (0, 0) to the port of the memory that takes its result: the wavefront's way to
 /// the edge and the link.
 pub fn outward(accelerator: &Accelerator, unit: usize, memory: usize, across: bool) -> u64 {
-    let array = &accelerator.arrays[unit];
-    let link = array.links.iter().find(|l| {
-        l.to.as_ref()
-            .is_some_and(|to| accelerator.memories[memory..].iter().any(|m| m.name == *to))
-    });
+    let link = leaving(accelerator, memory, unit);
     let direction = link.map_or(Direction::Down, |l| l.direction);
     let mut total = hops(accelerator, unit, direction) + link.map_or(1, |l| l.latency);
     // A result that all columns make together is whole at the last of them.
     if across && direction != Direction::Right {
-        total += array.columns - 1;
+        total += tail(&accelerator.arrays[unit]).1;
     }
     total
 }

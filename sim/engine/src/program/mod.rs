@@ -16,7 +16,10 @@ mod geometry;
 mod groups;
 mod parts;
 mod read;
+mod steps;
+mod tiles;
 mod walker;
+mod words;
 
 pub use build::{build, programs};
 pub use cursor::{Cursor, Key, Sides, inside};
@@ -26,3 +29,5 @@ pub use parts::{
     Tile,
 };
 pub use read::{Need, needed, stored};
+pub use steps::{Follows, Runs};
+pub use words::{overlap, same};

@@ -36,6 +36,8 @@ pub struct Program {
     pub keeps: Vec<KeepPlan>,
     /// Movements of tiles between memories, and of words between the outermost memory and the arrays.
     pub streams: Vec<Stream>,
+    /// By array: cycles from its first PE to its last.
+    pub tails: Vec<u64>,
     /// By array: cycles by which its frame is late.
     pub frames: Vec<u64>,
     /// The test of tiles where empty ones are left out.
@@ -87,6 +89,10 @@ pub struct Op {
     pub writes: Option<usize>,
     /// The keeps that it reads (which operands) or writes.
     pub uses: Vec<KeepUse>,
+    /// Loops of its nest, and folds, each further iteration of which adds to words that have left: they come back.
+    pub again: (Vec<usize>, Vec<usize>),
+    /// Whether words leave more than once in a task.
+    pub repeats: bool,
     /// Whether its walk goes through every tile, one after another.
     pub every_tile: bool,
     /// Words that it makes a tile or fold, in rows: whether each row of the array has its own.
@@ -136,6 +142,8 @@ pub struct Read {
     pub operand: Option<usize>,
     /// Bytes of a task that come from the outermost memory past every other: the stream.
     pub stream: Option<usize>,
+    /// Cycles from the edge of the array to its first PE.
+    pub hop: u64,
     /// Whether its words stay in the PEs for a whole task: all of them are there before the first step.
     pub stays: bool,
 }
@@ -172,6 +180,8 @@ pub struct KeepPlan {
     pub nest: usize,
     /// How many of the nest's loops tell its tiles apart.
     pub depth: usize,
+    /// Which words a tile holds.
+    pub projection: Projection,
     /// Tiles that may be there at once; none: it takes over another tensor's room, and waits for nothing.
     pub generations: Option<usize>,
     /// Freed row by row.
@@ -182,6 +192,10 @@ pub struct KeepPlan {
     pub fill: Option<usize>,
     /// The stream that drains it.
     pub drain: Option<usize>,
+    /// Streams that take tiles from it further in.
+    pub inward: Vec<usize>,
+    /// Streams that bring tiles from further in to it.
+    pub outward: Vec<usize>,
     /// The Einsum that makes it.
     pub maker: Option<usize>,
 }
@@ -209,6 +223,10 @@ pub struct Stream {
     pub exit: Option<usize>,
     /// Which words of a tile.
     pub projection: Projection,
+    /// Which words of the tensor a point of its own ranks is.
+    pub own: Projection,
+    /// The keep in the outer memory of whose tiles its own are parts.
+    pub around: Option<usize>,
     /// Where this block makes the words: they have to be in the outer memory first.
     pub source: Option<StreamSource>,
 }
@@ -248,6 +266,16 @@ pub struct Lockstep {
     pub reader: usize,
 }
 
+impl Stream {
+    /// The keep whose tiles its own are.
+    pub fn keep(&self) -> Option<usize> {
+        match self.kind {
+            StreamKind::Fill(keep) | StreamKind::Drain(keep) => Some(keep),
+            StreamKind::Operand(..) | StreamKind::Result(_) => None,
+        }
+    }
+}
+
 impl KeepPlan {
     /// Of the latest tiles there, the one whose room the next takes.
     pub fn replaced(&self, recent: &VecDeque<u128>) -> Option<u128> {
@@ -261,20 +289,6 @@ impl KeepPlan {
         if recent.len() > self.generations.unwrap_or(1) {
             recent.pop_front();
         }
-    }
-}
-
-impl Op {
-    /// Steps of a fold of this size.
-    pub fn steps_of(&self, tile: &Tile) -> u64 {
-        let mut sides = *tile;
-        let mut steps = 1u64;
-        for l in &self.steps {
-            let side = &mut sides[l.cut.rank];
-            steps = steps.saturating_mul(side.1.div_ceil(l.cut.step.max(1)).max(1));
-            side.1 = side.1.min(l.cut.step);
-        }
-        steps
     }
 }
 

@@ -1,8 +1,26 @@
 //! The walk of a stream: like that of an Einsum.
 
+use einflow_mappings::mapped::NamedLoop;
+
 use super::parts::{Op, Program, Stream, StreamKind};
 
 impl Stream {
+    /// Loops, and folds, each further iteration of which takes words outward that have been there.
+    fn again(&self, program: &Program) -> (Vec<usize>, Vec<usize>) {
+        match self.kind {
+            StreamKind::Drain(_) => {
+                let loops = program.nests[self.nest][..self.depth].iter().enumerate();
+                let adds = |at: usize, l: &NamedLoop| {
+                    Some(at) != self.exit && l.count > 1 && !l.touches_any(&self.own.dims)
+                };
+                let adds = loops.filter(|(at, l)| adds(*at, l));
+                (adds.map(|(at, _)| at).collect(), Vec::new())
+            }
+            StreamKind::Result(op) => program.ops[op].again.clone(),
+            StreamKind::Fill(_) | StreamKind::Operand(..) => (Vec::new(), Vec::new()),
+        }
+    }
+
     /// A stream's walk as an Einsum's: through the loops that tell its tiles apart, or task by task as the Einsum
     /// that it feeds or empties.
     pub fn walker(&self, program: &Program) -> Op {
@@ -37,6 +55,8 @@ impl Stream {
             lanes: (None, None),
             writes: None,
             uses: Vec::new(),
+            again: self.again(program),
+            repeats: false,
             every_tile: false,
             rows_apart: false,
         }

@@ -187,7 +187,7 @@ impl Recorder {
                     // A word that stays may not be read again.
                     let seen = named.contains(&(i, j));
                     let user = User::Task(task.block, task.op, read.tensor.0, Access::Read);
-                    offer((seen, way.depth == 0, ports.start - first), (i, j), user);
+                    offer((seen, way.stays, ports.start - first), (i, j), user);
                 }
             }
             if let Some(way) = op.result.as_ref().filter(|w| fits(w)) {

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::{
     events::{Arrived, Barrier, Candidate, Held, OpState, Started, State, StreamState, Use},
-    program::{Key, Program, Tile},
+    program::{Key, Program, Stream, StreamKind, Tile},
 };
 
 /// Where two states are to be compared.
@@ -34,6 +36,7 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
         barrier,
         ports,
         channels,
+        bandwidths,
         end: _,
         ready,
         blocked,
@@ -48,7 +51,8 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
             .collect(),
         streams: streams
             .iter()
-            .map(|s| stream_state(s, to, &from_now, &live))
+            .zip(&program.streams)
+            .map(|(s, stream)| stream_state(s, stream, to, &from_now, &live))
             .collect(),
         uses: uses
             .iter()
@@ -58,7 +62,7 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
                     if list.is_empty() {
                         return VecDeque::new();
                     }
-                    let next = state.generation(program, user, keep);
+                    let next = state.generation(user, keep);
                     let live = list.iter().filter(|u| live(u.end));
                     live.map(|u| Use {
                         generation: next.wrapping_sub(u.generation),
@@ -73,6 +77,10 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
         barrier: of_barrier(barrier, &ops[to.reference], program, &from_now),
         ports: ports.iter().map(|p| p.relative(now, to.reach)).collect(),
         channels: channels.iter().map(|c| c.relative(now)).collect(),
+        bandwidths: bandwidths
+            .iter()
+            .map(|b| Some(b.as_ref()?.relative(now.saturating_sub(to.reach))))
+            .collect(),
         end: 0,
         ready: ready
             .iter()
@@ -120,11 +128,13 @@ fn op_state(
         place,
         started,
         history,
+        // They follow from the walk.
+        kept: _,
         last,
         recent,
     } = &state.ops[id];
     let written = to.program.ops[id].writes;
-    let next = written.map_or(0, |keep| state.generation(to.program, id, keep));
+    let next = written.map_or(0, |keep| state.generation(id, keep));
     OpState {
         cursor: cursor.without(to.at),
         // What is due when follows from the walk; of the segments, the barrier says how far they are.
@@ -137,6 +147,7 @@ fn op_state(
         tile: ahead(tile, tile),
         place: 0,
         started: 0,
+        kept: SmallVec::new(),
         history: history
             .iter()
             .filter(|t| live(t.end()))
@@ -157,6 +168,7 @@ fn op_state(
 
 fn stream_state(
     state: &StreamState,
+    stream: &Stream,
     to: At<'_>,
     from_now: &dyn Fn(u64) -> u64,
     live: &dyn Fn(u64) -> bool,
@@ -164,15 +176,21 @@ fn stream_state(
     let StreamState {
         cursor,
         place,
+        around,
         tile,
         last,
         arrived,
         recent,
         issued: _,
     } = state;
+    let to_room = match stream.kind {
+        StreamKind::Drain(_) => around,
+        _ => place,
+    };
     StreamState {
         cursor: cursor.without(to.at),
         place: 0,
+        around: 0,
         tile: ahead(tile, tile),
         last: last.as_ref().map(|l| ahead(l, tile)),
         arrived: arrived
@@ -180,12 +198,14 @@ fn stream_state(
             .filter(|a| live(a.whole))
             .map(|a| Arrived {
                 place: place.wrapping_sub(a.place),
+                around: around.wrapping_sub(a.around),
+                taken: from_now(a.taken),
                 first: from_now(a.first),
                 whole: from_now(a.whole),
                 cause: a.cause,
             })
             .collect(),
-        recent: recent.iter().map(|g| place.wrapping_sub(*g)).collect(),
+        recent: recent.iter().map(|g| to_room.wrapping_sub(*g)).collect(),
         issued: 0,
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     events::{EventError, Machine, State, Totals},
-    program::{Cursor, Op, Program, Tile},
+    program::{Cursor, Op, Program, StreamKind, Tile},
 };
 
 /// The latest time to which a jump leads: far enough below the latest of all for what a task takes.
@@ -83,7 +83,7 @@ impl Again<'_> {
     /// The state after so many times more what happened since the old one; none on overflow.
     fn state(&self, state: State) -> Option<State> {
         let (program, old, times) = (self.program, self.old, self.times);
-        let next = |state: &State, keep: usize, user: usize| state.generation(program, user, keep);
+        let next = |state: &State, keep: usize, user: usize| state.generation(user, keep);
         let users = || {
             let keeps = program.keeps.iter().enumerate();
             keeps.flat_map(|(keep, plan)| plan.users.iter().map(move |user| (keep, *user)))
@@ -125,6 +125,7 @@ impl Again<'_> {
             barrier,
             ports,
             channels,
+            bandwidths,
             end,
             ready,
             blocked,
@@ -154,6 +155,8 @@ impl Again<'_> {
         }
         ports.iter_mut().for_each(|p| p.move_on(ahead));
         channels.iter_mut().for_each(|c| c.move_on(ahead));
+        let stated = bandwidths.iter_mut().flatten();
+        stated.for_each(|b| b.move_on(ahead));
         for candidate in ready.iter_mut().flatten() {
             candidate.time += ahead;
         }
@@ -172,9 +175,7 @@ impl Again<'_> {
         let (key, place, tile) = (state.key, state.place, state.tile);
         let by = self.by(&state.cursor, &then.cursor);
         state.cursor.shift(program, op, self.at, by * self.times);
-        state.key = state.cursor.key(program, op);
-        state.tile = state.cursor.tile(program, op);
-        state.place = state.cursor.place(program, op);
+        state.stand(program, op);
         let started = (state.started - then.started) * self.times;
         state.started += started;
         for task in &mut state.history {
@@ -189,20 +190,26 @@ impl Again<'_> {
     /// Moves a stream on.
     fn stream(&self, state: &mut State, id: usize, walker: &Op, ahead: u64) {
         let (then, state) = (&self.old.streams[id], &mut state.streams[id]);
-        let (place, tile) = (state.place, state.tile);
+        let (place, around, tile) = (state.place, state.around, state.tile);
         let by = self.by(&state.cursor, &then.cursor);
+        let (program, stream) = (self.program, &self.program.streams[id]);
         state
             .cursor
-            .shift(self.program, walker, self.at, by * self.times);
-        state.tile = state.cursor.tile(self.program, walker);
-        state.place = state.cursor.place(self.program, walker);
-        let moved = state.place - place;
+            .shift(program, walker, self.at, by * self.times);
+        state.stand(program, stream, walker);
+        let (moved, around) = (state.place - place, state.around - around);
         for arrived in &mut state.arrived {
             arrived.place += moved;
+            arrived.around += around;
+            arrived.taken += ahead;
             arrived.first += ahead;
             arrived.whole += ahead;
         }
-        state.recent.iter_mut().for_each(|p| *p += moved);
+        let room = match stream.kind {
+            StreamKind::Drain(_) => around,
+            _ => moved,
+        };
+        state.recent.iter_mut().for_each(|p| *p += room);
         state.issued += (state.issued - then.issued) * self.times;
         shift_tiles(std::slice::from_mut(&mut state.last), &tile, &state.tile);
     }

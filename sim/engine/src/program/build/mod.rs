@@ -13,8 +13,11 @@ use einflow_mappings::{
 use einflow_workloads::cascade::TensorId;
 
 use super::{
-    geometry::{Way, depth, frames, lanes, outward, rows_of},
+    geometry::{
+        Way, accesses, depth, entering, frames, lanes, leaving, outward, rows_of, tail, width,
+    },
     parts::{KeepPlan, Op, Program, Read, Stream, StreamKind, Tile},
+    steps::follows,
 };
 
 /// Builds the programs of all blocks.
@@ -81,6 +84,12 @@ pub fn build(mapped: &MappedCascade, index: usize) -> Result<Program, CountError
         drains: block.phases.iter().map(|p| p.drain).collect(),
         keeps,
         streams,
+        tails: mapped
+            .accelerator
+            .arrays
+            .iter()
+            .map(|a| tail(a).0 + tail(a).1)
+            .collect(),
         frames: frames(&mapped.accelerator),
         occupied,
         lockstep,
@@ -180,6 +189,8 @@ impl Builder<'_> {
                     nest,
                     depth,
                     projection: moved.projection.clone(),
+                    own: self.mapped.own_projection(keep.tensor).clone(),
+                    around: None,
                     source: None,
                 });
                 Some(self.streams.len() - 1)
@@ -212,6 +223,7 @@ impl Builder<'_> {
                 memory,
                 nest,
                 depth,
+                projection,
                 // What takes over another tensor's room waits for nothing.
                 generations: match keep.in_place_of {
                     Some(_) => None,
@@ -221,8 +233,27 @@ impl Builder<'_> {
                 users,
                 fill,
                 drain,
+                inward: Vec::new(),
+                outward: Vec::new(),
                 maker,
             });
+        }
+        self.tiles_around();
+    }
+
+    /// Which tiles of memories other than the outermost hold those that come from or go to there.
+    fn tiles_around(&mut self) {
+        for (id, stream) in self.streams.iter_mut().enumerate() {
+            let mut keeps = self.keeps.iter();
+            let holds = |k: &KeepPlan| k.tensor == stream.tensor && k.memory == stream.outer;
+            stream.around = keeps.position(holds);
+            let Some(around) = stream.around else {
+                continue;
+            };
+            match stream.kind {
+                StreamKind::Fill(_) => self.keeps[around].inward.push(id),
+                _ => self.keeps[around].outward.push(id),
+            }
         }
     }
 
@@ -266,6 +297,17 @@ impl Builder<'_> {
                 .iter()
                 .position(|k| k.maker == Some(id) && k.fill.is_none());
             let uses = self.uses(id, einsum, &reads);
+            let adds = |l: &NamedLoop| l.count > 1 && !l.touches_any(&output.dims);
+            let own: Vec<usize> = own;
+            let again = (
+                own.iter().copied().filter(|at| adds(&loops[*at])).collect(),
+                (0..folds.len()).filter(|at| adds(&folds[*at])).collect(),
+            );
+            let left = match einsum.partials {
+                true => steps.len(),
+                false => depth(&steps, &output),
+            };
+            let repeats = steps[..left].iter().any(adds);
             let every_tile = exit.is_none() && einsum.shared_loops().len() == loops.len();
             self.ops.push(Op {
                 name: einsum.name.clone(),
@@ -288,6 +330,8 @@ impl Builder<'_> {
                 lanes: (einsum.rows.clone(), einsum.columns.clone()),
                 writes,
                 uses,
+                again,
+                repeats,
                 every_tile,
                 rows_apart: lanes(einsum, &output).0 > 1,
             });
@@ -306,20 +350,18 @@ impl Builder<'_> {
             return None;
         };
         let (rows, columns) = lanes(einsum, output);
-        let (burst, words) = if rows > 1 && columns > 1 {
-            (rows, columns)
-        } else {
-            (1, rows.max(columns))
-        };
+        let link = leaving(self.accelerator, memory, einsum.unit);
+        let wide = width(self.accelerator, einsum.unit, link);
+        let (burst, words) = accesses((rows, columns), wide);
         let across = einsum.columns.as_ref().is_some_and(|l| l.count > 1) && columns == 1;
         Some(Way {
             memory,
             delay: outward(self.accelerator, einsum.unit, memory, across),
             rows: rows_of(self.accelerator, memory, words),
-            depth: if einsum.partials {
-                steps.len()
-            } else {
-                depth(steps, output)
+            follows: follows(steps, |l| einsum.partials || l.touches_any(&output.dims)),
+            stays: match einsum.partials {
+                true => steps.is_empty(),
+                false => depth(steps, output) == 0,
             },
             burst,
         })
@@ -345,6 +387,8 @@ impl Builder<'_> {
                 depth: 0,
                 exit: None,
                 projection: self.mapped.own_projection(moved.tensor).clone(),
+                own: self.mapped.own_projection(moved.tensor).clone(),
+                around: None,
                 source: None,
             });
         }
@@ -377,10 +421,19 @@ impl Builder<'_> {
             return (0, 0);
         }
         let apart = |p: &Projection| lanes(einsum, p).0 > 1 && lanes(einsum, p).1 > 1;
-        let load = operands.clone().any(|r| apart(&r.projection));
+        let unit = einsum.unit;
+        // Over the widest of the links that they come or leave by, as many rows a cycle as it takes.
+        let loaded = operands.filter(|r| apart(&r.projection)).map(|r| {
+            let memory = r.way.as_ref().map_or(0, |w| w.memory);
+            let link = entering(self.accelerator, memory, unit, lanes(einsum, &r.projection));
+            rows.div_ceil(width(self.accelerator, unit, link))
+        });
+        let load = loaded.max().unwrap_or(0);
         let leaves = result.is_some() || self.leaves(einsum);
         let shift = apart(output) && leaves;
-        (u64::from(load) * rows, u64::from(shift) * rows)
+        let out = result.map_or(0, |w| w.memory);
+        let wide = width(self.accelerator, unit, leaving(self.accelerator, out, unit));
+        (load, u64::from(shift) * rows.div_ceil(wide))
     }
 
     /// Whether another array takes an Einsum's words over a link.

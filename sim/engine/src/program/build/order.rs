@@ -7,7 +7,7 @@ use einflow_mappings::{
 
 use super::{
     super::{
-        geometry::{between, depth, inward, latency},
+        geometry::{between, depth, latency, tail},
         parts::{Lockstep, Maker, Stream, StreamKind, StreamSource},
     },
     Builder, sums,
@@ -51,9 +51,9 @@ impl Builder<'_> {
             OperandOrigin::Memory(memory) => {
                 let out = made.result.as_ref().map_or(0, |w| w.delay + w.burst - 1);
                 let stored = latency(self.accelerator, memory);
-                let back = inward(self.accelerator, memory, to.unit);
-                let burst = read.way.as_ref().map_or(0, |w| w.burst - 1);
-                (out + stored + back + burst, Some(memory))
+                let way = read.way.as_ref().map(|w| w.delay + w.burst - 1);
+                let back = way.unwrap_or(stored + read.hop);
+                (out + stored + back, Some(memory))
             }
             OperandOrigin::Made(..) if from.unit == to.unit => (self.around(from, own), None),
             OperandOrigin::Made(..) => (between(self.accelerator, from.unit, to.unit), None),
@@ -133,9 +133,10 @@ impl Builder<'_> {
             let apart = lane
                 .as_ref()
                 .is_none_or(|l| l.count <= 1 || l.touches_any(&output.dims));
-            if apart { 0 } else { 2 * (length - 1) }
+            if apart { 0 } else { 2 * length }
         };
-        shared(&from.rows, array.rows) + shared(&from.columns, array.columns)
+        let (down, right) = tail(array);
+        shared(&from.rows, down) + shared(&from.columns, right)
     }
 
     /// Readers on another array that take each word as it arrives: no room for more of them.

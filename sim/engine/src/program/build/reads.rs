@@ -10,8 +10,9 @@ use einflow_workloads::cascade::TensorId;
 
 use super::{
     super::{
-        geometry::{Way, depth, inward, lanes, rows_of},
+        geometry::{Way, accesses, depth, entering, lanes, latency, rows_of, width},
         parts::{KeepUse, Read, Stream, StreamKind},
+        steps::follows,
     },
     Builder, last_real,
 };
@@ -99,6 +100,8 @@ impl Builder<'_> {
                         depth: 0,
                         exit: None,
                         projection: operand.projection.clone(),
+                        own: self.mapped.own_projection(operand.tensor).clone(),
+                        around: None,
                         source: None,
                     });
                 }
@@ -122,6 +125,13 @@ impl Builder<'_> {
             way,
             operand: transfer,
             stream,
+            hop: entering(
+                self.accelerator,
+                0,
+                einsum.unit,
+                lanes(einsum, &operand.projection),
+            )
+            .map_or(1, |l| l.latency),
             stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
         }
     }
@@ -169,17 +179,16 @@ impl Builder<'_> {
         projection: &Projection,
         steps: &[NamedLoop],
     ) -> Way {
-        let (rows, columns) = lanes(einsum, projection);
-        let (burst, words) = if rows > 1 && columns > 1 {
-            (rows, columns)
-        } else {
-            (1, rows.max(columns))
-        };
+        let own = lanes(einsum, projection);
+        let link = entering(self.accelerator, memory, einsum.unit, own);
+        let wide = width(self.accelerator, einsum.unit, link);
+        let (burst, words) = accesses(own, wide);
         Way {
             memory,
-            delay: inward(self.accelerator, memory, einsum.unit),
+            delay: latency(self.accelerator, memory) + link.map_or(1, |l| l.latency),
             rows: rows_of(self.accelerator, memory, words),
-            depth: depth(steps, projection),
+            follows: follows(steps, |l| l.touches_any(&projection.dims)),
+            stays: depth(steps, projection) == 0,
             burst,
         }
     }

@@ -1,4 +1,4 @@
-//! Words of one tile that the tile before it held too.
+//! Which words tiles hold, and which of them the tile before held too.
 
 use einflow_mappings::{
     mapped::NamedLoop,
@@ -6,7 +6,7 @@ use einflow_mappings::{
 };
 use smallvec::SmallVec;
 
-use crate::program::Tile;
+use super::parts::Tile;
 
 /// The values of each dimension over a tile: first, and how many; none where they have gaps, or dimensions depend on
 /// each other.
@@ -91,12 +91,19 @@ fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[u128; MAX_DIMS]
 
 /// Whether two tiles hold the same words.
 pub fn same(a: &Tile, b: &Tile, projection: &Projection) -> bool {
-    projection.dims.iter().flat_map(|d| &d.terms).all(|t| {
-        a[t.rank] == b[t.rank]
-            || (a[t.rank].1 == 1
-                && b[t.rank].1 == 1
-                && t.value(a[t.rank].0) == t.value(b[t.rank].0))
-    })
+    let mut terms = projection.dims.iter().flat_map(|d| &d.terms);
+    if terms.clone().all(|t| a[t.rank] == b[t.rank]) {
+        return true;
+    }
+    // A word for each coordinate.
+    let apart = terms.all(|t| t.unit <= 1 && t.modulus.is_none());
+    if apart && projection.dims.iter().all(|d| d.terms.len() <= 1) {
+        return false;
+    }
+    match (spans(a, projection), spans(b, projection)) {
+        (Some(a), Some(b)) => a == b,
+        _ => listed(a, projection) == listed(b, projection),
+    }
 }
 
 /// Words of a task's first step that the last step of the task before held.
