@@ -99,12 +99,12 @@ fn down(link: &Link) -> bool {
 /// The link over which words of a memory enter an array, of lanes with words of their own in rows and columns: at the
 /// edge of the rows where only rows have their own, of the columns where only columns have; else, or where none is
 /// there, the first.
-pub fn entering<'a>(
-    accelerator: &'a Accelerator,
+pub fn entering(
+    accelerator: &Accelerator,
     memory: usize,
     unit: usize,
     (rows, columns): (u64, u64),
-) -> Option<&'a Link> {
+) -> Option<&Link> {
     let links = accelerator.arrays[unit].links.iter();
     let feeding = links.filter(|l| joins(accelerator, memory, l.from.as_ref()));
     let at_edge = |l: &&Link| match (rows > 1, columns > 1) {
