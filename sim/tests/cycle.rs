@@ -198,6 +198,22 @@ fn the_running_maximum_on_its_way_back_paces_binding() {
     assert!(runs[0].cycles as f64 / ideal < 1.003);
 }
 
+/// Of one step there is nothing before it: no running value waits for the one before. Where tokens are few, the units
+/// do not overlap, and the run takes at least what it does on the busiest alone.
+#[test]
+fn one_step_of_a_recurrence() {
+    let all = CONFIGURATIONS.iter().chain(&VARIANTS);
+    let runs_on = "fusemax-binding-run-on";
+    for mapping in all.filter(|m| m.starts_with("fusemax") && **m != runs_on) {
+        for length in [100, 256] {
+            let report = small(mapping, length).run(&Catalog::new()).unwrap();
+            let busy = report.account.unwrap().units;
+            let most = busy.values().map(|u| u[&Activity::Busy]).max().unwrap();
+            assert!(report.time.ceiling() > most, "{mapping} at {length}");
+        }
+    }
+}
+
 /// 16M tokens: more tiles than 32 bits count.
 #[test]
 fn sixteen_million_tokens() {

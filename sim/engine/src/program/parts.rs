@@ -159,6 +159,8 @@ pub struct Maker {
     pub sums: Vec<bool>,
     /// The base rank of the tensor's iterative rank.
     pub iterative: Option<usize>,
+    /// Coordinates of it that are one step.
+    pub iteration: u64,
     /// Cycles from the end of the maker's step to where the reader's first PE has the word.
     pub delay: u64,
     /// Whether reader and maker go word by word.

@@ -18,6 +18,11 @@ pub enum Need {
 
 /// The place in a maker's sequence up to which a reader's tile needs it.
 pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Tile) -> Need {
+    // Before the first step there is the initial value.
+    let first = |rank: usize| tile[rank].0 + tile[rank].1 <= maker.iteration;
+    if read.time == ReadTime::Previous && maker.iterative.is_some_and(first) {
+        return Need::Nothing;
+    }
     let made = &program.ops[maker.op];
     let loops = &program.nests[made.at.0];
     let shared = made.loops.iter().map(|at| (&loops[*at], false));

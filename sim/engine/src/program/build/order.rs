@@ -44,7 +44,7 @@ impl Builder<'_> {
         let cascade = &self.mapped.cascade;
         let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
             let dim = own.dims.get(cascade.batch.len() + i)?;
-            dim.terms.first().map(|t| t.rank)
+            dim.terms.first()
         });
         let (from, to) = (&bound[op], &bound[reader]);
         let (delay, memory) = match origin {
@@ -79,7 +79,8 @@ impl Builder<'_> {
             op,
             aligned,
             sums: sums(made, own),
-            iterative,
+            iterative: iterative.map(|t| t.rank),
+            iteration: iterative.map_or(1, |t| t.unit.max(1)),
             delay,
             by_word,
             memory,
