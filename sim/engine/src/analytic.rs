@@ -1,7 +1,7 @@
 //! The analytic engine: action counts from loop-nest reuse, time by phases.
 //!
 //! A block takes the sum over its phases of the slowest unit, at least its traffic over the bandwidth of each memory
-//! that states one, and over the ports of each but the outermost; blocks add. No fill, no drain but a stated one, no prologue: those are the `cycle` engine's.
+//! that states one; blocks add. No fill, no drain but a stated one, no prologue: those are the `cycle` engine's.
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{
@@ -115,8 +115,11 @@ pub fn count(mapped: &MappedCascade) -> Result<Counts, AnalyticError> {
         }
         let mut slowest = Count::whole(time.compute);
         for memory in 0..memories {
-            let needed = slowest_way(accelerator, memory, &moved).ok_or(AnalyticError::Overflow)?;
-            slowest = slowest.max(needed);
+            if let Some(needed) =
+                memory_time(accelerator, memory, &moved).ok_or(AnalyticError::Overflow)?
+            {
+                slowest = slowest.max(needed);
+            }
         }
         out.traffic.add(&moved).ok_or(AnalyticError::Overflow)?;
         out.block_traffic.push(moved);
@@ -143,23 +146,6 @@ pub fn memory_time(
     Some(Some(
         bytes.times(each.numerator())?.over(each.denominator())?,
     ))
-}
-
-/// Cycles in which the rows of a block's words pass a memory's ports; those of the outermost pass its channel alone.
-fn port_time(accelerator: &Accelerator, memory: usize, traffic: &Traffic) -> Option<Count> {
-    if memory == 0 {
-        return Some(Count::default());
-    }
-    let spec = &accelerator.memories[memory];
-    let words = traffic.of_memory(memory)?.total()?;
-    let rows = words.times(accelerator.word.bytes().0)?.over(spec.row.0)?;
-    rows.over(spec.ports.min(spec.banks).max(1).into())
-}
-
-/// Cycles in which a block's words pass a memory, over its bandwidth and its ports.
-fn slowest_way(accelerator: &Accelerator, memory: usize, traffic: &Traffic) -> Option<Count> {
-    let paced = memory_time(accelerator, memory, traffic)?.unwrap_or_default();
-    Some(paced.max(port_time(accelerator, memory, traffic)?))
 }
 
 /// Evaluates a mapped cascade.
@@ -285,7 +271,7 @@ pub(crate) fn memory_bound<'m>(
     let memories = mapped.accelerator.memories.iter().enumerate();
     memories
         .filter_map(|(m, spec)| {
-            let time = slowest_way(&mapped.accelerator, m, &counts.block_traffic[index])?;
+            let time = memory_time(&mapped.accelerator, m, &counts.block_traffic[index])??;
             (time > compute).then_some((spec.name.as_str(), time))
         })
         .max_by(|a, b| a.1.cmp(&b.1))
@@ -303,13 +289,12 @@ fn block_report(
     let mut memory = IndexMap::new();
     let mut bottleneck = None;
     for (m, spec) in accelerator.memories.iter().enumerate() {
-        let traffic = &counts.block_traffic[index];
-        let time = slowest_way(accelerator, m, traffic)?;
-        if time > Count::whole(cycles.compute) && bottleneck.as_ref().is_none_or(|(_, t)| time > *t)
-        {
-            bottleneck = Some((spec.name.clone(), time));
-        }
-        if let Some(time) = memory_time(accelerator, m, traffic)? {
+        if let Some(time) = memory_time(accelerator, m, &counts.block_traffic[index])? {
+            if time > Count::whole(cycles.compute)
+                && bottleneck.as_ref().is_none_or(|(_, t)| time > *t)
+            {
+                bottleneck = Some((spec.name.clone(), time));
+            }
             memory.insert(spec.name.clone(), time);
         }
     }
