@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
-use einflow_engine::{
-    array,
-    events::{EventError, Unseen},
-};
+use einflow_engine::{array, events::Unseen};
 use einflow_engine::{
     catalog::Catalog,
     request::{Engine, Request},
