@@ -43,13 +43,61 @@ pub fn always_holds(condition: &Expr, scope: &dyn Scope) -> bool {
     };
     match op {
         BinaryOp::And => always_holds(left, scope) && always_holds(right, scope),
-        BinaryOp::Or => always_holds(left, scope) || always_holds(right, scope),
-        BinaryOp::Less => at_least(right, left, 1, scope),
-        BinaryOp::LessEqual => at_least(right, left, 0, scope),
-        BinaryOp::Greater => at_least(left, right, 1, scope),
-        BinaryOp::GreaterEqual => at_least(left, right, 0, scope),
-        _ => false,
+        BinaryOp::Or => {
+            always_holds(left, scope)
+                || always_holds(right, scope)
+                || one_always_holds(left, right, scope)
+        }
+        _ => ordered(condition).is_some_and(|(a, b, margin)| at_least(a, b, margin, scope)),
     }
+}
+
+/// The a, b and margin of a comparison that says `a - b >= margin`.
+fn ordered(condition: &Expr) -> Option<(&Expr, &Expr, i128)> {
+    let Expr::Binary {
+        op, left, right, ..
+    } = condition
+    else {
+        return None;
+    };
+    Some(match op {
+        BinaryOp::Less => (right, left, 1),
+        BinaryOp::LessEqual => (right, left, 0),
+        BinaryOp::Greater => (left, right, 1),
+        BinaryOp::GreaterEqual => (left, right, 0),
+        _ => return None,
+    })
+}
+
+/// True where one of two conditions holds at every point (`p < 3 or p >= 3`): where one fails, by at least 1, the
+/// other holds if their sum is never less than -1.
+fn one_always_holds(left: &Expr, right: &Expr, scope: &dyn Scope) -> bool {
+    for (part, other) in [(left, right), (right, left)] {
+        if let Expr::Binary {
+            op: BinaryOp::And,
+            left: a,
+            right: b,
+            ..
+        } = part
+        {
+            return [a, b]
+                .iter()
+                .all(|part| always_holds(part, scope) || one_always_holds(part, other, scope));
+        }
+    }
+    let (Some((a, b, first)), Some((c, d, second))) = (ordered(left), ordered(right)) else {
+        return false;
+    };
+    let prover = Prover { scope };
+    let sum = || -> Option<bool> {
+        let mut bounds = BTreeMap::new();
+        let mut sum = Polynomial::constant(1 - first - second);
+        for (part, sign) in [(a, 1), (b, -1), (c, 1), (d, -1)] {
+            sum = sum.add(&prover.polynomial(part, &mut bounds)?.scale(sign)?)?;
+        }
+        Some(prover.never_negative(&sum, &bounds))
+    };
+    sum().unwrap_or(false)
 }
 
 /// True where `a - b >= margin` always.

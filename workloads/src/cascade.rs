@@ -308,16 +308,6 @@ impl Sizes {
     }
 }
 
-impl Einsum {
-    pub(crate) fn covered_by<'a>(&self, read: &Read, variable: &dyn Fn(RankId) -> &'a str) -> bool {
-        self.ranks.iter().all(|rank| {
-            read.indices
-                .iter()
-                .any(|index| index.names(variable(*rank)))
-        })
-    }
-}
-
 impl Index {
     /// True where a rank variable stands in the index.
     pub fn names(&self, variable: &str) -> bool {
@@ -364,13 +354,6 @@ impl Cascade {
             .iter()
             .position(|r| r.name == name || r.variable == name)
             .map(RankId)
-    }
-
-    /// True where the indices of a read name every rank variable of its Einsum. An empty point of such an operand
-    /// leaves the Einsum's point unvisited, whatever functions are applied to it; an empty operand that lacks a rank
-    /// is left to the functions (a product is empty, a sum or maximum goes without it).
-    pub fn covers(&self, einsum: &Einsum, read: &Read) -> bool {
-        einsum.covered_by(read, &|rank| &self.rank(rank).variable)
     }
 
     /// The name of an Einsum: its output's.

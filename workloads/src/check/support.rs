@@ -6,7 +6,7 @@ use einflow_spec::{Problems, Span};
 
 use super::names::Names;
 use crate::bounds::{Scope, always_holds};
-use crate::cascade::{Condition, Einsum, Function, Index, Map, RankId, Read, Tensor};
+use crate::cascade::{Condition, Einsum, Index, Map, RankId, Read, Tensor};
 
 /// A condition that grows beyond this many parts is refused.
 const LARGEST: usize = 2000;
@@ -67,15 +67,9 @@ pub(super) fn fill(
             );
             continue;
         };
-        for condition in non_empty(&einsum.map, &per_read).unwrap_or_default() {
+        let needed = non_empty(&einsum.map, einsum, &per_read, names);
+        for condition in needed.unwrap_or_default() {
             conditions.add(condition);
-        }
-        for (read, needed) in einsum.reads.iter().zip(&per_read) {
-            if einsum.covered_by(read, &|rank| &names.rank(rank).variable) {
-                needed
-                    .iter()
-                    .for_each(|condition| conditions.add(condition.clone()));
-            }
         }
         einsum.support = conditions
             .found
@@ -260,21 +254,22 @@ fn substitute<'a>(expr: &Expr, replace: &dyn Fn(&str) -> Option<Option<&'a Expr>
 }
 
 /// Conditions under which an expression has a value; `None` where it always has one.
-fn non_empty(map: &Map, reads: &[Vec<Expr>]) -> Option<Vec<Expr>> {
+fn non_empty(map: &Map, einsum: &Einsum, reads: &[Vec<Expr>], names: &Names) -> Option<Vec<Expr>> {
     match map {
         Map::Constant(_) | Map::Coordinate(_) => None,
         Map::Read(number) => (!reads[*number].is_empty()).then(|| reads[*number].clone()),
-        Map::Apply(Function::Add | Function::Sub | Function::Max | Function::Min, operands) => {
-            let parts: Vec<Vec<Expr>> = operands
-                .iter()
-                .map(|o| non_empty(o, reads))
+        Map::Apply(function, operands) if function.unites() => {
+            let decides = einsum.deciding(operands, &|rank| &names.rank(rank).variable);
+            let deciding = operands.iter().zip(decides).filter(|(_, decides)| *decides);
+            let parts: Vec<Vec<Expr>> = deciding
+                .map(|(o, _)| non_empty(o, einsum, reads, names))
                 .collect::<Option<_>>()?;
             union(parts)
         }
         Map::Apply(_, operands) => {
             let all: Vec<Expr> = operands
                 .iter()
-                .filter_map(|o| non_empty(o, reads))
+                .filter_map(|o| non_empty(o, einsum, reads, names))
                 .flatten()
                 .collect();
             (!all.is_empty()).then_some(all)

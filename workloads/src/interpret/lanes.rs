@@ -61,18 +61,19 @@ pub(super) fn unary<R: Rounding>(f: fn(f64) -> f64, unit: &FunctionUnit, a: &Lan
     }
 }
 
-/// `out = function(a, b)`: a product, quotient or power is empty where either operand is, or where
-/// a divisor is 0; a sum, difference, maximum or minimum where both are, else it skips the empty one.
+/// `out = function(a, b)`: empty where both operands are, where one is that may not be missing, or where a divisor
+/// is 0; where one is missing, the value of the other (which a difference subtracts from nothing).
 pub(super) fn binary<R: Rounding>(
     function: Function,
     f: fn(f64, f64) -> f64,
+    may_miss: [bool; 2],
     a: &Lane,
     b: &Lane,
     out: &mut Lane,
 ) {
     let zero_divisor = function == Function::Div && b.values.contains(&0.0);
     if a.masked || b.masked || zero_divisor {
-        return masked::<R>(function, f, a, b, out);
+        return masked::<R>(function, f, may_miss, a, b, out);
     }
     // Known functions are inlined into their loops.
     match function {
@@ -101,21 +102,18 @@ fn dense<R: Rounding>(f: impl Fn(f64, f64) -> f64, a: &Lane, b: &Lane, out: &mut
 fn masked<R: Rounding>(
     function: Function,
     f: fn(f64, f64) -> f64,
+    may_miss: [bool; 2],
     a: &Lane,
     b: &Lane,
     out: &mut Lane,
 ) {
-    let union = matches!(
-        function,
-        Function::Add | Function::Sub | Function::Max | Function::Min
-    );
     out.begin(true);
     for i in 0..a.values.len().max(b.values.len()) {
         out.push(match (a.get(i), b.get(i)) {
             (Some(_), Some(y)) if function == Function::Div && y == 0.0 => None,
             (Some(x), Some(y)) => Some(R::round(f(x, y))),
-            (Some(x), None) if union => Some(x),
-            (None, Some(y)) if union => Some(if function == Function::Sub { -y } else { y }),
+            (Some(x), None) if may_miss[1] => Some(x),
+            (None, Some(y)) if may_miss[0] => Some(if function == Function::Sub { -y } else { y }),
             _ => None,
         });
     }

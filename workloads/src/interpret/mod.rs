@@ -14,10 +14,10 @@
 //! format, [`Options::running`], in which it then computes too.
 //!
 //! # Emptiness
-//! A point of the iteration space is visited where every condition holds and every operand that
-//! carries all of the Einsum's ranks is non-empty there. At a visited point a product or quotient
-//! with an empty operand is empty, a sum, difference, maximum or minimum skips an empty operand, and a
-//! division by zero is empty. An element-wise Einsum leaves its other points empty; a reduction
+//! A point of the iteration space is visited where every condition holds and the map has a value. A product or
+//! quotient with an empty operand is empty, and so is a division by zero. A sum, difference, maximum or minimum is
+//! the union of its operands: it skips an empty one, where another has a word. An operand that lacks one of the
+//! Einsum's ranks makes no points of its own beside one that has all. An element-wise Einsum leaves its other points empty; a reduction
 //! over no points gives its identity (0, -inf, +inf), except where a condition on the coordinates
 //! of the output alone fails (a written one, or that an index tensor has a value): there it is empty. A step of an iterative rank that is empty keeps the
 //! previous coordinate's value. A read outside a tensor is empty. `-inf - -inf` is

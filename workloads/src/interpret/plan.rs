@@ -23,7 +23,7 @@ pub(super) struct Access {
     pub checks: Vec<(Affine, i64)>,
     /// Indices that are not linear.
     pub others: Vec<OtherIndex>,
-    /// Whether its emptiness makes the whole point unvisited: it carries all ranks of the Einsum.
+    /// Whether the map's value is empty wherever it is.
     pub required: bool,
 }
 
@@ -47,6 +47,14 @@ pub(super) enum IndexSource {
     Gather(Access),
 }
 
+/// A [`Presence`], compiled.
+pub(super) struct Found {
+    /// Elements of index tensors, and the length of the axis that each is an index of.
+    pub gathers: Vec<(Access, Option<i64>)>,
+    /// What must hold of the loops' variables, followed by the elements.
+    pub tests: Vec<Test>,
+}
+
 /// An operation of the map step; operands are earlier nodes.
 pub(super) enum Node {
     /// A number.
@@ -57,8 +65,8 @@ pub(super) enum Node {
     Coordinate(Form),
     /// A function of one operand, and what computes it.
     Unary(fn(f64) -> f64, FunctionUnit, usize),
-    /// A function of two operands.
-    Binary(Function, fn(f64, f64) -> f64, usize, usize),
+    /// A function of two operands, and of each whether it may be missing.
+    Binary(Function, fn(f64, f64) -> f64, [bool; 2], usize, usize),
 }
 
 /// The reduce step.
@@ -103,8 +111,8 @@ pub(super) struct Plan<'a> {
     pub previous: Option<i64>,
     /// Conditions on the output's coordinates alone, for a reduction.
     pub output_tests: Vec<Test>,
-    /// Index tensors that must be non-empty for the output to be, for a reduction.
-    pub presences: Vec<Access>,
+    /// What index tensors must hold for the output to be non-empty, for a reduction.
+    pub presences: Vec<Found>,
     /// All other conditions.
     pub tests: Vec<Test>,
     /// Operand reads that the map step uses.
@@ -261,9 +269,7 @@ impl<'a> Plan<'a> {
             recurrent: iterative.is_some(),
         };
         if reduction != Reduction::None {
-            let compiled = presences
-                .iter()
-                .map(|p| compiler.access(p.tensor, &p.indices));
+            let compiled = presences.iter().map(|p| compiler.found(p));
             plan.presences = compiled.collect::<Result<_, _>>()?;
         }
         let mut numbers = vec![None; einsum.reads.len()];
@@ -320,6 +326,32 @@ impl Compiler<'_> {
             }
         }
         place
+    }
+
+    fn found(&self, presence: &Presence) -> Result<Found, Error> {
+        let mut gathers = Vec::new();
+        let mut scope = Scope {
+            source: self.scope.source,
+            sizes: self.scope.sizes,
+            variables: self.scope.variables.clone(),
+            extents: self.scope.extents.clone(),
+        };
+        for gather in &presence.gathers {
+            let access = self.access(gather.tensor, &gather.indices)?;
+            let length = gather
+                .axis
+                .map(|(tensor, axis)| self.layouts.tensors[tensor.0].lengths[axis]);
+            gathers.push((access, length));
+            scope.variables.push(&gather.name);
+            scope
+                .extents
+                .push(length.and_then(|l| l.try_into().ok()).unwrap_or(1));
+        }
+        let mut tests = Vec::new();
+        if let Some(condition) = &presence.condition {
+            Test::compile(condition, &scope, &mut tests).map_err(|p| self.failed(p))?;
+        }
+        Ok(Found { gathers, tests })
     }
 
     fn access(&self, tensor: TensorId, indices: &[Index]) -> Result<Access, Error> {
@@ -425,10 +457,7 @@ impl Compiler<'_> {
                 None => {
                     let read = &self.einsum.reads[*i];
                     let mut access = self.access(read.tensor, &read.indices)?;
-                    let ranks = &self.einsum.ranks;
-                    access.required = ranks
-                        .iter()
-                        .all(|r| read.indices.iter().any(|index| self.uses(index, Some(*r))));
+                    access.required = self.cascade.needs(self.einsum, &self.einsum.map, *i);
                     plan.reads.push(access);
                     numbers[*i] = Some(plan.nodes.len());
                     Node::Read(plan.reads.len() - 1)
@@ -453,12 +482,16 @@ impl Compiler<'_> {
                         Node::Unary(f, unit, *a)
                     }
                     (_, Some(f), [a, rest @ .., last]) => {
+                        let may_miss = self.cascade.may_miss(self.einsum, *function, operands);
+                        let mut pairs = may_miss.into_iter();
+                        let mut pair = || pairs.next().unwrap_or_default();
                         let mut left = *a;
                         for b in rest {
-                            plan.nodes.push(Node::Binary(*function, f, left, *b));
+                            plan.nodes
+                                .push(Node::Binary(*function, f, pair(), left, *b));
                             left = plan.nodes.len() - 1;
                         }
-                        Node::Binary(*function, f, left, *last)
+                        Node::Binary(*function, f, pair(), left, *last)
                     }
                     _ => {
                         return Err(Error::Unsupported {

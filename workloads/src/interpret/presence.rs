@@ -2,20 +2,100 @@
 //!
 //! Where a top-k found fewer than k values, its index tensor is empty, and so is every element
 //! gathered through it: `KS[e, t, p] = K[e, IDX[t, p]]`. That is a condition on t and p alone, so that a
-//! reduction over e must be empty there and not 0, as under a written condition.
+//! reduction over e must be empty there and not 0, as under a written condition. An index outside its axis (-1 for
+//! none) and the key of a gathered block that is beyond the last one are empty likewise.
 
+use einflow_spec::Span;
 use einflow_spec::expr::Expr;
 
 use super::index::replaced;
-use crate::cascade::{Cascade, Function, Index, Map, RankId, Read, TensorId};
+use crate::cascade::{Cascade, Index, RankId, Read, TensorId};
 
-/// The condition that an index tensor is non-empty at some indices.
+/// The condition that elements of index tensors are there, that they lie inside the axes that they are indices of, and
+/// that a condition on what they are holds (the last tile's of a partition that does not divide).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Presence {
+    pub gathers: Vec<Gathered>,
+    /// Over the variables of the output of the Einsum that has it, sizes, and the gathers' names.
+    pub condition: Option<Expr>,
+}
+
+/// An element of an index tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Gathered {
+    /// How a condition calls it.
+    pub name: String,
     /// The index tensor.
     pub tensor: TensorId,
     /// Over the variables of the output of the Einsum that has the condition.
     pub indices: Vec<Index>,
+    /// The tensor and the axis of which it is an index; none for one that is only read.
+    pub axis: Option<(TensorId, usize)>,
+}
+
+impl Presence {
+    fn of(tensor: TensorId, indices: &[Index], axis: Option<(TensorId, usize)>) -> Self {
+        let mut found = Self {
+            gathers: Vec::new(),
+            condition: None,
+        };
+        found.gather(tensor, indices, axis);
+        found
+    }
+
+    /// Adds an element and returns its name.
+    fn gather(
+        &mut self,
+        tensor: TensorId,
+        indices: &[Index],
+        axis: Option<(TensorId, usize)>,
+    ) -> Expr {
+        // No variable is called so.
+        let name = format!("#{}", self.gathers.len());
+        self.gathers.push(Gathered {
+            name: name.clone(),
+            tensor,
+            indices: indices.to_vec(),
+            axis,
+        });
+        let span = Span::default();
+        Expr::Name { name, span }
+    }
+
+    /// Takes a condition on the coordinates of the tensor that is read as one of the reader.
+    fn require(&mut self, cascade: &Cascade, condition: &Expr, read: &Read) -> Option<()> {
+        let mut found: Vec<(String, Expr)> = Vec::new();
+        let ranks = &cascade.tensor(read.tensor).ranks;
+        for (axis, (rank, index)) in ranks.iter().zip(&read.indices).enumerate() {
+            let variable = &cascade.rank(*rank).variable;
+            if names(condition, variable) {
+                let expr = match index {
+                    Index::Expr(expr) => expr.clone(),
+                    Index::Gather(t, i) => self.gather(*t, i, Some((read.tensor, axis))),
+                };
+                found.push((variable.clone(), expr));
+            }
+        }
+        let stands_for = |name: &str| found.iter().find(|(v, _)| v == name);
+        let replaced = replaced(condition, &|name| {
+            Some(stands_for(name).map(|(_, e)| e.clone()))
+        });
+        self.condition = Some(replaced?);
+        Some(())
+    }
+
+    /// Whether it names a rank.
+    fn names(&self, variable: &str) -> bool {
+        let mut indices = self.gathers.iter().flat_map(|g| &g.indices);
+        indices.any(|i| i.names(variable))
+            || self.condition.as_ref().is_some_and(|c| names(c, variable))
+    }
+}
+
+fn names(expr: &Expr, variable: &str) -> bool {
+    let mut found = false;
+    expr.walk(&mut |part| found |= matches!(part, Expr::Name { name, .. } if name == variable));
+    found
 }
 
 /// For each Einsum the conditions that concern the coordinates of its output alone.
@@ -26,31 +106,30 @@ pub(super) fn presences(cascade: &Cascade) -> Vec<Vec<Presence>> {
         let output = cascade.tensor(einsum.output);
         let mut found: Vec<Presence> = Vec::new();
         for (i, read) in einsum.reads.iter().enumerate() {
-            let names = |rank: &RankId| {
-                read.indices
-                    .iter()
-                    .any(|i| i.names(&cascade.rank(*rank).variable))
-            };
-            if !einsum.ranks.iter().all(names) && !always_needed(&einsum.map, i) {
+            if !cascade.needs(einsum, &einsum.map, i) {
                 continue;
             }
             let mut conditions = Vec::new();
-            gathers(&read.indices, &mut conditions);
-            if cascade.tensor(read.tensor).coordinates_of.is_some() {
-                conditions.push(Presence {
-                    tensor: read.tensor,
-                    indices: read.indices.clone(),
-                });
+            gathers(read.tensor, &read.indices, &mut conditions);
+            let tensor = cascade.tensor(read.tensor);
+            if tensor.coordinates_of.is_some() {
+                conditions.push(Presence::of(read.tensor, &read.indices, None));
             }
             let inherited = &of_tensor[read.tensor.0];
             conditions.extend(inherited.iter().filter_map(|c| at_read(cascade, c, read)));
-            for condition in conditions {
-                let reduced = |rank: &RankId| {
-                    condition
-                        .indices
-                        .iter()
-                        .any(|i| i.names(&cascade.rank(*rank).variable))
+            for condition in &tensor.support {
+                let mut found = Presence {
+                    gathers: Vec::new(),
+                    condition: None,
                 };
+                // Without a gather it is among the Einsum's own conditions.
+                if found.require(cascade, &condition.0, read).is_some() && !found.gathers.is_empty()
+                {
+                    conditions.push(found);
+                }
+            }
+            for condition in conditions {
+                let reduced = |rank: &RankId| condition.names(&cascade.rank(*rank).variable);
                 if !einsum.reduced.iter().any(reduced) && !found.contains(&condition) {
                     found.push(condition);
                 }
@@ -65,25 +144,12 @@ pub(super) fn presences(cascade: &Cascade) -> Vec<Vec<Presence>> {
     of_einsum
 }
 
-/// Whether the expression has no value without this read: no operator above it skips empty operands.
-fn always_needed(map: &Map, read: usize) -> bool {
-    match map {
-        Map::Read(i) => *i == read,
-        Map::Apply(Function::Add | Function::Sub | Function::Max | Function::Min, _) => false,
-        Map::Apply(_, operands) => operands.iter().any(|o| always_needed(o, read)),
-        Map::Constant(_) | Map::Coordinate(_) => false,
-    }
-}
-
-/// Every read of an index tensor inside indices.
-fn gathers(indices: &[Index], found: &mut Vec<Presence>) {
-    for index in indices {
-        if let Index::Gather(tensor, indices) = index {
-            found.push(Presence {
-                tensor: *tensor,
-                indices: indices.clone(),
-            });
-            gathers(indices, found);
+/// Every read of an index tensor inside the indices of a read.
+fn gathers(tensor: TensorId, indices: &[Index], found: &mut Vec<Presence>) {
+    for (axis, index) in indices.iter().enumerate() {
+        if let Index::Gather(through, indices) = index {
+            found.push(Presence::of(*through, indices, Some((tensor, axis))));
+            gathers(*through, indices, found);
         }
     }
 }
@@ -97,14 +163,15 @@ fn at_read(cascade: &Cascade, condition: &Presence, read: &Read) -> Option<Prese
             .position(|r| cascade.rank(*r).variable == variable)?;
         read.indices.get(axis)
     };
-    let indices = condition
-        .indices
-        .iter()
-        .map(|index| substitute(index, &index_of));
-    Some(Presence {
-        tensor: condition.tensor,
-        indices: indices.collect::<Option<_>>()?,
-    })
+    let mut found = condition.clone();
+    for gather in &mut found.gathers {
+        let indices = gather.indices.iter().map(|i| substitute(i, &index_of));
+        gather.indices = indices.collect::<Option<_>>()?;
+    }
+    if let Some(own) = &condition.condition {
+        found.require(cascade, own, read)?;
+    }
+    Some(found)
 }
 
 fn substitute<'a>(index: &Index, index_of: &dyn Fn(&str) -> Option<&'a Index>) -> Option<Index> {

@@ -85,11 +85,9 @@ impl Machine {
         for other in &access.others {
             let index = match &other.source {
                 IndexSource::Form(form) => form.at(point)?,
-                IndexSource::Gather(access) => match self.element(access, point)? {
+                IndexSource::Gather(access) => match self.coordinate(access, point)? {
                     None => return Ok(None),
-                    // Whole numbers of this size are exact in f64.
-                    Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => value as i128,
-                    Some(value) => return Err(Stop::NotACoordinate(access.tensor, value)),
+                    Some(value) => value.into(),
                 },
             };
             if index < 0 || index >= i128::from(other.length) {
@@ -98,6 +96,16 @@ impl Machine {
             place += index as i64 * other.stride;
         }
         Ok(Some(place))
+    }
+
+    /// The element of an index tensor at a point; `None` where it is empty.
+    pub(super) fn coordinate(&self, access: &Access, point: &[i64]) -> Result<Option<i64>, Stop> {
+        match self.element(access, point)? {
+            None => Ok(None),
+            // Whole numbers of this size are exact in f64.
+            Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => Ok(Some(value as i64)),
+            Some(value) => Err(Stop::NotACoordinate(access.tensor, value)),
+        }
     }
 
     /// The element that an operand reads at a point; `None` where it is empty.

@@ -151,9 +151,21 @@ impl Machine {
                 return Ok(false);
             }
         }
-        for access in &plan.presences {
-            if self.element(access, point)?.is_none() {
-                return Ok(false);
+        for found in &plan.presences {
+            let mut point = point.to_vec();
+            for (access, length) in &found.gathers {
+                let Some(value) = self.coordinate(access, &point)? else {
+                    return Ok(false);
+                };
+                if length.is_some_and(|length| !(0..length).contains(&value)) {
+                    return Ok(false);
+                }
+                point.push(value);
+            }
+            for test in &found.tests {
+                if !test.holds(&point)? {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)

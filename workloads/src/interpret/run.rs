@@ -307,19 +307,10 @@ impl Machine {
                         out.set(Some(R::round(form.at(point)? as f64)));
                     }
                 }
-                Node::Read(read) => {
-                    let read = &plan.reads[*read];
-                    self.load(read, point, range, out)?;
-                    if read.required && out.masked {
-                        scratch.skip.resize(range.len(), false);
-                        for (i, skip) in scratch.skip.iter_mut().enumerate() {
-                            *skip |= out.get(i).is_none();
-                        }
-                    }
-                }
+                Node::Read(read) => self.load(&plan.reads[*read], point, range, out)?,
                 Node::Unary(f, unit, a) => lanes::unary::<R>(*f, unit, &done[*a], out),
-                Node::Binary(function, f, a, b) => {
-                    lanes::binary::<R>(*function, *f, &done[*a], &done[*b], out)
+                Node::Binary(function, f, may_miss, a, b) => {
+                    lanes::binary::<R>(*function, *f, *may_miss, &done[*a], &done[*b], out)
                 }
             }
         }

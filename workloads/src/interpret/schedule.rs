@@ -101,8 +101,8 @@ pub(super) fn last_uses(
             for read in &einsum.reads {
                 mark(read.tensor, &read.indices, i, &mut last);
             }
-            for presence in &presences[id.0] {
-                mark(presence.tensor, &presence.indices, i, &mut last);
+            for gather in presences[id.0].iter().flat_map(|p| &p.gathers) {
+                mark(gather.tensor, &gather.indices, i, &mut last);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::cascade::Function;
 
 mod formats;
 mod forms;
+mod unions;
 
 /// The text of a cascade file.
 fn file(inputs: &str, outputs: &str, more: &str, einsums: &str) -> Cascade {

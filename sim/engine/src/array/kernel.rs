@@ -93,7 +93,7 @@ enum Node {
     Read(usize),
     Coordinate(Whole),
     Unary(Function, fn(f64) -> f64, FunctionUnit, usize),
-    Binary(Function, fn(f64, f64) -> f64, usize, usize),
+    Binary(Function, fn(f64, f64) -> f64, [bool; 2], usize, usize),
 }
 
 /// The reduce step.
@@ -146,8 +146,6 @@ pub(super) struct Kernel {
     pub format: NumberFormat,
     /// A product of two operands that are summed.
     pub mac: Option<(usize, usize)>,
-    /// By operand: whether its emptiness leaves the point out.
-    pub required: Vec<bool>,
     /// Conditions on the output's coordinates, of a reduction.
     pub on_output: Vec<Whole>,
     /// Other conditions.
@@ -182,11 +180,6 @@ impl Kernel {
             accumulator,
             format,
             mac: None,
-            required: einsum
-                .reads
-                .iter()
-                .map(|r| cascade.covers(einsum, r))
-                .collect(),
             on_output: Vec::new(),
             on_points: Vec::new(),
         };
@@ -251,9 +244,12 @@ impl Kernel {
                     }
                     [a, b] => {
                         let f = binary(*function).ok_or_else(refuse)?;
+                        let einsum = mapped.cascade.einsum(bound.einsum);
+                        let may_miss = mapped.cascade.may_miss(einsum, *function, operands);
+                        let may_miss = may_miss.into_iter().next().unwrap_or_default();
                         let a = self.push(mapped, bound, a)?;
                         let b = self.push(mapped, bound, b)?;
-                        Node::Binary(*function, f, a, b)
+                        Node::Binary(*function, f, may_miss, a, b)
                     }
                     _ => return Err(refuse()),
                 }
@@ -283,14 +279,6 @@ impl Kernel {
         operands: &[Option<f64>],
         scratch: &mut Vec<Option<f64>>,
     ) -> Option<f64> {
-        if self
-            .required
-            .iter()
-            .zip(operands)
-            .any(|(r, o)| *r && o.is_none())
-        {
-            return None;
-        }
         if !self
             .on_points
             .iter()
@@ -310,16 +298,12 @@ impl Kernel {
                     FunctionUnit::Exact => self.accumulator.round(f(x)),
                     unit => unit.apply(*function, x, self.accumulator),
                 }),
-                Node::Binary(function, f, a, b) => {
-                    let union = matches!(
-                        function,
-                        Function::Add | Function::Sub | Function::Max | Function::Min
-                    );
+                Node::Binary(function, f, [left, right], a, b) => {
                     match (scratch[*a], scratch[*b]) {
                         (Some(_), Some(y)) if *function == Function::Div && y == 0.0 => None,
                         (Some(x), Some(y)) => Some(self.accumulator.round(f(x, y))),
-                        (Some(x), None) if union => Some(x),
-                        (None, Some(y)) if union => {
+                        (Some(x), None) if *right => Some(x),
+                        (None, Some(y)) if *left => {
                             Some(if *function == Function::Sub { -y } else { y })
                         }
                         _ => None,

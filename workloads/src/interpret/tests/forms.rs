@@ -87,10 +87,8 @@ proptest! {
                 let value = read.filter(|_| holds).map(|a| a * other);
                 y.push(value);
                 z[i as usize] += value.unwrap_or(0.0);
-                // The index names both ranks (if only times 0), so an empty operand leaves the point out.
-                if let Some(a) = read {
-                    w[k as usize] = w[k as usize].max(a.max(other));
-                }
+                // The index names both ranks (if only times 0), so the maximum is the union of both.
+                w[k as usize] = w[k as usize].max(read.map_or(other, |a| a.max(other)));
             }
         }
         prop_assert_eq!(points(&found["Y"]), y);
