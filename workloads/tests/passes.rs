@@ -56,6 +56,12 @@ fn small(inputs: &str, outputs: &str, einsums: &str) -> String {
     )
 }
 
+/// The same with ranks that a size gives.
+fn with_sizes(sizes: &str, inputs: &str, outputs: &str, einsums: &str) -> String {
+    let sizes = format!("parameters: {{{sizes}}}, einsums:");
+    small(inputs, outputs, einsums).replace("einsums:", &sizes)
+}
+
 fn check_small(inputs: &str, outputs: &str, einsums: &str, expected: &str) {
     assert_eq!(
         summary(&passes(&parse(&small(inputs, outputs, einsums)))),
@@ -422,5 +428,151 @@ fn renaming_changes_nothing() {
             replaced(&after, &back).trim_end(),
             "{name}"
         );
+    }
+}
+
+const SOFTMAX: &str = "G = S[m] :: max(m)\nN[m] = exp(S[m] - G)\nD = N[m]\nA[m] = N[m] / D";
+
+/// What a window of the keys makes for each key is a fiber as long: the maximum, the exponentials and the division walk
+/// it three times, as they walk scores that no window made.
+#[test]
+fn a_fiber_made_by_a_window() {
+    for window in ["m + k - 1", "m - k", "k + m"] {
+        let einsums = format!("S[m] = X[{window}] * W[k]\n{SOFTMAX}");
+        check_small(
+            "\"X[m]\", \"W[k]\"",
+            "\"A[m]\"",
+            &einsums,
+            "M 3, K 1; M holds S, N",
+        );
+    }
+    // Under another name, the sequence of X is walked by way of P all the same. In steps, one score for each tile of X
+    // is a summary.
+    let renamed = SOFTMAX.replace("[m]", "[p]").replace("max(m)", "max(p)");
+    for (window, passes_of_m) in [("p + k", 3), ("k + p", 3), ("p*K + k", 1)] {
+        let report = passes(&parse(&with_sizes(
+            "\"P\": \"ceil(M / K)\"",
+            "\"X[m]\", \"W[k]\"",
+            "\"A[p]\"",
+            &format!("S[p] = X[{window}] * W[k]\n{renamed}"),
+        )));
+        let counts = (report.over("M"), report.over("P"));
+        assert_eq!(counts, (Some(passes_of_m), Some(3)), "{window}");
+    }
+    // Scores convolved over keys and queries between the product and the softmax.
+    let report = passes(&parse(&small(
+        "\"Q[e, p]\", \"K[e, m]\", \"V[f, m]\", \"W[i, j]\"",
+        "\"AV[f, p]\"",
+        "T[m, p] = Q[e, p] * K[e, m] where m <= p
+         QK[m, p] = T[m + i - 1, p - j] * W[i, j] where m <= p
+         GM[p] = QK[m, p] :: max(m)
+         SN[m, p] = exp(QK[m, p] - GM[p])
+         SD[p] = SN[m, p]
+         A[m, p] = SN[m, p] / SD[p]
+         AV[f, p] = A[m, p] * V[f, m]",
+    )));
+    assert_eq!((report.over("M"), report.over("P")), (Some(3), Some(1)));
+    // Strips pooled from an image, convolved, normalised over their length (mean, distance, variance) and multiplied
+    // with the image: the image after the variance is no fourth pass, the distances are read in the same one.
+    let report = passes(&parse(&small(
+        "\"X[c, h, w]\", \"W1[k]\"",
+        "\"Y[c, h, w]\"",
+        "Z[c, h] = X[c, h, w]
+         C[c, h] = Z[c, h + k - 1] * W1[k]
+         MU[c] = C[c, h]
+         XC[c, h] = C[c, h] - MU[c] / H
+         VR[c] = XC[c, h] * XC[c, h]
+         NZ[c, h] = XC[c, h] * rsqrt(VR[c] / H + 1)
+         Y[c, h, w] = X[c, h, w] * sigmoid(NZ[c, h])",
+    )));
+    assert_eq!(report.over("H"), Some(3));
+}
+
+/// Keys and queries that are one tensor. A query's scores are read once for the maximum and once for the exponentials,
+/// and its division divides two finished numbers: as many passes as with two tensors.
+#[test]
+fn tied_inputs() {
+    let attention = |keys: &str, more: &str| {
+        let inputs = if keys == "X" {
+            "\"X[e, m]\""
+        } else {
+            "\"X[e, p]\", \"Y[e, m]\""
+        };
+        let tied = if keys == "X" { "\"P\": \"= M\"" } else { "" };
+        let text = with_sizes(
+            tied,
+            &format!("{inputs}, \"V[f, m]\""),
+            "\"AV[f, p]\"",
+            &format!(
+                "QK[m, p] = X[e, p] * {keys}[e, m]
+                 GM[p] = QK[m, p] :: max(m)
+                 SN[m, p] = exp(QK[m, p] - GM[p])
+                 SD[p] = SN[m, p]
+                 {more}"
+            ),
+        );
+        passes(&parse(&text)).over("M")
+    };
+    let deferred = "NV[f, p] = SN[m, p] * V[f, m]\nAV[f, p] = NV[f, p] / SD[p]";
+    let divided = "A[m, p] = SN[m, p] / SD[p]\nAV[f, p] = A[m, p] * V[f, m]";
+    for keys in ["X", "Y"] {
+        assert_eq!(attention(keys, deferred), Some(2), "{keys}");
+        assert_eq!(attention(keys, divided), Some(3), "{keys}");
+    }
+    // Attention between channels: X is summed over the places, so channels are walked for the maximum and for the
+    // exponentials. They multiply X itself, which is in the same second walk.
+    let channels = passes(&parse(&with_sizes(
+        "\"G\": \"= F\"",
+        "\"X[f, n]\"",
+        "\"Y[g, n]\"",
+        "C[f, g] = X[f, n] * X[g, n]
+         GM[g] = C[f, g] :: max(f)
+         SN[f, g] = exp(C[f, g] - GM[g])
+         SD[g] = SN[f, g]
+         NV[g, n] = SN[f, g] * X[f, n]
+         Y[g, n] = NV[g, n] / SD[g]",
+    )));
+    assert_eq!(channels.over("F"), Some(2));
+    // A sum over all of X stands for the whole fiber whatever its own coordinate: X after it is a second pass.
+    let again = passes(&parse(&with_sizes(
+        "\"P\": \"= M\"",
+        "\"X[m]\"",
+        "\"Z\"",
+        "Y[p] = X[p] * X[m]\nZ = Y[p] * X[p]",
+    )));
+    assert_eq!(again.over("M"), Some(2));
+}
+
+/// Prefix sums of prefix sums: element m of each needs the fiber up to m, which one walk has read.
+#[test]
+fn nested_prefixes_are_one_pass() {
+    let deep = "C[i] = A[k] where k <= i\nD[j] = C[i] where i <= j\nF[l] = D[j] where j < l\n";
+    let report = passes(&parse(&with_sizes(
+        "\"I\": \"= K\", \"J\": \"= K\"",
+        "\"A[k]\", \"B[l]\"",
+        "\"Z[l]\"",
+        &format!("{deep}Z[l] = A[l] * F[l] + B[l]"),
+    )));
+    assert_eq!(summary(&report), "K 1, L 1, I 1, J 1");
+    // All of the sums of prefixes before the first is used.
+    let report = passes(&parse(&with_sizes(
+        "\"I\": \"= K\"",
+        "\"A[k]\"",
+        "\"Z[k]\"",
+        "C[i] = A[k] where k <= i\nD = C[i]\nZ[k] = A[k] * D",
+    )));
+    assert_eq!(summary(&report), "K 2, I 1; K holds A");
+}
+
+/// A fiber that begins at a view has the rank of its reader.
+#[test]
+fn what_is_held_names_its_ranks() {
+    let report = passes(&parse(&small(
+        "\"X[s]\", \"U[c]\"",
+        "\"Y[c]\"",
+        "Z[s] = gelu(X[s])\nR[c] = Z[c + C]\nMU = R[c] / C\nN[c] = R[c] - MU\nY[c] = Z[c] * N[c] * U[c]",
+    )));
+    for live in &report.live {
+        assert!(!live.fiber.is_empty(), "{live:?}");
     }
 }

@@ -243,11 +243,12 @@ impl<'a> Sweep<'a> {
             self.name(einsum.output),
             self.list(&across)
         );
-        self.keep(seen.tensor, !group.roots.is_empty(), line);
+        self.keep(seen.tensor, group, line);
     }
 
-    /// Adds a tensor, or the one of which it is a view, to those that are held.
-    fn keep(&mut self, tensor: TensorId, whole: bool, line: String) {
+    /// Adds a tensor, or the one of which it is a view, to those that are held, as its reader walks it.
+    fn keep(&mut self, tensor: TensorId, group: &Group, line: String) {
+        let whole = !group.roots.is_empty();
         let held = self.behind_views(tensor);
         let in_fibers =
             |rank: &&RankId| self.fibers.outer.contains(rank) || self.fibers.inner.contains(rank);
@@ -267,6 +268,10 @@ impl<'a> Sweep<'a> {
                 .flat_map(|g| g.outer.iter().chain(&g.inner))
                 .copied()
                 .collect();
+        }
+        if fiber.is_empty() {
+            // Of another name still: the fibers begin at its reader.
+            fiber = group.outer.union(&group.inner).copied().collect();
         }
         let entry = self
             .live
@@ -330,7 +335,7 @@ impl<'a> Sweep<'a> {
                         self.name(einsum.output),
                         self.name(*through)
                     );
-                    self.keep(read.tensor, !group.roots.is_empty(), line);
+                    self.keep(read.tensor, &group, line);
                 }
             }
         }
@@ -359,15 +364,16 @@ impl<'a> Sweep<'a> {
         let iterative = output.iterative.map(|i| output.ranks[i]);
         waits
             .values_mut()
-            .for_each(|along| along.retain(|rank| kept.contains(rank)));
+            .for_each(|along| self.narrow(einsum, along, &joined, &kept));
         let mut state = State {
             groups: Vec::new(),
             barriers: waits,
         };
+        let apart = joined.iter().any(|j| j.group.outer.is_disjoint(&kept));
         for Joined { group, members } in joined {
             let outer: BTreeSet<RankId> = group.outer.intersection(&kept).copied().collect();
             let prefix = self.prefix(einsum, &group.outer);
-            let apart = |i: &RankId| !self.read_together(einsum, &group.outer, *i);
+            let each_alone = |i: &RankId| !self.read_together(einsum, &group.outer, *i);
             let barrier = Barrier {
                 tensor: einsum.output,
                 done: group.level,
@@ -382,11 +388,13 @@ impl<'a> Sweep<'a> {
                         .insert(self.barriers.len(), BTreeSet::from([rank]));
                     self.barriers.push(barrier);
                 }
-                state.groups.push(carried(group, &members, &kept, outer));
+                state
+                    .groups
+                    .push(carried(group, &members, &kept, outer, einsum.output, apart));
                 continue;
             }
             state.barriers.insert(self.barriers.len(), prefix.clone());
-            let running = !prefix.is_empty() && prefix.iter().all(apart);
+            let running = !prefix.is_empty() && prefix.iter().all(each_alone);
             self.barriers.push(Barrier { running, ..barrier });
             if running {
                 // It goes over k as i grows, and so carries the fiber along i.
@@ -398,5 +406,22 @@ impl<'a> Sweep<'a> {
             }
         }
         self.states[einsum.output.0] = state;
+    }
+
+    /// Of the ranks along which only a prefix was waited for, those of the output: where such a rank is reduced to a
+    /// prefix in turn (`D[m] = C[n] where n <= m`), the rank that bounds it.
+    fn narrow(
+        &self,
+        einsum: &Einsum,
+        along: &mut BTreeSet<RankId>,
+        joined: &[Joined],
+        kept: &BTreeSet<RankId>,
+    ) {
+        for j in joined.iter().filter(|j| j.group.outer.is_disjoint(kept)) {
+            if !along.is_disjoint(&j.group.outer) {
+                along.extend(self.prefix(einsum, &j.group.outer));
+            }
+        }
+        along.retain(|rank| kept.contains(rank));
     }
 }

@@ -9,6 +9,8 @@ use crate::cascade::{RankId, TensorId};
 pub(super) struct Group {
     pub(super) outer: BTreeSet<RankId>,
     pub(super) inner: BTreeSet<RankId>,
+    /// Of these, the ranks of a window that slides by one (`k` of `X[m + k]`): what is left without them is as long.
+    pub(super) windows: BTreeSet<RankId>,
     /// The pass in which the elements are there.
     pub(super) level: u32,
     /// Tensors from which it follows element by element; none for a summary.
@@ -61,6 +63,7 @@ impl Group {
         Group {
             outer,
             inner,
+            windows: BTreeSet::new(),
             level: 1,
             swept: roots.clone(),
             roots,
@@ -68,28 +71,37 @@ impl Group {
     }
 }
 
-/// An Einsum's group as its output carries it along `outer`: element by element from the members of which
-/// no part is reduced.
+/// An Einsum's group as its output carries it along `outer`: element by element from the members of which no part is
+/// reduced. The output itself is a fiber as long where a window alone is reduced, or (`apart`) where its elements
+/// stand for whole fibers along another group.
 pub(super) fn carried(
     group: Group,
     members: &[(usize, Group)],
     kept: &BTreeSet<RankId>,
     outer: BTreeSet<RankId>,
+    output: TensorId,
+    apart: bool,
 ) -> Group {
-    let whole = |g: &&Group| g.outer.is_subset(kept) && g.inner.is_subset(kept);
-    let roots = if members.is_empty() {
-        group.roots.clone()
-    } else {
-        members
-            .iter()
-            .map(|(_, g)| g)
-            .filter(whole)
-            .flat_map(|g| g.roots.iter().copied())
-            .collect()
-    };
+    let mut roots = BTreeSet::new();
+    if members.is_empty() {
+        roots.clone_from(&group.roots);
+    }
+    for (_, g) in members.iter().filter(|(_, g)| !g.roots.is_empty()) {
+        let mut gone = g
+            .outer
+            .union(&g.inner)
+            .filter(|r| !kept.contains(r))
+            .peekable();
+        if gone.peek().is_none() && !apart {
+            roots.extend(&g.roots);
+        } else if gone.all(|rank| g.windows.contains(rank)) {
+            roots.insert(output);
+        }
+    }
     Group {
         inner: group.inner.intersection(kept).copied().collect(),
         outer,
+        swept: group.swept.union(&roots).copied().collect(),
         roots,
         ..group
     }
@@ -115,6 +127,7 @@ pub(super) fn join(seen: &[Seen]) -> Vec<Joined> {
             let (to, from) = (&mut whole.group, other.group);
             to.outer.extend(from.outer);
             to.inner.extend(from.inner);
+            to.windows.extend(from.windows);
             to.roots.extend(from.roots);
             to.swept.extend(from.swept);
             to.level = to.level.max(from.level);

@@ -82,19 +82,27 @@ impl Sweep<'_> {
         let mut found = Group {
             outer: BTreeSet::new(),
             inner: BTreeSet::new(),
+            windows: BTreeSet::new(),
             ..group.clone()
         };
         for (rank, index) in tensor.ranks.iter().zip(&read.indices) {
             let Index::Expr(expr) = index else { continue };
             let ranks = variables(self.cascade, einsum, expr);
             if group.outer.contains(rank) {
-                let (outer, inner) = self.sliding(expr, ranks);
+                if group.windows.contains(rank) {
+                    found.windows.extend(&ranks);
+                }
+                let (outer, inner, windows) = self.sliding(expr, ranks);
                 found.outer.extend(outer);
                 found.inner.extend(inner);
+                found.windows.extend(windows);
             } else if group.inner.contains(rank) {
                 if ranks.is_empty() {
                     // One element of each tile.
                     found.roots.clear();
+                }
+                if group.windows.contains(rank) {
+                    found.windows.extend(&ranks);
                 }
                 found.inner.extend(ranks);
             }
@@ -103,10 +111,27 @@ impl Sweep<'_> {
         (!found.outer.is_empty()).then_some(found)
     }
 
-    /// Of the ranks in one index, those that sweep the fiber, and those that only move within a tile or a window.
-    pub(super) fn sliding(&self, expr: &Expr, ranks: Vec<RankId>) -> (Vec<RankId>, Vec<RankId>) {
+    /// Of the ranks in one index, those that sweep the fiber, those that only move within a tile or a window, and of
+    /// all these the ones of a window that slides by one.
+    fn sliding(&self, expr: &Expr, ranks: Vec<RankId>) -> (Vec<RankId>, Vec<RankId>, Vec<RankId>) {
+        let (outer, inner) = self.swept_by(expr, &ranks);
+        let steps = |rank: &RankId| is_scaled(expr, &self.cascade.rank(*rank).variable);
+        let mut windows = Vec::new();
+        if ranks.len() > 1 && !outer.iter().any(steps) && !self.is_split(&ranks) {
+            windows.clone_from(if inner.is_empty() { &outer } else { &inner });
+        }
+        (outer, inner, windows)
+    }
+
+    /// Whether ranks are parts of one partition.
+    fn is_split(&self, ranks: &[RankId]) -> bool {
+        let mut partitions = self.cascade.partitions.iter();
+        partitions.any(|p| ranks.iter().all(|rank| p.parts.contains(rank)))
+    }
+
+    fn swept_by(&self, expr: &Expr, ranks: &[RankId]) -> (Vec<RankId>, Vec<RankId>) {
         if ranks.len() < 2 {
-            return (ranks, Vec::new());
+            return (ranks.to_vec(), Vec::new());
         }
         // The parts of a partition, outermost first.
         for partition in &self.cascade.partitions {
@@ -115,11 +140,21 @@ impl Sweep<'_> {
                 return ranks.iter().partition(|rank| Some(*rank) == first);
             }
         }
-        // A size that is a parameter of the cascade is a window's or a tile's, unless all are.
+        // The rank itself, of which a window slides over a tensor (`X[m + k]`).
+        let (outer, inner): (Vec<RankId>, Vec<RankId>) =
+            ranks.iter().partition(|rank| **rank == self.fibers.rank);
+        if !outer.is_empty() {
+            return (outer, inner);
+        }
+        // A size that is a parameter of the cascade is a window's or a tile's, unless all are or it follows from others.
         let is_parameter = |rank: &RankId| {
-            self.cascade
-                .parameters
-                .contains_key(&self.cascade.rank(*rank).name)
+            let parameter = self.cascade.parameters.get(&self.cascade.rank(*rank).name);
+            parameter.is_some_and(|p| {
+                let mut follows = false;
+                p.default
+                    .walk(&mut |part| follows |= matches!(part, Expr::Name { .. }));
+                !follows
+            })
         };
         let (inner, outer): (Vec<RankId>, Vec<RankId>) =
             ranks.iter().copied().partition(is_parameter);
@@ -130,7 +165,7 @@ impl Sweep<'_> {
         let scaled = |rank: &RankId| is_scaled(expr, &self.cascade.rank(*rank).variable);
         let (outer, inner): (Vec<RankId>, Vec<RankId>) = ranks.iter().copied().partition(scaled);
         if inner.is_empty() || outer.is_empty() {
-            (ranks, Vec::new())
+            (ranks.to_vec(), Vec::new())
         } else {
             (outer, inner)
         }
