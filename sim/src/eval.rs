@@ -125,6 +125,7 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
     let options = Options {
         accumulator: report.accumulator,
         allow_nan: request.allow_nan,
+        memory: memory(),
         ..Options::new(report.number_format)
     };
     let outputs = interpret(cascade, &report.sizes, &inputs, &options).map_err(problem_of)?;
@@ -156,6 +157,24 @@ pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
             .map_err(|e| Problem::nowhere(format!("cannot write {}: {e}", path.display())))?;
     }
     Ok(report)
+}
+
+/// Bytes of memory that this process may have: of the machine, of its control group, of its address space, as far as the
+/// system tells; it says none where it is not Linux.
+fn memory() -> u64 {
+    let word = |path: &str, line: &str, at: usize| -> Option<u64> {
+        let text = fs::read_to_string(path).ok()?;
+        let rest = text.lines().find_map(|l| l.strip_prefix(line))?;
+        rest.split_whitespace().nth(at)?.parse().ok()
+    };
+    let machine = word("/proc/meminfo", "MemTotal:", 0).map(|kib| kib.saturating_mul(1024));
+    let group = word("/sys/fs/cgroup/memory.max", "", 0);
+    let address_space = word("/proc/self/limits", "Max address space", 0);
+    [machine, group, address_space]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX)
 }
 
 fn inputs_of(cascade: &Cascade) -> impl Iterator<Item = &Tensor> + Clone {

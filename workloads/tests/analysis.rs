@@ -363,3 +363,116 @@ fn the_graph_in_graphviz() {
         }
     }
 }
+
+/// Inputs of which masks, windows and shifts leave parts unread, against a walk over all points.
+#[test]
+fn the_words_that_are_read() {
+    let cases = [
+        ("Y[p] = A[m] * B[p] where m <= p", ""),
+        ("Y[p] = A[m] * B[p] where m <= p, m > p - 3", ""),
+        ("Y[p] = A[m] * B[p] where m >= M - 5", ""),
+        (
+            "Y[p] = A[m] * B[p] where (p < 2 and m < 3) or m >= M - 2",
+            "",
+        ),
+        (
+            "C[m1, m0] = A[m1*M0 + m0]\nY[p] = C[m1, m0] * B[p] where m1*M0 + m0 >= M - 6",
+            "yes",
+        ),
+        (
+            "C[m1, m0] = A[m1*M0 + m0]\nY[p] = C[m1, m0] * B[p] where m1 < 2, m1*M0 + m0 <= p",
+            "yes",
+        ),
+        ("Y[p] = A[2*p] * B[p]", ""),
+        ("Y[p] = A[3*p + 1] * B[p]", ""),
+        ("Y[p] = A[p / 2] * B[p]", ""),
+        ("Y[p] = A[M - 1 - p % 3] * B[p]", ""),
+        ("Y[p] = A[p] + A[p + 4]\nZ[p] = B[p]", ""),
+        ("Y[p] = A[m] * B[p] where abs(m - p) <= 1, p >= 4", ""),
+    ];
+    for (einsums, split) in cases {
+        for (m, p, m0) in [(7u64, 5u64, 3u64), (10, 12, 4), (3, 9, 2), (12, 4, 5)] {
+            let partitions = match split {
+                "" => String::new(),
+                _ => "partitions: [\"M -> M1, M0\"], parameters: {\"M0\": 2},".into(),
+            };
+            let z = if einsums.contains("Z[p]") {
+                ", \"Z[p]\""
+            } else {
+                ""
+            };
+            let text = format!(
+                "(name: \"t\", source: \"assumed\", description: \"A test.\", inputs: [\"A[m]\", \"B[p]\"], \
+                 outputs: [\"Y[p]\"{z}], {partitions} einsums: \"{}\")",
+                einsums.replace('\n', "; ")
+            );
+            let source = einflow_spec::Source::new("t.ron", text);
+            let cascade = Cascade::parse(&source).unwrap_or_else(|e| panic!("{e}"));
+            let mut given = BTreeMap::from([("M".to_owned(), m), ("P".to_owned(), p)]);
+            if !split.is_empty() {
+                given.insert("M0".into(), m0);
+            }
+            let sizes = cascade.sizes(&given).unwrap_or_else(|e| panic!("{e}"));
+            let walked = walk_reads(&cascade, &sizes);
+            let found = compulsory(&cascade, &sizes).unwrap();
+            assert_eq!(found.read, walked, "{einsums} M={m} P={p} M0={m0}");
+        }
+    }
+}
+
+/// The distinct elements of inputs that any point reads, views followed.
+fn walk_reads(cascade: &Cascade, sizes: &Sizes) -> u128 {
+    use einflow_workloads::cascade::{Index, TensorId, TensorKind};
+    let mut seen = std::collections::BTreeSet::new();
+    for einsum in cascade.einsums.iter().filter(|e| !e.view) {
+        let ranks: Vec<_> = einsum.ranks.iter().map(|r| cascade.rank(*r)).collect();
+        let lengths: Vec<u64> = ranks.iter().map(|r| sizes.get(&r.name).unwrap()).collect();
+        for number in 0..lengths.iter().product() {
+            let mut rest: u64 = number;
+            let mut point = BTreeMap::new();
+            for (rank, length) in ranks.iter().zip(&lengths) {
+                point.insert(rank.variable.clone(), i128::from(rest % length));
+                rest /= length;
+            }
+            let value = |expr: &einflow_spec::expr::Expr, at: &BTreeMap<String, i128>| {
+                let lookup = |n: &str| at.get(n).copied().or_else(|| sizes.get(n).map(i128::from));
+                expr.whole(&cascade.source, &lookup, &Vec::new).unwrap()
+            };
+            if einsum.support.iter().any(|c| value(&c.0, &point) == 0) {
+                continue;
+            }
+            for read in &einsum.reads {
+                let (mut tensor, mut indices, mut at): (TensorId, Vec<Index>, _) =
+                    (read.tensor, read.indices.clone(), point.clone());
+                loop {
+                    let place: Vec<i128> = indices
+                        .iter()
+                        .map(|index| match index {
+                            Index::Expr(expr) => value(expr, &at),
+                            Index::Gather(..) => panic!("no gather here"),
+                        })
+                        .collect();
+                    let own = cascade.tensor(tensor);
+                    let inside = own.ranks.iter().zip(&place).all(|(r, i)| {
+                        (0..i128::from(sizes.get(&cascade.rank(*r).name).unwrap())).contains(i)
+                    });
+                    if !inside {
+                        break;
+                    }
+                    if own.kind == TensorKind::Input {
+                        seen.insert((tensor, place));
+                        break;
+                    }
+                    if own.kind != TensorKind::View {
+                        break;
+                    }
+                    let maker = cascade.einsum(own.producer.unwrap());
+                    let names = own.ranks.iter().map(|r| cascade.rank(*r).variable.clone());
+                    at = names.zip(place).collect();
+                    (tensor, indices) = (maker.reads[0].tensor, maker.reads[0].indices.clone());
+                }
+            }
+        }
+    }
+    seen.len() as u128
+}

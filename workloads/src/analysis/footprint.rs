@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_spec::Problem;
+use einflow_spec::expr::Expr;
 
 use super::operations::{Operations, size};
-use crate::cascade::{Cascade, Index, RankId, Read, Reduce, Sizes, TensorId, TensorKind};
+use super::points::{Axis, Image, reached};
+use crate::cascade::{Cascade, EinsumId, Index, RankId, Read, Reduce, Sizes, TensorId, TensorKind};
+use crate::interpret::replaced;
 
 /// The size of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub struct Footprint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compulsory {
     /// Input words read: every input that some Einsum reads, once. An input that is only read through an index tensor counts
-    /// the coordinates that one selection picks. A mask that leaves parts of an input unread is not taken off.
+    /// the coordinates that one selection picks. What a mask leaves unread is taken off where it is known in closed form.
     pub read: u128,
     /// Output words written, once.
     pub written: u128,
@@ -82,7 +85,14 @@ pub fn compulsory(cascade: &Cascade, sizes: &Sizes) -> Result<Compulsory, Proble
                 let Some(picked) = picked(cascade, sizes, id)? else {
                     continue;
                 };
-                let words = words(cascade, sizes, id, &picked)?;
+                let words = match picked.is_empty() {
+                    true => read(cascade, sizes, id)?,
+                    false => None,
+                };
+                let words = match words {
+                    Some(words) => words,
+                    None => self::words(cascade, sizes, id, &picked)?,
+                };
                 traffic.read = traffic.read.checked_add(words).ok_or_else(overflow)?;
             }
             TensorKind::Output => {
@@ -129,6 +139,118 @@ fn words(
         })?;
     }
     Ok(product)
+}
+
+/// Words of an input that some point reads; `None` where that is not known, as where one is read through an index tensor.
+fn read(cascade: &Cascade, sizes: &Sizes, id: TensorId) -> Result<Option<u128>, Problem> {
+    let ranks = &cascade.tensor(id).ranks;
+    let length = |rank: &RankId| size(cascade, sizes, *rank).map(i128::from);
+    let lengths: Vec<i128> = ranks.iter().map(length).collect::<Result<_, _>>()?;
+    let Some(uses) = uses(cascade, id) else {
+        return Ok(None);
+    };
+    let mut images = Vec::new();
+    for Use {
+        einsum,
+        indices,
+        conditions,
+    } in uses
+    {
+        let einsum = cascade.einsum(einsum);
+        let populated = match einsum.reduce {
+            Reduce::Top { into, .. } => Some(into),
+            _ => None,
+        };
+        let mut axes = Vec::new();
+        for rank in einsum.ranks.iter().filter(|rank| Some(**rank) != populated) {
+            axes.push(Axis {
+                variable: &cascade.rank(*rank).variable,
+                range: 0..length(rank)?,
+            });
+        }
+        let support = einsum.support.iter().map(|c| c.0.clone());
+        images.push(Image {
+            axes,
+            conditions: conditions.into_iter().chain(support).collect(),
+            indices,
+        });
+    }
+    let lookup = |name: &str| sizes.get(name).map(i128::from);
+    let Some(one) = reached(&lengths, &images, &cascade.source, &lookup)? else {
+        return Ok(None);
+    };
+    let batch = cascade.batch.iter();
+    let batch = batch.map(|rank| size(cascade, sizes, *rank).map(u128::from));
+    let batch: Vec<u128> = batch.collect::<Result<_, _>>()?;
+    Ok(batch
+        .iter()
+        .try_fold(one, |product, n| product.checked_mul(*n)))
+}
+
+/// How an Einsum reads a tensor, perhaps through views.
+struct Use {
+    einsum: EinsumId,
+    /// One for each rank of the tensor, over the Einsum's variables.
+    indices: Vec<Expr>,
+    /// Of views, over the Einsum's variables.
+    conditions: Vec<Expr>,
+}
+
+/// Every way in which a tensor is read; `None` where one is through an index tensor, or it is one.
+fn uses(cascade: &Cascade, id: TensorId) -> Option<Vec<Use>> {
+    let mut found = Vec::new();
+    for einsum in (0..cascade.einsums.len()).map(EinsumId) {
+        for read in &cascade.einsum(einsum).reads {
+            let indices = read.indices.iter().map(|index| match index {
+                Index::Expr(expr) => Some(expr.clone()),
+                Index::Gather(..) => None,
+            });
+            let through =
+                |index: &Index| matches!(index, Index::Gather(through, _) if *through == id);
+            if read.indices.iter().any(through) {
+                return None;
+            }
+            if read.tensor != id {
+                continue;
+            }
+            let indices: Vec<Expr> = indices.collect::<Option<_>>()?;
+            let view = cascade.einsum(einsum).output;
+            let own = Use {
+                einsum,
+                indices,
+                conditions: Vec::new(),
+            };
+            if cascade.tensor(view).kind != TensorKind::View || cascade.outputs.contains(&view) {
+                found.push(own);
+                continue;
+            }
+            let ranks = &cascade.tensor(view).ranks;
+            for outer in uses(cascade, view)? {
+                let at = |name: &str| {
+                    let rank = |rank: &RankId| cascade.rank(*rank).variable == name;
+                    Some(
+                        ranks
+                            .iter()
+                            .position(rank)
+                            .map(|i| outer.indices[i].clone()),
+                    )
+                };
+                let support = cascade
+                    .tensor(view)
+                    .support
+                    .iter()
+                    .map(|c| replaced(&c.0, &at));
+                let conditions: Vec<Expr> = support.collect::<Option<_>>()?;
+                let indices = own.indices.iter().map(|index| replaced(index, &at));
+                found.push(Use {
+                    einsum: outer.einsum,
+                    indices: indices.collect::<Option<_>>()?,
+                    conditions: conditions.into_iter().chain(outer.conditions).collect(),
+                });
+            }
+        }
+    }
+    Some(found)
 }
 
 /// For an input that is read: its ranks that are only read through index tensors, and how many different coordinates one

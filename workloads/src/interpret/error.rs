@@ -105,6 +105,19 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// The tensors that are held at once do not fit.
+    #[error(
+        "the tensors would hold up to {:.1} GB at once, more than the {:.1} GB of memory there are: {}",
+        *.bytes as f64 / 1e9, *.limit as f64 / 1e9, of_tensors(.largest)
+    )]
+    TooMuchMemory {
+        /// Bytes at most, of all tensors that are held together.
+        bytes: u128,
+        /// [`Options::memory`](super::Options::memory).
+        limit: u64,
+        /// The largest of these tensors and their bytes.
+        largest: Vec<(String, u128)>,
+    },
     /// An index expression or condition has no value.
     #[error("in `{einsum}`: {problem}")]
     Expression {
@@ -129,4 +142,11 @@ pub enum Error {
         /// What stands in the way.
         why: String,
     },
+}
+
+fn of_tensors(largest: &[(String, u128)]) -> String {
+    let each = largest
+        .iter()
+        .map(|(name, bytes)| format!("`{name}` {:.1} GB", *bytes as f64 / 1e9));
+    each.collect::<Vec<_>>().join(", ")
 }

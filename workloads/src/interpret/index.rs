@@ -452,7 +452,7 @@ impl Tree {
 
 /// The expression with names replaced: `replace` gives `Some(None)` for a name that stays and `None` for
 /// one that no expression can stand for, which makes the whole `None`.
-pub(super) fn replaced(
+pub(crate) fn replaced(
     expr: &Expr,
     replace: &dyn Fn(&str) -> Option<Option<Expr>>,
 ) -> Option<Expr> {

@@ -48,6 +48,7 @@ pub use ops::{binary, unary};
 pub use units::FunctionUnit;
 
 use crate::cascade::{Cascade, EinsumId, Function, Sizes, TensorId, TensorKind};
+pub(crate) use index::replaced;
 use layout::Layouts;
 use plan::Plan;
 use run::Machine;
@@ -69,10 +70,12 @@ pub struct Options {
     pub allow_nan: bool,
     /// Whether every tensor is returned, rather than the outputs only.
     pub every_tensor: bool,
+    /// Bytes that the tensors held at once may take.
+    pub memory: u64,
 }
 
 impl Options {
-    /// Computing in `format` with its default accumulator; NaN refused, outputs only.
+    /// Computing in `format` with its default accumulator; NaN refused, outputs only, memory without a limit.
     pub fn new(format: NumberFormat) -> Self {
         let accumulator = format.default_accumulator();
         Self {
@@ -81,6 +84,7 @@ impl Options {
             running: format,
             allow_nan: false,
             every_tensor: false,
+            memory: u64::MAX,
         }
     }
 }
@@ -96,7 +100,7 @@ impl Options {
 ///
 /// # Errors
 /// A missing, unknown or wrongly shaped input, NaN in an input, a size that is missing or zero, a
-/// tensor larger than [`MAX_ELEMENTS`], an index expression that divides by zero or overflows.
+/// tensor larger than [`MAX_ELEMENTS`], tensors that take more than [`Options::memory`] together, an index expression that divides by zero or overflows.
 pub fn interpret(
     cascade: &Cascade,
     sizes: &Sizes,
@@ -126,6 +130,9 @@ pub fn interpret_with(
     }
     let components = schedule::components(cascade)?;
     let presences = presence::presences(cascade);
+    let last_use = schedule::last_uses(cascade, &components, &presences);
+    let (all, limit) = (options.every_tensor, options.memory);
+    schedule::check_memory(cascade, &layouts, &components, &last_use, all, limit)?;
     let mut plans = Vec::with_capacity(components.len());
     for component in &components {
         let plan = |&einsum: &EinsumId| {
@@ -157,7 +164,6 @@ pub fn interpret_with(
             machine.load_input(t, tensor.coordinates_of.is_some(), array);
         }
     }
-    let last_use = schedule::last_uses(cascade, &components, &presences);
     for (i, (component, plans)) in components.iter().zip(&plans).enumerate() {
         for (einsum, plan) in component.einsums.iter().zip(plans) {
             machine.prepare(plan, cascade.einsum(*einsum).initial);

@@ -4,8 +4,9 @@ use petgraph::algo::tarjan_scc;
 use petgraph::visit::EdgeRef;
 
 use super::Error;
+use super::layout::Layouts;
 use super::presence::Presence;
-use crate::cascade::{Cascade, EinsumId, Index, RankId, TensorId};
+use crate::cascade::{Cascade, EinsumId, Index, RankId, TensorId, TensorKind};
 
 /// Einsums that depend on each other (a strongly connected component of the cascade's graph), or
 /// one Einsum alone.
@@ -107,6 +108,50 @@ pub(super) fn last_uses(
         }
     }
     last
+}
+
+/// Refuses tensors of which more is held at once than `limit` bytes: inputs, each tensor until its `last_use`, outputs and
+/// with `all` everything to the end. An element takes a word and a mark that it is empty; inputs stay with the caller besides.
+pub(super) fn check_memory(
+    cascade: &Cascade,
+    layouts: &Layouts,
+    components: &[Component],
+    last_use: &[Option<usize>],
+    all: bool,
+    limit: u64,
+) -> Result<(), Error> {
+    let bytes = |tensor: usize| -> u128 {
+        let layout = &layouts.tensors[tensor];
+        layout.shape.iter().map(|n| *n as u128).product::<u128>() * 9
+    };
+    let input = |t: &usize| cascade.tensors[*t].kind == TensorKind::Input;
+    let mut held: Vec<usize> = (0..cascade.tensors.len()).filter(input).collect();
+    let given: u128 = held.iter().map(|t| bytes(*t)).sum();
+    let mut worst = (0, Vec::new());
+    for (i, component) in components.iter().enumerate() {
+        held.extend(
+            component
+                .einsums
+                .iter()
+                .map(|e| cascade.einsum(*e).output.0),
+        );
+        let sum = given + held.iter().map(|t| bytes(*t)).sum::<u128>();
+        if sum > worst.0 {
+            worst = (sum, held.clone());
+        }
+        held.retain(|t| all || last_use[*t] != Some(i) || cascade.outputs.contains(&TensorId(*t)));
+    }
+    let (sum, mut held) = worst;
+    if sum <= u128::from(limit) {
+        return Ok(());
+    }
+    held.sort_by_key(|t| std::cmp::Reverse(bytes(*t)));
+    let named = |t: &usize| (cascade.tensors[*t].name.clone(), bytes(*t));
+    Err(Error::TooMuchMemory {
+        bytes: sum,
+        limit,
+        largest: held.iter().take(6).map(named).collect(),
+    })
 }
 
 fn mark(tensor: TensorId, indices: &[Index], i: usize, last: &mut [Option<usize>]) {

@@ -548,3 +548,42 @@ fn a_huge_tensor_is_refused_before_it_is_made() {
         "{error}"
     );
 }
+
+/// X, Y and W of 100 x 10 at once and no more: each is made from the one before.
+#[test]
+fn tensors_that_do_not_fit_together_are_refused_before_they_are_made() {
+    let cascade = file(
+        "\"A[i]\", \"B[j]\"",
+        "\"Z\"",
+        "",
+        "X[i, j] = A[i] * B[j]
+         Y[i, j] = X[i, j] + 1
+         V[i, j] = Y[i, j] + 1
+         W[i, j] = V[i, j] + X[i, j]
+         Z = W[i, j]",
+    );
+    let inputs = arrays([("A", &[100], &[1.0; 100]), ("B", &[10], &[1.0; 10])]);
+    let with = |memory: u64, every_tensor: bool| {
+        let sizes = Sizes([("I".into(), 100), ("J".into(), 10)].into());
+        let options = Options {
+            memory,
+            every_tensor,
+            ..Options::new(NumberFormat::F64)
+        };
+        interpret(&cascade, &sizes, &inputs, &options)
+    };
+    // 9 bytes an element; with the caller's, A and B stand twice until X is made.
+    let most = 9 * (3 * 1000 + 110);
+    assert!(with(most, false).is_ok());
+    let error = with(most - 1, false).unwrap_err();
+    let Error::TooMuchMemory { bytes, largest, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(*bytes, u128::from(most));
+    let named: Vec<&str> = largest.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(
+        ["X", "V"].iter().all(|name| named.contains(name)),
+        "{error}"
+    );
+    assert!(with(most, true).is_err());
+}

@@ -3,12 +3,15 @@
 //!
 //! Arrays shrink to 8 x 8, ranks with them: as many tiles as there were, up to 8, and the last one partial where it
 //! was. One batch, two heads; ranks that no array is as long as have 8 coordinates. Buffers shrink with the inputs, so
-//! that what did not fit does not fit.
+//! that what did not fit does not fit. Ranks shrink further where an Einsum of many ranks would have millions of points.
 //! What is proved is the structure: loops, pipeline, hand-overs, partial tiles. What length does to the numbers is
 //! the business of
 //! [`real_length`](mod@super::real_length).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade};
@@ -33,6 +36,8 @@ const SIDE: u64 = 8;
 const TILES: u64 = 8;
 /// Coordinates of a rank in miniature that no array's side divides.
 const SHORT: u64 = 8;
+/// Points of an Einsum in miniature, beyond which ranks that no array's side divides have fewer coordinates.
+const POINTS: u64 = 1 << 22;
 /// How often a buffer in which the miniature does not fit is doubled.
 const DOUBLINGS: u32 = 24;
 
@@ -211,7 +216,36 @@ fn sizes(mapped: &MappedCascade) -> BTreeMap<String, u64> {
         };
         out.insert(rank.name.clone(), size);
     }
+    // Every word of every point is moved: many ranks of a few coordinates each are many points.
+    while let Some(ranks) = largest(cascade, &out) {
+        let cut = |name: &&String| out[*name] > 2 && out[*name] <= SHORT;
+        let longest = ranks.iter().filter(cut).max_by_key(|name| out[*name]);
+        let Some(name) = longest.cloned() else { break };
+        out.entry(name).and_modify(|size| *size = size.div_ceil(2));
+    }
     out
+}
+
+/// The ranks that give the points of an Einsum of more than [`POINTS`] points, if there is one.
+fn largest(cascade: &Cascade, sizes: &BTreeMap<String, u64>) -> Option<BTreeSet<String>> {
+    cascade.einsums.iter().find_map(|einsum| {
+        let mut ranks: BTreeSet<RankId> =
+            einsum.ranks.iter().chain(&cascade.batch).copied().collect();
+        // The parts of a rank have as many points as it.
+        for partition in cascade.partitions.iter().rev() {
+            if partition.parts.iter().any(|part| ranks.contains(part)) {
+                ranks.retain(|rank| !partition.parts.contains(rank));
+                ranks.insert(partition.whole);
+            }
+        }
+        let names = ranks.iter().map(|rank| &cascade.rank(*rank).name);
+        let names: BTreeSet<String> = names.filter(|n| sizes.contains_key(*n)).cloned().collect();
+        let points = names
+            .iter()
+            .map(|name| u128::from(sizes[name]))
+            .product::<u128>();
+        (points > u128::from(POINTS)).then_some(names)
+    })
 }
 
 /// As many tiles of an array's side as there are, up to a few, the last one partial if it is.

@@ -4,6 +4,7 @@
 //! operators, count in closed form: a causal mask over 2^24 x 2^24 points costs no more than one over 4 x 4. The rest
 //! is counted point by point up to [`ENUMERATED`] points, and beyond that bounded by the box.
 
+mod image;
 mod region;
 mod term;
 
@@ -12,6 +13,7 @@ use std::ops::Range;
 use einflow_spec::expr::Expr;
 use einflow_spec::{Problem, Source};
 
+pub(super) use image::{Image, reached};
 use region::Residues;
 use term::{Affine, Formula, Stop};
 

@@ -12,7 +12,7 @@ use super::term::{Affine, Term};
 /// More combinations of residues than this are not worth a closed form.
 const MOST_CASES: u128 = 1 << 17;
 
-fn gcd(a: i128, b: i128) -> i128 {
+pub(super) fn gcd(a: i128, b: i128) -> i128 {
     if b == 0 { a.abs() } else { gcd(b, a % b) }
 }
 

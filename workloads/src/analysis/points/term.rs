@@ -302,6 +302,15 @@ impl Scope<'_> {
         }
     }
 
+    /// That a term equals an expression.
+    pub(super) fn equal(&self, term: Term, expr: &Expr) -> Result<Formula, Stop> {
+        let other = self.term(expr)?;
+        Ok(Formula::And(vec![
+            at_least(term.clone(), other.clone(), 0),
+            at_least(other, term, 0),
+        ]))
+    }
+
     /// The condition as a formula.
     pub(super) fn formula(&self, expr: &Expr) -> Result<Formula, Stop> {
         use BinaryOp::{And, Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual, Or};
