@@ -66,7 +66,7 @@ impl Einsum {
 
 impl Cascade {
     /// By operand from the second on, of a function of an Einsum: whether what stands left of it may be missing, and
-    /// whether it may. What [decides](self) may be missing where something else that does is there.
+    /// whether it may. What decides (carries every rank) may be missing where something else that does is there.
     pub fn may_miss(
         &self,
         einsum: &Einsum,

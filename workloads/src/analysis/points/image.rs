@@ -294,9 +294,9 @@ impl Row {
         if self.factors[lengths.len()..].iter().any(|f| *f != 0) {
             return false;
         }
-        let ends = self.factors.iter().zip(lengths);
-        let least = ends.fold(Some(self.constant), |sum, (factor, length)| {
-            sum?.checked_add(factor.checked_mul(length - 1)?.min(0))
+        let mut ends = self.factors.iter().zip(lengths);
+        let least = ends.try_fold(self.constant, |sum, (factor, length)| {
+            sum.checked_add(factor.checked_mul(length - 1)?.min(0))
         });
         least.is_some_and(|least| least >= 0)
     }
