@@ -511,13 +511,16 @@ fn tied_inputs() {
                  {more}"
             ),
         );
-        passes(&parse(&text)).over("M")
+        let report = passes(&parse(&text));
+        let held: Vec<String> = report.held_over("M").map(|l| l.tensor.clone()).collect();
+        (report.over("M"), held.join(" "))
     };
     let deferred = "NV[f, p] = SN[m, p] * V[f, m]\nAV[f, p] = NV[f, p] / SD[p]";
     let divided = "A[m, p] = SN[m, p] / SD[p]\nAV[f, p] = A[m, p] * V[f, m]";
     for keys in ["X", "Y"] {
-        assert_eq!(attention(keys, deferred), Some(2), "{keys}");
-        assert_eq!(attention(keys, divided), Some(3), "{keys}");
+        // What is summed for each query waits for nothing else.
+        assert_eq!(attention(keys, deferred), (Some(2), "QK".into()));
+        assert_eq!(attention(keys, divided), (Some(3), "QK SN".into()));
     }
     // Attention between channels: X is summed over the places, so channels are walked for the maximum and for the
     // exponentials. They multiply X itself, which is in the same second walk.

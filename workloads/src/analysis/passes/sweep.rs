@@ -228,12 +228,18 @@ impl<'a> Sweep<'a> {
 
     /// Notes that a tensor outlives the barriers that its reader waits for and its maker did not.
     fn hold(&mut self, einsum: &Einsum, seen: &Seen, group: &Group, waits: &Waits) {
+        // A summary stands for all that went into it.
+        let followed = if group.roots.is_empty() {
+            &group.swept
+        } else {
+            &group.roots
+        };
         let late = waits.iter().filter(|(b, along)| {
             !seen.barriers.contains_key(*b) && along.is_disjoint(&group.outer)
         });
         let late = late
             .map(|(b, _)| &self.barriers[*b])
-            .filter(|b| meet(&b.swept, &group.swept));
+            .filter(|b| meet(&b.swept, followed));
         let across: Vec<TensorId> = late.map(|b| b.tensor).collect();
         if across.is_empty() {
             return;
