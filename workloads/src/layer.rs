@@ -1,12 +1,12 @@
 //! The decoder layer: its operators in order, and the shape of each on one of the devices that share it.
 //!
-//! Grouped queries with a rotary embedding, a gated feed-forward, a normalisation before either. Heads and feed-forward columns
+//! Grouped queries with a rotary embedding, a feed-forward, gated or plain, a normalisation before either. Heads and feed-forward columns
 //! are divided among devices, each of which has the whole residual stream and sums it with the others after what is
 //! [`Operator::summed`]. Which kernels run an operator, and how long, is for devices to say.
 
 use einflow_spec::NumberFormat;
 
-use crate::Model;
+use crate::{Model, models::FeedForward};
 
 /// The number format that models are served in.
 pub const SERVED: NumberFormat = NumberFormat::Bf16;
@@ -109,6 +109,8 @@ pub struct Layer {
     pub hidden: u64,
     /// Width between the feed-forward's products.
     pub feed_forward: u64,
+    /// Whether two products lead there, one of them the other's gate.
+    pub gated: bool,
     /// Tokens of the vocabulary, whose scores follow the last layer.
     pub vocabulary: Option<u64>,
 }
@@ -125,6 +127,7 @@ impl Model {
             value_width: self.value_width,
             hidden: self.model_width,
             feed_forward: share(self.feed_forward_width),
+            gated: self.feed_forward == FeedForward::Gated,
             vocabulary: self.vocabulary.map(share),
         }
     }
@@ -172,6 +175,14 @@ impl Layer {
         self.heads.saturating_mul(self.value_width)
     }
 
+    /// Words that the first feed-forward products make of a token.
+    pub fn fed(&self) -> u64 {
+        match self.gated {
+            true => 2 * self.feed_forward,
+            false => self.feed_forward,
+        }
+    }
+
     /// Words of all tokens, of so many each.
     pub fn words(&self, width: u64) -> u64 {
         self.tokens.saturating_mul(width)
@@ -208,11 +219,12 @@ impl Layer {
             Operator::Merge => map(queries + keys + values + 2 * self.attended()),
             Operator::Output => product(self.attended(), self.hidden),
             Operator::Residual => map(3 * self.hidden),
-            Operator::GateUp => product(self.hidden, 2 * self.feed_forward),
-            Operator::Gate => maps(
+            Operator::GateUp => product(self.hidden, self.fed()),
+            Operator::Gate if self.gated => maps(
                 &[2 * self.feed_forward, 3 * self.feed_forward],
                 3 * self.feed_forward,
             ),
+            Operator::Gate => map(2 * self.feed_forward),
             Operator::Down => product(self.feed_forward, self.hidden),
         }
     }

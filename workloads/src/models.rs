@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use einflow_spec::{Form, Library, Problems, Record, Source, record};
+use einflow_spec::{Form, Library, Problems, Record, Source, named, record};
 use include_dir::{Dir, include_dir};
 
 use crate::layer::{Layer, Operator};
@@ -17,6 +17,16 @@ static LIBRARY: LazyLock<Library> =
 /// Every model file: `bert`, `llama3-8b`, `t5`, ...
 pub fn models() -> &'static Library {
     &LIBRARY
+}
+
+named! {
+    /// The feed-forward layer of a model.
+    pub enum FeedForward {
+        /// Two products in, one of them through an activation and multiplied onto the other, and one out.
+        Gated = "gated",
+        /// One product in, an activation, and one out.
+        Plain = "plain",
+    }
 }
 
 record! {
@@ -47,6 +57,8 @@ record! {
         pub model_width: u64 as size;
         /// Width between the two feed-forward products: rank S.
         pub feed_forward_width: u64 as size;
+        /// Whether two products lead there, one of them the other's gate, or one.
+        pub feed_forward: FeedForward = FeedForward::Gated => "`gated`";
     } check |fields| {
         if let (Some(heads), Some(keys)) = (heads, key_heads)
             && !heads.is_multiple_of(keys)
@@ -102,12 +114,18 @@ impl Model {
         self.layer(1, 1).keys_values().checked_mul(self.layers?)
     }
 
-    /// Sizes of the ranks B, H, E, F, D, S, and of M and P, both `length` tokens long: what
+    /// Query heads to a key head.
+    pub fn group(&self) -> u64 {
+        self.heads / self.key_heads.max(1)
+    }
+
+    /// Sizes of the ranks B, H, E, F, D, S, of G, the key heads, and of M and P, both `length` tokens long: what
     /// [`crate::cascade::Cascade::sizes`] takes, which also checks the range of `length`.
     pub fn sizes(&self, length: u64) -> BTreeMap<String, u64> {
         let sizes = [
             ("B", self.batch),
             ("H", self.heads),
+            ("G", self.key_heads),
             ("E", self.query_width),
             ("F", self.value_width),
             ("D", self.model_width),

@@ -196,6 +196,7 @@ fn models_have_the_published_shapes() {
             ("D", d),
             ("E", e),
             ("F", e),
+            ("G", h),
             ("H", h),
             ("M", 7),
             ("P", 7),

@@ -161,7 +161,10 @@ fn the_linear_layers() {
     // Products follow each other; no input is read again after a sum over one of its ranks.
     check("transformer/ffn", "B 1, P 1, D 1, S 1");
     check("transformer/ffn-gated", "B 1, P 1, D 1, S 1");
-    check("transformer/projections", "B 1, P 1, D 1, H 1, E 1, F 1");
+    check(
+        "transformer/projections",
+        "B 1, P 1, D 1, H 1, E 1, G 1, F 1",
+    );
     check("linear-algebra/matmul", "K 1, M 1, N 1");
 }
 

@@ -8,8 +8,12 @@ use std::{
 
 use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
-use einflow_spec::{Edit, Problem, Problems, Source, Span, named};
-use einflow_workloads::{cascade::Cascade, models::models};
+use einflow_spec::{Edit, Problem, Problems, Source, Span, expr::Expr, named};
+use einflow_workloads::{
+    Model,
+    cascade::{Cascade, RankId},
+    models::{FeedForward, models},
+};
 
 pub use crate::Engine;
 use crate::catalog::Catalog;
@@ -44,8 +48,32 @@ named! {
     }
 }
 
-/// The mapping of the layers around attention.
-pub const LINEAR_MAPPINGS: [&str; 2] = ["projections", "ffn"];
+/// Whether a condition ties queries to other ranks: a mask, which would be another one on other queries.
+fn masks_queries(cascade: &Cascade) -> bool {
+    let is = |id: &RankId, name: &str| cascade.rank(*id).name == name;
+    let of_queries = |variable: &str| {
+        let rank = cascade.ranks.iter().position(|r| r.variable == variable);
+        let whole = |id: RankId| {
+            let split = cascade.partitions.iter().find(|p| p.parts.contains(&id));
+            split.map_or(id, |p| p.whole)
+        };
+        rank.map(|rank| is(&whole(RankId(rank)), "P"))
+    };
+    let mut conditions = cascade.einsums.iter().flat_map(|e| &e.support);
+    conditions.any(|condition| {
+        let (mut queries, mut others) = (false, false);
+        condition.0.walk(&mut |part| {
+            if let Expr::Name { name, .. } = part {
+                queries |= of_queries(name) == Some(true);
+                others |= of_queries(name) == Some(false);
+            }
+        });
+        queries && others
+    })
+}
+
+/// The mappings of the layers around attention: the projections, and a plain and a gated feed-forward layer.
+pub const LINEAR_MAPPINGS: [&str; 3] = ["projections", "ffn", "ffn-gated"];
 
 /// One run.
 #[derive(Clone, Debug, Default)]
@@ -210,11 +238,26 @@ impl Request {
     pub fn bind_all(&self, catalog: &Catalog) -> Result<Vec<MappedCascade>, Problems> {
         let mut all = vec![self.bind(catalog)?];
         if self.end_to_end {
-            for mapping in LINEAR_MAPPINGS {
+            for mapping in self.linear(catalog)? {
                 all.push(self.bind_mapping(catalog, mapping)?);
             }
         }
         Ok(all)
+    }
+
+    /// The mappings of the layers around attention that the model has.
+    fn linear(&self, catalog: &Catalog) -> Result<[&'static str; 2], Problems> {
+        let model = self.the_model(catalog)?;
+        let gated = model.is_some_and(|m| m.feed_forward == FeedForward::Gated);
+        Ok(["projections", if gated { "ffn-gated" } else { "ffn" }])
+    }
+
+    fn the_model(&self, catalog: &Catalog) -> Result<Option<Arc<Model>>, Problems> {
+        let beside = self.beside.as_deref();
+        let model = self.model.as_ref();
+        model
+            .map(|model| catalog.model(model, beside, &self.edits.model))
+            .transpose()
     }
 
     fn bind_mapping(&self, catalog: &Catalog, mapping: &str) -> Result<MappedCascade, Problems> {
@@ -232,6 +275,10 @@ impl Request {
         );
         let given = problems.absorb(self.given(catalog).map_err(at("model")));
         let accelerator = match (&spec, &self.accelerator) {
+            // The layers around attention run on the chip that it runs on.
+            (Some(_), None) if !own => {
+                problems.absorb(self.chip(catalog).map_err(at("accelerator")))
+            }
             (Some(spec), _) => {
                 problems.absorb(self.accelerator(catalog, spec).map_err(at("accelerator")))
             }
@@ -254,21 +301,59 @@ impl Request {
             )),
             (None, _) => None,
         };
-        let (Some(spec), Some(given), Some(accelerator), Some(cascade)) =
+        let (Some(spec), Some(mut given), Some(accelerator), Some(cascade)) =
             (spec, given, accelerator, cascade)
         else {
             return Err(problems);
         };
+        let mut alike = self.clone();
         if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
+            self.share_keys(catalog, &cascade, &mut given)
+                .map_err(at("model"))?;
+        } else {
+            alike.accelerator = Some(self.its_chip());
         }
-        let mut alike = self.clone();
         alike.overrides.retain(|(path, _)| bears_on_mappings(path));
         catalog
             .bound((mapping.to_string(), alike.key()), &accelerator, || {
                 bind(&cascade, &accelerator, &spec, &given)
             })
             .map_err(at("run"))
+    }
+
+    /// Key heads of the model, for a cascade that has as many keys as query heads: where no query is masked, the query
+    /// heads that share a key head are as many more queries of it.
+    fn share_keys(
+        &self,
+        catalog: &Catalog,
+        cascade: &Cascade,
+        given: &mut BTreeMap<String, u64>,
+    ) -> Result<(), Problems> {
+        let Some(model) = self.the_model(catalog)? else {
+            return Ok(());
+        };
+        let rank = |name: &str| cascade.ranks.iter().any(|r| r.name == name);
+        let batch = |name: &str| cascade.batch.iter().any(|r| cascade.rank(*r).name == name);
+        let stated = self.sizes.contains_key("H");
+        if model.group() == 1 || stated || rank("G") || !batch("H") || !rank("P") {
+            return Ok(());
+        }
+        if masks_queries(cascade) {
+            let (name, heads, keys) = (&model.name, model.heads, model.key_heads);
+            let message = format!(
+                "{name} has {keys} key heads for its {heads} heads, and {} gives each head keys of its own",
+                cascade.name
+            );
+            return Err(Problem::nowhere(message)
+                .help(format!("name a cascade whose heads share keys, or state H, such as H={heads} for keys of each head"))
+                .into());
+        }
+        given.insert("H".into(), model.key_heads);
+        if let Some(queries) = given.get_mut("P") {
+            *queries = queries.saturating_mul(model.group());
+        }
+        Ok(())
     }
 
     /// Refuses sizes that would change nothing: those that the cascade does not have, or the mapping sets itself.
@@ -410,7 +495,7 @@ impl Request {
                 .help("run it alone, or name the mapping of an attention");
                 return Err(self.places.place(problem.into(), "mapping"));
             }
-            for mapping in LINEAR_MAPPINGS {
+            for mapping in self.linear(catalog)? {
                 let report = || self.evaluate(&self.bind_mapping(catalog, mapping)?);
                 // The layers are the same around every attention: a comparison searches them once.
                 let plain = self.overrides.is_empty() && self.edits == Edits::default();
@@ -428,10 +513,17 @@ impl Request {
         let alone = Self {
             workload: None,
             mapping: mapping.to_string(),
+            accelerator: Some(self.its_chip()),
             check: Checking::None,
             ..self.clone()
         };
         alone.key()
+    }
+
+    /// What tells its accelerator from another one's.
+    fn its_chip(&self) -> String {
+        let of_mapping = || format!("that of the mapping {}", self.mapping);
+        self.accelerator.clone().unwrap_or_else(of_mapping)
     }
 
     fn evaluate(&self, mapped: &MappedCascade) -> Result<Report, Problems> {
@@ -505,9 +597,13 @@ fn named_in<T>(
     load: Load<'_, T>,
     name: &einflow_mappings::spec::Name,
 ) -> Result<Arc<T>, Problems> {
-    // An embedded file has a name and is nowhere; the folder of a file in the working folder is empty.
+    // An embedded file has a name and is nowhere; the folder of a file in the working folder is empty, and there may be
+    // a file of another kind there under the embedded one's name.
     let file = PathBuf::from(spec.source.name());
-    let beside = file.parent().filter(|_| file.is_file());
+    let text = std::fs::read_to_string(&file);
+    let is_mapping =
+        |text: String| einflow_mappings::mappings().may_be(&Source::new(spec.source.name(), text));
+    let beside = file.parent().filter(|_| text.is_ok_and(is_mapping));
     load(catalog, &name.text, beside).map_err(|problems| {
         let mut out = Problems::new();
         for problem in problems.iter() {

@@ -260,14 +260,14 @@ fn rows(
 }
 
 fn projections(x: &Element<'_>) -> Vec<Output> {
-    let (batch, heads) = (x.size("B"), x.size("H"));
+    let (batch, heads, key_heads) = (x.size("B"), x.size("H"), x.size("G"));
     let head = |weight: &str, h: usize| {
         let (shape, data) = x.data(weight);
         DMatrix::from_fn(shape[0], shape[2], |d, e| {
             data[(d * shape[1] + h) * shape[2] + e]
         })
     };
-    let through = |name: &'static str, weight: &str, width: &str| {
+    let through = |name: &'static str, weight: &str, heads: usize, width: &str| {
         let mut data = Vec::new();
         for b in 0..batch {
             for h in 0..heads {
@@ -277,9 +277,9 @@ fn projections(x: &Element<'_>) -> Vec<Output> {
         (name, vec![batch, heads, x.size(width), x.size("P")], data)
     };
     let mut outputs = vec![
-        through("Q", "WQ", "E"),
-        through("K", "WK", "E"),
-        through("V", "WV", "F"),
+        through("Q", "WQ", heads, "E"),
+        through("K", "WK", key_heads, "E"),
+        through("V", "WV", key_heads, "F"),
     ];
     outputs.extend(rows("Z", x, |x, b| {
         let weights: Vec<_> = (0..heads).map(|h| x.slice("WZ", &[h])).collect();

@@ -62,7 +62,7 @@ impl Library {
     }
 
     /// Whether a text may be of this kind; one that cannot be read may.
-    fn may_be(&self, source: &Source) -> bool {
+    pub fn may_be(&self, source: &Source) -> bool {
         let Some(marker) = self.marker else {
             return true;
         };

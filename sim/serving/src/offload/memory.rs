@@ -97,11 +97,15 @@ impl System {
         // The residual stream and what a layer makes of it, and the scores of the vocabulary of what comes out, in words
         // of four bytes.
         let step = |tokens: u64, group: u64| {
-            let (d, f) = (model.model_width as f64, model.feed_forward_width as f64);
+            let layer = model.layer(1, 1);
+            let (d, f) = (
+                layer.hidden as f64,
+                (layer.fed() + layer.feed_forward) as f64,
+            );
             let vocabulary = model.vocabulary.unwrap_or(0) as f64;
             let group = group as f64;
             let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;
-            tokens as f64 * WORD_BYTES as f64 * (2.0 * d + 3.0 * f / group) + scores
+            tokens as f64 * WORD_BYTES as f64 * (2.0 * d + f / group) + scores
         };
         // Batches are as large as their share of what is resident at most.
         let shares = scenario.batches.value.max(1);
