@@ -443,12 +443,12 @@ pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
     }
     let loops: Vec<_> = einsum.shared_loops().iter().map(|l| l.cut).collect();
     let terms = einsum.coordinates.iter().filter(|t| tied[t.rank]);
-    let dims = terms.map(|t| Dim { terms: vec![*t] }).collect();
+    let dims = terms.map(|t| Dim::sum(vec![*t])).collect();
     let sizes = einsum.points.sizes.iter().zip(&tied);
     let free = sizes.filter(|(_, tied)| !**tied).map(|(size, _)| *size);
     free.map(u128::from)
         .try_fold(
-            touched(space, &loops, &Projection { dims })?,
+            touched(space, &loops, &Projection::of(dims))?,
             u128::checked_mul,
         )
         .ok_or(CountError::Overflow)
@@ -461,8 +461,9 @@ pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
 pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
     let of = |e: &BoundEinsum| {
         let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
-        iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?
-            .checked_mul(u128::from(e.cycles))
+        let steps = iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?;
+        steps
+            .checked_mul(u128::from(e.interval))
             .ok_or(CountError::Overflow)
     };
     let einsums: Vec<Vec<u128>> = block

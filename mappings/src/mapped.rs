@@ -155,6 +155,10 @@ pub struct BoundEinsum {
     pub output_memory: Option<usize>,
     /// The memory that takes partial results after every step.
     pub partials: bool,
+    /// Cycles from one step to the next: `cycles`, or as many as a link takes for the words of a step.
+    pub interval: u64,
+    /// That link, where it takes longer: array, and which of its links.
+    pub narrow: Option<(usize, usize)>,
 }
 
 /// An operand of an Einsum, and where it comes from.
@@ -288,12 +292,23 @@ impl MappedCascade {
     }
 
     /// Words of an input or output that some point reads or writes which no condition masks. Where they cannot be
-    /// counted, all of the tensor's. Of several readers, the one that needs most: no fewer are needed by all together.
+    /// counted, all of the tensor's. Readers under one mask together; of those under several masks, the one that needs
+    /// most: no fewer are needed by all together.
     pub fn needed(&self, tensor: TensorId) -> u128 {
         let space = Space::new(self.base.iter().map(|b| b.size).collect::<Vec<_>>());
         let all = footprint(&space, &space.sizes, self.own_projection(tensor));
-        let words = |u: &Use| used(&u.points, &u.projection).unwrap_or(all);
-        let most = self.uses[tensor.0].iter().map(words).max();
+        let mut together: Vec<(&Space, Projection)> = Vec::new();
+        for own in &self.uses[tensor.0] {
+            let alike =
+                |s: &Space| s.sizes == own.points.sizes && s.conditions == own.points.conditions;
+            match together.iter_mut().find(|(s, _)| alike(s)) {
+                Some((_, projection)) => *projection = projection.with(&own.projection),
+                None => together.push((&own.points, own.projection.clone())),
+            }
+        }
+        let words =
+            |(points, projection): &(&Space, Projection)| used(points, projection).unwrap_or(all);
+        let most = together.iter().map(words).max();
         most.map_or(all, |words| words.min(all))
     }
 

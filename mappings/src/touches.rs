@@ -107,7 +107,7 @@ mod tests {
     fn loops_touch_what_they_change() {
         let mut checked = 0;
         for term in terms() {
-            checked += check(&[Dim { terms: vec![term] }]);
+            checked += check(&[Dim::sum(vec![term])]);
         }
         assert!(checked > 10_000, "{checked}");
     }
@@ -117,11 +117,9 @@ mod tests {
         let all = terms();
         for a in &all {
             for b in &all {
-                let sum = Dim {
-                    terms: vec![*a, *b],
-                };
+                let sum = Dim::sum(vec![*a, *b]);
                 check(&[sum]);
-                let two = [*a, *b].map(|t| Dim { terms: vec![t] });
+                let two = [*a, *b].map(|t| Dim::sum(vec![t]));
                 check(&two);
             }
         }

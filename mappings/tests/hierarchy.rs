@@ -38,14 +38,11 @@ struct Level {
 impl Nest {
     fn hierarchy(&self) -> Result<Hierarchy, CountError> {
         let tensor = |Dims(dims, output): &Dims| Tensor {
-            projection: Projection {
-                dims: dims
-                    .iter()
-                    .map(|dim| Dim {
-                        terms: dim.iter().map(|&rank| Term::plain(rank)).collect(),
-                    })
+            projection: Projection::of(
+                dims.iter()
+                    .map(|dim| Dim::sum(dim.iter().map(|&rank| Term::plain(rank)).collect()))
                     .collect(),
-            },
+            ),
             output: *output,
         };
         let mut hierarchy = Hierarchy {

@@ -312,7 +312,7 @@ proptest! {
             let (unit, modulus) = [(1, None), (2, None), (1, Some(2)), (2, Some(2))][kind];
             dims[dim].terms.push(Term { rank, unit, modulus, coefficient });
         }
-        check(&space, &loops, depth, &Projection { dims });
+        check(&space, &loops, depth, &Projection::of(dims));
     }
 }
 

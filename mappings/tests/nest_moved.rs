@@ -31,8 +31,8 @@ fn tiles_of(whole: &Box, l: &Loop) -> Vec<Box> {
     (low..high).step_by(l.step as usize).map(part).collect()
 }
 
-/// The words that the points of a box touch.
-fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
+/// The words that the points of a box touch, of those that exist.
+fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<i64>> {
     let mut points = vec![vec![]];
     for &(low, high) in tile {
         points = points
@@ -40,16 +40,21 @@ fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
             .flat_map(|point| (low..high).map(move |x| [&point[..], &[x]].concat()))
             .collect();
     }
-    let word = |point: &Vec<u64>| {
-        let value =
-            |t: &Term| t.coefficient * (point[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX));
-        projection
-            .dims
-            .iter()
-            .map(|d| d.terms.iter().map(value).sum())
-            .collect()
-    };
-    points.iter().map(word).collect()
+    let mut found = BTreeSet::new();
+    for point in &points {
+        let value = |t: &Term| {
+            (t.coefficient * (point[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX))) as i64
+        };
+        for image in projection.images() {
+            let sum = |d: &Dim| d.offset + d.terms.iter().map(value).sum::<i64>();
+            let word: Vec<i64> = image.iter().map(sum).collect();
+            let inside = |(d, x): (&Dim, &i64)| d.within.is_none_or(|n| (0..n as i64).contains(x));
+            if image.iter().zip(&word).all(inside) {
+                found.insert(word);
+            }
+        }
+    }
+    found
 }
 
 /// The tiles of all instances at each step, in the order of time: (source, tile).
@@ -84,6 +89,16 @@ fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection, reuse: Reuse) 
     let whole = sizes.iter().map(|&size| (0, size)).collect();
     let all = steps(loops, vec![(0, whole)]);
     let mut held = vec![None; all[0].len()];
+    // What the first point of the tile before touched, in one instance.
+    let mut firsts = None;
+    let first = |tile: &Box| -> Vec<i64> {
+        let value = |t: &Term| {
+            (t.coefficient * (tile[t.rank].0 / t.unit % t.modulus.unwrap_or(u64::MAX))) as i64
+        };
+        let dims = projection.dims.iter();
+        dims.map(|d| d.offset + d.terms.iter().map(value).sum::<i64>())
+            .collect()
+    };
     let (mut ever_sent, mut ever) = (BTreeSet::new(), BTreeSet::new());
     for step in &all {
         let mut sent = BTreeSet::new();
@@ -91,7 +106,10 @@ fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection, reuse: Reuse) 
             let now = words(tile, projection);
             let before: BTreeSet<_> = match reuse {
                 Reuse::Previous => held[instance].clone().unwrap_or_default(),
-                Reuse::Nothing => BTreeSet::new(),
+                Reuse::InPlace if firsts.replace(first(tile)) == Some(first(tile)) => {
+                    held[instance].clone().unwrap_or_default()
+                }
+                Reuse::Nothing | Reuse::InPlace => BTreeSet::new(),
             };
             let changed = reuse == Reuse::Nothing || held[instance].as_ref() != Some(&now);
             found.tiles += u128::from(changed && instance == 0);
@@ -206,7 +224,7 @@ proptest! {
                 dims[dim].terms.push(Term { coefficient, ..Term::plain(rank) });
             }
         }
-        check(&sizes, &loops, &Projection { dims });
+        check(&sizes, &loops, &Projection::of(dims));
     }
 
     /// Quotients and remainders; steps are made to align with them, unit by unit.
@@ -239,10 +257,10 @@ proptest! {
             if sum && terms.len() == 1 {
                 dims[0].terms.extend(terms);
             } else {
-                dims.extend(terms.into_iter().map(|t| Dim { terms: vec![t] }));
+                dims.extend(terms.into_iter().map(|t| Dim::sum(vec![t])));
             }
         }
-        let projection = Projection { dims };
+        let projection = Projection::of(dims);
         let laid = spread(&sizes, &loops, &over);
         // Blocks of a term may divide what instances would share alike.
         let uneven = matches!(
@@ -253,16 +271,140 @@ proptest! {
     }
 }
 
+/// Holds images against a walk: words, tiles, largest tile.
+fn check_images(sizes: &[u64], loops: &[Loop], projection: &Projection) {
+    let space = Space::new(sizes);
+    // What an Einsum reads in a step is one image.
+    let reuses = [Reuse::Previous, Reuse::Nothing, Reuse::InPlace];
+    for reuse in reuses
+        .into_iter()
+        .take(if projection.also.is_empty() { 3 } else { 2 })
+    {
+        let (expected, _) = walked(sizes, loops, projection, reuse);
+        let found = match moved_within(&space, loops, loops.len(), projection, reuse) {
+            // One image whose words all exist is counted by blocks.
+            Err(CountError::Unaligned { .. }) => return,
+            found => found.unwrap(),
+        };
+        let of = |m: &Moved| (m.words, m.distinct);
+        let at = format!("{sizes:?} {loops:?} {projection:?} {reuse:?}");
+        assert_eq!(of(&found), of(&expected), "{at}");
+        // The walk sees the tile before the first as one without words, even where the first has none.
+        assert!(found.tiles >= expected.tiles, "{at}");
+    }
+    let largest = tiles(sizes, loops)
+        .iter()
+        .map(|t| words(t, projection).len())
+        .max();
+    let mut extents = sizes.to_vec();
+    for l in loops {
+        extents[l.rank] = extents[l.rank].min(l.step);
+    }
+    // Tiles that begin inside a quotient's block may hold one value more.
+    let plain = |t: &Term| t.unit == 1 && t.modulus.is_none();
+    if projection.all_dims().all(|d| d.terms.iter().all(plain)) {
+        assert!(
+            footprint(&space, &extents, projection) as usize >= largest.unwrap(),
+            "{sizes:?} {loops:?} {projection:?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// One or several reads at constant distances, sums of two ranks, quotients, in tensors that end before they do.
+    #[test]
+    fn images_are_counted_where_they_lie(
+        sizes in prop::collection::vec(1u64..9, 2..=3),
+        cuts in prop::collection::vec((0usize..3, 1u64..5), 0..5),
+        shape in prop::collection::vec((0usize..3, 0usize..4, 0u64..3), 2..=2),
+        offsets in prop::collection::vec((-5i64..6, -5i64..6), 1..4),
+        ends in (prop::option::of(1u64..9), prop::option::of(1u64..9)),
+    ) {
+        let loops: Vec<Loop> = cuts.iter().map(|&(rank, step)| Loop::new(rank % sizes.len(), step)).collect();
+        let mut free: Vec<usize> = (0..sizes.len()).collect();
+        let mut dims = Vec::new();
+        for &(which, kind, coefficient) in &shape {
+            if free.is_empty() {
+                dims.push(Dim::default());
+                continue;
+            }
+            let rank = free.remove(which % free.len());
+            let mut terms = match kind {
+                0 => vec![],
+                1 => vec![Term { unit: 2, ..Term::plain(rank) }],
+                2 => vec![Term { unit: 2, coefficient: 3, ..Term::plain(rank) }, Term { modulus: Some(2), ..Term::plain(rank) }],
+                _ => vec![Term::plain(rank)],
+            };
+            if coefficient > 0 && !free.is_empty() {
+                terms.push(Term { coefficient, ..Term::plain(free.remove(0)) });
+            }
+            dims.push(Dim::sum(terms));
+        }
+        let image = |&(a, b): &(i64, i64)| {
+            let mut image = dims.clone();
+            for (dim, (offset, end)) in image.iter_mut().zip([(a, ends.0), (b, ends.1)]) {
+                (dim.offset, dim.within) = (offset, end);
+            }
+            Projection::of(image)
+        };
+        let mut projection = image(&offsets[0]);
+        for offset in &offsets[1..] {
+            projection = projection.with(&image(offset));
+        }
+        check_images(&sizes, &loops, &projection);
+    }
+}
+
+/// Far from the ends iterations are alike: 4 taps over 2^40 words, in tiles of 2^10, read each word once.
+#[test]
+fn long_tensors_are_counted_without_a_walk() {
+    let dim = Dim {
+        terms: vec![Term::plain(0), Term::plain(1)],
+        offset: -3,
+        within: Some(1 << 40),
+        ..Dim::default()
+    };
+    let space = Space::new([1 << 40, 4]);
+    let found = moved(&space, &[Loop::new(0, 1 << 20)], &Projection::of(vec![dim])).unwrap();
+    // Each tile shares its last three words with the next; the last tile ends with the tensor.
+    assert_eq!((found.words, found.tiles), (1 << 40, 1 << 20));
+}
+
+/// 16 words, of which 4 are chosen for each of 100: kept whole, 16; for each alone, 4 at a time.
+#[test]
+fn words_chosen_at_run_time_are_no_more_than_there_are() {
+    let terms = vec![
+        Term {
+            coefficient: 4,
+            ..Term::plain(0)
+        },
+        Term::plain(1),
+    ];
+    let dim = Dim {
+        chosen: Some(16),
+        ..Dim::sum(terms)
+    };
+    let space = Space::new([100, 4]);
+    let words = |loops: &[Loop]| {
+        moved(&space, loops, &Projection::of(vec![dim.clone()]))
+            .unwrap()
+            .words
+    };
+    assert_eq!(words(&[]), 16);
+    assert_eq!(words(&[Loop::new(0, 1)]), 400);
+    assert_eq!(words(&[Loop::new(0, 2)]), 50 * 8);
+    // Tiles of 16 choices are of all words there are, and nothing moves again.
+    assert_eq!(words(&[Loop::new(0, 4)]), 16);
+}
+
 #[test]
 fn steps_across_blocks_are_refused() {
-    let thirds = Projection {
-        dims: vec![Dim {
-            terms: vec![Term {
-                unit: 4,
-                ..Term::plain(0)
-            }],
-        }],
-    };
+    let thirds = Projection::of(vec![Dim::sum(vec![Term {
+        unit: 4,
+        ..Term::plain(0)
+    }])]);
     let space = Space::new([12]);
     assert_eq!(
         moved(&space, &[Loop::new(0, 6)], &thirds),

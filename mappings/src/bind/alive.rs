@@ -133,7 +133,7 @@ fn in_step_loops(
 /// Einsums of the block by which a tensor reaches a reader in the same tile besides being read by it.
 fn between<'a>(homes: &Homes<'a>, tensor: TensorId, reader: &BoundEinsum) -> Vec<&'a BoundEinsum> {
     let operands = |e: &BoundEinsum| -> Vec<TensorId> {
-        let reads = homes.context.cascade.einsum(e.einsum).reads.iter();
+        let reads = homes.context.projections.listed(e.einsum).iter();
         let seen = homes.context.projections.reads(e.einsum).iter();
         reads
             .zip(seen)

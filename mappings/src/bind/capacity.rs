@@ -170,27 +170,8 @@ pub(crate) fn check_outermost(context: &Context<'_>, blocks: &[Block]) -> Result
         return Ok(());
     };
     let spec = context.spec;
-    let word = context.accelerator.word.bytes().0;
     for (index, block) in blocks.iter().enumerate() {
-        let mut list: Vec<(&str, u128)> = Vec::new();
-        for tensor in (0..context.cascade.tensors.len()).map(TensorId) {
-            let words = if lives_outside(context, blocks, index, tensor) {
-                context.tile_words(index, tensor, &block.space, &[], &[])
-            } else {
-                let keeps = block
-                    .keeps
-                    .iter()
-                    .chain(block.nests.iter().flat_map(|n| &n.keeps));
-                keeps
-                    .filter(|k| k.tensor == tensor)
-                    .map(outside_words)
-                    .fold(0, u128::saturating_add)
-            };
-            if words > 0 {
-                let name = &context.cascade.tensor(tensor).name;
-                list.push((name, words.saturating_mul(word)));
-            }
-        }
+        let mut list = outside(context, blocks, index);
         let needed = list
             .iter()
             .fold(0u128, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -216,6 +197,49 @@ pub(crate) fn check_outermost(context: &Context<'_>, blocks: &[Block]) -> Result
             .into());
     }
     Ok(())
+}
+
+/// By tensor that has some there: bytes of the outermost memory while a block runs.
+fn outside<'a>(context: &Context<'a>, blocks: &[Block], index: usize) -> Vec<(&'a str, u128)> {
+    let block = &blocks[index];
+    let word = context.accelerator.word.bytes().0;
+    let mut list = Vec::new();
+    for tensor in (0..context.cascade.tensors.len()).map(TensorId) {
+        let words = if lives_outside(context, blocks, index, tensor) {
+            context.tile_words(index, tensor, &block.space, &[], &[])
+        } else {
+            let nests = block.nests.iter().flat_map(|n| &n.keeps);
+            let keeps = block.keeps.iter().chain(nests);
+            let own = keeps.filter(|k| k.tensor == tensor);
+            own.map(outside_words).fold(0, u128::saturating_add)
+        };
+        if words > 0 {
+            let name = context.cascade.tensor(tensor).name.as_str();
+            list.push((name, words.saturating_mul(word)));
+        }
+    }
+    list
+}
+
+/// Bytes of the outermost memory while each block runs, where it has an end.
+pub(crate) fn of_outermost(context: &Context<'_>, blocks: &mut [Block]) {
+    if context
+        .accelerator
+        .memories
+        .first()
+        .is_none_or(|m| m.capacity.is_none())
+    {
+        return;
+    }
+    for index in 0..blocks.len() {
+        let all = outside(context, blocks, index);
+        let bytes = all
+            .iter()
+            .fold(0u128, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if let Some(outermost) = blocks[index].occupancy.first_mut() {
+            *outermost = bytes;
+        }
+    }
 }
 
 /// Whether all of a tensor is in the outermost memory while a block runs.

@@ -56,7 +56,7 @@ fn dims(context: &Context<'_>, einsum: &BoundEinsum) -> (Vec<Dim>, Vec<Dim>) {
     for rank in &e.reduced {
         let d = context.ranks.digit(*rank);
         let term = d.term();
-        carried.push(Dim { terms: vec![term] });
+        carried.push(Dim::sum(vec![term]));
     }
     (own, carried)
 }

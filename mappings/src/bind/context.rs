@@ -67,12 +67,13 @@ impl Context<'_> {
         if self.made_in(tensor) != Some(block) {
             return true;
         }
-        self.cascade.einsums.iter().any(|e| {
+        let mut einsums = (0..self.cascade.einsums.len()).map(EinsumId);
+        einsums.any(|id| {
+            let e = self.cascade.einsum(id);
+            let mut reads = self.projections.listed(id).iter();
             !e.view
                 && self.made_in(e.output) != Some(block)
-                && e.reads
-                    .iter()
-                    .any(|r| self.projections.viewed(r.tensor) == tensor)
+                && reads.any(|r| self.projections.viewed(r.tensor) == tensor)
         })
     }
 

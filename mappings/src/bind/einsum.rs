@@ -237,6 +237,8 @@ impl Context<'_> {
                 output: einsum.output,
                 output_memory: None,
                 partials: spec.partials.is_some(),
+                interval: cycles,
+                narrow: None,
             });
         problems.into_result(value)
     }

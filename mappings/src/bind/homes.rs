@@ -141,7 +141,7 @@ impl<'a> Homes<'a> {
     pub fn operands(&self, nest: usize, position: usize) -> Vec<Operand<'a>> {
         let context = self.context;
         let einsum = self.block.nests[nest].einsums[position].einsum;
-        let reads = context.cascade.einsum(einsum).reads.iter();
+        let reads = context.projections.listed(einsum).iter();
         reads
             .zip(context.projections.reads(einsum))
             .filter_map(|(read, seen)| {
@@ -180,9 +180,7 @@ pub(crate) fn origins(context: &Context<'_>, index: usize, block: &Block) -> Ori
             Some(BoundOperand {
                 tensor: o.tensor,
                 time: o.time,
-                projection: Projection {
-                    dims: o.dims.to_vec(),
-                },
+                projection: Projection::of(o.dims.to_vec()),
                 origin,
             })
         };

@@ -1,9 +1,9 @@
 //! The tiles that a block keeps: where, below which loops, how many words.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use einflow_spec::{Problems, Span, did_you_mean};
-use einflow_workloads::cascade::{ReadTime, TensorId};
+use einflow_workloads::cascade::{EinsumId, ReadTime, TensorId};
 
 use super::{context::Context, ranks::Parts};
 use crate::{
@@ -174,13 +174,12 @@ impl Context<'_> {
                 .map_or(0, |(_, o)| *o)
         };
         let mut offsets: Vec<u64> = Vec::new();
-        for einsum in &self.cascade.einsums {
+        for id in (0..self.cascade.einsums.len()).map(EinsumId) {
+            let einsum = self.cascade.einsum(id);
             let name = &self.cascade.tensor(einsum.output).name;
+            let mut reads = self.projections.listed(id).iter();
             let touches = einsum.output == tensor
-                || einsum
-                    .reads
-                    .iter()
-                    .any(|r| self.projections.viewed(r.tensor) == tensor);
+                || reads.any(|r| self.projections.viewed(r.tensor) == tensor);
             if touches && !einsum.view {
                 offsets.push(offset(name));
             }
@@ -190,22 +189,21 @@ impl Context<'_> {
         offsets.len()
     }
 
-    /// Which words of a tensor the iterations of a block use: as its Einsums read it, where it comes from outside and they
-    /// agree. The error: they read it in different ways.
-    pub fn tile_projection(
-        &self,
-        index: usize,
-        tensor: TensorId,
-    ) -> Result<&Projection, &Projection> {
+    /// Which words of a tensor the iterations of a block use: as its Einsums read it, where it comes from outside.
+    pub fn tile_projection(&self, index: usize, tensor: TensorId) -> Cow<'_, Projection> {
         let own = self.projections.own(tensor);
         if self.made_in(tensor) == Some(index) {
-            return Ok(own);
+            return Cow::Borrowed(own);
         }
-        match self.projections.seen(self.einsums_of(index), tensor) {
-            Ok(projection) => Ok(projection),
-            Err(true) => Err(own),
-            Err(false) => Ok(own),
-        }
+        let seen = self.projections.seen(self.einsums_of(index), tensor);
+        seen.map_or(Cow::Borrowed(own), Cow::Owned)
+    }
+
+    /// Whether a running value needs no other room than its last coordinate's: none but the one before and the last are
+    /// read.
+    pub fn updated_in_place(&self, tensor: TensorId) -> bool {
+        let mut reads = self.cascade.einsums.iter().flat_map(|e| &e.reads);
+        !reads.any(|r| r.tensor == tensor && r.time == ReadTime::Other)
     }
 
     /// Words of the largest tile of a tensor below some loops, in one PE where it is laid across `lanes`. An iterative
@@ -219,20 +217,17 @@ impl Context<'_> {
         lanes: &[&NamedLoop],
     ) -> u128 {
         let made_here = self.made_in(tensor) == Some(index);
-        if !made_here
-            && !loops.is_empty()
-            && let Ok(projection) = self.tile_projection(index, tensor)
-        {
-            return footprint(space, &extents(space, loops, lanes, projection), projection);
+        if !made_here && !loops.is_empty() {
+            let projection = self.tile_projection(index, tensor);
+            return footprint(
+                space,
+                &extents(space, loops, lanes, &projection),
+                &projection,
+            );
         }
         let mut projection = self.projections.own(tensor).clone();
         let t = self.cascade.tensor(tensor);
-        let in_place = !self.cascade.einsums.iter().any(|e| {
-            e.reads
-                .iter()
-                .any(|r| r.tensor == tensor && r.time == ReadTime::Other)
-        });
-        if let Some(iterative) = t.iterative.filter(|_| in_place) {
+        if let Some(iterative) = t.iterative.filter(|_| self.updated_in_place(tensor)) {
             projection.dims.remove(self.cascade.batch.len() + iterative);
         }
         footprint(
@@ -258,8 +253,7 @@ fn extents(
     for lane in lanes {
         // Only an index that is one rank divides among PEs: neighbours share words of p + r.
         let mut touched = projection
-            .dims
-            .iter()
+            .all_dims()
             .filter(|d| d.terms.iter().any(|t| lane.touches(t)))
             .peekable();
         if touched.peek().is_some() && touched.all(|d| d.terms.len() == 1) {

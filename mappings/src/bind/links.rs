@@ -76,12 +76,17 @@ type Way = Vec<(usize, usize, u64)>;
 /// A refusal: what is missing, and what would do.
 type Fault = (String, String);
 
-/// Refuses a block whose words have no links to move on, or more of them in a step than a link takes.
-pub(crate) fn check_links(
-    context: &Context<'_>,
-    index: usize,
-    block: &Block,
-) -> Result<(), Problems> {
+/// Cycles from one step of an Einsum to the next, and the link that takes more of them than its operators: array, link.
+type Pace = (u64, Option<(usize, usize)>);
+
+/// By nest and position.
+type Paces = Vec<((usize, usize), Pace)>;
+
+/// What pace links leave the Einsums of a block.
+///
+/// # Errors
+/// Words that have no links to move on.
+pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Result<Paces, Problems> {
     let homes = Homes {
         context,
         index,
@@ -89,6 +94,7 @@ pub(crate) fn check_links(
     };
     let check = Check { homes: &homes };
     let mut problems = Problems::new();
+    let mut out = Vec::new();
     for (nest, position, einsum) in homes.einsums() {
         let at = homes.binding(nest, position).0;
         // One step's words: each in one of several ways.
@@ -99,11 +105,13 @@ pub(crate) fn check_links(
             Err((message, help)) => problems.push(context.at(at, message).help(help)),
         };
         for operand in homes.operands(nest, position) {
-            let streams = changes(einsum, operand.dims);
-            needed(check.operand(nest, einsum, &operand), streams);
+            needed(
+                check.operand(nest, einsum, &operand),
+                changes(einsum, operand.dims),
+            );
         }
         let output = homes.output(einsum);
-        let dims = &context.projections.own(output).dims;
+        let dims = context.projections.own(output).dims.as_slice();
         let streams = changes(einsum, dims);
         for dimension in [Dimension::Rows, Dimension::Columns] {
             needed(check.sum(einsum, dims, dimension), streams);
@@ -111,26 +119,18 @@ pub(crate) fn check_links(
         if let Some(memory) = homes.memory(nest, output) {
             needed(check.leave(einsum, dims, memory), streams);
         }
-        if let Some((message, help)) = check.crowded(einsum, &moved) {
-            problems.push(context.at(at, message).help(help));
-        }
+        out.push(((nest, position), check.pace(einsum, &moved)));
     }
-    problems.into_result(Some(()))
+    problems.into_result(Some(out))
 }
 
 /// Whether a tensor's word is another one at every step. What stays for the steps of a tile is loaded, or leaves, beside them.
 fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
     let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
     let real = |loops: &[NamedLoop]| loops.iter().rev().find(|l| l.count > 1).cloned();
-    match (real(own), own.last()) {
-        (Some(l), _) => l.touches_any(dims),
-        // A short rank leaves its loop one step, and what that loop does not change stays as it does in a long one.
-        (None, Some(l)) => dims
-            .iter()
-            .flat_map(|d| &d.terms)
-            .any(|t| t.rank == l.cut.rank),
-        (None, None) => real(&einsum.loops).is_some_and(|l| l.touches_any(dims)),
-    }
+    // Where a tile is one step, that step follows the loops around it.
+    let last = real(own).or_else(|| real(&einsum.loops));
+    last.is_some_and(|l| l.touches_any(dims))
 }
 
 /// The lane of a dimension, where different PEs along it have different words of a tensor.
@@ -539,21 +539,13 @@ impl Check<'_, '_> {
         Ok(())
     }
 
-    /// More words in a step than its cycles take over a link, however they go.
-    fn crowded(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> Option<Fault> {
-        let room = |(unit, link): (usize, usize)| {
-            self.array(unit).links[link]
-                .words_per_cycle
-                .saturating_mul(einsum.cycles)
-        };
+    /// What a step takes, its words going on those of their ways that leave the slowest link the least to do.
+    fn pace(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> Pace {
+        let width = |(unit, link): (usize, usize)| self.array(unit).links[link].words_per_cycle;
         // Each choice of a way for each word is a number in a mixed base.
-        let choices = moved
-            .iter()
-            .map(Vec::len)
-            .fold(1usize, usize::saturating_mul)
-            .min(MOST_CHOICES);
-        let mut least: Option<((usize, usize), u64)> = None;
-        for choice in 0..choices {
+        let choices = moved.iter().map(Vec::len);
+        let choices = choices.fold(1usize, usize::saturating_mul);
+        let slowest = |choice: usize| {
             let mut on: Vec<((usize, usize), u64)> = Vec::new();
             let mut rest = choice;
             for ways in moved {
@@ -565,25 +557,17 @@ impl Check<'_, '_> {
                 }
                 rest /= ways.len();
             }
-            let over = on
+            let takes = on
                 .into_iter()
-                .filter(|(at, words)| *words > room(*at))
-                .max_by_key(|(_, words)| *words)?;
-            if least.is_none_or(|(_, words)| over.1 < words) {
-                least = Some(over);
-            }
+                .map(|(at, words)| (words.div_ceil(width(at).max(1)), at));
+            // Of equals the first.
+            takes.rev().max_by_key(|(cycles, _)| *cycles)
+        };
+        let all = (0..choices.min(MOST_CHOICES)).map(slowest);
+        match all.min_by_key(|found| found.map_or(0, |(cycles, _)| cycles)) {
+            Some(Some((cycles, at))) if cycles > einsum.cycles => (cycles, Some(at)),
+            _ => (einsum.cycles, None),
         }
-        let ((unit, link), words) = least?;
-        let (array, cycles) = (self.array(unit), einsum.cycles);
-        let link = &array.links[link];
-        Some((
-            format!(
-                "{} puts {words} words on each link `{}` of {} in a step of {cycles} {}, which takes {}",
-                einsum.name, link.name, array.name, if cycles == 1 { "cycle" } else { "cycles" },
-                link.words_per_cycle.saturating_mul(cycles)
-            ),
-            "lay another rank across the array, put a loop that does not change these words innermost, or give the link more `words_per_cycle`".into(),
-        ))
     }
 }
 

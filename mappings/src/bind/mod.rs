@@ -115,6 +115,7 @@ pub fn bind(
     }
     if blocks.len() == found.len() {
         problems.absorb(capacity::check_outermost(&context, &blocks));
+        capacity::of_outermost(&context, &mut blocks);
     }
     let mut all: BTreeMap<String, u64> = ranks.sizes.0.clone();
     for block in blocks.iter().rev() {
@@ -143,19 +144,23 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     problems.absorb(carried::check_carried(context, index, &draft));
     problems.absorb(capacity::check_capacity(context, index, &draft));
     problems.absorb(registers::check_registers(context, index, &draft));
-    problems.absorb(links::check_links(context, index, &draft));
+    let paces = problems.absorb(links::paces(context, index, &draft));
     // What is derived follows from the draft alone, none of it from the other.
     let occupancy = capacity::occupancy(context, &draft).unwrap_or_default();
     let origins = homes::origins(context, index, &draft);
     let transfers = problems.absorb(transfers::transfers(context, index, &draft));
     let conditions = problems.absorb(conditions::of_block(context, index, &draft));
-    let (Some(transfers), Some(conditions)) = (transfers, conditions) else {
+    let (Some(transfers), Some(conditions), Some(paces)) = (transfers, conditions, paces) else {
         return Err(problems);
     };
     let mut nests = draft.nests;
     for ((nest, position), operands, output_memory) in origins {
         let einsum = &mut nests[nest].einsums[position];
         (einsum.operands, einsum.output_memory) = (operands, output_memory);
+    }
+    for ((nest, position), (interval, narrow)) in paces {
+        let einsum = &mut nests[nest].einsums[position];
+        (einsum.interval, einsum.narrow) = (interval, narrow);
     }
     problems.into_result(Some(Block {
         nests,

@@ -25,7 +25,7 @@ pub(crate) fn check_order(
     let mut problems = Problems::new();
     for (n, nest) in block.nests.iter().enumerate() {
         for (e, reader) in nest.einsums.iter().enumerate() {
-            let reads = context.cascade.einsum(reader.einsum).reads.iter();
+            let reads = context.projections.listed(reader.einsum).iter();
             for (read, seen) in reads.zip(context.projections.reads(reader.einsum)) {
                 let Ok((tensor, _)) = seen else { continue };
                 let tensor = *tensor;

@@ -1,9 +1,11 @@
 //! Movements of what Einsums make: updates, drains, and partial results that come back.
 
+use einflow_workloads::cascade::TensorId;
+
 use super::transfers::{Finder, steps};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Loop, Projection, Reuse},
+    nest::{Dim, Loop, Projection, Reuse},
     spec::BindingSpec,
 };
 
@@ -57,15 +59,18 @@ impl Finder<'_> {
                     .help("leave `partials` out, or do not keep it in the array's registers"),
             );
         }
-        let mut projection = own.clone();
+        let kept_through = registers.map(|depth| self.around(nest, depth, einsum));
+        let mut projection = match &kept_through {
+            Some(loops) => self.leaving(tensor, loops, Place::Registers(einsum.unit)),
+            None => own.clone(),
+        };
         if partials {
             // Every step sends its results: the steps of all loops count as coordinates.
             projection.dims.extend(steps(&einsum.loops, own));
         }
         let steps = projection.dims.len() - own.dims.len();
-        let (loops, tile_depth): (Vec<Loop>, usize) = match registers {
-            Some(depth) => {
-                let loops = self.around(nest, depth, einsum);
+        let (loops, tile_depth): (Vec<Loop>, usize) = match kept_through {
+            Some(loops) => {
                 let depth = loops.len();
                 (loops, depth)
             }
@@ -104,8 +109,8 @@ impl Finder<'_> {
                 einsum: self.at,
                 kind: TransferKind::Drain,
                 tile_depth: loops.len(),
+                projection: self.leaving(tensor, &loops, Place::Memory(level.memory)),
                 loops,
-                projection: own.clone(),
                 steps: 0,
                 reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
@@ -114,6 +119,64 @@ impl Finder<'_> {
                 spill: None,
                 through: level.through,
             });
+        }
+    }
+
+    /// Which words leave a place where a tensor's tile serves while these loops stand: of a running value that passes
+    /// through all its coordinates meanwhile, the last, where the block reads it nowhere further out.
+    fn leaving(&self, tensor: TensorId, loops: &[Loop], from: Place) -> Projection {
+        let context = self.context;
+        let mut projection = context.projections.own(tensor).clone();
+        let t = context.cascade.tensor(tensor);
+        let read_outside = self.block.nests.iter().enumerate().any(|(n, own)| {
+            let einsums = own.einsums.iter().enumerate();
+            let mut einsums = einsums;
+            einsums.any(|(e, einsum)| {
+                self.reads_tensor(einsum, tensor) && !self.reads_there(n, e, einsum, tensor, from)
+            })
+        });
+        let in_place = context.updated_in_place(tensor) && !read_outside;
+        let Some(iterative) = t.iterative.filter(|_| in_place) else {
+            return projection;
+        };
+        let digit = context.ranks.digit(t.ranks[iterative]);
+        let walks = |l: &Loop| l.rank == digit.base && l.step >= digit.unit;
+        if !loops.iter().any(walks) {
+            projection.dims[context.cascade.batch.len() + iterative] = Dim {
+                offset: i64::try_from(digit.size.saturating_sub(1)).unwrap_or(i64::MAX),
+                ..Dim::default()
+            };
+        }
+        projection
+    }
+
+    /// Whether an Einsum reads a tensor from a place, or from further in.
+    fn reads_there(
+        &self,
+        nest: usize,
+        position: usize,
+        einsum: &BoundEinsum,
+        tensor: TensorId,
+        place: Place,
+    ) -> bool {
+        let context = self.context;
+        let binding = &context.spec.blocks[self.index].nests[nest].einsums[position].1;
+        let stated = binding.from.iter();
+        let mut stated = stated.filter(|(t, _)| context.tensor(t) == Ok(tensor));
+        let from = stated.find_map(|(_, place)| context.place(place).ok());
+        let in_registers = |unit: usize| {
+            let mut keeps = self.keeps(nest, tensor);
+            keeps.any(|(k, _)| k.place == Place::Registers(unit))
+        };
+        match (from, place) {
+            (Some(Place::Registers(_)), _) => true,
+            (None, _) if in_registers(einsum.unit) => true,
+            (_, Place::Registers(_)) => false,
+            (Some(Place::Memory(memory)), Place::Memory(outer)) => memory >= outer,
+            (None, Place::Memory(outer)) => {
+                let levels = self.levels(nest, tensor);
+                levels.last().is_some_and(|l| l.memory >= outer)
+            }
         }
     }
 

@@ -156,9 +156,8 @@ impl Finder<'_> {
         let context = self.context;
         for (operand, _) in &binding.from {
             let known = context
-                .cascade
-                .einsum(einsum.einsum)
-                .reads
+                .projections
+                .listed(einsum.einsum)
                 .iter()
                 .map(|r| &context.cascade.tensor(r.tensor).name);
             if context
@@ -180,21 +179,18 @@ impl Finder<'_> {
                 );
             }
         }
-        let reads = &context.cascade.einsum(einsum.einsum).reads;
-        let mut done: Vec<(TensorId, &Projection, &Read)> = Vec::new();
+        let reads = context.projections.listed(einsum.einsum);
+        let mut done: Vec<(TensorId, &Projection, ReadTime)> = Vec::new();
         for (read, seen) in reads.iter().zip(context.projections.reads(einsum.einsum)) {
             match seen {
                 Ok((tensor, projection)) => {
-                    // The same words read twice in one expression arrive once; projections leave constants out, so
-                    // RM[m1] and RM[m1+1] look alike and are not.
-                    let same = |r: &Read| r.tensor != read.tensor || r.indices == read.indices;
-                    if done
-                        .iter()
-                        .any(|(t, p, r)| t == tensor && *p == projection && same(r))
-                    {
+                    // The same words read twice in one expression arrive once. RM[m1] and RM[m1+1] are told apart by
+                    // when they are read.
+                    let known = (*tensor, projection, read.time);
+                    if done.contains(&known) {
                         continue;
                     }
-                    done.push((*tensor, projection, read));
+                    done.push(known);
                     self.read(
                         nest,
                         einsum,
@@ -321,6 +317,13 @@ impl Finder<'_> {
         }
         let loops = einsum.loops.iter().map(|l| l.cut).collect();
         let tile_depth = einsum.loops.len() - einsum.own_loops;
+        // In p + r a PE's next word may be its neighbour's, and it has no way to it.
+        let mut lanes = einsum.rows.iter().chain(&einsum.columns);
+        let shifts = lanes.any(|l| {
+            let dims = projection.dims.iter();
+            dims.filter(|d| d.terms.len() > 1)
+                .any(|d| l.touches_any([d]))
+        });
         self.out.push(Transfer {
             tensor,
             einsum: self.at,
@@ -329,7 +332,11 @@ impl Finder<'_> {
             tile_depth,
             projection,
             steps: 0,
-            reuse: Reuse::Previous,
+            reuse: if shifts {
+                Reuse::InPlace
+            } else {
+                Reuse::Previous
+            },
             outer: None,
             inner,
             share,
@@ -354,39 +361,17 @@ impl Finder<'_> {
             }
             self.filled.push((tensor, place, level.nest));
             let loops = self.around(nest, level.depth, einsum);
-            let projection = match self.context.tile_projection(self.index, tensor) {
-                Ok(projection) => projection,
-                Err(own) => {
-                    if level.depth > 0 {
-                        let at = self.context.spec.blocks[self.index].keep.iter().chain(
-                            self.context.spec.blocks[self.index]
-                                .nests
-                                .iter()
-                                .flat_map(|n| &n.keep),
-                        );
-                        let name = &self.context.cascade.tensor(tensor).name;
-                        let at = at
-                            .into_iter()
-                            .find(|k| self.context.tensor(&k.tensor) == Ok(tensor))
-                            .map(|k| &k.tensor);
-                        if let Some(at) = at {
-                            self.problems.push(
-                                self.context
-                                    .at(at, format!("{name} is read with different indices, which no tile of it below a loop serves"))
-                                    .help(format!("leave `below` out, so that all of {name} is kept, or map its readers in separate blocks")),
-                            );
-                        }
-                    }
-                    own
-                }
-            };
+            let projection = self
+                .context
+                .tile_projection(self.index, tensor)
+                .into_owned();
             self.out.push(Transfer {
                 tensor,
                 einsum: self.at,
                 kind: TransferKind::Fill,
                 tile_depth: loops.len(),
                 loops,
-                projection: projection.clone(),
+                projection,
                 steps: 0,
                 reuse: Reuse::Previous,
                 outer: Some(Place::Memory(levels[at - 1].memory)),
@@ -485,14 +470,12 @@ pub(super) fn steps(loops: &[NamedLoop], projection: &Projection) -> Vec<Dim> {
             .rev()
             .find(|o| o.cut.rank == l.cut.rank && o.count > 1);
         let modulus = outer.map(|o| o.cut.step / l.cut.step.max(1));
-        dims.push(Dim {
-            terms: vec![Term {
-                rank: l.cut.rank,
-                unit: l.cut.step,
-                modulus,
-                coefficient: 1,
-            }],
-        });
+        dims.push(Dim::sum(vec![Term {
+            rank: l.cut.rank,
+            unit: l.cut.step,
+            modulus,
+            coefficient: 1,
+        }]));
     }
     dims
 }

@@ -11,6 +11,7 @@ mod condition;
 mod cuts;
 mod distinct;
 mod error;
+mod images;
 mod moved;
 mod pair;
 mod plain;
@@ -24,8 +25,8 @@ mod walk;
 pub use condition::{Condition, PointTest};
 pub use error::CountError;
 pub use moved::{
-    Moved, Reuse, enumerated, footprint, instances, iterations, iterations_within, moved,
-    moved_within, points, touched, used,
+    Moved, Reuse, common, enumerated, footprint, instances, iterations, iterations_within, moved,
+    moved_at, moved_within, points, touched, used,
 };
 pub use projection::{Dim, MAX_DIMS, Projection, Term};
 pub use region::Occupied;

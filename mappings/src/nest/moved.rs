@@ -1,4 +1,5 @@
 use super::cuts::Cuts;
+use super::images::{self, Images};
 use super::pair::Interval;
 use super::projection::View;
 use super::region::{Box, Region};
@@ -50,6 +51,9 @@ pub enum Reuse {
     Previous,
     /// Nothing: every step moves its tile whole.
     Nothing,
+    /// Its words where the tile's first point still touches the same: else all have moved on by a place, to where
+    /// another's word is of no use. So it is in the PEs of an array, none of which has its neighbour's word.
+    InPlace,
 }
 
 /// Words that move into a memory that holds one tile of a tensor and remembers the previous one.
@@ -86,13 +90,38 @@ pub fn moved_within(
     projection: &Projection,
     reuse: Reuse,
 ) -> Result<Moved, CountError> {
+    // Where every dimension is one term, tiles have the same words or none in common.
+    let apart = || projection.dims.iter().all(|d| d.terms.len() <= 1);
+    let reuse = match reuse {
+        Reuse::InPlace if projection.is_plain() && apart() => Reuse::Previous,
+        other => other,
+    };
+    let by_images = || {
+        let images = Images::new(space, projection)?;
+        if space.sizes.contains(&0) {
+            return Ok(Moved::default());
+        }
+        if space.skips() {
+            images.walked(space, loops, tile_depth, reuse)
+        } else {
+            images.moved(loops, &images::whole(space), reuse)
+        }
+    };
+    if !projection.is_plain() || reuse == Reuse::InPlace {
+        return by_images();
+    }
     if !space.skips()
         && let Some(found) = plain::moved(space, loops, projection, reuse)
     {
         return Ok(found);
     }
     let extents = space.extents()?;
-    let view = View::new(space, projection)?;
+    let view = match View::new(space, projection) {
+        Ok(view) => view,
+        // Digits of one rank in a sum of another kind.
+        Err(CountError::SharedRank { .. }) => return by_images(),
+        Err(error) => return Err(error),
+    };
     let cuts = Cuts::new(space, loops, tile_depth, &view)?;
     if space.sizes.contains(&0) {
         return Ok(Moved::default());
@@ -142,6 +171,45 @@ pub fn moved_within(
         received: mul(alone.words, instances)?,
         received_distinct: mul(reach(true)?, instances)?,
     })
+}
+
+/// As [`moved_within`] over the box `tile` alone, given as first coordinate and length of each rank, where nothing is
+/// left out.
+///
+/// # Errors
+/// As [`moved`].
+pub fn moved_at(
+    tile: &[(u64, u64)],
+    loops: &[Loop],
+    projection: &Projection,
+    reuse: Reuse,
+) -> Result<Moved, CountError> {
+    let lengths = tile.iter().map(|(_, len)| *len);
+    let space = Space::new(lengths.collect::<Vec<_>>());
+    if projection.is_plain() {
+        return moved_within(&space, loops, loops.len(), projection, reuse);
+    }
+    let mut whole = images::whole(&space);
+    whole[..tile.len()].copy_from_slice(tile);
+    Images::new(&space, projection)?.moved(loops, &whole, reuse)
+}
+
+/// Words that two boxes, given as [`moved_at`] is, both touch.
+///
+/// # Errors
+/// As [`moved`].
+pub fn common(
+    a: &[(u64, u64)],
+    b: &[(u64, u64)],
+    projection: &Projection,
+) -> Result<u128, CountError> {
+    let space = Space::new(a.iter().map(|(_, len)| *len).collect::<Vec<_>>());
+    let images = Images::new(&space, projection)?;
+    let mut tiles = [images::whole(&space); 2];
+    tiles[0][..a.len()].copy_from_slice(a);
+    tiles[1][..b.len()].copy_from_slice(b);
+    let words = images.words(&tiles[0])?;
+    Ok(words - images.fresh(&tiles[0], Some(&tiles[1]))?)
 }
 
 /// Iterations that `loops` execute: the product of the trip counts, partial tiles included, empty
@@ -217,6 +285,9 @@ pub(super) fn whole(extents: &[u64; MAX_RANKS]) -> Box {
 /// As [`moved`].
 pub fn touched(space: &Space, loops: &[Loop], projection: &Projection) -> Result<u128, CountError> {
     let extents = space.extents()?;
+    if !projection.is_plain() {
+        return Images::new(space, projection)?.words(&images::whole(space));
+    }
     let view = View::new(space, projection)?;
     if space.sizes.contains(&0) {
         return Ok(0);
@@ -233,6 +304,9 @@ pub fn touched(space: &Space, loops: &[Loop], projection: &Projection) -> Result
 /// # Errors
 /// As [`moved`].
 pub fn used(space: &Space, projection: &Projection) -> Result<u128, CountError> {
+    if !projection.is_plain() {
+        return images::used(space, projection);
+    }
     let view = View::new(space, projection)?;
     if space.sizes.contains(&0) {
         return Ok(0);
@@ -272,7 +346,11 @@ pub fn enumerated(space: &Space) -> Result<u128, CountError> {
 /// enumerate it is the smaller of the span and the number of points, never less than the tile;
 /// 2^128 - 1 where the projection itself is in error or the product overflows.
 pub fn footprint(space: &Space, extents: &[u64], projection: &Projection) -> u128 {
-    let Ok(view) = View::new(space, projection) else {
+    let view = View::new(space, projection);
+    if !projection.is_plain() || matches!(view, Err(CountError::SharedRank { .. })) {
+        return images::largest(space, extents, projection).unwrap_or(u128::MAX);
+    }
+    let Ok(view) = view else {
         return u128::MAX;
     };
     let mut tile = [1; MAX_RANKS];

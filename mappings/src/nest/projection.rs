@@ -3,18 +3,44 @@ use super::{CountError, MAX_RANKS, Space};
 /// Most dimensions that a [`Projection`] may have.
 pub const MAX_DIMS: usize = 8;
 
-/// Which word of a tensor a point of the space touches: one value for each dimension.
+/// Which words of a tensor a point of the space touches: one, and one for each further image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Projection {
     /// The tensor's dimensions.
     pub dims: Vec<Dim>,
+    /// The same at the other places that a point reads too: `X[m - 1]` beside `X[m]`.
+    pub also: Vec<Vec<Dim>>,
 }
 
-/// One dimension of a tensor: its coordinate is the sum of the terms (a convolution has two).
+/// One dimension of a tensor: its coordinate is the sum of the terms (a convolution has two) and the offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dim {
-    /// The summands; none means the constant 0.
+    /// The summands.
     pub terms: Vec<Term>,
+    /// What is added to them.
+    pub offset: i64,
+    /// Where some coordinates are below 0 or not below the tensor's size: that size. Words exist inside only.
+    pub within: Option<u64>,
+    /// Where the words are chosen at run time: among how many. Each value of the sum stands for a word of its own, as
+    /// far as there are as many.
+    pub chosen: Option<u64>,
+}
+
+impl Dim {
+    /// The coordinate at the first point of a box, given as first coordinate and length of each rank.
+    pub fn first(&self, tile: &[(u64, u64)]) -> i128 {
+        let value = |t: &Term| t.value(tile[t.rank].0);
+        let sum: u128 = self.terms.iter().map(value).sum();
+        i128::from(self.offset).saturating_add(i128::try_from(sum).unwrap_or(i128::MAX))
+    }
+
+    /// The sum of these terms.
+    pub fn sum(terms: Vec<Term>) -> Self {
+        Self {
+            terms,
+            ..Self::default()
+        }
+    }
 }
 
 /// A summand of a coordinate: `coefficient * ((x / unit) % modulus)` for coordinate x of the rank.
@@ -52,16 +78,67 @@ impl Term {
 }
 
 impl Projection {
+    /// One image with these dimensions.
+    pub fn of(dims: Vec<Dim>) -> Self {
+        Self {
+            dims,
+            also: Vec::new(),
+        }
+    }
+
     /// The projection onto plain coordinates: one dimension for each rank given.
     pub fn plain(ranks: &[usize]) -> Self {
-        Self {
-            dims: ranks
-                .iter()
-                .map(|&rank| Dim {
-                    terms: vec![Term::plain(rank)],
-                })
-                .collect(),
+        let dim = |&rank: &usize| Dim::sum(vec![Term::plain(rank)]);
+        Self::of(ranks.iter().map(dim).collect())
+    }
+
+    /// The images: for each its dimensions.
+    pub fn images(&self) -> impl Iterator<Item = &[Dim]> {
+        let also = self.also.iter().map(Vec::as_slice);
+        std::iter::once(self.dims.as_slice()).chain(also)
+    }
+
+    /// The dimensions of all images.
+    pub fn all_dims(&self) -> impl Iterator<Item = &Dim> {
+        self.images().flatten()
+    }
+
+    /// The images of both, each once.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        for image in other.images() {
+            if !all.images().any(|i| i == image) {
+                all.also.push(image.to_vec());
+            }
         }
+        all
+    }
+
+    /// Whether a tile has as many words wherever it lies along a rank: whether all its words exist, and all images move
+    /// alike.
+    pub fn is_even_along(&self, rank: usize) -> bool {
+        let along = |d: &Dim| {
+            d.terms
+                .iter()
+                .filter(|t| t.rank == rank)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        let alike = |image: &[Dim]| {
+            let mut dims = image.iter().zip(&self.dims);
+            dims.all(|(d, first)| {
+                let own = along(d);
+                own == along(first) && (own.is_empty() || d.within.is_none())
+            })
+        };
+        self.images().all(alike)
+    }
+
+    /// Whether there is one image, and all its words exist: then where it lies changes no count.
+    pub fn is_plain(&self) -> bool {
+        let plain = |d: &Dim| d.within.is_none() && d.chosen.is_none();
+        self.also.is_empty() && self.dims.iter().all(plain)
     }
 }
 

@@ -353,7 +353,7 @@ impl<'a> Skip<'a> {
             overlap = mul(overlap, common)?;
         }
         Ok(match self.reuse {
-            Reuse::Previous => (size - overlap, u128::from(!same)),
+            Reuse::Previous | Reuse::InPlace => (size - overlap, u128::from(!same)),
             Reuse::Nothing => (size, 1),
         })
     }

@@ -5,11 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+/// Objectives, and the points that have just these.
+type Tied = (Vec<f64>, Vec<u64>);
+
 /// The points of each amount of work that no other beats in everything. Rows of equal objectives are one entry, entries stand in order
 /// of their first objective (then the others): one that beats another stands before it.
 #[derive(Debug, Default)]
 pub struct Front {
-    by_work: BTreeMap<String, Vec<(Vec<f64>, Vec<u64>)>>,
+    by_work: BTreeMap<String, Vec<Tied>>,
 }
 
 /// Whether `a` is at least as good as `b` everywhere; less is better.

@@ -312,12 +312,10 @@ fn tensors<'j>(root: &Field<'j, '_>, names: &mut Names<'j>) -> Result<Vec<Tensor
             let terms = dim
                 .list()?
                 .map(|rank| Ok(Term::plain(rank.one_of("rank", &names.ranks)?)));
-            dims.push(Dim {
-                terms: terms.collect::<Result<_, _>>()?,
-            });
+            dims.push(Dim::sum(terms.collect::<Result<_, _>>()?));
         }
         tensors.push(Tensor {
-            projection: Projection { dims },
+            projection: Projection::of(dims),
             output: tensor.need("output")?.flag()?,
         });
         names.tensors.push(name);

@@ -123,15 +123,6 @@ fn command_cases() -> Vec<Case> {
         )
         .with("mine.ron", "()"),
         case(
-            "cycle-too-few-ports",
-            "run mine.ron --engine cycle",
-            &["more rows a cycle", "`buffer`"],
-        )
-        .with(
-            "mine.ron",
-            "(name: \"mine\", runs: [(mapping: \"fusemax-binding\", model: \"bert\", length: \"1K\", set: {\"memories.buffer.ports\": 1})])",
-        ),
-        case(
             "length-0",
             "run --model bert --length 0 --mapping fusemax-binding",
             &["0", "16777216"],

@@ -25,6 +25,8 @@ pub enum Wait {
     Edge(usize, usize),
     Port(usize),
     Channel(usize),
+    /// An array's link, for the words of a step.
+    Narrow(usize, usize),
     Mapping,
 }
 

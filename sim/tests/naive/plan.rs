@@ -87,8 +87,10 @@ pub struct Work {
     /// Its place in the order of its unit.
     pub order: Order,
     pub steps: usize,
-    /// Cycles of a step.
+    /// Cycles of a step, in how many its PEs work, and the link that takes the others.
     pub cycles: i64,
+    pub works: i64,
+    pub narrow: Option<(usize, usize)>,
     /// Cycles for itself before its first step and after its last.
     pub load: i64,
     pub shift: i64,

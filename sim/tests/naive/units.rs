@@ -322,7 +322,12 @@ impl Machine<'_> {
         self.end = self.end.max(end + last_pe(self.chip, unit));
         for (e, times) in &turn.members {
             let work = &self.plan.ops[*e].work[self.started[*e].len()];
-            self.ran.busy[unit] += work.steps as u64 * work.cycles as u64;
+            self.ran.busy[unit] += work.steps as u64 * work.works as u64;
+            if let Some((array, link)) = work.narrow {
+                let slow = work.steps as u64 * (work.cycles - work.works) as u64;
+                let wait = Wait::Narrow(array, link);
+                *self.ran.waits[unit].entry(wait).or_insert(0) += slow;
+            }
             self.ran.tasks += 1;
             for (transfer, words) in &work.counts {
                 self.ran.words[*transfer] += words;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, Transfer},
+    mapped::{Block, BoundEinsum, MappedCascade, NamedLoop, Transfer, TransferKind},
     nest::{Loop, Projection},
 };
 
@@ -33,7 +33,7 @@ pub struct Visit {
     pub new: Words,
 }
 
-fn cuts(loops: &[einflow_mappings::mapped::NamedLoop]) -> Vec<Loop> {
+fn cuts(loops: &[NamedLoop]) -> Vec<Loop> {
     loops.iter().map(|l| l.cut).collect()
 }
 
@@ -187,16 +187,49 @@ pub fn tasks(
     out
 }
 
-/// The tiles that a movement goes through, and what each brings that was not there: a memory remembers one tile.
+/// The tiles that a movement goes through, and what each brings that was not there: a memory remembers one tile, and so
+/// does each PE that works in a step of what it read in the step before. What several of them lack is read once.
 pub fn visits(mapped: &MappedCascade, block: &Block, transfer: &Transfer) -> Vec<Visit> {
     let (outer, inner) = transfer.loops.split_at(transfer.tile_depth);
-    let mut last = Words::new();
+    let einsum = &block.nests[transfer.einsum.0].einsums[transfer.einsum.1];
+    let apart = transfer.kind == TransferKind::Operand && transfer.loops == cuts(&einsum.loops);
+    // Along a lane that tells none of its words apart they pass by every PE.
+    let told = |l: &&NamedLoop| {
+        let mut terms = transfer.projection.all_dims().flat_map(|d| &d.terms);
+        apart && terms.any(|t| t.rank == l.cut.rank)
+    };
+    let lane = |lane: &Option<NamedLoop>| lane.iter().filter(told).map(|l| l.cut).collect();
+    let (rows, columns): (Vec<Loop>, Vec<Loop>) = (lane(&einsum.rows), lane(&einsum.columns));
+    // Where rows and columns name a word together, a word that the first PE still has is taken for a sign that all are
+    // where they were, and then what any PE had counts as there.
+    let together = transfer.projection.all_dims().any(|d| {
+        let mut lanes = rows.iter().chain(&columns);
+        lanes.clone().count() > 1 && lanes.all(|l| d.terms.iter().any(|t| t.rank == l.rank))
+    });
+    let mut last: BTreeMap<(usize, usize), Words> = BTreeMap::new();
     let mut out = Vec::new();
     for tile in tiles(mapped, block, outer) {
         for tile in walk(&tile, inner) {
-            let all = words(&tile, &transfer.projection);
-            let new = all.difference(&last).cloned().collect();
-            last = all;
+            let (mut new, mut now) = (Words::new(), BTreeMap::new());
+            for (i, row) in walk(&tile, &rows).iter().enumerate() {
+                for (j, pe) in walk(row, &columns).iter().enumerate() {
+                    let all = words(pe, &transfer.projection);
+                    if !together {
+                        let held = last.remove(&(i, j)).unwrap_or_default();
+                        new.extend(all.difference(&held).cloned());
+                    }
+                    now.insert((i, j), all);
+                }
+            }
+            if together {
+                let union =
+                    |of: &BTreeMap<_, Words>| -> Words { of.values().flatten().cloned().collect() };
+                new = union(&now);
+                if last.get(&(0, 0)) == now.get(&(0, 0)) {
+                    new = new.difference(&union(&last)).cloned().collect();
+                }
+            }
+            last = now;
             out.push(Visit { new });
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use einflow_mappings::nest::{Condition, Loop, Projection, Space};
+use einflow_mappings::nest::{Condition, Dim, Loop, Projection, Space, Term};
 
 /// First coordinate and length of each base rank.
 pub type Tile = Vec<(u64, u64)>;
 /// A word's coordinates in its tensor.
-pub type Word = Vec<u128>;
+pub type Word = Vec<i128>;
 /// A set of words.
 pub type Words = BTreeSet<Word>;
 
@@ -50,17 +50,21 @@ pub fn points(tile: &Tile) -> Vec<Vec<u64>> {
     out
 }
 
-/// The word that a point touches.
-pub fn word(point: &[u64], projection: &Projection) -> Word {
-    let dim = |terms: &[einflow_mappings::nest::Term]| -> u128 {
-        let value = |t: &einflow_mappings::nest::Term| {
+/// The word that a point touches in an image; none where there is no such word.
+fn image(point: &[u64], dims: &[Dim]) -> Option<Word> {
+    let dim = |dim: &Dim| {
+        let value = |t: &Term| {
             let digit = point[t.rank] / t.unit;
             let digit = t.modulus.map_or(digit, |m| digit % m);
-            u128::from(digit) * u128::from(t.coefficient)
+            i128::from(digit) * i128::from(t.coefficient)
         };
-        terms.iter().map(value).sum()
+        let at = i128::from(dim.offset) + dim.terms.iter().map(value).sum::<i128>();
+        let inside = dim
+            .within
+            .is_none_or(|size| (0..i128::from(size)).contains(&at));
+        inside.then_some(at)
     };
-    projection.dims.iter().map(|d| dim(&d.terms)).collect()
+    dims.iter().map(dim).collect()
 }
 
 /// The words that a tile touches: those of its box, whatever a condition masks in it.
@@ -68,12 +72,14 @@ pub fn words(tile: &Tile, projection: &Projection) -> Words {
     // Ranks that the tensor lacks add nothing.
     let mut only = tile.clone();
     for (rank, range) in only.iter_mut().enumerate() {
-        let mut terms = projection.dims.iter().flat_map(|d| &d.terms);
+        let mut terms = projection.all_dims().flat_map(|d| &d.terms);
         if !terms.any(|t| t.rank == rank) {
             range.1 = range.1.min(1);
         }
     }
-    points(&only).iter().map(|p| word(p, projection)).collect()
+    let points = points(&only);
+    let touched = |p| projection.images().filter_map(move |dims| image(p, dims));
+    points.iter().flat_map(|p: &Vec<u64>| touched(p)).collect()
 }
 
 /// Whether a block leaves a tile out: it skips empty ones, and a condition fails at each of its points.

@@ -31,6 +31,7 @@ fn wait_of(cause: Cause) -> Wait {
         Cause::Space(t, Side::Array(a)) => Wait::Edge(t.0, a),
         Cause::Port(m) => Wait::Port(m),
         Cause::Channel(m) => Wait::Channel(m),
+        Cause::Link(array, link) => Wait::Narrow(array, link),
         Cause::Mapping => Wait::Mapping,
     }
 }

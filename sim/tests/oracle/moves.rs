@@ -4,14 +4,14 @@ use std::rc::Rc;
 
 use einflow_arch::Counting;
 use einflow_mappings::mapped::{Keep, Place};
-use einflow_workloads::cascade::{ReadTime, TensorId, TensorKind};
+use einflow_workloads::cascade::{Read, ReadTime, TensorId, TensorKind};
 use num_rational::Ratio;
 
 use crate::{
     index::{Area, Names},
     tiles::{Key, Level},
     walk::{Exact, Walk},
-    work::{Operand, viewed},
+    work::{Operand, Work, viewed},
 };
 
 impl<'a> Walk<'a> {
@@ -252,7 +252,21 @@ impl<'a> Walk<'a> {
                 einsum: (nest, position),
                 operand,
             };
-            self.tiles.entry(key).or_default().fetch(now, &words)
+            let shifts = self.works[work].shifts(operand);
+            let tile = self.tiles.entry(key).or_default();
+            if shifts && tile.turn(now) {
+                // The PEs' words have moved on by a place, to where no PE has use for its neighbour's.
+                let first: Vec<_> = area.iter().map(|(low, _)| (*low, low + 1)).collect();
+                let first = self.works[work].operands[operand]
+                    .touch
+                    .words(&first)
+                    .to_vec();
+                if tile.first != first {
+                    tile.before.clear();
+                }
+                tile.first = first;
+            }
+            tile.fetch(now, &words)
         };
         self.access(tensor, &levels, innermost, fetched, 0);
     }
@@ -272,7 +286,7 @@ impl<'a> Walk<'a> {
         let (tile_at, words) = match held {
             Some((keep, scope)) => {
                 let around = &at[..keep.depth];
-                let words = self.works[work].written.words(&self.area(nest, around));
+                let words = self.leaving(work, &self.area(nest, around), keep.place);
                 let key = Key::Held {
                     tensor: tensor.0,
                     place: keep.place,
@@ -293,7 +307,7 @@ impl<'a> Walk<'a> {
                     .extend(replaced.iter().flat_map(|words| words.iter()));
                 (around, words)
             }
-            None => (now, self.works[work].written.words(area)),
+            None => (now, self.works[work].written.words(area).to_vec()),
         };
         let results = self.tiles.entry(Key::Results { einsum }).or_default();
         let (sent, back) = if self.works[work].binding.partials.is_some() {
@@ -310,7 +324,8 @@ impl<'a> Walk<'a> {
         self.access(tensor, &levels, innermost, back, sent);
         for l in 1..levels.len() {
             let around = &at[..levels[l].depth];
-            let words = self.works[work].written.words(&self.area(nest, around));
+            let place = Place::Memory(levels[l].memory);
+            let words = self.leaving(work, &self.area(nest, around), place);
             let (leave, back) = self
                 .tiles
                 .entry(Key::Drained { einsum, level: l })
@@ -318,6 +333,50 @@ impl<'a> Walk<'a> {
                 .replace(around, &words);
             self.drain(tensor, &levels, l, leave, back);
         }
+    }
+
+    /// What leaves a place of an Einsum's results when a tile does: of a running value the last in the tile, where no
+    /// Einsum reads it further out.
+    fn leaving(&self, work: usize, area: &Area, place: Place) -> Vec<u64> {
+        let (written, tensor) = (&self.works[work].written, self.works[work].output);
+        let all = written.words(area).to_vec();
+        let Some(replaced) = &self.works[work].replaced else {
+            return all;
+        };
+        let cascade = &self.mapped.cascade;
+        let anywhere = cascade.einsums.iter().flat_map(|e| &e.reads);
+        let any = |r: &Read| viewed(self.mapped, r.tensor) == tensor && r.time == ReadTime::Other;
+        let reads = |w: &Work<'_>| w.operands.iter().any(|o| o.tensor == tensor);
+        let outside = |w: &Work<'_>| {
+            let unit = Place::Registers(w.einsum.unit);
+            let kept = |p: &dyn Fn(Place) -> bool| {
+                self.keeps(w.at.0, tensor).iter().any(|(k, _)| p(k.place))
+            };
+            let named = w.binding.from.iter();
+            let mut named = named.filter(|(n, _)| {
+                let id = cascade.tensor_named(&n.text);
+                id.is_some_and(|id| viewed(self.mapped, id) == tensor)
+            });
+            let chip = &self.mapped.accelerator;
+            let from = named.next().map(|(_, place)| &place.text);
+            let memory = from.and_then(|f| chip.memories.iter().position(|m| m.name == *f));
+            match (from, memory, place) {
+                (Some(_), None, _) => false,
+                (Some(_), Some(_), Place::Registers(_)) => true,
+                (Some(_), Some(from), Place::Memory(here)) => from < here,
+                (None, ..) if kept(&|p| p == unit) => false,
+                (None, _, Place::Registers(_)) => true,
+                (None, _, Place::Memory(here)) => {
+                    !kept(&|p| matches!(p, Place::Memory(m) if m >= here))
+                }
+            }
+        };
+        if anywhere.clone().any(any) || self.works.iter().any(|w| reads(w) && outside(w)) {
+            return all;
+        }
+        let replaced = replaced.words(area);
+        let last = all.iter().filter(|w| !replaced.contains(w));
+        last.copied().collect()
     }
 
     /// A tile of results goes outward, a partial one comes back.

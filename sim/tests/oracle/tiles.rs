@@ -23,6 +23,8 @@ pub struct Tile {
     pub at: Option<Vec<u64>>,
     pub before: BTreeSet<u64>,
     pub now: BTreeSet<u64>,
+    /// What the first point touches.
+    pub first: Vec<u64>,
     /// Words in whose place others stand when the tile leaves.
     pub stale: BTreeSet<u64>,
     /// Words that were here and left.

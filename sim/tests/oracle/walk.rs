@@ -339,7 +339,7 @@ impl<'a> Walk<'a> {
             self.out.points[work.at.0][work.at.1] = points(self.mapped, names, work);
         }
         let cycles = |(n, e): (usize, usize)| {
-            self.out.steps[n][e] * u128::from(block.nests[n].einsums[e].cycles)
+            self.out.steps[n][e] * u128::from(block.nests[n].einsums[e].interval)
         };
         let slowest = |members: &[(usize, usize)]| {
             let units = 0..self.mapped.accelerator.arrays.len();

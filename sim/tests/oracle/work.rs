@@ -42,6 +42,20 @@ pub struct Work<'a> {
     pub checked: BTreeSet<Area>,
 }
 
+impl Work<'_> {
+    /// Whether an index of an operand is a sum of which a lane of the array is a part.
+    pub fn shifts(&self, operand: usize) -> bool {
+        let lanes = self.einsum.rows.iter().chain(&self.einsum.columns);
+        let lanes: Vec<usize> = lanes.filter(|l| l.count > 1).map(|l| l.cut.rank).collect();
+        let mut formulas = self.operands[operand].touch.formulas().iter();
+        formulas.any(|formula| {
+            let mut bases = Vec::new();
+            formula.bases(&mut bases);
+            bases.len() > 1 && bases.iter().any(|b| lanes.contains(b))
+        })
+    }
+}
+
 /// The tiles of a loop within a box.
 pub fn cut(area: &Area, l: &NamedLoop) -> Vec<Area> {
     let (low, high) = area[l.cut.rank];

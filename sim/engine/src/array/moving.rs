@@ -2,12 +2,12 @@
 
 use einflow_mappings::mapped::Block;
 
-use super::{count::Counter, place::Access, tensors::Tensor};
+use super::{count::Counter, place::Words, tensors::Tensor};
 use crate::program::{Stream, StreamKind};
 
 /// What a stream has moved.
 pub(super) struct Moving {
-    pub access: Access,
+    pub words: Words,
     pub counter: Counter,
     /// Of a fill, by word: one more than the number of the movement that brought it last.
     pub brought: Vec<u32>,
@@ -22,12 +22,8 @@ impl Moving {
         let sizes = &block.space.sizes;
         let moved = &block.transfers[stream.transfer];
         Self {
-            access: Access::own(&tensor.layout, &stream.projection, sizes, false),
-            counter: Counter::new(
-                stream.transfer,
-                Access::counting(&moved.projection, sizes),
-                false,
-            ),
+            words: Words::own(&tensor.layout, &stream.projection, sizes),
+            counter: Counter::new(stream.transfer, moved, sizes, false),
             brought: match stream.kind {
                 StreamKind::Fill(_) => vec![0; tensor.layout.words],
                 _ => Vec::new(),

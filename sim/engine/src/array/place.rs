@@ -1,6 +1,9 @@
 //! Where the words of tensors lie, and which of them a point touches.
 
-use einflow_mappings::{mapped::MappedCascade, nest::Projection};
+use einflow_mappings::{
+    mapped::MappedCascade,
+    nest::{Dim, Projection, Term},
+};
 use einflow_workloads::cascade::{Index, RankId, Read, TensorId};
 
 use super::{coordinates::Coordinates, error::ArrayError};
@@ -87,11 +90,11 @@ pub(super) struct Access {
 
 impl Access {
     fn build(
-        projection: &Projection,
+        dims: &[Dim],
         sizes: &[u64],
         strides: &[usize],
         constants: &[i64],
-        lengths: Option<&[u64]>,
+        lengths: &[Option<u64>],
     ) -> Self {
         let mut parts: Vec<Part> = Vec::new();
         let mut checks = Vec::new();
@@ -114,7 +117,7 @@ impl Access {
                     *entry += weight * term(x as u64);
                 }
             };
-        for (d, dim) in projection.dims.iter().enumerate() {
+        for (d, dim) in dims.iter().enumerate() {
             let offset = constants.get(d).copied().unwrap_or(0);
             constant += offset * strides[d] as i64;
             let mut own = Vec::new();
@@ -124,16 +127,16 @@ impl Access {
                 add(&mut own, term.rank, 1, &value);
             }
             overlaps |= own.len() > 1;
-            let Some(lengths) = lengths else { continue };
+            let Some(length) = lengths[d] else { continue };
             let most: usize = own
                 .iter()
                 .map(|p| p.table.iter().max().copied().unwrap_or(0))
                 .sum();
-            if offset < 0 || most as i64 + offset >= lengths[d] as i64 {
+            if offset < 0 || most as i64 + offset >= length as i64 {
                 checks.push(Check {
                     constant: offset,
                     parts: own,
-                    length: lengths[d],
+                    length,
                 });
             }
         }
@@ -145,19 +148,14 @@ impl Access {
         }
     }
 
-    /// Of a tensor's own coordinates; `step` of the iterative one on.
-    pub fn own(layout: &Layout, projection: &Projection, sizes: &[u64], step: bool) -> Self {
-        let mut constants = vec![0; projection.dims.len()];
+    /// Of a tensor's coordinates; `step` of the iterative one on.
+    pub fn own(layout: &Layout, dims: &[Dim], sizes: &[u64], step: bool) -> Self {
+        let mut constants: Vec<i64> = dims.iter().map(|d| d.offset).collect();
         if let (Some(at), true) = (layout.iterative, step) {
             constants[at] = 1;
         }
-        Self::build(
-            projection,
-            sizes,
-            &layout.strides,
-            &constants,
-            Some(&layout.lengths),
-        )
+        let lengths: Vec<_> = layout.lengths.iter().copied().map(Some).collect();
+        Self::build(dims, sizes, &layout.strides, &constants, &lengths)
     }
 
     /// Of a read; `constants` are what its indices are where all variables are 0.
@@ -167,29 +165,14 @@ impl Access {
         sizes: &[u64],
         constants: &[i64],
     ) -> Self {
+        let lengths: Vec<_> = layout.lengths.iter().copied().map(Some).collect();
         Self::build(
-            projection,
+            &projection.dims,
             sizes,
             &layout.strides,
             constants,
-            Some(&layout.lengths),
+            &lengths,
         )
-    }
-
-    /// To count words: no word is outside.
-    pub fn counting(projection: &Projection, sizes: &[u64]) -> Self {
-        let mut strides = vec![0; projection.dims.len()];
-        let mut words = 1usize;
-        for (d, dim) in projection.dims.iter().enumerate().rev() {
-            strides[d] = words;
-            let most: u128 = dim
-                .terms
-                .iter()
-                .map(|t| (0..sizes[t.rank]).map(|x| t.value(x)).max().unwrap_or(0))
-                .sum();
-            words = words.saturating_mul(usize::try_from(most + 1).unwrap_or(usize::MAX));
-        }
-        Self::build(projection, sizes, &strides, &[], None)
     }
 
     pub fn checked(&self) -> bool {
@@ -266,6 +249,75 @@ impl Access {
             out.sort_unstable();
         }
         if self.overlaps {
+            out.dedup();
+        }
+    }
+}
+
+/// The words that several images touch.
+#[derive(Clone, Debug)]
+pub(super) struct Words(Vec<Access>);
+
+impl Words {
+    /// Of a tensor's coordinates.
+    pub fn own(layout: &Layout, projection: &Projection, sizes: &[u64]) -> Self {
+        let images = projection.images();
+        Self(
+            images
+                .map(|dims| Access::own(layout, dims, sizes, false))
+                .collect(),
+        )
+    }
+
+    /// To count them.
+    pub fn counting(projection: &Projection, sizes: &[u64]) -> Self {
+        let greatest = |dim: &Dim| {
+            let of = |t: &Term| (0..sizes[t.rank]).map(|x| t.value(x)).max().unwrap_or(0);
+            let sum: u128 = dim.terms.iter().map(of).sum();
+            let sum = i64::try_from(sum)
+                .unwrap_or(i64::MAX)
+                .saturating_add(dim.offset);
+            let sum = usize::try_from(sum).unwrap_or(0);
+            match dim.within {
+                Some(size) => sum.max(usize::try_from(size).unwrap_or(usize::MAX)),
+                None => sum.saturating_add(1),
+            }
+        };
+        let dims = projection.dims.len();
+        let mut strides = vec![0; dims];
+        let mut words = 1usize;
+        for d in (0..dims).rev() {
+            strides[d] = words;
+            let most = projection.images().map(|image| greatest(&image[d])).max();
+            words = words.saturating_mul(most.unwrap_or(1));
+        }
+        let access = |image: &[Dim]| {
+            let constants: Vec<i64> = image.iter().map(|d| d.offset).collect();
+            let lengths: Vec<_> = image.iter().map(|d| d.within).collect();
+            Access::build(image, sizes, &strides, &constants, &lengths)
+        };
+        Self(projection.images().map(access).collect())
+    }
+
+    /// Whether the points of two boxes are the same, as far as they tell words.
+    pub fn same_points(&self, a: &Tile, b: &Tile) -> bool {
+        let mut parts = self.0.iter().flat_map(|access| &access.parts);
+        parts.all(|p| a[p.rank] == b[p.rank])
+    }
+
+    /// The words that the points of a box touch, each once, ascending.
+    pub fn words(&self, tile: &Tile, out: &mut Vec<usize>) {
+        let [first, others @ ..] = self.0.as_slice() else {
+            return out.clear();
+        };
+        first.words(tile, out);
+        let mut more = Vec::new();
+        for access in others {
+            access.words(tile, &mut more);
+            out.append(&mut more);
+        }
+        if !others.is_empty() {
+            out.sort_unstable();
             out.dedup();
         }
     }

@@ -57,13 +57,17 @@ impl<'a> Plan<'a> {
             einsum: op.name.clone(),
             why: why.into(),
         };
-        if einsum.reads.len() != op.reads.len() {
+        let shifts = einsum
+            .reads
+            .iter()
+            .map(|seen| constants(mapped, &op.name, seen));
+        let shifts: Vec<Vec<i64>> = shifts.collect::<Result<_, _>>()?;
+        if shifts.len() != op.reads.len() {
             return Err(refuse("one of its operands has no known place"));
         }
         let kernel = Kernel::new(mapped, bound)?;
         let mut reads = Vec::new();
-        for (read, seen) in op.reads.iter().zip(&einsum.reads) {
-            let shifts = constants(mapped, &op.name, seen)?;
+        for (read, shifts) in op.reads.iter().zip(&shifts) {
             if cascade.tensor(read.tensor).coordinates_of.is_some() {
                 return Err(refuse("it reads coordinates as numbers"));
             }
@@ -71,12 +75,12 @@ impl<'a> Plan<'a> {
                 &layouts[read.tensor.0],
                 &read.projection,
                 sizes,
-                &shifts,
+                shifts,
             ));
         }
         let own = |t: TensorId| mapped.own_projection(t);
         let step = cascade.tensor(op.output).iterative.is_some();
-        let output = Access::own(&layouts[op.output.0], own(op.output), sizes, step);
+        let output = Access::own(&layouts[op.output.0], &own(op.output).dims, sizes, step);
         let lane = |l: &Option<NamedLoop>| {
             l.as_ref().map(|l| Lane {
                 rank: l.cut.rank,
@@ -101,11 +105,7 @@ impl<'a> Plan<'a> {
             let by_step = moved.loops.len() > moved.tile_depth
                 || op.steps.is_empty()
                 || moved.loops.len() == all;
-            Some(Counter::new(
-                id,
-                Access::counting(&moved.projection, sizes),
-                !by_step,
-            ))
+            Some(Counter::new(id, moved, sizes, !by_step))
         };
         let mut counters: Vec<Option<Counter>> =
             op.reads.iter().map(|r| counter(r.operand)).collect();

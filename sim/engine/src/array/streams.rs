@@ -22,7 +22,7 @@ impl Arrays<'_> {
         let stream = &self.program.streams[id];
         let tile = &machine.state.streams[id].tile;
         let mut words = Vec::new();
-        self.streams[id].access.words(tile, &mut words);
+        self.streams[id].words.words(tile, &mut words);
         self.check_stored(machine, id, &words, moved.start)?;
         let state = &mut self.streams[id];
         if matches!(stream.kind, StreamKind::Fill(_) | StreamKind::Drain(_)) {

@@ -27,6 +27,8 @@ pub enum Cause {
     Space(TensorId, Side),
     /// A memory's ports are taken.
     Port(usize),
+    /// A link of an array takes longer for the words of a step than the step.
+    Link(usize, usize),
     /// The outermost memory's channel is busy with other requests.
     Channel(usize),
     /// The mapping has other units work, or keeps the pace that it states.
@@ -48,6 +50,10 @@ impl Cause {
             Cause::Operand(t, from) => Activity::Operand(tensor(t), side(from)),
             Cause::Space(t, at) => Activity::Space(tensor(t), side(at)),
             Cause::Port(m) => Activity::Port(memory(m)),
+            Cause::Link(array, link) => {
+                let array = &mapped.accelerator.arrays[array];
+                Activity::Link(array.links[link].name.clone(), array.name.clone())
+            }
             Cause::Channel(m) => Activity::Channel(memory(m)),
             Cause::Mapping => Activity::Mapping,
         }

@@ -129,14 +129,23 @@ impl Machine<'_> {
         } = group;
         let (program, unit, start) = (self.program, *unit, *start);
         let steps_end = turn.steps.iter().map(Steps::end).max().unwrap_or(0);
-        let busy: u64 = turn.steps.iter().map(|s| s.count * s.cycles).sum();
+        let occupied: u64 = turn.steps.iter().map(|s| s.count * s.cycles).sum();
+        let mut busy = occupied;
+        for (member, steps) in turn.members.iter().zip(&turn.steps) {
+            let op = &program.ops[*member];
+            if let Some((array, link)) = op.narrow {
+                let slow = steps.count * (op.cycles - op.works);
+                self.totals.wait(unit, Cause::Link(array, link), slow);
+                busy -= slow;
+            }
+        }
         let gap = start - self.state.unit_free[unit];
         let cause = self.stage(group.cause, unit, turn);
         self.totals.wait(unit, cause, gap);
         self.totals.wait(unit, Cause::Filling, turn.load);
         self.totals.wait(unit, Cause::Draining, turn.shift);
         // Turns of members that are not there.
-        self.totals.wait(unit, Cause::Mapping, steps_end - busy);
+        self.totals.wait(unit, Cause::Mapping, steps_end - occupied);
         self.totals.busy[unit] += busy;
         let end = start
             .checked_add(turn.load + steps_end + turn.shift)
@@ -211,10 +220,11 @@ impl Machine<'_> {
         let reads = op.reads.iter().map(|r| r.operand);
         for (slot, transfer) in reads.chain([op.update]).enumerate() {
             if let Some(transfer) = transfer {
-                if self.counted(transfer, &tile).is_none() {
-                    let moved = &self.mapped.blocks[self.block].transfers[transfer];
+                let moved = &self.mapped.blocks[self.block].transfers[transfer];
+                // Tiles of one size have as many words wherever they lie, unless some do not exist.
+                if moved.projection.is_plain() && self.counted(transfer, &tile).is_none() {
                     let steps = self.counted_steps(transfer, member);
-                    let words = self.program.words(&tile, steps, &moved.projection)?;
+                    let words = self.program.moved(&tile, steps, moved)?;
                     self.count(transfer, &tile, words);
                 }
                 self.totals.words[transfer] += self.words_of(transfer, slot, member)?;
@@ -256,7 +266,7 @@ impl Machine<'_> {
             (true, _) => words,
             (false, true) => {
                 let own = self.mapped.own_projection(op.output);
-                words.saturating_sub(self.program.words(&state.tile, &[], own)?)
+                words.saturating_sub(self.program.words(&state.tile, own)?)
             }
             (false, false) => 0,
         };
@@ -274,14 +284,16 @@ impl Machine<'_> {
     }
 
     fn words_of(&self, transfer: usize, slot: usize, member: usize) -> Result<u128, CountError> {
-        let projection = &self.mapped.blocks[self.block].transfers[transfer].projection;
+        let moved = &self.mapped.blocks[self.block].transfers[transfer];
         let steps = self.counted_steps(transfer, member);
         let state = &self.state.ops[member];
-        let last = state.last[slot].as_ref();
-        let held = last.map_or(0, |last| overlap(last, &state.tile, steps, projection));
+        let held = match &state.last[slot] {
+            Some(last) => overlap(last, &state.tile, steps, moved)?,
+            None => 0,
+        };
         let words = match self.counted(transfer, &state.tile) {
             Some(words) => words,
-            None => self.program.words(&state.tile, steps, projection)?,
+            None => self.program.moved(&state.tile, steps, moved)?,
         };
         Ok(words.saturating_sub(held))
     }

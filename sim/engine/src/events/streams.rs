@@ -194,10 +194,11 @@ impl Machine<'_> {
             StreamKind::Operand(op, _) | StreamKind::Result(op) => &self.program.ops[op].steps,
             _ => &[],
         };
-        let words = self.program.words(&state.tile, steps, &moved.projection)?;
-        let overlap = state.last.as_ref().map_or(0, |last| {
-            overlap(last, &state.tile, steps, &moved.projection)
-        });
+        let words = self.program.moved(&state.tile, steps, moved)?;
+        let overlap = match &state.last {
+            Some(last) => overlap(last, &state.tile, steps, moved)?,
+            None => 0,
+        };
         Ok(words.saturating_sub(overlap))
     }
 
@@ -210,7 +211,7 @@ impl Machine<'_> {
         }
         Ok(match stream.kind {
             StreamKind::Result(op) if self.program.ops[op].repeats => {
-                words.saturating_sub(self.program.words(&state.tile, &[], &stream.own)?)
+                words.saturating_sub(self.program.words(&state.tile, &stream.own)?)
             }
             _ => 0,
         })

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use einflow_mappings::{
-    mapped::NamedLoop,
-    nest::{CountError, Loop, MAX_RANKS, Occupied, Projection},
+    mapped::{NamedLoop, Transfer},
+    nest::{CountError, Loop, MAX_RANKS, Occupied, Projection, Reuse, moved_at},
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
@@ -65,6 +65,10 @@ pub struct Op {
     pub steps: Vec<NamedLoop>,
     /// Cycles of a step.
     pub cycles: u64,
+    /// In how many of them its PEs work.
+    pub works: u64,
+    /// The link that takes the others: array, and which of its links.
+    pub narrow: Option<(usize, usize)>,
     /// Tiles ahead.
     pub offset: u64,
     /// Its group.
@@ -295,19 +299,30 @@ impl KeepPlan {
 }
 
 impl Program {
-    /// Words of a fold that a projection touches, each step's anew where it changes.
+    /// Words of a tile.
     ///
     /// # Errors
     /// As [`einflow_mappings::nest::moved_within`].
-    pub fn words(
+    pub fn words(&self, tile: &Tile, projection: &Projection) -> Result<u128, CountError> {
+        Ok(moved_at(tile, &[], projection, Reuse::Previous)?.words)
+    }
+
+    /// Words of a fold that a transfer moves, each step's anew where it changes.
+    ///
+    /// # Errors
+    /// As [`einflow_mappings::nest::moved_within`].
+    pub fn moved(
         &self,
         tile: &Tile,
         loops: &[NamedLoop],
-        projection: &Projection,
+        moved: &Transfer,
     ) -> Result<u128, CountError> {
-        let lengths = tile.iter().map(|(_, len)| *len);
-        let space = einflow_mappings::nest::Space::new(lengths.collect::<Vec<_>>());
         let loops: Vec<Loop> = loops.iter().map(|l| l.cut).collect();
-        Ok(einflow_mappings::nest::moved(&space, &loops, projection)?.words)
+        // The steps of partial results, which the projection of a transfer tells apart, all move.
+        let reuse = match moved.reuse {
+            Reuse::Nothing => Reuse::Previous,
+            reuse => reuse,
+        };
+        Ok(moved_at(tile, &loops, &moved.projection, reuse)?.words)
     }
 }

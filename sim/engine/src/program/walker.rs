@@ -43,6 +43,8 @@ impl Stream {
             folds,
             steps: Vec::new(),
             cycles: 0,
+            works: 0,
+            narrow: None,
             offset: 0,
             group: 0,
             phase: None,

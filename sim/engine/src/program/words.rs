@@ -1,8 +1,8 @@
 //! Which words tiles hold, and which of them the tile before held too.
 
 use einflow_mappings::{
-    mapped::NamedLoop,
-    nest::{MAX_DIMS, Projection},
+    mapped::{NamedLoop, Transfer},
+    nest::{CountError, MAX_DIMS, Projection, Reuse, common},
 };
 use smallvec::SmallVec;
 
@@ -106,8 +106,16 @@ pub fn same(a: &Tile, b: &Tile, projection: &Projection) -> bool {
     }
 }
 
-/// Words of a task's first step that the last step of the task before held.
-pub fn overlap(before: &Tile, tile: &Tile, steps: &[NamedLoop], projection: &Projection) -> u128 {
+/// Words of a task's first step that are still there from the last step of the task before.
+///
+/// # Errors
+/// As [`common`].
+pub fn overlap(
+    before: &Tile,
+    tile: &Tile,
+    steps: &[NamedLoop],
+    moved: &Transfer,
+) -> Result<u128, CountError> {
     let (mut last, mut first) = (*before, *tile);
     for l in steps {
         let step = l.cut.step.max(1);
@@ -117,16 +125,26 @@ pub fn overlap(before: &Tile, tile: &Tile, steps: &[NamedLoop], projection: &Pro
         let side = &mut first[l.cut.rank];
         *side = (side.0, side.1.min(step));
     }
+    let projection = &moved.projection;
+    let moved_on = || {
+        projection
+            .all_dims()
+            .any(|d| d.first(&last) != d.first(&first))
+    };
+    if moved.reuse == Reuse::InPlace && moved_on() {
+        return Ok(0);
+    }
+    if !projection.is_plain() {
+        return common(&first, &last, projection);
+    }
     let (Some(last), Some(first)) = (spans(&last, projection), spans(&first, projection)) else {
         let (last, first) = (listed(&last, projection), listed(&first, projection));
         let held = first.iter().filter(|word| last.binary_search(word).is_ok());
-        return held.count() as u128;
+        return Ok(held.count() as u128);
     };
-    last.iter()
-        .zip(&first)
-        .map(|((a, a_len), (b, b_len))| {
-            let end = (a + a_len).min(b + b_len);
-            end.saturating_sub(*a.max(b))
-        })
-        .product()
+    let both = |((a, a_len), (b, b_len)): (&(u128, u128), &(u128, u128))| {
+        let end = (a + a_len).min(b + b_len);
+        end.saturating_sub(*a.max(b))
+    };
+    Ok(last.iter().zip(&first).map(both).product())
 }

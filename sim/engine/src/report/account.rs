@@ -36,6 +36,8 @@ pub enum Activity {
     Space(String, String),
     /// It waits for a port of a memory.
     Port(String),
+    /// It waits for the words of a step, which a link takes one after another: which, of which array.
+    Link(String, String),
     /// It waits for a memory's channel.
     Channel(String),
     /// The mapping has other units work.
@@ -61,6 +63,7 @@ impl Activity {
             Activity::Operand(tensor, from) => format!("waits for {tensor} from {from}"),
             Activity::Space(tensor, at) => format!("waits for room for {tensor} in {at}"),
             Activity::Port(memory) => format!("waits for a port of {memory}"),
+            Activity::Link(link, array) => format!("waits for words on `{link}` of {array}"),
             Activity::Channel(memory) => format!("waits for {memory}'s channel"),
             Activity::Mapping => "idle by the mapping".into(),
         }

@@ -109,8 +109,6 @@ pub(super) fn home_cases() -> Vec<Case> {
             .with("mine.ron", chip("\"out\": (to: \"buffer\", direction: down),", "")),
         case("link-from-memory-missing", ON_MINE, &["no link of array1d comes from there"])
             .with("mine.ron", chip("\"in\": (from: \"buffer\", direction: up),", "")),
-        case("link-crowded", RUN, &["mine.ron:", "SLN puts 256 words", "in a step of 7 cycles, which takes 7"])
-            .with("mine.ron", binding(&[("      \"RD\": [(memory: \"buffer\"", "      \"BQK\": [(memory: \"buffer\", below: \"m1\")],\n      \"RD\": [(memory: \"buffer\"")])),
         case("overflows-outermost", ON_MINE, &["402653184 bytes of `dram`", "which has 1048576", "Q 100663296"])
             .with("mine.ron", chip("capacity: unbounded", "capacity: \"1 MiB\"")),
     ]

@@ -10,7 +10,7 @@ mod relative;
 mod repeat;
 mod snapshot;
 
-use einflow_mappings::mapped::NamedLoop;
+use einflow_mappings::{mapped::NamedLoop, nest::Term};
 
 use crate::{
     events::{BackEnd, EventError, Machine, State, Turn},
@@ -263,15 +263,15 @@ fn groups_repeat(machine: &Machine<'_>, home: &NamedLoop, period: u64) -> bool {
     let transfers = &machine.mapped.blocks[machine.block].transfers;
     let of_transfers = transfers.iter().map(|t| &t.projection);
     let of_reads = machine.program.ops.iter().flat_map(|o| &o.reads);
-    let all = of_transfers.chain(of_reads.map(|r| &r.projection));
+    let mut all = of_transfers.chain(of_reads.map(|r| &r.projection));
     let by = period.saturating_mul(home.cut.step);
-    all.flat_map(|p| &p.dims)
-        .flat_map(|d| &d.terms)
-        .filter(|t| t.rank == home.cut.rank)
-        .all(|t| {
-            let group = t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
-            by.is_multiple_of(group)
-        })
+    let group = |t: &Term| t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
+    // Where words do not exist, tiles of one size have more or fewer of them.
+    all.all(|p| {
+        let mut terms = p.all_dims().flat_map(|d| &d.terms);
+        p.is_even_along(home.cut.rank)
+            && terms.all(|t| t.rank != home.cut.rank || by.is_multiple_of(group(t)))
+    })
 }
 
 /// Whether a cursor moved on by the period in the loop; none where it moved otherwise.

@@ -168,7 +168,7 @@ impl Builder<'_> {
             let loops = &self.nests[nest][..keep.depth];
             let depth = loops
                 .iter()
-                .rposition(|l| l.touches_any(&projection.dims))
+                .rposition(|l| l.touches_any(projection.all_dims()))
                 .map_or(0, |at| at + 1);
             let mut stream = |transfer: Option<usize>, kind: StreamKind| {
                 let transfer = transfer?;
@@ -317,7 +317,9 @@ impl Builder<'_> {
                 exit,
                 folds,
                 steps,
-                cycles: einsum.cycles,
+                cycles: einsum.interval,
+                works: einsum.cycles,
+                narrow: einsum.narrow,
                 offset: einsum.offset,
                 group: 0,
                 phase: phase_of(*at),

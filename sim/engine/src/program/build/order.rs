@@ -91,9 +91,11 @@ impl Builder<'_> {
     /// By base rank: whether a reader's coordinates are those of the tensor's own ranks.
     pub(super) fn aligned(&self, own: &Projection, seen: &Projection) -> Vec<bool> {
         let mut aligned = vec![true; self.block.space.sizes.len()];
-        for (mine, seen) in own.dims.iter().zip(&seen.dims) {
-            if mine != seen {
-                mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+        for image in seen.images() {
+            for (mine, seen) in own.dims.iter().zip(image) {
+                if mine != seen {
+                    mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+                }
             }
         }
         aligned

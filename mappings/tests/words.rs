@@ -1,0 +1,230 @@
+//! Which words a mapping moves and holds, where an index is not one plain loop variable: by hand.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use einflow_arch::Accelerator;
+use einflow_mappings::{
+    bind,
+    count::traffic,
+    mapped::{MappedCascade, TransferKind},
+    spec::MappingSpec,
+};
+use einflow_spec::Source;
+use einflow_workloads::cascade::Cascade;
+
+/// A row of eight PEs below a buffer and DRAM; `links` between them.
+fn chip(links: &str) -> String {
+    let operator = |name: &str| {
+        format!(
+            r#"{name:?}: (cycles: 1, actions: {{"alu": 1}}, register_reads: 2, register_writes: 1),"#
+        )
+    };
+    let operators: String = ["mac", "mul", "add", "sub", "relu"].map(operator).concat();
+    format!(
+        r#"(name: "chip", description: "for tests", source: "assumed", clock: "1 GHz", word: f16, memories: {{
+            "dram": (source: "assumed", capacity: unbounded, row: "8 B", latency: "1 ns", read_energy: 1, write_energy: 1, area: 0),
+            "buffer": (source: "assumed", capacity: "1 MiB", row: "16 B", banks: 16, ports: 16, latency: "1 cycle", read_energy: 1, write_energy: 1, area: 0),
+        }}, arrays: {{ "row": (source: "assumed", rows: 1, columns: 8,
+            components: {{ "alu": (source: "assumed", energy: 1, area: 1) }}, operators: {{ {operators} }},
+            registers: (source: "assumed", words: 64, read_energy: 1, write_energy: 1, area: 1),
+            links: {{ {links} "in": (from: "buffer", direction: down), "out": (to: "buffer", direction: down) }},
+        ) }})"#
+    )
+}
+
+const ACROSS: &str = r#""across": (direction: right, multicast: true, reduce: true),"#;
+
+fn mapped(
+    chip: &str,
+    cascade: &str,
+    mapping: &str,
+    sizes: &[(&str, u64)],
+) -> Result<MappedCascade, String> {
+    let cascade =
+        format!(r#"(name: "test", source: "assumed", description: "for tests", {cascade})"#);
+    let mapping = format!(r#"(name: "case", source: "assumed", workload: "test", {mapping})"#);
+    let cascade = Cascade::parse(&Source::new("test.ron", cascade)).unwrap();
+    let chip = Accelerator::parse(&Source::new("chip.ron", chip)).unwrap();
+    let spec = MappingSpec::parse(&Source::new("case.ron", mapping), None).unwrap();
+    let sizes: BTreeMap<String, u64> = sizes.iter().map(|(n, s)| (n.to_string(), *s)).collect();
+    bind(&Arc::new(cascade), &Arc::new(chip), &Arc::new(spec), &sizes).map_err(|problems| {
+        problems
+            .iter()
+            .map(|p| p.message.clone())
+            .collect::<Vec<_>>()
+            .join("; ")
+    })
+}
+
+/// Words of a tensor read from and written to a memory.
+fn words(mapped: &MappedCascade, memory: usize, tensor: &str) -> [u128; 2] {
+    let tensors = &mapped.cascade.tensors;
+    let id = tensors.iter().position(|t| t.name == tensor).unwrap();
+    let chip = &mapped.accelerator;
+    let mut sum = [0; 2];
+    for block in mapped.blocks.iter() {
+        let all = traffic(block, chip.counting, chip.memories.len(), tensors.len()).unwrap();
+        let access = all.get(memory, id);
+        sum[0] += access.reads.rounded();
+        sum[1] += access.writes.rounded();
+    }
+    sum
+}
+
+const DRAM: usize = 0;
+const BUFFER: usize = 1;
+
+fn need(mapped: &MappedCascade, tensor: &str) -> u128 {
+    mapped.needed(mapped.cascade.tensor_named(tensor).unwrap())
+}
+
+/// 20 rows of two words: both of each row are loaded, and both of the eight rows of a tile are held.
+#[test]
+fn two_columns_of_one_tensor_are_two_tiles() {
+    let found = mapped(
+        &chip(ACROSS),
+        r#"inputs: ["X[m, i]"], outputs: ["Y[m]"], einsums: "Y[m] = X[m, 0] - X[m, 1]""#,
+        r#"sizes: {"M0": 8}, splits: {"M": ["M1", "M0"]}, blocks: [(name: "b", loops: ["m1"],
+           keep: {"X": [(memory: "buffer", below: "m1")]}, einsums: {"Y": (unit: "row", columns: "m0")})]"#,
+        &[("M", 20), ("I", 2)],
+    )
+    .unwrap();
+    assert_eq!(words(&found, DRAM, "X"), [40, 0]);
+    assert_eq!(words(&found, BUFFER, "X"), [40, 40]);
+    assert_eq!(found.blocks[0].occupancy[BUFFER], 2 * 8 * 2);
+    assert_eq!(need(&found, "X"), 40);
+}
+
+/// X[c] and X[c + C] for 3 of C: all 6 rows of 10 words.
+#[test]
+fn two_halves_of_one_tensor_are_both_loaded() {
+    let found = mapped(
+        &chip(ACROSS),
+        r#"inputs: ["X[s, m]"], outputs: ["Y[c, m]"], parameters: {"C": "S / 2"}, einsums: "Y[c, m] = X[c, m] * X[c + C, m]""#,
+        r#"sizes: {"M0": 8}, splits: {"M": ["M1", "M0"]}, blocks: [(name: "b", loops: ["m1"],
+           keep: {"X": [(memory: "buffer", below: "m1")]}, einsums: {"Y": (unit: "row", columns: "m0", loops: ["c"])})]"#,
+        &[("M", 10), ("S", 6)],
+    )
+    .unwrap();
+    assert_eq!(words(&found, DRAM, "X"), [60, 0]);
+    assert_eq!(need(&found, "X"), 60);
+}
+
+/// The word before a tile's first comes with the tile: 9 words at a time, of which one was there. There is none before
+/// the first of all.
+#[test]
+fn a_shift_by_one_brings_the_word_before_the_tile() {
+    let found = mapped(
+        &chip(ACROSS),
+        r#"inputs: ["X[m]"], outputs: ["Y[m]"], einsums: "Y[m] = X[m] + X[m - 1]""#,
+        r#"sizes: {"M0": 8}, splits: {"M": ["M1", "M0"]}, blocks: [(name: "b", loops: ["m1"],
+           keep: {"X": [(memory: "buffer", below: "m1")]}, einsums: {"Y": (unit: "row", columns: "m0")})]"#,
+        &[("M", 24)],
+    )
+    .unwrap();
+    assert_eq!(words(&found, DRAM, "X"), [24, 0]);
+    // 24 as X[m], and as X[m - 1] one less.
+    assert_eq!(words(&found, BUFFER, "X"), [47, 24]);
+    assert_eq!(found.blocks[0].occupancy[BUFFER], 9 * 2);
+}
+
+/// Five taps around each of 20 positions: taps beyond the ends move nothing. Kept whole, 20 words; in tiles of 8, of
+/// which each has two words of the one before and of the next, 20 as well.
+#[test]
+fn taps_beyond_the_ends_move_nothing() {
+    let cascade = r#"inputs: ["X[p]", "C[w]"], outputs: ["Y[p]"], parameters: {"W": 5}, einsums: "Y[p] = X[p + w - 2] * C[w]""#;
+    for place in [
+        r#"(memory: "buffer")"#,
+        r#"(memory: "buffer", below: "p1")"#,
+    ] {
+        let mapping = format!(
+            r#"sizes: {{"P0": 8}}, splits: {{"P": ["P1", "P0"]}}, blocks: [(name: "b", loops: ["p1"],
+            keep: {{"X": [{place}], "C": [(memory: "buffer")]}}, einsums: {{"Y": (unit: "row", columns: "p0", loops: ["w"])}})]"#
+        );
+        let found = mapped(&chip(ACROSS), cascade, &mapping, &[("P", 20)]).unwrap();
+        assert_eq!(words(&found, DRAM, "X"), [20, 0], "{place}");
+        // Each PE takes its own word in each step, whatever its neighbour had: 20 positions of 5 taps, less 3 at each end.
+        assert_eq!(words(&found, BUFFER, "X")[0], 100 - 6, "{place}");
+    }
+}
+
+/// Of Q[m1 * 8 + n] with 17 of M there are 24 numbers and 17 words.
+#[test]
+fn a_partial_part_names_words_that_are_not_there() {
+    let found = mapped(
+        &chip(ACROSS),
+        r#"inputs: ["Q[m]"], outputs: ["Y[m1, n]"], partitions: ["M -> M1, M0"], parameters: {"M0": 8, "N": "= M0"},
+           einsums: "Y[m1, n] = relu(Q[m1*M0 + n])""#,
+        r#"blocks: [(name: "b", loops: ["m1"], einsums: {"Y": (unit: "row", columns: "n")})]"#,
+        &[("M", 17)],
+    )
+    .unwrap();
+    assert_eq!(words(&found, DRAM, "Q"), [17, 0]);
+    assert_eq!(words(&found, DRAM, "Y"), [0, 24]);
+}
+
+/// Four of 16 words for each of 30: kept whole they are loaded once, and each entry of the table is read once.
+#[test]
+fn what_is_gathered_from_is_loaded_once_and_its_table_is_read() {
+    let cascade = r#"inputs: ["X[m]", "V[p]", "IDX[t, p] -> m"], outputs: ["G[t, p]"], einsums: "G[t, p] = X[IDX[t, p]] * V[p]""#;
+    let of = |keep: &str| {
+        let mapping = format!(
+            r#"blocks: [(name: "b", loops: ["p"], keep: {{{keep}}}, einsums: {{"G": (unit: "row", loops: ["t"])}})]"#
+        );
+        let sizes = [("M", 16), ("T", 4), ("P", 30)];
+        mapped(&chip(ACROSS), cascade, &mapping, &sizes).unwrap()
+    };
+    let whole = of(r#""X": [(memory: "buffer")]"#);
+    assert_eq!(words(&whole, DRAM, "X"), [16, 0]);
+    assert_eq!(words(&whole, BUFFER, "X"), [120, 16]);
+    assert_eq!(words(&whole, DRAM, "IDX"), [120, 0]);
+    // A tile for each p alone is of four words that nobody knows beforehand.
+    let each = of(r#""X": [(memory: "buffer", below: "p")]"#);
+    assert_eq!(words(&each, DRAM, "X"), [120, 0]);
+    assert_eq!(each.blocks[0].occupancy[BUFFER], 4 * 2);
+    // All of them may be the same word.
+    assert_eq!(need(&whole, "X"), 1);
+}
+
+/// A running sum of 50 over 8 lanes, kept in the buffer, whose last value another block reads: 8 words go out.
+#[test]
+fn a_running_value_leaves_once() {
+    let cascade = r##"inputs: ["A[i, p]"], outputs: ["Z[p]"], einsums: r#"
+        S[0, p] = 0
+        S[i+1, p] = S[i, p] + A[i, p]
+        Z[p] = relu(S[I, p])
+    "#"##;
+    let mapping = r#"sizes: {"P0": 4}, splits: {"P": ["P1", "P0"]}, blocks: [
+        (name: "sum", loops: ["p1", "i"], keep: {"S": [(memory: "buffer", below: "p1")]}, einsums: {"S": (unit: "row", columns: "p0")}),
+        (name: "use", loops: ["p1"], einsums: {"Z": (unit: "row", columns: "p0")}),
+    ]"#;
+    let found = mapped(&chip(ACROSS), cascade, mapping, &[("I", 50), ("P", 8)]).unwrap();
+    assert_eq!(words(&found, DRAM, "S"), [8, 8]);
+    assert_eq!(words(&found, BUFFER, "S")[1], 400);
+    let drains = found.blocks[0].transfers.iter();
+    assert_eq!(drains.filter(|t| t.kind == TransferKind::Drain).count(), 1);
+}
+
+/// Eight PEs that each take a word of their own over one link across the row: eight words on it in each step, at one a
+/// cycle; with three a cycle, three cycles.
+#[test]
+fn a_narrow_link_slows_the_steps() {
+    let cascade = r#"inputs: ["A[m, k]"], outputs: ["Z[m]"], einsums: "Z[m] = A[m, k]""#;
+    let mapping = r#"blocks: [(name: "b", loops: [], keep: {"A": [(memory: "buffer")], "Z": [(memory: "buffer")]},
+        einsums: {"Z": (unit: "row", columns: "m", loops: ["k"])})]"#;
+    for (width, interval) in [(1, 8), (3, 3), (8, 1)] {
+        let chip = chip(&format!(
+            r#""across": (direction: right, words_per_cycle: {width}),"#
+        ));
+        let chip = chip.replace(
+            r#""in": (from: "buffer", direction: down)"#,
+            &format!(r#""in": (from: "buffer", direction: right, words_per_cycle: {width})"#),
+        );
+        let found = mapped(&chip, cascade, mapping, &[("M", 8), ("K", 5)]).unwrap();
+        let einsum = &found.blocks[0].nests[0].einsums[0];
+        assert_eq!(einsum.interval, interval);
+        assert_eq!(einsum.narrow.is_some(), interval > 1);
+    }
+}
