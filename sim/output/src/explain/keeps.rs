@@ -177,7 +177,10 @@ impl<'a> Page<'a> {
             TransferKind::Fill | TransferKind::Operand => access.reads,
             TransferKind::Update | TransferKind::Drain => access.writes,
         };
-        if !matches!(kind, TensorKind::Input | TensorKind::Output) || moved.is_zero() {
+        // How many of the words that are chosen at run time are different ones is not known before.
+        let chosen = m.transfer.projection.all_dims().any(|d| d.chosen.is_some());
+        let outside = matches!(kind, TensorKind::Input | TensorKind::Output);
+        if chosen || !outside || moved.is_zero() {
             return String::new();
         }
         match moved.over(self.mapped.needed(tensor)) {
