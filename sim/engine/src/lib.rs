@@ -35,6 +35,7 @@ mod engine;
 mod error;
 pub mod events;
 pub mod hardware;
+mod key_heads;
 pub mod program;
 pub mod report;
 pub mod request;

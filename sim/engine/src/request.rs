@@ -8,21 +8,21 @@ use std::{
 
 use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
-use einflow_spec::{Edit, Problem, Problems, Source, Span, expr::Expr, named};
+use einflow_spec::{Edit, Problem, Problems, Source, Span, named};
 use einflow_workloads::{
     Model,
-    cascade::{Cascade, RankId},
+    cascade::Cascade,
     models::{FeedForward, models},
 };
 
 pub use crate::Engine;
-use crate::catalog::Catalog;
 use crate::{
     EngineError,
     analytic::AnalyticError,
     events::EventError,
     report::{Report, combine},
 };
+use crate::{catalog::Catalog, key_heads};
 
 /// Which values a run checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,30 +46,6 @@ named! {
         /// As the published tables have it: the mapping's `published` accelerator.
         Published = "published",
     }
-}
-
-/// Whether a condition ties queries to other ranks: a mask, which would be another one on other queries.
-fn masks_queries(cascade: &Cascade) -> bool {
-    let is = |id: &RankId, name: &str| cascade.rank(*id).name == name;
-    let of_queries = |variable: &str| {
-        let rank = cascade.ranks.iter().position(|r| r.variable == variable);
-        let whole = |id: RankId| {
-            let split = cascade.partitions.iter().find(|p| p.parts.contains(&id));
-            split.map_or(id, |p| p.whole)
-        };
-        rank.map(|rank| is(&whole(RankId(rank)), "P"))
-    };
-    let mut conditions = cascade.einsums.iter().flat_map(|e| &e.support);
-    conditions.any(|condition| {
-        let (mut queries, mut others) = (false, false);
-        condition.0.walk(&mut |part| {
-            if let Expr::Name { name, .. } = part {
-                queries |= of_queries(name) == Some(true);
-                others |= of_queries(name) == Some(false);
-            }
-        });
-        queries && others
-    })
 }
 
 /// The mappings of the layers around attention: the projections, and a plain and a gated feed-forward layer.
@@ -309,8 +285,13 @@ impl Request {
         let mut alike = self.clone();
         if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
-            self.share_keys(catalog, &cascade, &mut given)
-                .map_err(at("model"))?;
+            if let Some(model) = self
+                .the_model(catalog)?
+                .filter(|_| !self.sizes.contains_key("H"))
+            {
+                let shared = key_heads::share(&model, &cascade, &mut given);
+                shared.map_err(|problem| at("model")(problem.into()))?;
+            }
         } else {
             alike.accelerator = Some(self.its_chip());
         }
@@ -320,40 +301,6 @@ impl Request {
                 bind(&cascade, &accelerator, &spec, &given)
             })
             .map_err(at("run"))
-    }
-
-    /// Key heads of the model, for a cascade that has as many keys as query heads: where no query is masked, the query
-    /// heads that share a key head are as many more queries of it.
-    fn share_keys(
-        &self,
-        catalog: &Catalog,
-        cascade: &Cascade,
-        given: &mut BTreeMap<String, u64>,
-    ) -> Result<(), Problems> {
-        let Some(model) = self.the_model(catalog)? else {
-            return Ok(());
-        };
-        let rank = |name: &str| cascade.ranks.iter().any(|r| r.name == name);
-        let batch = |name: &str| cascade.batch.iter().any(|r| cascade.rank(*r).name == name);
-        let stated = self.sizes.contains_key("H");
-        if model.group() == 1 || stated || rank("G") || !batch("H") || !rank("P") {
-            return Ok(());
-        }
-        if masks_queries(cascade) {
-            let (name, heads, keys) = (&model.name, model.heads, model.key_heads);
-            let message = format!(
-                "{name} has {keys} key heads for its {heads} heads, and {} gives each head keys of its own",
-                cascade.name
-            );
-            return Err(Problem::nowhere(message)
-                .help(format!("name a cascade whose heads share keys, or state H, such as H={heads} for keys of each head"))
-                .into());
-        }
-        given.insert("H".into(), model.key_heads);
-        if let Some(queries) = given.get_mut("P") {
-            *queries = queries.saturating_mul(model.group());
-        }
-        Ok(())
     }
 
     /// Refuses sizes that would change nothing: those that the cascade does not have, or the mapping sets itself.
