@@ -290,3 +290,37 @@ fn searched_layers() {
         assert_eq!(whole(&of(line)["dram_bytes"]["total"]), bytes, "{line}");
     }
 }
+
+/// Llama 3 8B: 32 heads over 8 key heads of 128. One query of each head reads 8 heads of 32K keys and values; Q and AV are
+/// 32 heads of 128 words.
+#[test]
+fn heads_that_share_keys_read_them_once() {
+    let line = "--model llama3-8b --length 32K --size P=1 --mapping fusemax-binding";
+    let one = run(line);
+    assert_eq!(["H", "P"].map(|s| whole(&one["inputs"][s])), [8, 4]);
+    let least = 2 * (2 * 8 * 32_768 * 128 + 2 * 32 * 128);
+    assert_eq!(whole(&one["lower_bound"]["dram_bytes"]), least);
+    // Keys for each head, where that is what is asked for.
+    let apart = run(&format!("{line} --size H=32"));
+    let least = 2 * (2 * 32 * 32_768 * 128 + 2 * 32 * 128);
+    assert_eq!(whole(&apart["lower_bound"]["dram_bytes"]), least);
+    let masked = einflow("run --model llama3-8b --length 1K --mapping fusemax-causal");
+    assert_eq!(masked.code, 2);
+    assert!(masked.stderr.contains("8 key heads for its 32 heads"));
+}
+
+/// The layers around attention take what they take alone on its chip, the gated one where the model has it.
+#[test]
+fn layers_run_on_the_chip_of_the_attention() {
+    for (model, feed) in [("bert", "ffn"), ("llama3-8b", "ffn-gated")] {
+        let line = format!("--model {model} --length 1K --size B=1 --mapping");
+        let cycles = |rest: &str| whole(&run(&format!("{line} {rest}"))["cycles"]);
+        let layers = ["projections", feed].map(|m| cycles(&format!("{m} --accelerator flat")));
+        let (all, each) = (
+            cycles("unfused --end-to-end"),
+            cycles("unfused") + layers.iter().sum::<u128>(),
+        );
+        // Each of the four times is rounded to whole cycles once.
+        assert!(all.abs_diff(each) <= 2, "{model}: {all}, {each}");
+    }
+}
