@@ -216,6 +216,39 @@ impl Condition {
         vec![self.clone()]
     }
 
+    /// Whether it holds as before where coordinates are further by `of` their rank.
+    pub(super) fn unchanged_by(&self, of: &dyn Fn(usize) -> i128) -> bool {
+        let quotient = |rank: usize, unit: u64| {
+            let unit = i128::from(unit.max(1));
+            (of(rank) % unit == 0).then(|| of(rank) / unit)
+        };
+        match *self {
+            Self::Band { a, b, .. } => of(a) == of(b),
+            Self::Congruent { a, b, modulus, .. } => {
+                (of(a) - of(b)).rem_euclid(modulus.max(1).into()) == 0
+            }
+            Self::SameBlock {
+                a,
+                unit_a,
+                b,
+                unit_b,
+            } => quotient(a, unit_a).is_some_and(|q| quotient(b, unit_b) == Some(q)),
+            Self::Affine { ref terms, .. } => {
+                let sum = terms.iter().try_fold(0i128, |sum, (weight, term)| {
+                    let by = quotient(term.rank, term.unit)?;
+                    let by = match term.modulus {
+                        Some(m) if by % i128::from(m.max(1)) == 0 => 0,
+                        Some(_) => return None,
+                        None => by.checked_mul(term.coefficient.into())?,
+                    };
+                    sum.checked_add(by.checked_mul((*weight).into())?)
+                });
+                sum == Some(0)
+            }
+            Self::General { ref ranks, .. } => ranks.iter().all(|rank| of(*rank) == 0),
+        }
+    }
+
     pub(super) fn check(&self, space: &Space) -> Result<(), CountError> {
         let zero = |what, rank| Err(CountError::Zero { what, rank });
         let (a, b) = match *self {

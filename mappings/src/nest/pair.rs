@@ -107,6 +107,21 @@ impl Pair {
         }
     }
 
+    /// Whether the conditions hold as before where both coordinates are so much further.
+    pub fn unchanged_by(&self, a: i128, b: i128) -> bool {
+        let bounded = self.low > -FAR || self.high < FAR;
+        let difference = if bounded {
+            a == b
+        } else {
+            (a - b).rem_euclid(self.modulus.into()) == 0
+        };
+        let block =
+            |by: i128, unit: u64| (by % i128::from(unit) == 0).then(|| by / i128::from(unit));
+        let blocks =
+            |(unit_a, unit_b)| block(a, unit_a).is_some_and(|a| block(b, unit_b) == Some(a));
+        difference && self.blocks.is_none_or(blocks)
+    }
+
     fn never(&mut self) {
         (self.low, self.high) = (1, 0);
     }

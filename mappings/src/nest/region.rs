@@ -379,6 +379,28 @@ impl Occupied {
             .is_some_and(|part| *part != NONE)
     }
 
+    /// Whether a point is one where, and only where, the point that lies so much further along these ranks is: a mask
+    /// along its own diagonal.
+    pub fn unchanged_by(&self, shifts: &[(usize, u64)]) -> bool {
+        let of = |rank: usize| {
+            let own = shifts.iter().filter(|(r, _)| *r == rank);
+            own.map(|(_, by)| i128::from(*by)).sum::<i128>()
+        };
+        self.region.parts.iter().all(|part| match part {
+            Part::Pair(pair) => pair.unchanged_by(of(pair.a), of(pair.b)),
+            Part::Any { conditions, .. } => conditions.iter().all(|c| c.unchanged_by(&of)),
+        })
+    }
+
+    /// Whether [`Self::holds`] and [`Self::whole`] of boxes of any size are arithmetic.
+    pub fn is_closed(&self) -> bool {
+        let closed = |part: &Part| match part {
+            Part::Pair(_) => true,
+            Part::Any { ranks, .. } => ranks.is_empty(),
+        };
+        self.region.parts.iter().all(closed)
+    }
+
     /// Whether every point of a box is one: a tile inside it is like any other.
     pub fn whole(&self, tile: &[(u64, u64)]) -> bool {
         let mut within: Box = [Interval { start: 0, len: 1 }; MAX_RANKS];

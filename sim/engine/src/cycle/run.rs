@@ -34,7 +34,7 @@ pub fn run(
     for (index, program) in programs.iter().enumerate() {
         observer.block(index, before);
         let mut machine = Machine::new(mapped, program, index)?;
-        let mut passed = Passed::new(program, jump && !observer.sees_all());
+        let mut passed = Passed::new(&machine, jump && !observer.sees_all());
         let mut enough = false;
         while !enough && machine.step(&mut passed, observer)? {
             passed.jump(&mut machine)?;

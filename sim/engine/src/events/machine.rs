@@ -1,5 +1,7 @@
 //! The machine: units, ports and channels, and the tasks that run on them in the order of time.
 
+use std::sync::Arc;
+
 use einflow_mappings::{mapped::MappedCascade, nest::CountError};
 
 use super::{
@@ -67,7 +69,7 @@ pub struct Machine<'a> {
     /// Which block.
     pub block: usize,
     /// The walks of the streams.
-    pub walkers: Vec<Op>,
+    pub walkers: Arc<[Op]>,
     /// All that changes and bears on what starts when.
     pub state: State,
     /// What has been counted.
@@ -95,7 +97,7 @@ impl<'a> Machine<'a> {
             mapped.accelerator.memories.len(),
         );
         let transfers = mapped.blocks[block].transfers.len();
-        let walkers: Vec<Op> = program.streams.iter().map(|s| s.walker(program)).collect();
+        let walkers: Arc<[Op]> = program.streams.iter().map(|s| s.walker(program)).collect();
         let mut machine = Self {
             mapped,
             program,

@@ -69,6 +69,11 @@ impl Bandwidth {
         }
     }
 
+    /// From when on it is free, and in how many parts of a cycle that is counted.
+    pub fn free(&mut self) -> (&mut u64, u64) {
+        (&mut self.free, PARTS)
+    }
+
     /// Moves all times on.
     pub fn move_on(&mut self, by: u64) {
         self.free = self.free.saturating_add(by.saturating_mul(PARTS));

@@ -113,6 +113,19 @@ impl PortTable {
         })
     }
 
+    /// Puts uses in the order in which they begin: their order bears on nothing.
+    pub fn sort(&mut self) {
+        self.taken.sort_unstable();
+    }
+
+    /// When uses begin, and how many cycles after that they end.
+    pub fn times(&mut self) -> impl Iterator<Item = (&mut u64, u64)> {
+        self.taken.iter_mut().map(|p| {
+            let lasts = p.last() - p.start;
+            (&mut p.start, lasts)
+        })
+    }
+
     /// Takes ports that [`PortTable::delay`] found free.
     pub fn take(&mut self, wanted: &[Ports]) {
         self.taken.extend_from_slice(wanted);

@@ -1,10 +1,15 @@
 //! Walking an Einsum's tasks in the order of its loops, empty tiles left out.
 
+use std::ops::RangeInclusive;
+
 use einflow_mappings::{mapped::NamedLoop, nest::CountError};
 
 use smallvec::{SmallVec, smallvec};
 
-use super::parts::{Op, Program, Tile};
+use super::{
+    occupied::{numbered, occupied_tiles, pass_empty},
+    parts::{Op, Program, Tile},
+};
 
 /// Digits of loops.
 pub type Digits = SmallVec<[u64; 8]>;
@@ -93,6 +98,18 @@ fn nested(length: u64, steps: &[u64]) -> u64 {
     };
     full.saturating_mul(nested(*step, rest))
         .saturating_add(last)
+}
+
+/// Moves digits on by so many iterations of the innermost of their loops.
+fn count_on(digits: &mut [u64], loops: &[NamedLoop], by: u64) {
+    let mut by = by;
+    for (at, (digit, l)) in digits.iter_mut().zip(loops).enumerate().rev() {
+        *digit += by;
+        if at > 0 {
+            by = *digit / l.count.max(1);
+            *digit %= l.count.max(1);
+        }
+    }
 }
 
 impl Cursor {
@@ -278,16 +295,18 @@ impl Cursor {
         (tile[l.cut.rank].1 / l.cut.step.max(1)).max(1) - 1
     }
 
-    /// Moves on by so many iterations of one loop (folds count after the loops), all of them full.
-    pub fn shift(&mut self, program: &Program, op: &Op, at: usize, by: u64) {
+    /// Moves on by so many iterations of a loop, or of several that count as one (folds count after the loops), all of
+    /// them full.
+    pub fn shift(&mut self, program: &Program, op: &Op, of: RangeInclusive<usize>, by: u64) {
         let loops = &program.nests[op.at.0];
+        let at = *of.end();
         if at >= loops.len() {
             self.folds[at - loops.len()] += by;
             return;
         }
-        self.digits[at] += by;
+        count_on(&mut self.digits[of.clone()], &loops[of.clone()], by);
         if let Some((digits, number)) = &mut self.walk {
-            digits[at] += by;
+            count_on(&mut digits[of.clone()], &loops[of], by);
             if at >= program.scopes {
                 let mut tile = program.whole;
                 for (l, digit) in loops[..=at].iter().zip(digits.iter()) {
@@ -302,21 +321,35 @@ impl Cursor {
         }
     }
 
-    /// The same without the digit of one loop (folds count after the loops), and what follows from it.
-    pub fn without(&self, at: usize) -> Self {
+    /// The same without the digits of some loops (folds count after the loops), and what follows from them.
+    pub fn without(&self, of: RangeInclusive<usize>) -> Self {
         let mut out = self.clone();
         out.number = 0;
-        let loops = out.digits.len();
-        let digit = match at.checked_sub(loops) {
-            None => out.digits.get_mut(at),
-            Some(fold) => out.folds.get_mut(fold),
-        };
-        digit.into_iter().for_each(|d| *d = 0);
+        let own = out.digits.iter_mut().chain(&mut out.folds).enumerate();
+        own.filter(|(at, _)| of.contains(at))
+            .for_each(|(_, d)| *d = 0);
         if let Some((digits, number)) = &mut out.walk {
             *number = 0;
-            digits.get_mut(at).into_iter().for_each(|d| *d = 0);
+            digits
+                .get_mut(of)
+                .into_iter()
+                .flatten()
+                .for_each(|d| *d = 0);
         }
         out
+    }
+
+    /// Digits of the walk through every tile, where empty ones are left out.
+    pub fn walked(&self) -> &[u64] {
+        self.walk.as_ref().map_or(&[], |(digits, _)| digits)
+    }
+
+    /// Its digits and the numbers of its tiles, in an order that does not change.
+    pub fn numbers(&mut self) -> impl Iterator<Item = &mut u64> {
+        let walk = self.walk.iter_mut();
+        let walk = walk.flat_map(|(digits, number)| digits.iter_mut().chain([number]));
+        let own = self.digits.iter_mut().chain(&mut self.folds);
+        own.chain([&mut self.number]).chain(walk)
     }
 
     // Where empty tiles are left out, every tile is walked.
@@ -342,6 +375,9 @@ impl Cursor {
                 }
                 depth += 1;
                 continue;
+            }
+            if occupied.is_closed() && depth > 0 {
+                pass_empty(digits, &loops[..depth], program, occupied)?;
             }
             // To the next iteration of the innermost loop that has one.
             match self.step(program, op, depth) {
@@ -371,7 +407,16 @@ impl Cursor {
 
     /// One tile on: the loop that moved on, none at the end.
     fn walk_on(&mut self, program: &Program, op: &Op) -> Result<Option<usize>, CountError> {
-        let depth = program.nests[op.at.0].len();
+        self.walk_past(program, op, program.nests[op.at.0].len())
+    }
+
+    /// To the first tile of the next iteration of the first `depth` loops: the loop that moved on, none at the end.
+    fn walk_past(
+        &mut self,
+        program: &Program,
+        op: &Op,
+        depth: usize,
+    ) -> Result<Option<usize>, CountError> {
         let before = self
             .walk
             .as_ref()
@@ -418,13 +463,22 @@ impl Cursor {
             Some((digits, number)) => (digits.clone(), *number),
             None => return Ok(()),
         };
-        let mut ahead = self.clone();
-        loop {
-            match ahead.walk_on(program, op)? {
-                Some(moved) if moved >= exit => {
+        match numbered(program, exit) {
+            Some(occupied) => {
+                let mut tile = program.whole;
+                for (l, digit) in loops[..exit].iter().zip(&start) {
+                    inside(&mut tile, l, *digit);
+                }
+                last += occupied_tiles(&tile, &loops[exit..], occupied)?.max(1) - 1;
+            }
+            None => {
+                let mut ahead = self.clone();
+                while ahead
+                    .walk_on(program, op)?
+                    .is_some_and(|moved| moved >= exit)
+                {
                     last = ahead.walk.as_ref().map_or(last, |(_, n)| *n);
                 }
-                _ => break,
             }
         }
         self.digits = start;
@@ -466,6 +520,17 @@ impl Cursor {
                 }
             }
             if !moved {
+                if numbered(program, exit).is_some()
+                    && let Some((_, number)) = &mut self.walk
+                {
+                    // Past the run that has ended, at the number of its last tile.
+                    *number = self.number;
+                    if self.walk_past(program, op, exit)?.is_none() {
+                        self.done = true;
+                        return Ok(());
+                    }
+                    return self.leave(program, op, exit);
+                }
                 loop {
                     match self.walk_on(program, op)? {
                         Some(moved) if moved >= exit => {}

@@ -14,6 +14,7 @@ mod build;
 mod cursor;
 mod geometry;
 mod groups;
+mod occupied;
 mod parts;
 mod read;
 mod steps;
@@ -22,7 +23,7 @@ mod walker;
 mod words;
 
 pub use build::{build, programs};
-pub use cursor::{Cursor, Key, Sides, inside};
+pub use cursor::{Cursor, Digits, Key, Sides, inside};
 pub use geometry::{Ports, Way, latency};
 pub use parts::{
     Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, StreamSource,

@@ -299,6 +299,12 @@ impl KeepPlan {
 }
 
 impl Program {
+    /// Whether tiles are left out by where they lie along a base rank.
+    pub fn is_masked(&self, rank: usize) -> bool {
+        let occupied = self.occupied.as_ref();
+        occupied.is_some_and(|o| o.depends_on(rank))
+    }
+
     /// Words of a tile.
     ///
     /// # Errors

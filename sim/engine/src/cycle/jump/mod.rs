@@ -6,19 +6,25 @@
 //! again, and again, as long as no task can see the loop's last iteration or a change of a condition: those iterations
 //! are not simulated, only counted. Jumps nest.
 
+mod joint;
+mod mask;
+mod numbers;
 mod relative;
 mod repeat;
+mod rows;
 mod snapshot;
 
 use einflow_mappings::{mapped::NamedLoop, nest::Term};
 
 use crate::{
     events::{BackEnd, EventError, Machine, State, Turn},
-    program::{Cursor, Op, Program, inside},
+    program::{Cursor, Digits, Op, Program, inside},
 };
+use joint::joint;
 use relative::{At, relative};
 use repeat::repeat;
-use snapshot::{Snapshot, digits};
+use rows::{ROWS, repeat_rows};
+use snapshot::{Jumped, Row, Snapshot, digits};
 
 /// Snapshots of one loop that are compared. What takes turns in a memory, on a channel or among ports comes round after the
 /// least common multiple of a few small numbers (1, 2, 3 or 4 tiles or requests), which is at most 12 and mostly at most 8;
@@ -38,6 +44,11 @@ struct Jumps {
     references: Vec<Option<usize>>,
     /// By nest and loop: recent states.
     seen: Vec<Vec<Vec<Snapshot>>>,
+    /// How many of the outermost loops count as one.
+    joint: usize,
+    /// By loop of the only nest: ends of rows, and what has been left out since the last. Empty where no row has a
+    /// length of its own.
+    rows: Vec<(Vec<Row>, Vec<Jumped>)>,
 }
 
 fn loop_at<'a>(program: &'a Program, op: &'a Op, index: usize) -> Option<&'a NamedLoop> {
@@ -49,9 +60,9 @@ fn loop_at<'a>(program: &'a Program, op: &'a Op, index: usize) -> Option<&'a Nam
 
 impl Passed {
     /// Steady states are jumped over, or not.
-    pub fn new(program: &Program, jump: bool) -> Self {
+    pub fn new(machine: &Machine<'_>, jump: bool) -> Self {
         Self {
-            jumps: jump.then(|| Jumps::new(program)),
+            jumps: jump.then(|| Jumps::new(machine)),
             ends: Vec::new(),
         }
     }
@@ -88,7 +99,8 @@ impl BackEnd for Passed {
 }
 
 impl Jumps {
-    fn new(program: &Program) -> Self {
+    fn new(machine: &Machine<'_>) -> Self {
+        let program = machine.program;
         let depth = |op: &Op| op.loops.len() + op.folds.len();
         let reference = |nest: usize| {
             let own = (0..program.ops.len())
@@ -108,7 +120,32 @@ impl Jumps {
                 (0..loops).map(|_| Vec::new()).collect()
             })
             .collect();
-        Self { references, seen }
+        let masked = |l: &NamedLoop| program.is_masked(l.cut.rank);
+        let rows = match &program.nests[..] {
+            [nest] if nest.iter().filter(|l| masked(l)).count() > 1 => nest.len(),
+            _ => 0,
+        };
+        Self {
+            references,
+            seen,
+            joint: joint(machine),
+            rows: (0..rows).map(|_| (Vec::new(), Vec::new())).collect(),
+        }
+    }
+
+    /// Forgets the rows of a loop and of those inside it.
+    fn forget_rows(&mut self, from: usize) {
+        let inside = self.rows.iter_mut().skip(from);
+        inside.for_each(|(rows, jumps)| {
+            rows.clear();
+            jumps.clear();
+        });
+    }
+
+    /// Notes a jump for the rows of the loops around it.
+    fn note(&mut self, jumped: &Jumped) {
+        let around = self.rows.iter_mut().take(jumped.at);
+        around.for_each(|(_, jumps)| jumps.push(jumped.clone()));
     }
 
     /// The nest of which an Einsum marks the iterations.
@@ -128,8 +165,12 @@ impl Jumps {
         };
         let cursor = &machine.state.ops[reference].cursor;
         let moved = digits(before).zip(digits(cursor)).position(|(a, b)| a != b);
-        let Some(at) = moved.filter(|_| !cursor.done) else {
+        let Some(moved) = moved.filter(|_| !cursor.done) else {
             return Ok(());
+        };
+        let (first, at) = match moved < self.joint {
+            true => (0, self.joint - 1),
+            false => (moved, moved),
         };
         self.seen[nest][at + 1..].iter_mut().for_each(Vec::clear);
         if nest + 1 < self.seen.len() || nest > 0 {
@@ -140,67 +181,131 @@ impl Jumps {
                 }
             }
         }
-        let program = machine.program;
-        let Some(l) = loop_at(program, &program.ops[reference], at) else {
-            return Ok(());
+        self.forget_rows(at + 1);
+        let (program, walkers) = (machine.program, machine.walkers.clone());
+        let to = At {
+            program,
+            walkers: &walkers,
+            reach: machine.reach,
+            reference,
+            first,
+            at,
         };
-        let digit = digits(cursor).nth(at).unwrap_or(0);
-        if digit + 1 >= l.count {
+        let op = &program.ops[reference];
+        let digit = to.digit(op, cursor);
+        let count = to.loops(op).iter();
+        let count = count.fold(1u64, |n, l| n.saturating_mul(l.count));
+        if digit + 1 >= count {
             self.seen[nest][at].clear();
+            self.forget_rows(at);
             return Ok(());
         }
         let list = &mut self.seen[nest][at];
-        let to = At {
-            program,
-            reach: machine.reach,
-            reference,
-            at,
-        };
         let new = Snapshot {
             state: machine.state.clone(),
             totals: machine.totals.clone(),
             relative: relative(&machine.state, to),
         };
-        let mut jumped = false;
+        let around = Digits::from_slice(&cursor.digits[..at.min(cursor.digits.len())]);
         for old in list.iter().rev() {
-            if let Some((times, moved)) = recurs(machine, &new, old, to) {
-                jumped = repeat(machine, &new, old, to, times, &moved)?;
+            let Some(found) = recurs(machine, &new, old, to, self.joint) else {
+                continue;
+            };
+            let Some(times) = repeat(machine, &new, old, to, found.times, &found.moved)? else {
                 break;
-            }
-        }
-        if jumped {
+            };
             list.clear();
+            self.forget_rows(at);
+            self.note(&Jumped {
+                at,
+                around,
+                whole: (found.low, found.high + times * found.period + 1),
+                period: found.period,
+                times,
+                plain: true,
+            });
             return Ok(());
         }
         if list.len() == REMEMBERED {
             list.remove(0);
         }
         list.push(new);
+        self.row(machine, to, around, digit)
+    }
+
+    /// After an iteration of a loop whose rows have lengths of their own: jumps if they grow steadily.
+    fn row(
+        &mut self,
+        machine: &mut Machine<'_>,
+        to: At<'_>,
+        around: Digits,
+        digit: u64,
+    ) -> Result<(), EventError> {
+        let at = to.at;
+        let masked = |l: &NamedLoop| machine.program.is_masked(l.cut.rank);
+        let Some((rows, jumps)) = self.rows.get_mut(at) else {
+            return Ok(());
+        };
+        let nest = &machine.program.nests[0];
+        if !masked(&nest[at]) || !nest[at + 1..].iter().any(masked) {
+            return Ok(());
+        }
+        let Some(row) = Row::new(machine, std::mem::take(jumps)) else {
+            return Ok(());
+        };
+        if rows.len() == ROWS {
+            rows.remove(0);
+        }
+        rows.push(row);
+        let Some(passed) = repeat_rows(machine, rows, to)? else {
+            return Ok(());
+        };
+        self.seen[0][at].clear();
+        self.forget_rows(at);
+        self.note(&Jumped {
+            at,
+            around,
+            whole: (digit, digit + passed),
+            period: 1,
+            times: passed,
+            plain: false,
+        });
         Ok(())
     }
 }
 
-/// How often the iterations since a snapshot may be repeated without looking, and which Einsums and streams moved in
-/// them; none where the state has not come round.
+/// A state that has come round.
+struct Found {
+    /// How often the iterations since may be repeated without looking.
+    times: u64,
+    /// Which Einsums and streams moved in them.
+    moved: Vec<bool>,
+    /// Iterations of them.
+    period: u64,
+    /// The first and the last iteration at which one of them stood.
+    low: u64,
+    high: u64,
+}
+
+/// Whether the state has come round since a snapshot.
 fn recurs(
     machine: &Machine<'_>,
     new: &Snapshot,
     old: &Snapshot,
     to: At<'_>,
-) -> Option<(u64, Vec<bool>)> {
-    let At {
-        program,
-        reference,
-        at,
-        ..
-    } = to;
+    joint: usize,
+) -> Option<Found> {
+    let (program, reference) = (to.program, to.reference);
     if !clocks_alike(&new.state, &old.state) || new.relative != old.relative {
         return None;
     }
-    let digit = |state: &State| digits(&state.ops[reference].cursor).nth(at).unwrap_or(0);
+    let marking = &program.ops[reference];
+    let digit = |state: &State| to.digit(marking, &state.ops[reference].cursor);
     let period = digit(&new.state).checked_sub(digit(&old.state))?;
-    let home = loop_at(program, &program.ops[reference], at)?;
-    if period == 0 || !groups_repeat(machine, home, period) {
+    let home = to.loops(marking);
+    // Of loops that count as one all words are apart, and no condition has a say.
+    let joint = to.first < to.at || to.at < joint;
+    if period == 0 || !joint && !home.iter().all(|l| groups_repeat(machine, l, period)) {
         return None;
     }
     let mut times = u64::MAX;
@@ -212,18 +317,18 @@ fn recurs(
         .map(|((a, b), op)| (op, &a.cursor, &b.cursor));
     let streams = new.state.streams.iter().zip(&old.state.streams);
     let streams = streams
-        .zip(&machine.walkers)
+        .zip(machine.walkers.iter())
         .map(|((a, b), op)| (op, &a.cursor, &b.cursor));
     for (op, new, before) in ops.chain(streams) {
-        let step = moves(program, op, new, before, at, period, home)?;
+        let step = moves(op, new, before, to, period)?;
         moved.push(step);
         if step {
-            let digit = digits(new).nth(at)?;
-            let left = new.full_left(program, op, at).checked_sub(digit)?;
+            let digit = to.digit(op, new);
+            let left = to.full_left(op, new).checked_sub(digit)?;
             times = times.min(left / period);
-            let low = digits(before).nth(at)?;
-            // A running value's first update waits for none before it.
-            if low == 0 {
+            let low = to.digit(op, before);
+            // A running value's first update waits for none before it; between loops that count as one none goes on.
+            if low == 0 && !joint {
                 return None;
             }
             range = Some(range.map_or((low, digit), |(a, b): (u64, u64)| {
@@ -241,12 +346,20 @@ fn recurs(
         return None;
     }
     let (low, high) = range?;
-    times = times.min(conditions_allow(machine, to, home, low, high, period)?);
+    if let ([home], false) = (home, joint) {
+        times = times.min(conditions_allow(machine, to, home, low, high, period)?);
+    }
     // What stood still must not be due before the jump ends.
-    while times > 0 && !order_holds(machine, &moved, at, times * period) {
+    while times > 0 && !order_holds(machine, &moved, to, times * period) {
         times /= 2;
     }
-    Some((times, moved))
+    Some(Found {
+        times,
+        moved,
+        period,
+        low,
+        high,
+    })
 }
 
 /// Whether units' clocks moved on with time, or not at all: what did not move waits, and its time stays.
@@ -274,35 +387,18 @@ fn groups_repeat(machine: &Machine<'_>, home: &NamedLoop, period: u64) -> bool {
     })
 }
 
-/// Whether a cursor moved on by the period in the loop; none where it moved otherwise.
-fn moves(
-    program: &Program,
-    op: &Op,
-    new: &Cursor,
-    before: &Cursor,
-    at: usize,
-    period: u64,
-    home: &NamedLoop,
-) -> Option<bool> {
-    if new.done != before.done {
+/// Whether a walk moved on by the period in the loop; none where it moved otherwise.
+fn moves(op: &Op, new: &Cursor, before: &Cursor, to: At<'_>, period: u64) -> Option<bool> {
+    let marking = &to.program.ops[to.reference];
+    let of = to.first..=to.at;
+    let mut pairs = digits(new).zip(digits(before)).enumerate();
+    if new.done != before.done || !pairs.all(|(at, (a, b))| a == b || of.contains(&at)) {
         return None;
     }
-    let differs = digits(new)
-        .zip(digits(before))
-        .enumerate()
-        .filter(|(_, (a, b))| a != b);
-    let mut moved = false;
-    for (index, (a, b)) in differs {
-        let same = index == at && a.checked_sub(b) == Some(period);
-        if !same || loop_at(program, op, index)? != home {
-            return None;
-        }
-        moved = true;
+    match to.digit(op, new).checked_sub(to.digit(op, before))? {
+        0 => Some(false),
+        by => (by == period && !new.done && to.loops(op) == to.loops(marking)).then_some(true),
     }
-    if new.done {
-        return Some(false);
-    }
-    Some(moved)
 }
 
 /// How many periods on all tiles stay whole, where a condition has a say along the loop's rank.
@@ -353,13 +449,13 @@ fn conditions_allow(
 }
 
 /// Whether Einsums that stood still are due after all those that move, also when those have moved on.
-fn order_holds(machine: &Machine<'_>, moved: &[bool], at: usize, by: u64) -> bool {
+fn order_holds(machine: &Machine<'_>, moved: &[bool], to: At<'_>, by: u64) -> bool {
     let program = machine.program;
     let mut furthest = None;
     for (i, state) in machine.state.ops.iter().enumerate() {
         if moved[i] && !state.cursor.done {
             let mut cursor = state.cursor.clone();
-            cursor.shift(program, &program.ops[i], at, by);
+            to.shift(&program.ops[i], &mut cursor, by);
             furthest = furthest.max(Some(cursor.key(program, &program.ops[i])));
         }
     }

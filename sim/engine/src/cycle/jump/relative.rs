@@ -2,23 +2,93 @@
 
 use std::collections::VecDeque;
 
+use einflow_mappings::mapped::NamedLoop;
 use smallvec::SmallVec;
+
+use super::snapshot::digits;
 
 use crate::{
     events::{Arrived, Barrier, Candidate, Held, OpState, Started, State, StreamState, Use},
-    program::{Key, Program, Stream, StreamKind, Tile},
+    program::{Cursor, Key, Op, Program, Stream, StreamKind, Tile},
 };
 
 /// Where two states are to be compared.
 #[derive(Clone, Copy)]
 pub(super) struct At<'p> {
     pub program: &'p Program,
+    /// The walks of its streams.
+    pub walkers: &'p [Op],
     /// Cycles after which nothing that has ended bears on what starts.
     pub reach: u64,
     /// The Einsum whose walk marks the ends of iterations.
     pub reference: usize,
-    /// The loop (folds come after the loops) of which they are.
+    /// The loops (folds come after the loops) of which they are: one, or several that count as one.
+    pub first: usize,
     pub at: usize,
+}
+
+impl<'p> At<'p> {
+    /// The loops as an Einsum or a stream has them.
+    pub fn loops(&self, op: &'p Op) -> &'p [NamedLoop] {
+        let loops = &self.program.nests[op.at.0];
+        match self.at.checked_sub(loops.len()) {
+            None => &loops[self.first..=self.at],
+            Some(fold) => op.folds.get(fold..=fold).unwrap_or(&[]),
+        }
+    }
+
+    /// At which of their iterations a walk stands.
+    pub fn digit(&self, op: &'p Op, cursor: &Cursor) -> u64 {
+        let digits = digits(cursor).skip(self.first);
+        let loops = self.loops(op).iter().zip(digits);
+        loops.fold(0, |sum, (l, digit)| {
+            sum.saturating_mul(l.count).saturating_add(digit)
+        })
+    }
+
+    /// Their last iteration up to which all are full, where a walk stands.
+    pub fn full_left(&self, op: &'p Op, cursor: &Cursor) -> u64 {
+        if self.first == self.at {
+            return cursor.full_left(self.program, op, self.at);
+        }
+        // Loops that count as one are full.
+        let loops = self.loops(op).iter();
+        loops.fold(1u64, |n, l| n.saturating_mul(l.count)) - 1
+    }
+
+    /// Moves a walk on by so many of their iterations.
+    pub fn shift(&self, op: &Op, cursor: &mut Cursor, by: u64) {
+        cursor.shift(self.program, op, self.first..=self.at, by);
+    }
+
+    /// How far a tile is ahead of another, with its own lengths.
+    fn ahead(&self, op: &'p Op, tile: &Tile, of: &Tile) -> Tile {
+        let mut out = *tile;
+        for (side, next) in out.iter_mut().zip(of) {
+            side.0 = side.0.wrapping_sub(next.0);
+        }
+        if self.first == self.at {
+            return out;
+        }
+        // Along several loops that count as one, in iterations of the innermost.
+        let place = |tile: &Tile| {
+            self.loops(op).iter().fold(0u64, |sum, l| {
+                let digit = tile[l.cut.rank].0 / l.cut.step.max(1);
+                sum.wrapping_mul(l.count).wrapping_add(digit)
+            })
+        };
+        for l in self.loops(op) {
+            let start = |t: &Tile| t[l.cut.rank].0 % l.cut.step.max(1);
+            out[l.cut.rank].0 = start(tile).wrapping_sub(start(of));
+        }
+        let last = self.loops(op).last();
+        last.into_iter().for_each(|l| {
+            let apart = place(tile).wrapping_sub(place(of));
+            let side = &mut out[l.cut.rank];
+            side.0 = side.0.wrapping_add(apart.wrapping_mul(l.cut.step));
+        });
+        out
+    }
 }
 
 /// The state with times relative to now, and places, tiles and counts relative to where each walk stands, without
@@ -51,8 +121,8 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
             .collect(),
         streams: streams
             .iter()
-            .zip(&program.streams)
-            .map(|(s, stream)| stream_state(s, stream, to, &from_now, &live))
+            .zip(program.streams.iter().zip(to.walkers))
+            .map(|(s, (stream, walker))| stream_state(s, stream, walker, to, &from_now, &live))
             .collect(),
         uses: uses
             .iter()
@@ -105,15 +175,6 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
     }
 }
 
-/// A tile from where another begins on, with its own lengths.
-fn ahead(tile: &Tile, of: &Tile) -> Tile {
-    let mut out = *tile;
-    for (side, next) in out.iter_mut().zip(of) {
-        side.0 = side.0.wrapping_sub(next.0);
-    }
-    out
-}
-
 fn op_state(
     state: &State,
     id: usize,
@@ -133,10 +194,11 @@ fn op_state(
         last,
         recent,
     } = &state.ops[id];
+    let op = &to.program.ops[id];
     let written = to.program.ops[id].writes;
     let next = written.map_or(0, |keep| state.generation(id, keep));
     OpState {
-        cursor: cursor.without(to.at),
+        cursor: cursor.without(to.first..=to.at),
         // What is due when follows from the walk; of the segments, the barrier says how far they are.
         key: Key {
             scope: 0,
@@ -144,7 +206,7 @@ fn op_state(
             fold: 0,
             ..*key
         },
-        tile: ahead(tile, tile),
+        tile: to.ahead(op, tile, tile),
         place: 0,
         started: 0,
         kept: SmallVec::new(),
@@ -160,7 +222,7 @@ fn op_state(
             .collect(),
         last: last
             .iter()
-            .map(|l| l.as_ref().map(|l| ahead(l, tile)))
+            .map(|l| l.as_ref().map(|l| to.ahead(op, l, tile)))
             .collect(),
         recent: recent.iter().map(|g| next.wrapping_sub(*g)).collect(),
     }
@@ -169,6 +231,7 @@ fn op_state(
 fn stream_state(
     state: &StreamState,
     stream: &Stream,
+    walker: &Op,
     to: At<'_>,
     from_now: &dyn Fn(u64) -> u64,
     live: &dyn Fn(u64) -> bool,
@@ -188,11 +251,11 @@ fn stream_state(
         _ => place,
     };
     StreamState {
-        cursor: cursor.without(to.at),
+        cursor: cursor.without(to.first..=to.at),
         place: 0,
         around: 0,
-        tile: ahead(tile, tile),
-        last: last.as_ref().map(|l| ahead(l, tile)),
+        tile: to.ahead(walker, tile, tile),
+        last: last.as_ref().map(|l| to.ahead(walker, l, tile)),
         arrived: arrived
             .iter()
             .filter(|a| live(a.whole))

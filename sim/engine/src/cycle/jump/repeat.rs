@@ -2,11 +2,11 @@
 
 use super::{
     relative::{At, relative},
-    snapshot::{Snapshot, digits},
+    snapshot::Snapshot,
 };
 use crate::{
     events::{EventError, Machine, State, Totals},
-    program::{Cursor, Op, Program, StreamKind, Tile},
+    program::{Cursor, Op, StreamKind, Tile},
 };
 
 /// The latest time to which a jump leads: far enough below the latest of all for what a task takes.
@@ -14,7 +14,7 @@ const LATEST: u64 = 1 << 61;
 
 /// Repeats what happened between two snapshots so many times, or fewer where something that stood still would have
 /// moved meanwhile.
-/// False where that leaves nothing.
+/// How often; none where that leaves nothing.
 pub(super) fn repeat(
     machine: &mut Machine<'_>,
     new: &Snapshot,
@@ -22,16 +22,14 @@ pub(super) fn repeat(
     to: At<'_>,
     times: u64,
     moved: &[bool],
-) -> Result<bool, EventError> {
+) -> Result<Option<u64>, EventError> {
     let mut times = times;
     while times > 0 {
         let mut totals = new.totals.clone();
         let counted = count_again(&mut totals, &old.totals, times);
         let again = Again {
-            program: to.program,
-            walkers: &machine.walkers,
+            to,
             old: &old.state,
-            at: to.at,
             times,
             moved,
         };
@@ -45,17 +43,17 @@ pub(super) fn repeat(
         );
         machine.set(state, totals);
         if still_waits(machine, moved) {
-            return Ok(true);
+            return Ok(Some(times));
         }
         times /= 2;
     }
     machine.set(new.state.clone(), new.totals.clone());
-    Ok(false)
+    Ok(None)
 }
 
 /// Whether all that stood still has to wait on. What others have done by then they never undo: what waits at the end
 /// waited all along.
-fn still_waits(machine: &Machine<'_>, moved: &[bool]) -> bool {
+pub(super) fn still_waits(machine: &Machine<'_>, moved: &[bool]) -> bool {
     let stands = |member: &usize| !moved[*member];
     let ops = machine.program.ops.len();
     (0..machine.state.ready.len()).all(|queue| {
@@ -71,10 +69,8 @@ fn still_waits(machine: &Machine<'_>, moved: &[bool]) -> bool {
 
 /// What is done again.
 struct Again<'a> {
-    program: &'a Program,
-    walkers: &'a [Op],
+    to: At<'a>,
     old: &'a State,
-    at: usize,
     times: u64,
     moved: &'a [bool],
 }
@@ -82,7 +78,7 @@ struct Again<'a> {
 impl Again<'_> {
     /// The state after so many times more what happened since the old one; none on overflow.
     fn state(&self, state: State) -> Option<State> {
-        let (program, old, times) = (self.program, self.old, self.times);
+        let (program, old, times) = (self.to.program, self.old, self.times);
         let next = |state: &State, keep: usize, user: usize| state.generation(user, keep);
         let users = || {
             let keeps = program.keeps.iter().enumerate();
@@ -99,7 +95,7 @@ impl Again<'_> {
                 further = further.or(Some(self.op(&mut state, i, op, ahead)));
             }
         }
-        for (i, walker) in self.walkers.iter().enumerate() {
+        for (i, walker) in self.to.walkers.iter().enumerate() {
             if self.moved[program.ops.len() + i] {
                 self.stream(&mut state, i, walker, ahead);
             }
@@ -163,19 +159,18 @@ impl Again<'_> {
         Some(state)
     }
 
-    /// How far the loop's digit moved since the old state.
-    fn by(&self, new: &Cursor, old: &Cursor) -> u64 {
-        let digit = |c| digits(c).nth(self.at).unwrap_or(0);
-        digit(new) - digit(old)
+    /// How far the loop's digit moves on.
+    fn by(&self, op: &Op, new: &Cursor, old: &Cursor) -> u64 {
+        (self.to.digit(op, new) - self.to.digit(op, old)) * self.times
     }
 
     /// Moves an Einsum on: by how many scopes and epochs.
     fn op(&self, state: &mut State, id: usize, op: &Op, ahead: u64) -> (u64, i64) {
-        let (program, then, state) = (self.program, &self.old.ops[id], &mut state.ops[id]);
-        let (key, place, tile) = (state.key, state.place, state.tile);
-        let by = self.by(&state.cursor, &then.cursor);
-        state.cursor.shift(program, op, self.at, by * self.times);
-        state.stand(program, op);
+        let (then, state) = (&self.old.ops[id], &mut state.ops[id]);
+        let (key, place) = (state.key, state.place);
+        let by = self.by(op, &state.cursor, &then.cursor);
+        self.to.shift(op, &mut state.cursor, by);
+        state.stand(self.to.program, op);
         let started = (state.started - then.started) * self.times;
         state.started += started;
         for task in &mut state.history {
@@ -183,19 +178,17 @@ impl Again<'_> {
             task.number += started;
             task.start += ahead;
         }
-        shift_tiles(&mut state.last, &tile, &state.tile);
+        self.shift_tiles(op, &mut state.last, by);
         (state.key.scope - key.scope, state.key.epoch - key.epoch)
     }
 
     /// Moves a stream on.
     fn stream(&self, state: &mut State, id: usize, walker: &Op, ahead: u64) {
         let (then, state) = (&self.old.streams[id], &mut state.streams[id]);
-        let (place, around, tile) = (state.place, state.around, state.tile);
-        let by = self.by(&state.cursor, &then.cursor);
-        let (program, stream) = (self.program, &self.program.streams[id]);
-        state
-            .cursor
-            .shift(program, walker, self.at, by * self.times);
+        let (place, around) = (state.place, state.around);
+        let by = self.by(walker, &state.cursor, &then.cursor);
+        let (program, stream) = (self.to.program, &self.to.program.streams[id]);
+        self.to.shift(walker, &mut state.cursor, by);
         state.stand(program, stream, walker);
         let (moved, around) = (state.place - place, state.around - around);
         for arrived in &mut state.arrived {
@@ -211,14 +204,23 @@ impl Again<'_> {
         };
         state.recent.iter_mut().for_each(|p| *p += room);
         state.issued += (state.issued - then.issued) * self.times;
-        shift_tiles(std::slice::from_mut(&mut state.last), &tile, &state.tile);
+        self.shift_tiles(walker, std::slice::from_mut(&mut state.last), by);
     }
-}
 
-fn shift_tiles(tiles: &mut [Option<Tile>], from: &Tile, to: &Tile) {
-    for tile in tiles.iter_mut().flatten() {
-        for (side, (a, b)) in tile.iter_mut().zip(from.iter().zip(to)) {
-            side.0 = side.0 + b.0 - a.0;
+    /// Moves tiles on by so many iterations.
+    fn shift_tiles(&self, op: &Op, tiles: &mut [Option<Tile>], by: u64) {
+        for tile in tiles.iter_mut().flatten() {
+            let mut by = by;
+            for (at, l) in self.to.loops(op).iter().enumerate().rev() {
+                let step = l.cut.step.max(1);
+                let side = &mut tile[l.cut.rank];
+                side.0 += by * step;
+                if at > 0 {
+                    let length = step * l.count.max(1);
+                    by = side.0 / length;
+                    side.0 %= length;
+                }
+            }
         }
     }
 }
