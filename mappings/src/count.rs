@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A count, exact: whole unless a tensor is kept in part, then a fraction that is rounded once, at the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Count {
     numerator: u128,
     denominator: u128,

@@ -82,6 +82,9 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
             let at: Vec<u64> = ranks.iter().map(|&r| x[r]).collect();
             test.holds(&at)
         }
+        Condition::All(list) => !list.iter().any(|c| !holds(c, x)),
+        Condition::Any(list) => list.iter().filter(|c| holds(c, x)).count() > 0,
+        Condition::Not(not) => !holds(not, x),
     }
 }
 
@@ -149,8 +152,21 @@ fn bound() -> impl Strategy<Value = Option<i128>> {
     prop::option::of(-9_i128..9)
 }
 
-/// Conditions on two of `ranks`.
+/// Conditions on two of `ranks`, some of them joined.
 fn condition(ranks: usize) -> impl Strategy<Value = Condition> {
+    let not = |c: Condition| Condition::Not(std::boxed::Box::new(c));
+    prop_oneof![
+        6 => comparison(ranks),
+        1 => comparison(ranks).prop_map(not),
+        2 => prop::collection::vec(comparison(ranks), 1..4).prop_map(Condition::Any),
+        1 => (comparison(ranks), comparison(ranks), comparison(ranks)).prop_map(move |(a, b, c)| {
+            Condition::Any(vec![Condition::All(vec![a, not(b)]), c])
+        }),
+    ]
+}
+
+/// Conditions that are not joined.
+fn comparison(ranks: usize) -> impl Strategy<Value = Condition> {
     let two = (0..ranks, 0..ranks);
     (two, 0..11, bound(), bound(), 1_u64..5, 0_u64..4, 1_u64..6).prop_map(
         |((a, b), kind, low, high, modulus, remainder, unit)| match kind {

@@ -228,3 +228,62 @@ fn a_narrow_link_slows_the_steps() {
         assert_eq!(einsum.narrow.is_some(), interval > 1);
     }
 }
+
+/// Masks as they are written, joined by `or`, `not`, `min` and `max`: the points, the tiles that run and the words of the
+/// inputs are those of a walk over the points.
+#[test]
+fn masks_that_join_conditions() {
+    type Mask = (&'static str, fn(u64, u64) -> bool);
+    let masks: [Mask; 10] = [
+        ("m <= p or m < 3", |m, p| m <= p || m < 3),
+        ("m <= max(p, 5)", |m, p| m <= p.max(5)),
+        ("max(m, 4) <= min(p, 9)", |m, p| m.max(4) <= p.min(9)),
+        ("min(m, 4) >= max(p - 6, 2)", |m, p| {
+            m.min(4) as i64 >= (p as i64 - 6).max(2)
+        }),
+        ("not (m <= p)", |m, p| m > p),
+        ("not (m <= p or m == 7)", |m, p| m > p && m != 7),
+        ("m != p", |m, p| m != p),
+        ("m + p < 9", |m, p| m + p < 9),
+        ("(m + p) % 3 == 0 or m/4 == p/4", |m, p| {
+            (m + p).is_multiple_of(3) || m / 4 == p / 4
+        }),
+        ("m <= p and p - m < 4 or m < 2 and not (p == 6)", |m, p| {
+            m <= p && p - m < 4 || m < 2 && p != 6
+        }),
+    ];
+    let (long, wide, tile) = (13u64, 11u64, 3u64);
+    for (text, holds) in masks {
+        let cascade = format!(
+            r#"inputs: ["A[m, p]"], outputs: ["Z[m, p]"], einsums: "Z[m, p] = relu(A[m, p]) where {text}""#
+        );
+        let mapping = format!(
+            r#"accelerator: "chip", sizes: {{ "M0": {tile}, "P0": {tile} }}, splits: {{ "M": ["M1", "M0"], "P": ["P1", "P0"] }},
+            blocks: [(name: "b", skip_empty: true, loops: ["m1", "p1"], keep: {{ "A": [(memory: "buffer", below: "p1")] }},
+            einsums: {{ "Z": (unit: "row", columns: "p0", loops: ["m0"]) }})]"#
+        );
+        let mapped = mapped(
+            &chip(ACROSS),
+            &cascade,
+            &mapping,
+            &[("M", long), ("P", wide)],
+        )
+        .unwrap();
+        let all = || (0..long).flat_map(|m| (0..wide).map(move |p| (m, p)));
+        let inside = all().filter(|(m, p)| holds(*m, *p)).count() as u128;
+        let mut tiles: Vec<(u64, u64)> = all()
+            .filter(|(m, p)| holds(*m, *p))
+            .map(|(m, p)| (m / tile, p / tile))
+            .collect();
+        tiles.sort_unstable();
+        tiles.dedup();
+        let size = |at: u64, length: u64| u128::from((length - at * tile).min(tile));
+        let moved: u128 = tiles
+            .iter()
+            .map(|(m, p)| size(*m, long) * size(*p, wide))
+            .sum();
+        let space = &mapped.blocks[0].space;
+        assert_eq!(einflow_mappings::nest::points(space), Ok(inside), "{text}");
+        assert_eq!(words(&mapped, DRAM, "A")[0], moved, "{text}");
+    }
+}

@@ -222,3 +222,34 @@ fn sixteen_million_tokens() {
         .unwrap();
     assert!(report.account.unwrap().tasks.0 > 1 << 44);
 }
+
+/// Where states come round only after many iterations, they are found by their marks: 499 is a prime, and rows of so
+/// many words lie anew in the channel's cycles for long.
+#[test]
+fn states_that_come_round_after_long_are_found() {
+    for length in [83, 499] {
+        let mut request = request("unfused", "bert", length);
+        request.model = None;
+        let sizes = [("B", 1), ("H", 1), ("E", 2), ("F", 64)];
+        request.sizes = sizes.map(|(n, s)| (n.to_string(), s)).into();
+        let one = |field: &str| (field.to_string(), 1.0);
+        request.overrides = [
+            "arrays.array2d.rows",
+            "arrays.array2d.columns",
+            "arrays.array1d.columns",
+        ]
+        .map(one)
+        .into();
+        let mapped = bound(&request);
+        let jumped = cycle::run(&mapped, true, &mut Unseen).unwrap();
+        let tasks: u64 = jumped.iter().map(|r| r.totals.tasks).sum();
+        let simulated: u64 = jumped.iter().map(|r| r.totals.simulated).sum();
+        println!("{length}: {simulated} of {tasks}");
+        if length < 100 {
+            let walked = cycle::run(&mapped, false, &mut Unseen).unwrap();
+            assert_eq!(seen(&jumped), seen(&walked));
+        } else {
+            assert!(simulated * 10 < tasks, "{simulated} of {tasks}");
+        }
+    }
+}

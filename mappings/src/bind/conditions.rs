@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use einflow_spec::{
     Problem, Problems,
-    expr::{BinaryOp, Expr},
+    expr::{BinaryOp, Expr, UnaryOp},
 };
 use einflow_workloads::cascade::{Einsum, EinsumId, TensorId, TensorKind};
 
@@ -38,13 +38,130 @@ fn push(context: &Context<'_>, expr: &Expr, out: &mut Vec<Condition>) {
         push(context, right, out);
         return;
     }
-    let found = match recognised(context, expr) {
-        Some(Recognised::Always) => return,
-        Some(Recognised::Is(condition)) => condition,
-        None => general(context, expr),
-    };
-    if !out.contains(&found) {
+    if let Recognised::Is(found) = condition(context, expr, true)
+        && !out.contains(&found)
+    {
         out.push(found);
+    }
+}
+
+/// A condition, or (`holds` false) its opposite: comparisons are recognised one by one, what joins them is kept.
+fn condition(context: &Context<'_>, expr: &Expr, holds: bool) -> Recognised {
+    match expr {
+        Expr::Unary {
+            op: UnaryOp::Not,
+            operand,
+            ..
+        } => return condition(context, operand, !holds),
+        Expr::Binary {
+            op: op @ (BinaryOp::And | BinaryOp::Or),
+            left,
+            right,
+            ..
+        } => {
+            let both = [left, right].map(|e| condition(context, e, holds));
+            return joined(both, (*op == BinaryOp::And) == holds);
+        }
+        Expr::Binary {
+            op,
+            left,
+            right,
+            span,
+        } => {
+            let op = match holds {
+                true => Some(*op),
+                false => opposite(*op),
+            };
+            if let Some(op) = op {
+                let compared = |left: &Expr, right: &Expr| Expr::Binary {
+                    op,
+                    left: Box::new(left.clone()),
+                    right: Box::new(right.clone()),
+                    span: *span,
+                };
+                // Above the largest of several is above all of them, below it below one.
+                let above = matches!(op, BinaryOp::Greater | BinaryOp::GreaterEqual);
+                let ordered = above || matches!(op, BinaryOp::Less | BinaryOp::LessEqual);
+                for (side, turned) in [(left, true), (right, false)] {
+                    if let Some((largest, arguments)) = extreme(side)
+                        && ordered
+                    {
+                        let each = arguments.iter().map(|a| match turned {
+                            true => condition(context, &compared(a, right), true),
+                            false => condition(context, &compared(left, a), true),
+                        });
+                        return joined(each, (above != turned) == largest);
+                    }
+                }
+                if let Some(found) = recognised(context, &compared(left, right)) {
+                    return found;
+                }
+                if op == BinaryOp::NotEqual {
+                    return not(condition(context, expr, !holds));
+                }
+            }
+        }
+        _ => {}
+    }
+    let found = Recognised::Is(general(context, expr));
+    if holds { found } else { not(found) }
+}
+
+fn opposite(op: BinaryOp) -> Option<BinaryOp> {
+    Some(match op {
+        BinaryOp::Less => BinaryOp::GreaterEqual,
+        BinaryOp::LessEqual => BinaryOp::Greater,
+        BinaryOp::Greater => BinaryOp::LessEqual,
+        BinaryOp::GreaterEqual => BinaryOp::Less,
+        BinaryOp::Equal => BinaryOp::NotEqual,
+        BinaryOp::NotEqual => BinaryOp::Equal,
+        _ => return None,
+    })
+}
+
+/// The operands of a largest (true) or smallest value.
+fn extreme(expr: &Expr) -> Option<(bool, &[Expr])> {
+    match expr {
+        Expr::Call {
+            name, arguments, ..
+        } if name == "max" => Some((true, arguments)),
+        Expr::Call {
+            name, arguments, ..
+        } if name == "min" => Some((false, arguments)),
+        _ => None,
+    }
+}
+
+fn not(found: Recognised) -> Recognised {
+    Recognised::Is(match found {
+        // No sum of nothing is 1.
+        Recognised::Always => Condition::Affine {
+            terms: Vec::new(),
+            low: Some(1),
+            high: None,
+            residue: None,
+        },
+        Recognised::Is(condition) => Condition::Not(Box::new(condition)),
+    })
+}
+
+/// All of several, or one of them.
+fn joined(parts: impl IntoIterator<Item = Recognised>, all: bool) -> Recognised {
+    let mut list = Vec::new();
+    for part in parts {
+        match part {
+            Recognised::Always if all => {}
+            Recognised::Always => return Recognised::Always,
+            Recognised::Is(Condition::All(own)) if all => list.extend(own),
+            Recognised::Is(Condition::Any(own)) if !all => list.extend(own),
+            Recognised::Is(condition) => list.push(condition),
+        }
+    }
+    match list.len() {
+        0 if all => Recognised::Always,
+        1 => Recognised::Is(list.remove(0)),
+        _ if all => Recognised::Is(Condition::All(list)),
+        _ => Recognised::Is(Condition::Any(list)),
     }
 }
 
@@ -318,49 +435,51 @@ pub(crate) fn of_points(context: &Context<'_>, einsum: &Einsum, points: &mut Spa
         *unit = Some(unit.map_or(digit.unit, |u| u.min(digit.unit)));
     }
     for condition in conditions(context, einsum) {
-        let condition = match condition {
+        points.conditions.push(coarse(condition, &finest));
+    }
+}
+
+/// A condition on coordinates, of the coarse digits that a space counts.
+fn coarse(condition: Condition, finest: &[Option<u64>]) -> Condition {
+    let scale = |rank: usize| finest[rank].unwrap_or(1).max(1);
+    let scaled = |rank: usize, unit: u64| (unit / scale(rank)).max(1);
+    let each = |list: Vec<Condition>| list.into_iter().map(|c| coarse(c, finest)).collect();
+    match condition {
+        Condition::General { ranks, test } if ranks.iter().any(|r| scale(*r) > 1) => {
+            // The test wants coordinates.
+            let test = test.scaled(ranks.iter().map(|r| scale(*r)).collect::<Vec<_>>());
             Condition::General { ranks, test }
-                if ranks.iter().any(|r| finest[*r].is_some_and(|u| u > 1)) =>
-            {
-                // The space counts coarse digits; the test wants coordinates.
-                let scale: Vec<u64> = ranks.iter().map(|r| finest[*r].unwrap_or(1)).collect();
-                let test = test.scaled(scale);
-                Condition::General { ranks, test }
+        }
+        Condition::Affine {
+            mut terms,
+            low,
+            high,
+            residue,
+        } => {
+            for (_, term) in &mut terms {
+                term.unit = scaled(term.rank, term.unit);
             }
-            // Its digits, counted in the coarse ones of the space.
             Condition::Affine {
-                mut terms,
+                terms,
                 low,
                 high,
                 residue,
-            } => {
-                for (_, term) in &mut terms {
-                    term.unit = (term.unit / finest[term.rank].unwrap_or(1).max(1)).max(1);
-                }
-                Condition::Affine {
-                    terms,
-                    low,
-                    high,
-                    residue,
-                }
             }
-            Condition::SameBlock {
-                a,
-                unit_a,
-                b,
-                unit_b,
-            } => {
-                let scaled =
-                    |rank: usize, unit: u64| (unit / finest[rank].unwrap_or(1).max(1)).max(1);
-                Condition::SameBlock {
-                    a,
-                    unit_a: scaled(a, unit_a),
-                    b,
-                    unit_b: scaled(b, unit_b),
-                }
-            }
-            other => other,
-        };
-        points.conditions.push(condition);
+        }
+        Condition::SameBlock {
+            a,
+            unit_a,
+            b,
+            unit_b,
+        } => Condition::SameBlock {
+            a,
+            unit_a: scaled(a, unit_a),
+            b,
+            unit_b: scaled(b, unit_b),
+        },
+        Condition::All(list) => Condition::All(each(list)),
+        Condition::Any(list) => Condition::Any(each(list)),
+        Condition::Not(not) => Condition::Not(Box::new(coarse(*not, finest))),
+        other => other,
     }
 }

@@ -122,6 +122,12 @@ pub enum Condition {
         /// The test of the coordinates of these ranks, in that order.
         test: PointTest,
     },
+    /// All of these hold.
+    All(Vec<Condition>),
+    /// One of these holds at least.
+    Any(Vec<Condition>),
+    /// This one does not hold.
+    Not(Box<Condition>),
 }
 
 impl Condition {
@@ -165,6 +171,9 @@ impl Condition {
                 ref ranks,
                 ref test,
             } => test.holds(&ranks.iter().map(|&rank| point[rank]).collect::<Vec<_>>()),
+            Self::All(ref all) => all.iter().all(|c| c.holds(point)),
+            Self::Any(ref any) => any.iter().any(|c| c.holds(point)),
+            Self::Not(ref not) => !not.holds(point),
         }
     }
 
@@ -246,6 +255,8 @@ impl Condition {
                 sum == Some(0)
             }
             Self::General { ref ranks, .. } => ranks.iter().all(|rank| of(*rank) == 0),
+            Self::All(ref list) | Self::Any(ref list) => list.iter().all(|c| c.unchanged_by(of)),
+            Self::Not(ref not) => not.unchanged_by(of),
         }
     }
 
@@ -296,6 +307,10 @@ impl Condition {
             Self::General { ref ranks, .. } => {
                 return ranks.iter().try_for_each(|&rank| space.check_rank(rank));
             }
+            Self::All(ref list) | Self::Any(ref list) => {
+                return list.iter().try_for_each(|c| c.check(space));
+            }
+            Self::Not(ref not) => return not.check(space),
         };
         space.check_rank(a)?;
         space.check_rank(b)

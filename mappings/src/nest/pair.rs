@@ -103,7 +103,11 @@ impl Pair {
                 self.blocks = Some(blocks);
                 same
             }
-            Condition::Affine { .. } | Condition::General { .. } => false,
+            Condition::Affine { .. }
+            | Condition::General { .. }
+            | Condition::All(_)
+            | Condition::Any(_)
+            | Condition::Not(_) => false,
         }
     }
 

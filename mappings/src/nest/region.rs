@@ -58,7 +58,8 @@ pub(super) struct Region {
 }
 
 /// Where a box lies.
-enum Side {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
     Inside,
     Outside,
     Across,
@@ -170,6 +171,21 @@ impl Part {
         }
     }
 
+    /// Where a box lies, as far as its ends tell.
+    pub fn side(&self, within: &Box) -> Side {
+        match self {
+            Self::Pair(pair) => {
+                let (a, b) = (within[pair.a], within[pair.b]);
+                match pair.holds_somewhere(a, b) {
+                    Ok(false) => Side::Outside,
+                    _ if pair.full(a, b, None) => Side::Inside,
+                    _ => Side::Across,
+                }
+            }
+            Self::Any { conditions, .. } => side_of_all(conditions, within),
+        }
+    }
+
     /// The ranks that it ties together.
     pub fn ranks(&self) -> Vec<usize> {
         match self {
@@ -187,6 +203,19 @@ impl Part {
     }
 }
 
+/// Where a box lies to several conditions that all have to hold.
+fn side_of_all(conditions: &[Condition], within: &Box) -> Side {
+    let mut all = Side::Inside;
+    for condition in conditions {
+        match condition.side(within) {
+            Side::Outside => return Side::Outside,
+            Side::Across => all = Side::Across,
+            Side::Inside => {}
+        }
+    }
+    all
+}
+
 /// Counts the points of a box at which all conditions hold, or stops at the first.
 fn search(
     ranks: &[usize],
@@ -196,18 +225,14 @@ fn search(
     first: bool,
 ) -> Result<u128, CountError> {
     budget.spend()?;
-    let mut across = false;
-    for condition in conditions {
-        match condition.side(within) {
-            Side::Outside => return Ok(0),
-            Side::Across => across = true,
-            Side::Inside => {}
+    match side_of_all(conditions, within) {
+        Side::Outside => return Ok(0),
+        Side::Inside => {
+            return ranks
+                .iter()
+                .try_fold(1, |points, &r| mul(points, within[r].len.into()));
         }
-    }
-    if !across {
-        return ranks
-            .iter()
-            .try_fold(1, |points, &r| mul(points, within[r].len.into()));
+        Side::Across => {}
     }
     let Some(&longest) = ranks
         .iter()
@@ -250,6 +275,13 @@ impl Condition {
                 ranks
             }
             Self::General { ref ranks, .. } => ranks.clone(),
+            Self::All(ref list) | Self::Any(ref list) => {
+                let mut ranks: Vec<usize> = list.iter().flat_map(Self::ranks).collect();
+                ranks.sort_unstable();
+                ranks.dedup();
+                ranks
+            }
+            Self::Not(ref not) => not.ranks(),
         }
     }
 
@@ -301,6 +333,23 @@ impl Condition {
                 let holds = test.holds(&point);
                 sure(holds, holds)
             }
+            Self::All(ref list) => side_of_all(list, within),
+            Self::Any(ref list) => {
+                let mut some = false;
+                for condition in list {
+                    match condition.side(within) {
+                        Side::Inside => return Side::Inside,
+                        Side::Across => some = true,
+                        Side::Outside => {}
+                    }
+                }
+                sure(false, some)
+            }
+            Self::Not(ref not) => match not.side(within) {
+                Side::Inside => Side::Outside,
+                Side::Outside => Side::Inside,
+                Side::Across => Side::Across,
+            },
             Self::Band { a, b, .. }
             | Self::Congruent { a, b, .. }
             | Self::SameBlock { a, b, .. } => {
@@ -407,10 +456,18 @@ impl Occupied {
         for (side, &(start, len)) in within.iter_mut().zip(tile).take(self.ranks) {
             *side = Interval { start, len };
         }
-        let points = self.region.points(&within, self.ranks);
-        let all = tile
+        self.region
+            .parts
             .iter()
-            .try_fold(1u128, |p, s| p.checked_mul(s.1.into()));
-        points.is_ok_and(|p| Some(p) == all)
+            .all(|part| match part.side(&within) {
+                Side::Inside => true,
+                Side::Outside => false,
+                Side::Across => {
+                    let mut ranks = part.ranks().into_iter();
+                    let all = ranks.try_fold(1u128, |p, r| mul(p, within[r].len.into()));
+                    let points = part.points(&within, &Budget::new());
+                    matches!((points, all), (Ok(points), Ok(all)) if points == all)
+                }
+            })
     }
 }

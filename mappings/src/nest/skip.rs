@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::cuts::Cuts;
 use super::pair::Interval;
 use super::projection::{FlatTerm, NONE, View};
-use super::region::{Box, Budget, Part, Region};
+use super::region::{Box, Budget, Part, Region, Side};
 use super::values::Sum;
 use super::walk::{Walk, add, mul};
 use super::{CountError, MAX_RANKS, Reuse};
@@ -107,12 +107,16 @@ impl<'a> Skip<'a> {
                         open |= 1 << i;
                     }
                 }
-                Part::Any { .. } if undecided => open |= 1 << i,
-                Part::Any { .. } => {
-                    if !part.holds_somewhere(whole, &self.budget)? {
-                        return Ok(None);
+                Part::Any { .. } => match part.side(whole) {
+                    Side::Outside => return Ok(None),
+                    Side::Inside => {}
+                    Side::Across if undecided => open |= 1 << i,
+                    Side::Across => {
+                        if !part.holds_somewhere(whole, &self.budget)? {
+                            return Ok(None);
+                        }
                     }
-                }
+                },
             }
         }
         if open > 0 && !self.recurs(open) {

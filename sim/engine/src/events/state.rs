@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The state of a machine: what starts when from now on follows from it and the program alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The cycle up to which all that starts has started, in the frame of the first array.
     pub now: u64,
@@ -41,7 +41,7 @@ pub struct State {
 }
 
 /// What keeps a queue from being ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     /// What does now.
     pub cause: Cause,
@@ -76,7 +76,7 @@ impl Held {
 }
 
 /// A task that has started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Started {
     /// Its place in its Einsum's sequence.
     pub place: u128,
@@ -96,7 +96,7 @@ impl Started {
 }
 
 /// A movement that has been given its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Arrived {
     /// Which tile, or task.
     pub place: u128,
@@ -113,7 +113,7 @@ pub struct Arrived {
 }
 
 /// A stream's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StreamState {
     /// Where it stands.
     pub cursor: Cursor,
@@ -134,7 +134,7 @@ pub struct StreamState {
 }
 
 /// An Einsum's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OpState {
     /// Where it stands.
     pub cursor: Cursor,
@@ -157,7 +157,7 @@ pub struct OpState {
 }
 
 /// The last use of a kept tile by one of its users.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Use {
     /// The tile's number.
     pub generation: u128,
@@ -166,7 +166,7 @@ pub struct Use {
 }
 
 /// The steps of an epoch that units go through together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Barrier {
     /// Scope, epoch and segment that run.
     pub open: Option<(u64, i64, usize)>,
@@ -185,7 +185,7 @@ pub struct Barrier {
 }
 
 /// A start that is possible.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// When.
     pub time: u64,

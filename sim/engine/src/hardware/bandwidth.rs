@@ -10,7 +10,7 @@ const PARTS: u64 = 8;
 
 /// What passes a memory that states a bandwidth: one after another, each for its bytes over the bandwidth, rounded up
 /// to eighths of a cycle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Bandwidth {
     /// Cycles of one byte, exactly.
     per_byte: Count,

@@ -18,7 +18,7 @@ pub struct Moved {
 
 /// A memory's channel. A request is the movement of one tile: it waits for its turn, occupies the channel for its
 /// bytes over the bandwidth, rounded up to whole cycles, and its data arrive the latency later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Channel {
     /// Cycles of one byte, exactly; none: a row a cycle.
     per_byte: Option<Count>,

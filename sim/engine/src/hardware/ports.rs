@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::program::Ports;
 
 /// Which cycles of a memory's ports are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PortTable {
     /// Ports that may be used in one cycle: no more than there are banks.
     limit: u64,

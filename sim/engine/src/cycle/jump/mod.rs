@@ -14,6 +14,8 @@ mod repeat;
 mod rows;
 mod snapshot;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use einflow_mappings::{mapped::NamedLoop, nest::Term};
 
 use crate::{
@@ -24,12 +26,7 @@ use joint::joint;
 use relative::{At, relative};
 use repeat::repeat;
 use rows::{ROWS, repeat_rows};
-use snapshot::{Jumped, Row, Snapshot, digits};
-
-/// Snapshots of one loop that are compared. What takes turns in a memory, on a channel or among ports comes round after the
-/// least common multiple of a few small numbers (1, 2, 3 or 4 tiles or requests), which is at most 12 and mostly at most 8;
-/// what comes round later is walked. It bounds the memory and the time of a look, and bears on no result.
-const REMEMBERED: usize = 8;
+use snapshot::{Jumped, Row, Seen, Snapshot, digits};
 
 /// Ends of iterations that were passed in a step: nest, and the walk before.
 #[derive(Default)]
@@ -43,7 +40,7 @@ struct Jumps {
     /// By nest: the Einsum whose walk marks the ends of iterations.
     references: Vec<Option<usize>>,
     /// By nest and loop: recent states.
-    seen: Vec<Vec<Vec<Snapshot>>>,
+    seen: Vec<Vec<Seen>>,
     /// How many of the outermost loops count as one.
     joint: usize,
     /// By loop of the only nest: ends of rows, and what has been left out since the last. Empty where no row has a
@@ -117,7 +114,7 @@ impl Jumps {
             .map(|(nest, r)| {
                 let folds = r.map_or(0, |o| program.ops[o].folds.len());
                 let loops = program.nests[nest].len() + folds;
-                (0..loops).map(|_| Vec::new()).collect()
+                (0..loops).map(|_| Seen::default()).collect()
             })
             .collect();
         let masked = |l: &NamedLoop| program.is_masked(l.cut.rank);
@@ -172,12 +169,12 @@ impl Jumps {
             true => (0, self.joint - 1),
             false => (moved, moved),
         };
-        self.seen[nest][at + 1..].iter_mut().for_each(Vec::clear);
+        self.seen[nest][at + 1..].iter_mut().for_each(Seen::clear);
         if nest + 1 < self.seen.len() || nest > 0 {
             // A loop around all nests moved on: what was seen of the other nests' own loops is over.
             for (other, seen) in self.seen.iter_mut().enumerate() {
                 if other != nest {
-                    seen.iter_mut().skip(at + 1).for_each(Vec::clear);
+                    seen.iter_mut().skip(at + 1).for_each(Seen::clear);
                 }
             }
         }
@@ -201,19 +198,27 @@ impl Jumps {
             return Ok(());
         }
         let list = &mut self.seen[nest][at];
+        let alike = relative(&machine.state, to);
+        let mut mark = DefaultHasher::new();
+        alike.hash(&mut mark);
         let new = Snapshot {
             state: machine.state.clone(),
             totals: machine.totals.clone(),
-            relative: relative(&machine.state, to),
+            mark: mark.finish(),
         };
         let around = Digits::from_slice(&cursor.digits[..at.min(cursor.digits.len())]);
-        for old in list.iter().rev() {
-            let Some(found) = recurs(machine, &new, old, to, self.joint) else {
+        let mut jumped = None;
+        for old in list.alike(new.mark) {
+            if relative(&old.state, to) != alike {
                 continue;
-            };
-            let Some(times) = repeat(machine, &new, old, to, found.times, &found.moved)? else {
+            }
+            if let Some(found) = recurs(machine, &new, old, to, self.joint) {
+                let times = repeat(machine, &new, old, to, &found)?;
+                jumped = times.map(|times| (found, times));
                 break;
-            };
+            }
+        }
+        if let Some((found, times)) = jumped {
             list.clear();
             self.forget_rows(at);
             self.note(&Jumped {
@@ -225,9 +230,6 @@ impl Jumps {
                 plain: true,
             });
             return Ok(());
-        }
-        if list.len() == REMEMBERED {
-            list.remove(0);
         }
         list.push(new);
         self.row(machine, to, around, digit)
@@ -287,7 +289,7 @@ struct Found {
     high: u64,
 }
 
-/// Whether the state has come round since a snapshot.
+/// Whether the state has come round since a snapshot of which it is alike, but for the clocks of what stands still.
 fn recurs(
     machine: &Machine<'_>,
     new: &Snapshot,
@@ -296,7 +298,7 @@ fn recurs(
     joint: usize,
 ) -> Option<Found> {
     let (program, reference) = (to.program, to.reference);
-    if !clocks_alike(&new.state, &old.state) || new.relative != old.relative {
+    if !clocks_alike(&new.state, &old.state) {
         return None;
     }
     let marking = &program.ops[reference];

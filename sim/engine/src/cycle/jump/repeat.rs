@@ -1,6 +1,7 @@
 //! Repeating what happened since a snapshot, without looking.
 
 use super::{
+    Found,
     relative::{At, relative},
     snapshot::Snapshot,
 };
@@ -20,10 +21,9 @@ pub(super) fn repeat(
     new: &Snapshot,
     old: &Snapshot,
     to: At<'_>,
-    times: u64,
-    moved: &[bool],
+    found: &Found,
 ) -> Result<Option<u64>, EventError> {
-    let mut times = times;
+    let (mut times, moved) = (found.times, &found.moved[..]);
     while times > 0 {
         let mut totals = new.totals.clone();
         let counted = count_again(&mut totals, &old.totals, times);
@@ -38,7 +38,7 @@ pub(super) fn repeat(
             return Err(EventError::Overflow);
         };
         debug_assert!(
-            relative(&state, to) == new.relative,
+            relative(&state, to) == relative(&new.state, to),
             "a jump changes nothing but when it is and how far the walks are"
         );
         machine.set(state, totals);

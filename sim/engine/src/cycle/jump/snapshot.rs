@@ -1,10 +1,20 @@
 //! What is remembered of the end of an iteration.
 
+use std::collections::{HashSet, VecDeque};
+
 use super::numbers::{Split, split};
 use crate::{
     events::{Machine, State, Totals},
     program::{Cursor, Digits, Key},
 };
+
+/// Snapshots of one loop that are compared at once. What takes turns in a memory, on a channel or among ports comes round
+/// after the least common multiple of a few small numbers (1, 2, 3 or 4 tiles or requests), which is at most 12 and mostly
+/// at most 8.
+const REMEMBERED: usize = 8;
+
+/// States of one loop of which the mark is remembered, to find what comes round later: it bounds the memory, 8 B each.
+const MARKS: usize = 1 << 16;
 
 /// The state at the end of an iteration.
 pub(super) struct Snapshot {
@@ -12,8 +22,51 @@ pub(super) struct Snapshot {
     pub state: State,
     /// What had been counted.
     pub totals: Totals,
-    /// What is compared.
-    pub relative: State,
+    /// A mark of the state apart from when it was: states that are alike have the same.
+    pub mark: u64,
+}
+
+/// What is remembered of the ends of a loop's iterations.
+#[derive(Default)]
+pub(super) struct Seen {
+    recent: VecDeque<Snapshot>,
+    marks: HashSet<u64>,
+    /// The first state of which the mark came round after longer.
+    anchor: Option<Snapshot>,
+}
+
+impl Seen {
+    /// Snapshots that may be alike one with a mark, the latest first.
+    pub fn alike(&self, mark: u64) -> impl Iterator<Item = &Snapshot> {
+        let all = self.recent.iter().rev().chain(&self.anchor);
+        all.filter(move |s| s.mark == mark)
+    }
+
+    /// Remembers a snapshot.
+    pub fn push(&mut self, new: Snapshot) {
+        let again = self.marks.contains(&new.mark);
+        self.recent.push_back(new);
+        if self.recent.len() <= REMEMBERED {
+            return;
+        }
+        let Some(old) = self.recent.pop_front() else {
+            return;
+        };
+        if self.marks.len() < MARKS {
+            self.marks.insert(old.mark);
+        }
+        // Where marks come round, the next time is compared with this one.
+        if again && self.anchor.is_none() {
+            self.anchor = Some(old);
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.recent.clear();
+        self.marks.clear();
+        self.anchor = None;
+    }
 }
 
 /// Digits of an Einsum's loops, its folds last.
