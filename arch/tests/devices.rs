@@ -109,7 +109,7 @@ fn held_units_make_another_wave() {
     // floor, bandwidth, ramp, efficiency, tile_penalty, throttle, throttle_after, step, cache_bandwidth, cached
     let values = [2.0, 0.5, 0.001, 0.8, 0.01, 0.001, 1e5, 0.5, 2.0, 1.0];
     let beside = |kernel: &Kernel, values: &[f64], held| {
-        law::time_beside(&CHIP, kernel, values, true, held).0 * 1e6
+        law::Call::new(&CHIP, kernel, true, held).time(values).0 * 1e6
     };
     let cube = Kernel::Product {
         batch: 1,

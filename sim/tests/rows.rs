@@ -2,21 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use einflow_arch::Accelerator;
 use einflow_engine::{
     cycle::{self, BlockRun},
     events::Unseen,
 };
-use einflow_mappings::{bind, mapped::MappedCascade, spec::MappingSpec};
-use einflow_spec::Source;
-use einflow_workloads::cascade::Cascade;
+use einflow_mappings::mapped::MappedCascade;
 use proptest::prelude::*;
 
-const CASCADE: &str = include_str!("../../workloads/cascades/attention/one-pass-causal.ron");
-const CHIP: &str = include_str!("../../arch/accelerators/fusemax.ron");
-const MAPPING: &str = include_str!("../../mappings/fusemax-causal.ron");
+#[path = "small/mod.rs"]
+mod small;
+
+use small::{causal, replace};
 
 /// Masks along a diagonal: causal, the other way round, windows, blocks, and two that have no diagonal of their own.
 const MASKS: [&str; 8] = [
@@ -48,32 +44,18 @@ struct Case {
     sizes: [(&'static str, u64); 6],
 }
 
-fn replaced(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "{from}");
-    text.replace(from, to)
-}
-
 fn bound(case: &Case) -> Result<MappedCascade, String> {
-    let cascade = replaced(CASCADE, MASKS[0], MASKS[case.mask]);
-    let chip = replaced(CHIP, "rows: 256", &format!("rows: {}", case.side));
-    let chip = replaced(&chip, "columns: 256", &format!("columns: {}", case.across));
+    let mut files = causal().on(case.side, case.across);
+    replace(&mut files.cascade, MASKS[0], MASKS[case.mask]);
     let bandwidth = format!("bandwidth: \"{} MiB/s\"", case.bandwidth);
-    let chip = replaced(&chip, "bandwidth: \"400 GiB/s\"", &bandwidth);
-    let mapping = replaced(MAPPING, LOOPS[0], LOOPS[case.loops]);
+    replace(&mut files.chip, "bandwidth: \"400 GiB/s\"", &bandwidth);
+    replace(&mut files.mapping, LOOPS[0], LOOPS[case.loops]);
     let p1 = case.p1.to_string();
-    let mut mapping = replaced(&mapping, "largest_divisor_that_fits", &p1);
+    replace(&mut files.mapping, "largest_divisor_that_fits", &p1);
     if case.runs_on {
-        mapping = replaced(&mapping, "drains_at: \"p2\",", "");
+        replace(&mut files.mapping, "drains_at: \"p2\",", "");
     }
-    let source = |name: &str, text: String| Source::new(name, text);
-    let cascade = Arc::new(Cascade::parse(&source("cascade.ron", cascade)).unwrap());
-    let chip = Arc::new(Accelerator::parse(&source("chip.ron", chip)).unwrap());
-    let spec = Arc::new(MappingSpec::parse(&source("mapping.ron", mapping), None).unwrap());
-    let sizes: BTreeMap<String, u64> = case.sizes.map(|(n, s)| (n.to_string(), s)).into();
-    bind(&cascade, &chip, &spec, &sizes).map_err(|problems| {
-        let messages = problems.iter().map(|p| p.message.clone());
-        messages.collect::<Vec<_>>().join("; ")
-    })
+    files.bound(&case.sizes)
 }
 
 /// What a run must be the same in, jump or not, and how many tasks were simulated.

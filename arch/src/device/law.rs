@@ -246,30 +246,184 @@ pub fn parameters(kernel: &Kernel) -> &'static [Parameter] {
 ///
 /// `flushed`: nothing of its data is in the cache when it begins.
 pub fn time(chip: &Chip, kernel: &Kernel, values: &[f64], flushed: bool) -> Seconds {
-    time_beside(chip, kernel, values, flushed, 0)
+    Call::new(chip, kernel, flushed, 0).time(values)
 }
 
-/// The same while something else holds `held` of the chip's units: a library chooses its tiles as though all were there, and those
-/// that find no unit make another wave; a stream is as much slower as there are fewer units to ask for it. Attention takes what it
-/// takes with all of them: nothing is known to hold units beside it.
-pub fn time_beside(
-    chip: &Chip,
-    kernel: &Kernel,
-    values: &[f64],
+/// A kernel on a chip with all that no parameter bears on: its tiles, waves and parts.
+#[derive(Clone, Debug)]
+pub struct Call<'c> {
+    chip: &'c Chip,
     flushed: bool,
-    held: u64,
-) -> Seconds {
-    let free = chip.units.saturating_sub(held).max(1) as f64;
-    let us = match *kernel {
-        Kernel::Product { batch, m, k, n } => {
-            let sides = [batch, m, k, n].map(|s| s as f64);
-            product(chip, sides, kernel.bytes(), values, flushed, free)
+    bytes: f64,
+    /// Units that nothing else holds.
+    free: f64,
+    of: Of,
+}
+
+#[derive(Clone, Debug)]
+enum Of {
+    Product(Box<[Way; WAYS]>),
+    Prefill(Attention),
+    /// Sequences' key heads, and into how many parts the cache of each is cut.
+    Decode(f64, Option<f64>),
+    /// Rows.
+    Pass(f64),
+}
+
+/// Splits of the sum that a library chooses from.
+const SPLITS: [f64; 3] = [1.0, 2.0, 4.0];
+
+const WAYS: usize = TILES.len() * SPLITS.len();
+
+/// A tile and a split of the sum.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    /// Operations of a tile.
+    operations: f64,
+    /// Waves of tiles over all units, and over the free ones.
+    waves: (f64, f64),
+    /// Whether parts are added up.
+    split: bool,
+}
+
+fn ways(sides: [f64; 4], units: f64, free: f64) -> Box<[Way; WAYS]> {
+    let [batch, m, k, n] = sides;
+    let mut out = Box::new([Way::default(); WAYS]);
+    let choices = TILES.iter().flat_map(|t| SPLITS.map(|split| (*t, split)));
+    for (way, ((rows, columns), split)) in out.iter_mut().zip(choices) {
+        let tiles = batch * (m / rows).ceil() * (n / columns).ceil();
+        let depth = (k / split).max(64.0);
+        let waves = |units: f64| (tiles * split / units).ceil();
+        *way = Way {
+            operations: 2.0 * rows * columns * depth,
+            waves: (waves(units), waves(free)),
+            split: split > 1.0,
+        };
+    }
+    out
+}
+
+impl<'c> Call<'c> {
+    /// A kernel while something else holds `held` of the chip's units: a library chooses its tiles as though all were
+    /// there, and those that find no unit make another wave; a stream is as much slower as there are fewer units to ask
+    /// for it. Attention takes what it takes with all of them: nothing is known to hold units beside it.
+    ///
+    /// `flushed`: nothing of its data is in the cache when it begins.
+    pub fn new(chip: &'c Chip, kernel: &Kernel, flushed: bool, held: u64) -> Self {
+        let free = chip.units.saturating_sub(held).max(1) as f64;
+        let (bytes, of) = match *kernel {
+            Kernel::Product { batch, m, k, n } => {
+                let sides = [batch, m, k, n].map(|s| s as f64);
+                let ways = ways(sides, chip.units as f64, free);
+                (kernel.bytes(), Of::Product(ways))
+            }
+            Kernel::Prefill(a) => (0.0, Of::Prefill(a)),
+            Kernel::Decode(a) => {
+                let heads = (a.batch * a.key_heads) as f64;
+                // The new token's key and value are read too.
+                let bytes = a.cache_bytes() * (a.length as f64 + 1.0) / a.length.max(1) as f64;
+                (
+                    bytes,
+                    Of::Decode(heads, parts(chip, heads, a.length as f64)),
+                )
+            }
+            Kernel::Pass { rows, .. } => (kernel.bytes(), Of::Pass(rows as f64)),
+        };
+        Self {
+            chip,
+            flushed,
+            bytes,
+            free,
+            of,
         }
-        Kernel::Prefill(a) => prefill(chip, &a, values),
-        Kernel::Decode(a) => decode(chip, &a, values, flushed),
-        Kernel::Pass { rows, .. } => pass(chip, rows as f64, kernel.bytes(), values, flushed, free),
-    };
-    Seconds(us * 1e-6)
+    }
+
+    /// Its time, `values` being those of the kernel's [`parameters`], in order.
+    pub fn time(&self, values: &[f64]) -> Seconds {
+        let us = match &self.of {
+            Of::Product(ways) => self.product(&**ways, values),
+            Of::Prefill(a) => prefill(self.chip, a, values),
+            Of::Decode(heads, parts) => self.decode(*heads, *parts, values),
+            Of::Pass(rows) => self.pass(*rows, values),
+        };
+        Seconds(us * 1e-6)
+    }
+
+    fn product(&self, ways: &[Way], values: &[f64]) -> f64 {
+        let &[
+            floor,
+            bandwidth,
+            lost,
+            efficiency,
+            penalty,
+            throttle,
+            after,
+            step,
+            cache,
+            cached,
+        ] = values
+        else {
+            return f64::NAN;
+        };
+        let (chip, bytes) = (self.chip, self.bytes);
+        let units = chip.units as f64;
+        let memory = (bytes / reached(chip, bytes, bandwidth, cache, cached, self.flushed)
+            + ramp(chip, bytes, lost))
+            * (units / self.free);
+        let peak = efficiency * chip.matrix.0 * 1e-6 / units;
+        // With all units, and with those that are free.
+        let (mut alone, mut work) = (f64::INFINITY, f64::INFINITY);
+        for ((rows, columns), ways) in TILES.iter().zip(ways.chunks(SPLITS.len())) {
+            let rate = peak / (1.0 + penalty * (1.0 / rows + 1.0 / columns));
+            for way in ways {
+                let sum = if way.split { step } else { 0.0 };
+                let wave = way.operations / rate + step;
+                let over = |waves: f64| waves * wave + sum;
+                if over(way.waves.0) < alone {
+                    (alone, work) = (over(way.waves.0), over(way.waves.1));
+                }
+            }
+        }
+        let both = overlapped(work, memory, 4);
+        floor + both * (1.0 + throttle * both / (both + after) * work / both)
+    }
+
+    fn decode(&self, heads: f64, parts: Option<f64>, values: &[f64]) -> f64 {
+        let &[
+            floor,
+            bandwidth,
+            lost,
+            head,
+            combine,
+            unsplit,
+            cache,
+            cached,
+        ] = values
+        else {
+            return f64::NAN;
+        };
+        let (chip, bytes) = (self.chip, self.bytes);
+        let memory = if parts.is_some() { bandwidth } else { unsplit };
+        let stream = bytes / reached(chip, bytes, memory, cache, cached, self.flushed);
+        let issue = head * heads / chip.units as f64;
+        let added = if parts.is_some_and(|p| p > 1.0) {
+            combine
+        } else {
+            0.0
+        };
+        floor + overlapped(issue, stream, OVERLAP) + ramp(chip, bytes, lost) + added
+    }
+
+    fn pass(&self, rows: f64, values: &[f64]) -> f64 {
+        let &[floor, bandwidth, lost, row, cache, cached] = values else {
+            return f64::NAN;
+        };
+        let (chip, bytes) = (self.chip, self.bytes);
+        let stream = bytes / reached(chip, bytes, bandwidth, cache, cached, self.flushed);
+        let slower = chip.units as f64 / self.free;
+        let all = overlapped(row * rows / chip.units as f64, stream, 4) * slower;
+        floor + all + ramp(chip, bytes, lost) * slower
+    }
 }
 
 /// Work and memory that overlap, but not wholly: the larger, and a little more where they are alike.
@@ -289,54 +443,6 @@ fn reached(chip: &Chip, bytes: f64, memory: f64, cache: f64, cached: f64, flushe
 
 fn ramp(chip: &Chip, bytes: f64, ramp: f64) -> f64 {
     ramp * bytes / (bytes + chip.cache.0 as f64)
-}
-
-fn product(
-    chip: &Chip,
-    sides: [f64; 4],
-    bytes: f64,
-    values: &[f64],
-    flushed: bool,
-    free: f64,
-) -> f64 {
-    let &[
-        floor,
-        bandwidth,
-        lost,
-        efficiency,
-        penalty,
-        throttle,
-        after,
-        step,
-        cache,
-        cached,
-    ] = values
-    else {
-        return f64::NAN;
-    };
-    let [batch, m, k, n] = sides;
-    let units = chip.units as f64;
-    let memory = (bytes / reached(chip, bytes, bandwidth, cache, cached, flushed)
-        + ramp(chip, bytes, lost))
-        * (units / free);
-    let peak = efficiency * chip.matrix.0 * 1e-6 / units;
-    // With all units, and with those that are free.
-    let (mut alone, mut work) = (f64::INFINITY, f64::INFINITY);
-    for (rows, columns) in TILES {
-        let tiles = batch * (m / rows).ceil() * (n / columns).ceil();
-        let rate = peak / (1.0 + penalty * (1.0 / rows + 1.0 / columns));
-        for split in [1.0, 2.0, 4.0] {
-            let depth = (k / split).max(64.0);
-            let sum = if split > 1.0 { step } else { 0.0 };
-            let wave = 2.0 * rows * columns * depth / rate + step;
-            let over = |units: f64| (tiles * split / units).ceil() * wave + sum;
-            if over(units) < alone {
-                (alone, work) = (over(units), over(free));
-            }
-        }
-    }
-    let both = overlapped(work, memory, 4);
-    floor + both * (1.0 + throttle * both / (both + after) * work / both)
 }
 
 /// Steps of a block of queries over a block of keys that the busiest unit makes one after another: what fused attention of a prompt
@@ -404,45 +510,6 @@ pub fn written_back(chip: &Chip, a: &Attention, values: &[f64], dirty: f64) -> f
     };
     let bytes = dirty.min(a.cache_bytes());
     bytes / (bandwidth * chip.bandwidth.0 * 1e-6) * share.powi(OVERLAP - 1)
-}
-
-fn decode(chip: &Chip, a: &Attention, values: &[f64], flushed: bool) -> f64 {
-    let &[
-        floor,
-        bandwidth,
-        lost,
-        head,
-        combine,
-        unsplit,
-        cache,
-        cached,
-    ] = values
-    else {
-        return f64::NAN;
-    };
-    // The new token's key and value are read too.
-    let bytes = a.cache_bytes() * (a.length as f64 + 1.0) / a.length.max(1) as f64;
-    let heads = (a.batch * a.key_heads) as f64;
-    let parts = parts(chip, heads, a.length as f64);
-    let memory = if parts.is_some() { bandwidth } else { unsplit };
-    let stream = bytes / reached(chip, bytes, memory, cache, cached, flushed);
-    let issue = head * heads / chip.units as f64;
-    let added = if parts.is_some_and(|p| p > 1.0) {
-        combine
-    } else {
-        0.0
-    };
-    floor + overlapped(issue, stream, OVERLAP) + ramp(chip, bytes, lost) + added
-}
-
-fn pass(chip: &Chip, rows: f64, bytes: f64, values: &[f64], flushed: bool, free: f64) -> f64 {
-    let &[floor, bandwidth, lost, row, cache, cached] = values else {
-        return f64::NAN;
-    };
-    let stream = bytes / reached(chip, bytes, bandwidth, cache, cached, flushed);
-    let slower = chip.units as f64 / free;
-    let all = overlapped(row * rows / chip.units as f64, stream, 4) * slower;
-    floor + all + ramp(chip, bytes, lost) * slower
 }
 
 /// The time of a message over a link with this peak, `values` being those of [`TRANSFER`]. A collective passes `steps` devices

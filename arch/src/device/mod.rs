@@ -203,7 +203,8 @@ impl Device {
             return None;
         };
         let values = &laws.get(name)?.values;
-        Some(law::time_beside(&self.chip, kernel, values, flushed, held))
+        let call = law::Call::new(&self.chip, kernel, flushed, held);
+        Some(call.time(values))
     }
 
     /// The same of a stream that nothing slows at its start: what the law calls `ramp` left out.

@@ -123,9 +123,11 @@ pub fn fit_from(
             keep.entry(p.name.to_string()).or_insert(p.start);
         }
     }
+    let call = |s: &Sample| (law::Call::new(chip, &s.kernel, s.flushed, 0), s.us);
+    let calls: Vec<_> = samples.all.iter().map(call).collect();
     let times = |values: &[f64]| -> Vec<f64> {
-        let one = |s: &Sample| law::time(chip, &s.kernel, values, s.flushed).0 * 1e6 / s.us;
-        samples.all.iter().map(one).collect()
+        let one = |(call, us): &(law::Call<'_>, f64)| call.time(values).0 * 1e6 / us;
+        calls.iter().map(one).collect()
     };
     search(name, parameters, &keep, start, samples.all.len(), &times)
 }
