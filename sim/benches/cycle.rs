@@ -39,9 +39,11 @@ fn benches(c: &mut Criterion) {
     c.bench_function("+Binding, 1M, from the files on", |b| {
         b.iter(|| request("fusemax-binding", 1 << 20).run(&Catalog::new()))
     });
-    c.bench_function("causal, 64K", |b| {
-        b.iter(|| request("fusemax-causal", 1 << 16).run(&Catalog::new()))
-    });
+    for (name, length) in [("64K", 1 << 16), ("1M", 1 << 20)] {
+        c.bench_function(&format!("causal, {name}"), |b| {
+            b.iter(|| request("fusemax-causal", length).run(&Catalog::new()))
+        });
+    }
     let all = RunFile::load("all").expect("the shipped comparison is valid");
     c.bench_function("five configurations, four models, six lengths", |b| {
         b.iter(|| {
