@@ -7,8 +7,8 @@ use einflow_arch::Counting;
 use crate::{
     mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
     nest::{
-        CountError, Dim, Moved, Projection, Space, iterations, iterations_within, moved_within,
-        points, touched,
+        CountError, Dim, Moved, Projection, Reuse, Space, iterations, iterations_within,
+        moved_within, points, touched,
     },
 };
 
@@ -454,16 +454,26 @@ pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
         .ok_or(CountError::Overflow)
 }
 
-/// Counts the cycles of a block. Partial tiles take a full tile's spatial time.
+/// Counts the cycles of a block. Partial tiles take a full tile's spatial time; what stays in the PEs is loaded while they
+/// compute, and costs what that takes longer.
 ///
 /// # Errors
 /// Overflow of 128 bits.
 pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
     let of = |e: &BoundEinsum| {
         let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
-        let steps = iterations_within(&block.space, &loops, e.loops.len() - e.own_loops)?;
+        let tiles = e.loops.len() - e.own_loops;
+        let steps = iterations_within(&block.space, &loops, tiles)?;
+        let mut waits = 0;
+        for load in &e.loads {
+            let reuse = Reuse::Previous;
+            let moved = moved_within(&block.space, &loops, tiles, &load.projection, reuse)?;
+            let own = moved.tiles.checked_mul(u128::from(load.excess));
+            waits = own.ok_or(CountError::Overflow)?.max(waits);
+        }
         steps
             .checked_mul(u128::from(e.interval))
+            .and_then(|cycles| cycles.checked_add(waits))
             .ok_or(CountError::Overflow)
     };
     let einsums: Vec<Vec<u128>> = block

@@ -159,6 +159,17 @@ pub struct BoundEinsum {
     pub interval: u64,
     /// That link, where it takes longer: array, and which of its links.
     pub narrow: Option<(usize, usize)>,
+    /// What stays in the PEs for some steps and takes longer to load than they take.
+    pub loads: Vec<Load>,
+}
+
+/// Words that stay in the PEs for some steps, one for each, and are loaded meanwhile for the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Which.
+    pub projection: Projection,
+    /// Cycles by which loading them takes longer than those steps.
+    pub excess: u64,
 }
 
 /// An operand of an Einsum, and where it comes from.

@@ -2,7 +2,7 @@
 
 use crate::{
     mapped::NamedLoop,
-    nest::{Dim, Term},
+    nest::{Dim, Term, Wrapped},
 };
 
 impl NamedLoop {
@@ -23,7 +23,7 @@ impl NamedLoop {
             modulus <= 1 || step.is_multiple_of(period)
         };
         term.rank == self.cut.rank
-            && term.coefficient > 0
+            && term.coefficient != 0
             && self.count > 1
             && step.saturating_mul(self.count) > unit
             && !term.modulus.is_some_and(returns)
@@ -31,10 +31,28 @@ impl NamedLoop {
 
     /// Whether a step of the loop changes the word that these dimensions name.
     ///
-    /// Terms of one rank that are summed do not cancel each other: the first of them to change does so upwards.
+    /// Terms of one rank that are summed do not cancel each other where all rise: the first of them to change does so
+    /// upwards. Where some fall, and of a wrapped sum, a loop that changes a part is taken to change the word.
     pub fn touches_any<'d>(&self, dims: impl IntoIterator<Item = &'d Dim>) -> bool {
         let mut dims = dims.into_iter();
-        dims.any(|d| d.terms.iter().any(|t| self.touches(t)))
+        dims.any(|d| {
+            d.terms.iter().any(|t| self.touches(t)) || d.wrapped.iter().any(|w| self.turns(w))
+        })
+    }
+
+    /// Whether a step of the loop may change a digit of a sum: not where the sum moves by whole turns.
+    fn turns(&self, wrapped: &Wrapped) -> bool {
+        let of = &wrapped.of;
+        let own = || of.terms.iter().filter(|t| t.rank == self.cut.rank);
+        let even = |t: &Term| t.unit <= 1 && t.modulus.is_none();
+        let whole = wrapped.modulus.is_some_and(|modulus| {
+            let turn = i128::from(modulus) * i128::from(wrapped.unit.max(1));
+            let by: i128 = own().map(|t| i128::from(t.coefficient)).sum();
+            let moved = by.checked_mul(self.cut.step.into());
+            own().all(even) && moved.is_some_and(|moved| moved % turn.max(1) == 0)
+        });
+        let inner = of.wrapped.iter().any(|w| self.turns(w));
+        inner || !whole && of.terms.iter().any(|t| self.touches(t))
     }
 }
 
@@ -45,7 +63,7 @@ mod tests {
 
     /// Whether a step changes the word at a point of some tile around: by looking.
     fn seen(dims: &[Dim], size: u64, around: u64, step: u64) -> bool {
-        let word = |x: u64| -> Vec<u128> {
+        let word = |x: u64| -> Vec<i128> {
             let value = |d: &Dim| d.terms.iter().map(|t| t.value(x)).sum();
             dims.iter().map(value).collect()
         };

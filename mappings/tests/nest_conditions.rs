@@ -67,12 +67,7 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
             high,
             residue,
         } => {
-            let value =
-                |t: &Term| t.coefficient * (x[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX));
-            let sum: i128 = terms
-                .iter()
-                .map(|(w, t)| *w as i128 * value(t) as i128)
-                .sum();
+            let sum: i128 = terms.iter().map(|(w, t)| *w as i128 * value(t, x)).sum();
             low.is_none_or(|l| sum >= l)
                 && high.is_none_or(|h| sum <= h)
                 && residue
@@ -88,14 +83,14 @@ fn holds(condition: &Condition, x: &[u64]) -> bool {
     }
 }
 
-fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<u64>> {
+fn value(t: &Term, x: &[u64]) -> i128 {
+    i128::from(t.coefficient) * i128::from(x[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX))
+}
+
+fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<i128>> {
     let word = |x: &Vec<u64>| {
-        let value = |t: &Term| t.coefficient * (x[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX));
-        projection
-            .dims
-            .iter()
-            .map(|d| d.terms.iter().map(value).sum())
-            .collect()
+        let sum = |d: &Dim| d.terms.iter().map(|t| value(t, x)).sum();
+        projection.dims.iter().map(sum).collect()
     };
     all_points(tile).iter().map(word).collect()
 }
@@ -112,7 +107,7 @@ fn check(space: &Space, loops: &[Loop], depth: usize, projection: &Projection) {
         for tile in boxes(&tile, &loops[depth..]) {
             runs += 1;
             let now = words(&tile, projection);
-            let new = |w: &&Vec<u64>| {
+            let new = |w: &&Vec<i128>| {
                 before
                     .as_ref()
                     .is_none_or(|b: &BTreeSet<_>| !b.contains(*w))
@@ -320,7 +315,7 @@ proptest! {
     #[test]
     fn terms(
         (space, loops, depth) in spaces(8),
-        kinds in prop::collection::vec((0_usize..4, 0_usize..3, 1_u64..4), 4),
+        kinds in prop::collection::vec((0_usize..4, 0_usize..3, 1_i64..4), 4),
     ) {
         let loops: Vec<Loop> = loops.iter().map(|l| Loop::new(l.rank, [1, 2, 4, 8][l.step as usize % 4])).collect();
         let mut dims = vec![Dim::default(); 3];

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use einflow_mappings::nest::{
-    CountError, Dim, Loop, Moved, Projection, Reuse, Space, Spread, Term, footprint, instances,
-    iterations, moved, moved_within, points,
+    CountError, Dim, Loop, Moved, Projection, Reuse, Space, Spread, Term, Wrapped, footprint,
+    instances, iterations, moved, moved_within, points,
 };
 use proptest::prelude::*;
 
@@ -31,6 +31,19 @@ fn tiles_of(whole: &Box, l: &Loop) -> Vec<Box> {
     (low..high).step_by(l.step as usize).map(part).collect()
 }
 
+/// The coordinate of a dimension that a point touches.
+fn coordinate(d: &Dim, point: &[u64]) -> i64 {
+    let mut sum = d.offset;
+    for t in &d.terms {
+        sum += t.coefficient * (point[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX)) as i64;
+    }
+    for w in &d.wrapped {
+        let digit = coordinate(&w.of, point).div_euclid(w.unit as i64);
+        sum += w.coefficient * w.modulus.map_or(digit, |m| digit.rem_euclid(m as i64));
+    }
+    sum
+}
+
 /// The words that the points of a box touch, of those that exist.
 fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<i64>> {
     let mut points = vec![vec![]];
@@ -42,12 +55,8 @@ fn words(tile: &Box, projection: &Projection) -> BTreeSet<Vec<i64>> {
     }
     let mut found = BTreeSet::new();
     for point in &points {
-        let value = |t: &Term| {
-            (t.coefficient * (point[t.rank] / t.unit % t.modulus.unwrap_or(u64::MAX))) as i64
-        };
         for image in projection.images() {
-            let sum = |d: &Dim| d.offset + d.terms.iter().map(value).sum::<i64>();
-            let word: Vec<i64> = image.iter().map(sum).collect();
+            let word: Vec<i64> = image.iter().map(|d| coordinate(d, point)).collect();
             let inside = |(d, x): (&Dim, &i64)| d.within.is_none_or(|n| (0..n as i64).contains(x));
             if image.iter().zip(&word).all(inside) {
                 found.insert(word);
@@ -92,12 +101,9 @@ fn walked(sizes: &[u64], loops: &[Loop], projection: &Projection, reuse: Reuse) 
     // What the first point of the tile before touched, in one instance.
     let mut firsts = None;
     let first = |tile: &Box| -> Vec<i64> {
-        let value = |t: &Term| {
-            (t.coefficient * (tile[t.rank].0 / t.unit % t.modulus.unwrap_or(u64::MAX))) as i64
-        };
+        let point: Vec<u64> = tile.iter().map(|(low, _)| *low).collect();
         let dims = projection.dims.iter();
-        dims.map(|d| d.offset + d.terms.iter().map(value).sum::<i64>())
-            .collect()
+        dims.map(|d| coordinate(d, &point)).collect()
     };
     let (mut ever_sent, mut ever) = (BTreeSet::new(), BTreeSet::new());
     for step in &all {
@@ -213,7 +219,7 @@ proptest! {
     #[test]
     fn sums_of_terms(
         (sizes, loops) in nests(8, 4),
-        which in prop::collection::vec((0_usize..3, 0_u64..5), 4),
+        which in prop::collection::vec((0_usize..3, 0_i64..5), 4),
         over in overs(),
     ) {
         prop_assume!(sizes.iter().product::<u64>() <= 1296);
@@ -231,7 +237,7 @@ proptest! {
     #[test]
     fn digits(
         sizes in prop::collection::vec(1_u64..=14, 3),
-        parts in prop::collection::vec((1_u64..=3, 1_u64..=3, 0_usize..4, 1_u64..3), 3),
+        parts in prop::collection::vec((1_u64..=3, 1_u64..=3, 0_usize..4, 1_i64..3), 3),
         raw in prop::collection::vec((0_usize..3, 0_usize..6), 0..=5),
         sum in any::<bool>(),
         over in overs(),
@@ -302,7 +308,10 @@ fn check_images(sizes: &[u64], loops: &[Loop], projection: &Projection) {
     }
     // Tiles that begin inside a quotient's block may hold one value more.
     let plain = |t: &Term| t.unit == 1 && t.modulus.is_none();
-    if projection.all_dims().all(|d| d.terms.iter().all(plain)) {
+    if projection
+        .all_dims()
+        .all(|d| d.wrapped.is_empty() && d.terms.iter().all(plain))
+    {
         assert!(
             footprint(&space, &extents, projection) as usize >= largest.unwrap(),
             "{sizes:?} {loops:?} {projection:?}"
@@ -313,19 +322,20 @@ fn check_images(sizes: &[u64], loops: &[Loop], projection: &Projection) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
-    /// One or several reads at constant distances, sums of two ranks, quotients, in tensors that end before they do.
+    /// One or several reads at constant distances, sums and differences of two ranks, quotients, in tensors that end
+    /// before they do.
     #[test]
     fn images_are_counted_where_they_lie(
         sizes in prop::collection::vec(1u64..9, 2..=3),
         cuts in prop::collection::vec((0usize..3, 1u64..5), 0..5),
-        shape in prop::collection::vec((0usize..3, 0usize..4, 0u64..3), 2..=2),
+        shape in prop::collection::vec((0usize..3, 0usize..4, -2i64..3, any::<bool>()), 2..=2),
         offsets in prop::collection::vec((-5i64..6, -5i64..6), 1..4),
         ends in (prop::option::of(1u64..9), prop::option::of(1u64..9)),
     ) {
         let loops: Vec<Loop> = cuts.iter().map(|&(rank, step)| Loop::new(rank % sizes.len(), step)).collect();
         let mut free: Vec<usize> = (0..sizes.len()).collect();
         let mut dims = Vec::new();
-        for &(which, kind, coefficient) in &shape {
+        for &(which, kind, coefficient, falls) in &shape {
             if free.is_empty() {
                 dims.push(Dim::default());
                 continue;
@@ -337,7 +347,10 @@ proptest! {
                 2 => vec![Term { unit: 2, coefficient: 3, ..Term::plain(rank) }, Term { modulus: Some(2), ..Term::plain(rank) }],
                 _ => vec![Term::plain(rank)],
             };
-            if coefficient > 0 && !free.is_empty() {
+            if falls {
+                terms.iter_mut().for_each(|t| t.coefficient = -t.coefficient);
+            }
+            if coefficient != 0 && !free.is_empty() {
                 terms.push(Term { coefficient, ..Term::plain(free.remove(0)) });
             }
             dims.push(Dim::sum(terms));
@@ -352,6 +365,48 @@ proptest! {
         let mut projection = image(&offsets[0]);
         for offset in &offsets[1..] {
             projection = projection.with(&image(offset));
+        }
+        check_images(&sizes, &loops, &projection);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Rolls, windows round a circle, quotients of shifted and falling sums, and what is added to them: alone and beside
+    /// another read, with and without an end.
+    #[test]
+    fn what_wraps_is_counted_where_it_lies(
+        sizes in prop::collection::vec(1u64..10, 2..=3),
+        cuts in prop::collection::vec((0usize..3, 1u64..5), 0..5),
+        (one, other) in (-2i64..3, -2i64..3),
+        (offset, unit, modulus, coefficient) in (-9i64..10, 1u64..4, prop::option::of(1u64..12), -2i64..3),
+        (beside, nested, end) in (0usize..4, any::<bool>(), prop::option::of(1u64..12)),
+        (shift, reads) in (-3i64..4, 1usize..3),
+    ) {
+        let loops: Vec<Loop> = cuts.iter().map(|&(rank, step)| Loop::new(rank % sizes.len(), step)).collect();
+        let term = |rank, coefficient| Term { coefficient, ..Term::plain(rank) };
+        let last = sizes.len() - 1;
+        let mut of = Dim { offset, ..Dim::sum(vec![term(0, one), term(last, other)]) };
+        if nested {
+            of = Dim { offset: 1, wrapped: vec![Wrapped { of, unit: 1, modulus: Some(5), coefficient: 1 }], ..Dim::default() };
+        }
+        let mut dim = Dim { wrapped: vec![Wrapped { of, unit, modulus, coefficient }], within: end, ..Dim::default() };
+        // Beside it the same rank, or another, in the same sum or in a dimension of its own.
+        let middle = usize::from(sizes.len() == 3);
+        match beside {
+            1 => dim.terms.push(term(0, 1)),
+            2 => dim.terms.push(Term { unit: 2, ..term(middle, 3) }),
+            _ => {}
+        }
+        let mut dims = vec![dim];
+        if beside == 3 && middle == 1 {
+            dims.push(Dim::sum(vec![term(1, -1)]));
+        }
+        let mut projection = Projection::of(dims.clone());
+        if reads > 1 {
+            dims[0].offset += shift;
+            projection = projection.with(&Projection::of(dims));
         }
         check_images(&sizes, &loops, &projection);
     }

@@ -285,5 +285,155 @@ fn masks_that_join_conditions() {
         let space = &mapped.blocks[0].space;
         assert_eq!(einflow_mappings::nest::points(space), Ok(inside), "{text}");
         assert_eq!(words(&mapped, DRAM, "A")[0], moved, "{text}");
+/// Words of X that come from DRAM and that PEs read, tile by tile of eight of `lane`.
+fn tiled(inputs: &str, einsum: &str, lane: &str, own: &str, sizes: &[(&str, u64)]) -> [u128; 2] {
+    let (upper, name) = (lane.to_uppercase(), einsum.split('[').next().unwrap());
+    let cascade = format!(
+        r#"inputs: ["X[{lane}]"{inputs}], outputs: ["{name}[{lane}]"], einsums: "{einsum}""#
+    );
+    let mapping = format!(
+        r#"sizes: {{"{upper}0": 8}}, splits: {{"{upper}": ["{upper}1", "{upper}0"]}}, blocks: [(name: "b", loops: ["{lane}1"],
+           keep: {{"X": [(memory: "buffer", below: "{lane}1")]}},
+           einsums: {{"{name}": (unit: "row", columns: "{lane}0", loops: [{own}])}})]"#
+    );
+    let found = mapped(&chip(ACROSS), &cascade, &mapping, sizes).unwrap();
+    assert_eq!(need(&found, "X"), u128::from(sizes[0].1));
+    [words(&found, DRAM, "X")[0], words(&found, BUFFER, "X")[0]]
+}
+
+/// Tiles of 8 of 20 from the end on: each word comes once.
+#[test]
+fn an_index_falls() {
+    let sizes = [("M", 20)];
+    let found = tiled(r#", "A[m]""#, "Y[m] = X[M - 1 - m] * A[m]", "m", "", &sizes);
+    assert_eq!(found, [20, 20]);
+    // Both ends at once: 16 words; 4 to 15, of which 8 to 11 are new; 0 to 3 and 16 to 19 again.
+    let found = tiled("", "Y[m] = X[m] * X[M - 1 - m]", "m", "", &sizes);
+    assert_eq!(found, [16 + 4 + 8, 40]);
+}
+
+/// Of 24 rolled by 2, a tile has itself and the next 2 words: 10, then 8 and 8 more, the last of them the first two again.
+#[test]
+fn a_roll_begins_anew_at_the_end() {
+    let sizes = [("R", 24)];
+    let found = tiled("", "Y[r] = X[r] + X[(r + 2) % R]", "r", "", &sizes);
+    assert_eq!(found, [26, 48]);
+    // By a half: 0 to 7 and 12 to 19; 8 to 15 and 20 to 23, 0 to 3, of which 8 to 11 and 20 to 23 are new; 16 to 23 and 4 to
+    // 11, of which 16 to 19 and 4 to 7 are.
+    let found = tiled("", "Y[r] = X[r] + X[(r + R / 2) % R]", "r", "", &sizes);
+    assert_eq!(found, [16 + 8 + 8, 48]);
+    // Backwards: as forwards.
+    let found = tiled("", "Y[r] = X[r] + X[(r + R - 2) % R]", "r", "", &sizes);
+    assert_eq!(found, [10 + 8 + 8, 48]);
+}
+
+/// Five taps round a circle of 20: 12 words, 8 more, and the first four again.
+#[test]
+fn a_window_goes_round() {
+    let sizes = [("P", 20), ("W", 5)];
+    let found = tiled(
+        r#", "C[w]""#,
+        "Y[p] = X[(p + w) % P] * C[w]",
+        "p",
+        r#""w""#,
+        &sizes,
+    );
+    assert_eq!(found, [12 + 8 + 4, 100]);
+}
+
+/// Pairs turned about: 2 * (m / 2) + 1 - m % 2 is the neighbour in each pair, in the same tile.
+#[test]
+fn a_sum_of_digits_falls_in_part() {
+    let sizes = [("M", 20)];
+    let einsum = "Y[m] = X[m] * X[2 * (m / 2) + 1 - m % 2]";
+    assert_eq!(tiled("", einsum, "m", "", &sizes), [20, 40]);
+}
+
+/// A bias for each distance of 20 keys and 20 queries: 39 words; a tile of 8 by 8 has 15 of them.
+#[test]
+fn a_distance_of_two_ranks_has_as_many_words_as_there_are_distances() {
+    let found = mapped(
+        &chip(ACROSS),
+        r#"inputs: ["B[d]", "S[m, p]"], outputs: ["T[m, p]"], parameters: {"D": "= M + P - 1"},
+           einsums: "T[m, p] = S[m, p] + B[m + P - 1 - p]""#,
+        r#"sizes: {"M0": 8, "P0": 8}, splits: {"M": ["M1", "M0"], "P": ["P1", "P0"]},
+           blocks: [(name: "b", loops: ["p1", "m1"], keep: {"B": [(memory: "buffer", below: "m1")]},
+           einsums: {"T": (unit: "row", columns: "p0", loops: ["m0"])})]"#,
+        &[("M", 20), ("P", 20)],
+    )
+    .unwrap();
+    // By tile of p and m, less what the tile before has: distances from m - p + 19 on, 15 of them or 11 and 7 at the ends.
+    // p 0: from 12 (15), 20 (8 more), 28 (11 in all, 4 more). p 8: from 4 (15, none there), 8 and 4 more. p 16: from 0
+    // (11, none there), 8 and 4 more.
+    let tiles = (15 + 8 + 4) + (15 + 8 + 4) + (11 + 8 + 4);
+    assert_eq!(words(&found, DRAM, "B"), [tiles, 0]);
+    assert_eq!(need(&found, "B"), 39);
+    assert_eq!(found.blocks[0].occupancy[BUFFER], 15 * 2);
+}
+
+/// Four of eight blocks of eight words, through a view: 32 words, and the table once.
+#[test]
+fn blocks_are_gathered_through_a_view() {
+    let of = |keep: &str, blocks: u64| {
+        let mapping = format!(
+            r#"blocks: [(name: "b", loops: ["t"], keep: {{{keep}}}, einsums: {{"G": (unit: "row", columns: "n0")}})]"#
+        );
+        mapped(
+            &chip(ACROSS),
+            r#"inputs: ["X[m]", "IDX[t] -> j"], outputs: ["G[t, n]"], parameters: {"J": "M / 8", "I": 8, "N": "= I"},
+               einsums: "BX[j, i] = X[j * I + i]; G[t, n] = BX[IDX[t], n]""#,
+            &mapping,
+            &[("M", 64), ("T", blocks)],
+        )
+        .unwrap()
+    };
+    let streamed = of("", 4);
+    assert_eq!(words(&streamed, DRAM, "X"), [32, 0]);
+    assert_eq!(words(&streamed, DRAM, "IDX"), [4, 0]);
+    // Of 20 blocks chosen among 8, kept whole, no more than all there are.
+    let whole = of(r#""X": [(memory: "buffer")]"#, 20);
+    assert_eq!(words(&whole, DRAM, "X"), [64, 0]);
+    assert_eq!(words(&whole, BUFFER, "X"), [160, 64]);
+}
+
+/// Of 24 rows, each PE has its own: what another PE has, no link brings.
+#[test]
+fn registers_hand_over_to_their_own_pe_only() {
+    let cascade = r#"inputs: ["X[r]"], outputs: ["Z[r]"], einsums: "Q[r] = relu(X[r]); Z[r] = Q[r] + Q[(r + 4) % R]""#;
+    let of = |keep: &str| {
+        let mapping = format!(
+            r#"blocks: [(name: "b", loops: [], keep: {{{keep}}}, einsums: {{
+               "Q": (unit: "row", columns: "r"), "Z": (unit: "row", columns: "r")}})]"#
+        );
+        mapped(&chip(ACROSS), cascade, &mapping, &[("R", 8)])
+    };
+    assert!(of("").unwrap_err().contains("takes Q from the registers"));
+    let kept = of(r#""Q": [(memory: "buffer")]"#).unwrap();
+    assert_eq!(words(&kept, BUFFER, "Q"), [16, 8]);
+}
+
+/// What only copies has no operator, and takes its links' time: four words over a link of one a cycle, or a cycle.
+#[test]
+fn a_copy_takes_its_links_time() {
+    let cascade = r#"inputs: ["S[b, a]"], outputs: ["T[a, b]"], einsums: "T[a, b] = S[b, a]""#;
+    let narrow = chip(r#""across": (direction: right),"#).replace(
+        r#""in": (from: "buffer", direction: down)"#,
+        r#""in": (from: "buffer", direction: right)"#,
+    );
+    for (chip, loops, interval) in [
+        (chip(ACROSS), r#""b""#, 1),
+        (narrow.clone(), r#""b""#, 4),
+        (narrow, "", 4),
+    ] {
+        let mapping = format!(
+            r#"blocks: [(name: "b", loops: [], einsums: {{"T": (unit: "row", columns: "a", loops: [{loops}])}})]"#
+        );
+        let rows = if loops.is_empty() { 1 } else { 3 };
+        let found = mapped(&chip, cascade, &mapping, &[("A", 4), ("B", rows)]).unwrap();
+        let einsum = &found.blocks[0].nests[0].einsums[0];
+        assert!(einsum.operators.is_empty());
+        assert_eq!(einsum.interval, interval);
+        assert_eq!(words(&found, DRAM, "S"), [u128::from(4 * rows), 0]);
+        assert_eq!(words(&found, DRAM, "T"), [0, u128::from(4 * rows)]);
     }
 }

@@ -80,7 +80,7 @@ fn differences(mapped: &MappedCascade, counts: &Counts) -> Vec<String> {
         }
         for (n, nest) in block.nests.iter().enumerate() {
             for (e, einsum) in nest.einsums.iter().enumerate() {
-                let cycles = walked.steps[n][e] * u128::from(einsum.interval);
+                let cycles = walked.cycles[n][e];
                 if cycles != counts.cycles[b].einsums[n][e] {
                     out.push(format!(
                         "{} cycles: {} counted, {cycles} walked",

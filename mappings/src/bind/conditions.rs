@@ -178,7 +178,11 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
     else {
         return None;
     };
-    let side = |e: &Expr| linear(context.cascade, context.ranks, e).ok();
+    let side = |e: &Expr| {
+        linear(context.cascade, context.ranks, e, &[])
+            .ok()
+            .filter(Linear::is_affine)
+    };
     if let (
         BinaryOp::Equal,
         Expr::Binary {
@@ -222,7 +226,9 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         if !bound.terms.is_empty() || most < 0 {
             return None;
         }
-        let always = range(context, &inner).is_some_and(|(l, g)| -most <= l && g <= most);
+        let always = inner
+            .range(context.ranks)
+            .is_some_and(|(l, g)| -most <= l && g <= most);
         if always {
             return Some(Recognised::Always);
         }
@@ -231,7 +237,7 @@ fn recognised(context: &Context<'_>, expr: &Expr) -> Option<Recognised> {
         return bounded(&inner, Some(low), Some(high)).map(Recognised::Is);
     }
     let difference = side(left)?.minus(side(right)?)?;
-    if let Some((least, greatest)) = range(context, &difference) {
+    if let Some((least, greatest)) = difference.range(context.ranks) {
         let always = match op {
             BinaryOp::Less => greatest < 0,
             BinaryOp::LessEqual => greatest <= 0,
@@ -299,19 +305,6 @@ fn pair(value: &Linear) -> Option<(usize, usize)> {
         [(x, -1), (y, 1)] if plain(x) && plain(y) && x.rank != y.rank => Some((y.rank, x.rank)),
         _ => None,
     }
-}
-
-/// Least and greatest value over all coordinates.
-fn range(context: &Context<'_>, value: &Linear) -> Option<(i128, i128)> {
-    let (mut least, mut greatest) = (value.constant, value.constant);
-    for (term, factor) in &value.terms {
-        let last = (context.ranks.base[term.rank].size.saturating_sub(1)) / term.unit.max(1);
-        let last = i128::from(term.modulus.map_or(last, |m| last.min(m.saturating_sub(1))));
-        let end = last.checked_mul(*factor)?;
-        least = least.checked_add(end.min(0))?;
-        greatest = greatest.checked_add(end.max(0))?;
-    }
-    Some((least, greatest))
 }
 
 /// Any other condition: tested point by point.

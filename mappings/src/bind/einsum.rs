@@ -239,6 +239,7 @@ impl Context<'_> {
                 partials: spec.partials.is_some(),
                 interval: cycles,
                 narrow: None,
+                loads: Vec::new(),
             });
         problems.into_result(value)
     }

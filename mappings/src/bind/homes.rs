@@ -102,6 +102,17 @@ impl<'a> Homes<'a> {
             .find(|(k, _)| k.place == Place::Registers(unit))
     }
 
+    /// Whether a kept tile of a running value stays for all its coordinates: then the value before is there too.
+    fn runs_inside(&self, nest: usize, keep: &Keep) -> bool {
+        let tensor = self.context.cascade.tensor(keep.tensor);
+        let running = tensor
+            .iterative
+            .map(|i| self.context.ranks.digit(tensor.ranks[i]));
+        let around = self.block.loops.iter().chain(&self.block.nests[nest].loops);
+        let mut around = around.take(keep.depth);
+        running.is_some_and(|digit| !around.any(|l| l.touches(&digit.term())))
+    }
+
     /// Where an Einsum takes an operand from; `None` where nothing makes it, which is reported elsewhere.
     pub fn origin(
         &self,
@@ -126,11 +137,11 @@ impl<'a> Homes<'a> {
                 None => return direct(),
             },
         };
-        if let Some((_, whole)) = self.registers(nest, tensor, reader.unit)
+        if let Some((keep, whole)) = self.registers(nest, tensor, reader.unit)
             && let Some((n, writer)) = made
             && writer.unit == reader.unit
             && (whole || n == nest)
-            && time != ReadTime::Previous
+            && (time != ReadTime::Previous || self.runs_inside(nest, keep))
         {
             return Some(Origin::Kept(writer));
         }

@@ -254,9 +254,9 @@ fn extents(
         // Only an index that is one rank divides among PEs: neighbours share words of p + r.
         let mut touched = projection
             .all_dims()
-            .filter(|d| d.terms.iter().any(|t| lane.touches(t)))
+            .filter(|d| lane.touches_any([*d]))
             .peekable();
-        if touched.peek().is_some() && touched.all(|d| d.terms.len() == 1) {
+        if touched.peek().is_some() && touched.all(|d| d.terms.len() == 1 && d.wrapped.is_empty()) {
             let extent = &mut extents[lane.cut.rank];
             let step = lane.cut.step.max(1);
             let rounds = extent.div_ceil(step.saturating_mul(lane.count).max(1));

@@ -8,8 +8,8 @@ use super::{
     homes::{Homes, Operand, Origin},
 };
 use crate::{
-    mapped::{Block, BoundEinsum, NamedLoop},
-    nest::Dim,
+    mapped::{Block, BoundEinsum, Load, NamedLoop},
+    nest::{Dim, Projection},
 };
 
 /// Choices of ways that are tried for the words of one step.
@@ -76,8 +76,15 @@ type Way = Vec<(usize, usize, u64)>;
 /// A refusal: what is missing, and what would do.
 type Fault = (String, String);
 
-/// Cycles from one step of an Einsum to the next, and the link that takes more of them than its operators: array, link.
-type Pace = (u64, Option<(usize, usize)>);
+/// What pace links leave an Einsum.
+pub(crate) struct Pace {
+    /// Cycles from one step to the next.
+    pub interval: u64,
+    /// The link that takes more of them than the operators: array, link.
+    pub narrow: Option<(usize, usize)>,
+    /// What takes longer to load than it stays.
+    pub loads: Vec<Load>,
+}
 
 /// By nest and position.
 type Paces = Vec<((usize, usize), Pace)>;
@@ -97,18 +104,24 @@ pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Resul
     let mut out = Vec::new();
     for (nest, position, einsum) in homes.einsums() {
         let at = homes.binding(nest, position).0;
-        // One step's words: each in one of several ways.
+        // One step's words: each in one of several ways. What only copies takes its links' time, also for words that stay.
         let mut moved: Vec<Vec<Way>> = Vec::new();
+        let copies = einsum.operators.is_empty();
         let mut needed = |found: Result<Vec<Way>, Fault>, streams: bool| match found {
-            Ok(ways) if streams => moved.push(ways),
+            Ok(ways) if streams || copies => moved.push(ways),
             Ok(_) => {}
             Err((message, help)) => problems.push(context.at(at, message).help(help)),
         };
+        let mut stays = Vec::new();
         for operand in homes.operands(nest, position) {
-            needed(
-                check.operand(nest, einsum, &operand),
-                changes(einsum, operand.dims),
-            );
+            let found = check.operand(nest, einsum, &operand);
+            let streams = changes(einsum, operand.dims);
+            // What registers keep for longer is loaded as they have room.
+            let kept = homes.registers(nest, operand.tensor, einsum.unit);
+            if let (Ok(ways), false, None) = (&found, streams || copies, kept) {
+                stays.push((operand.dims, check.quickest(ways)));
+            }
+            needed(found, streams);
         }
         let output = homes.output(einsum);
         let dims = context.projections.own(output).dims.as_slice();
@@ -119,7 +132,20 @@ pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Resul
         if let Some(memory) = homes.memory(nest, output) {
             needed(check.leave(einsum, dims, memory), streams);
         }
-        out.push(((nest, position), check.pace(einsum, &moved)));
+        let (interval, narrow) = check.pace(einsum, &moved);
+        let loads = stays.into_iter().filter_map(|(dims, cycles)| {
+            let meanwhile = steps_that_keep(einsum, dims).saturating_mul(interval);
+            let excess = cycles.checked_sub(meanwhile).filter(|more| *more > 0)?;
+            let projection = Projection::of(dims.to_vec());
+            Some(Load { projection, excess }).filter(|l| l.projection.is_plain())
+        });
+        let loads = loads.collect();
+        let pace = Pace {
+            interval,
+            narrow,
+            loads,
+        };
+        out.push(((nest, position), pace));
     }
     problems.into_result(Some(out))
 }
@@ -131,6 +157,13 @@ fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
     // Where a tile is one step, that step follows the loops around it.
     let last = real(own).or_else(|| real(&einsum.loops));
     last.is_some_and(|l| l.touches_any(dims))
+}
+
+/// Steps one after another for which a tensor's words stay.
+fn steps_that_keep(einsum: &BoundEinsum, dims: &[Dim]) -> u64 {
+    let inner = einsum.loops.iter().rev();
+    let inner = inner.take_while(|l| l.count <= 1 || !l.touches_any(dims));
+    inner.fold(1, |steps, l| steps.saturating_mul(l.count.max(1)))
 }
 
 /// The lane of a dimension, where different PEs along it have different words of a tensor.
@@ -192,13 +225,16 @@ impl Check<'_, '_> {
                     && (self.homes.output(e) == operand.tensor
                         || reads().iter().any(|o| o.tensor == operand.tensor))
             });
-            if let Some((_, _, first)) = first.filter(|(_, _, f)| f.einsum != einsum.einsum) {
-                self.handed_over(first, einsum, operand)?;
+            if let Some((n, p, first)) = first.filter(|(_, _, f)| f.einsum != einsum.einsum) {
+                let reads = self.homes.operands(n, p);
+                let read = reads.iter().find(|o| o.tensor == operand.tensor);
+                let read = read.filter(|_| self.homes.output(first) != operand.tensor);
+                self.handed_over(first, read.map(|o| o.dims), einsum, operand)?;
             }
         }
         match operand.origin {
             Origin::Kept(writer) | Origin::Made(writer) if writer.unit == unit => {
-                self.handed_over(writer, einsum, operand)?;
+                self.handed_over(writer, None, einsum, operand)?;
                 Ok(vec![Vec::new()])
             }
             Origin::Kept(_) => Ok(vec![Vec::new()]),
@@ -476,10 +512,11 @@ impl Check<'_, '_> {
         Ok(ways)
     }
 
-    /// A word that stays in an array must be where its reader looks for it.
+    /// A word that stays in an array must be where its reader looks for it: where it was made, or `read` before.
     fn handed_over(
         &self,
         writer: &BoundEinsum,
+        read: Option<&[Dim]>,
         reader: &BoundEinsum,
         operand: &Operand<'_>,
     ) -> Result<(), Fault> {
@@ -487,7 +524,8 @@ impl Check<'_, '_> {
         let array = &self.array(unit).name;
         let tensor = self.homes.name(operand.tensor);
         let makes = self.homes.output(writer) == operand.tensor;
-        let made = &self.homes.context.projections.own(operand.tensor).dims;
+        let own = &self.homes.context.projections.own(operand.tensor).dims;
+        let made = read.unwrap_or(own);
         for dimension in [Dimension::Rows, Dimension::Columns] {
             let (left, right) = (
                 divided(writer, made, dimension),
@@ -497,8 +535,13 @@ impl Check<'_, '_> {
                 self.neighbours(unit)
                     .any(|(_, l)| Dimension::of(l.direction) == dimension && good(l))
             };
+            // Where each PE uses the word that it has: of p + 1 it is the neighbour's, of a roll another's.
+            let own = |lane: &NamedLoop| {
+                let mut dims = made.iter().zip(operand.dims);
+                dims.all(|(made, used)| made == used || !lane.touches_any([made, used]))
+            };
             let passed = match (left, right) {
-                (Some(a), Some(b)) => a == b,
+                (Some(a), Some(b)) => a == b && own(a),
                 // It comes to the one row or column that works, in turn.
                 (Some(_), None) => dimension.lane(reader).is_none() && neighbour(&|_| true),
                 (None, Some(_)) => false,
@@ -539,9 +582,22 @@ impl Check<'_, '_> {
         Ok(())
     }
 
+    fn width(&self, unit: usize, link: usize) -> u64 {
+        self.array(unit).links[link].words_per_cycle.max(1)
+    }
+
+    /// Cycles of the slowest link on the way that takes the fewest.
+    fn quickest(&self, ways: &[Way]) -> u64 {
+        let slowest = |way: &Way| {
+            let each = way.iter();
+            let each = each.map(|(unit, link, words)| words.div_ceil(self.width(*unit, *link)));
+            each.max().unwrap_or(0)
+        };
+        ways.iter().map(slowest).min().unwrap_or(0)
+    }
+
     /// What a step takes, its words going on those of their ways that leave the slowest link the least to do.
-    fn pace(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> Pace {
-        let width = |(unit, link): (usize, usize)| self.array(unit).links[link].words_per_cycle;
+    fn pace(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> (u64, Option<(usize, usize)>) {
         // Each choice of a way for each word is a number in a mixed base.
         let choices = moved.iter().map(Vec::len);
         let choices = choices.fold(1usize, usize::saturating_mul);
@@ -559,14 +615,15 @@ impl Check<'_, '_> {
             }
             let takes = on
                 .into_iter()
-                .map(|(at, words)| (words.div_ceil(width(at).max(1)), at));
+                .map(|(at, words)| (words.div_ceil(self.width(at.0, at.1)), at));
             // Of equals the first.
             takes.rev().max_by_key(|(cycles, _)| *cycles)
         };
         let all = (0..choices.min(MOST_CHOICES)).map(slowest);
         match all.min_by_key(|found| found.map_or(0, |(cycles, _)| cycles)) {
             Some(Some((cycles, at))) if cycles > einsum.cycles => (cycles, Some(at)),
-            _ => (einsum.cycles, None),
+            // From register to register a word takes a cycle.
+            _ => (einsum.cycles.max(1), None),
         }
     }
 }

@@ -158,9 +158,9 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
         let einsum = &mut nests[nest].einsums[position];
         (einsum.operands, einsum.output_memory) = (operands, output_memory);
     }
-    for ((nest, position), (interval, narrow)) in paces {
+    for ((nest, position), pace) in paces {
         let einsum = &mut nests[nest].einsums[position];
-        (einsum.interval, einsum.narrow) = (interval, narrow);
+        (einsum.interval, einsum.narrow, einsum.loads) = (pace.interval, pace.narrow, pace.loads);
     }
     problems.into_result(Some(Block {
         nests,

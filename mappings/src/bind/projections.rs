@@ -1,10 +1,13 @@
 //! Which words of a tensor a point of the base ranks touches.
 
-use einflow_spec::{Problem, expr::Expr};
+use einflow_spec::Problem;
 use einflow_workloads::cascade::{Cascade, EinsumId, Index, RankId, Read, ReadTime, TensorId};
 
-use super::{linear::linear, ranks::Ranks};
-use crate::nest::{Dim, Projection, Term};
+use super::{
+    linear::{Linear, Variables, linear},
+    ranks::Ranks,
+};
+use crate::nest::{Dim, Projection};
 
 /// What a read touches: the tensor that is really read (no view), and which of its words.
 pub(crate) type Seen = Result<(TensorId, Projection), Problem>;
@@ -23,8 +26,10 @@ impl Projections {
         let tensors = || (0..cascade.tensors.len()).map(TensorId);
         let listed: Vec<Vec<Read>> = cascade.einsums.iter().map(|e| listed(&e.reads)).collect();
         let seen = |reads: &Vec<Read>| {
-            let seen = |r: &Read| read_projection(cascade, ranks, r.tensor, &r.indices);
-            reads.iter().map(seen).collect()
+            reads
+                .iter()
+                .map(|r| read_projection(cascade, ranks, r))
+                .collect()
         };
         Self {
             own: tensors()
@@ -120,21 +125,23 @@ fn plain_dim(ranks: &Ranks, rank: RankId) -> Dim {
 fn read_projection(
     cascade: &Cascade,
     ranks: &Ranks,
-    tensor: TensorId,
-    indices: &[Index],
+    read: &Read,
 ) -> Result<(TensorId, Projection), Problem> {
     let mut dims: Vec<Dim> = cascade.batch.iter().map(|r| plain_dim(ranks, *r)).collect();
-    let (base, indices) = resolve_views(cascade, tensor, indices.to_vec())?;
+    let (base, found) = resolve_views(cascade, ranks, read)?;
     let of = cascade.tensor(base);
-    for (i, (index, rank)) in indices.iter().zip(&of.ranks).enumerate() {
-        let mut dim = dim(cascade, ranks, index)?;
+    for (i, (linear, rank)) in found.iter().zip(&of.ranks).enumerate() {
+        let mut dim = linear.dim().ok_or_else(|| {
+            let message = format!("a number of an index of {} overflows 64 bits", of.name);
+            Problem::at(&cascade.source, read.span, message)
+        })?;
         // Of a running value, `ReadTime` tells whether the word before or after a coordinate's update is read.
         if of.iterative == Some(i) {
-            if !dim.terms.is_empty() {
+            if !linear.is_constant() {
                 dim.offset = 0;
             }
         } else {
-            bounded(&mut dim, ranks, *rank);
+            bounded(&mut dim, linear.chosen, ranks, *rank);
         }
         dims.push(dim);
     }
@@ -158,153 +165,76 @@ fn viewed(cascade: &Cascade, tensor: TensorId) -> TensorId {
 /// Replaces a view by what it views, its indices composed.
 fn resolve_views(
     cascade: &Cascade,
-    tensor: TensorId,
-    indices: Vec<Index>,
-) -> Result<(TensorId, Vec<Index>), Problem> {
-    let (mut tensor, mut indices) = (tensor, indices);
-    while let Some(producer) = cascade
+    ranks: &Ranks,
+    read: &Read,
+) -> Result<(TensorId, Vec<Linear>), Problem> {
+    let values = |indices: &[Index], variables: Variables<'_>| {
+        let value = |index| place(cascade, ranks, read, index, variables);
+        indices.iter().map(value).collect::<Result<Vec<_>, _>>()
+    };
+    let mut tensor = read.tensor;
+    let mut found = values(&read.indices, &[])?;
+    while let Some(view) = cascade
         .tensor(tensor)
         .producer
         .map(|p| cascade.einsum(p))
         .filter(|e| e.view)
     {
-        let names: Vec<&str> = cascade
-            .tensor(tensor)
-            .ranks
-            .iter()
-            .map(|r| cascade.rank(*r).variable.as_str())
-            .collect();
-        let read = &producer.reads[0];
-        let replaced = read
-            .indices
-            .iter()
-            .map(|index| match index {
-                Index::Expr(expr) => substitute(expr, &names, &indices).map(Index::Expr),
-                Index::Gather(..) => Some(index.clone()),
-            })
-            .collect::<Option<Vec<_>>>();
-        indices = replaced.ok_or_else(|| {
-            Problem::at(
-                &cascade.source,
-                read.span,
-                "a view of a gathered tensor cannot be mapped",
-            )
-        })?;
-        tensor = read.tensor;
+        let own = cascade.tensor(tensor).ranks.iter();
+        let names = own.map(|r| cascade.rank(*r).variable.as_str());
+        let variables: Vec<(&str, Linear)> = names.zip(found).collect();
+        found = values(&view.reads[0].indices, &variables)?;
+        tensor = view.reads[0].tensor;
     }
-    Ok((tensor, indices))
+    Ok((tensor, found))
 }
 
-fn substitute(expr: &Expr, names: &[&str], by: &[Index]) -> Option<Expr> {
-    Some(match expr {
-        Expr::Name { name, .. } => match names.iter().position(|n| n == name) {
-            Some(i) => match by.get(i)? {
-                Index::Expr(replacement) => replacement.clone(),
-                Index::Gather(..) => return None,
-            },
-            None => expr.clone(),
-        },
-        Expr::Unary { op, operand, span } => Expr::Unary {
-            op: *op,
-            operand: Box::new(substitute(operand, names, by)?),
-            span: *span,
-        },
-        Expr::Binary {
-            op,
-            left,
-            right,
-            span,
-        } => Expr::Binary {
-            op: *op,
-            left: Box::new(substitute(left, names, by)?),
-            right: Box::new(substitute(right, names, by)?),
-            span: *span,
-        },
-        Expr::Call {
-            name,
-            arguments,
-            name_span,
-            span,
-        } => Expr::Call {
-            name: name.clone(),
-            arguments: arguments
-                .iter()
-                .map(|a| substitute(a, names, by))
-                .collect::<Option<_>>()?,
-            name_span: *name_span,
-            span: *span,
-        },
-        _ => expr.clone(),
-    })
-}
-
-/// Which words an index names, before it is known which of them exist.
-fn dim(cascade: &Cascade, ranks: &Ranks, index: &Index) -> Result<Dim, Problem> {
-    match index {
-        Index::Expr(expr) => {
-            let linear = linear(cascade, ranks, expr)?;
-            let rising = |(term, factor): &(Term, i128)| {
-                u64::try_from(*factor).map(|coefficient| Term { coefficient, ..*term }).map_err(|_| {
-                    Problem::at(&cascade.source, expr.span(), format!("the index `{expr}` falls as a rank variable rises"))
-                        .help("a mapped cascade needs rising indices: turn the variable's direction around")
-                })
-            };
-            let offset = i64::try_from(linear.constant).map_err(|_| {
-                Problem::at(
-                    &cascade.source,
-                    expr.span(),
-                    format!("the constant of the index `{expr}` overflows 64 bits"),
-                )
-            })?;
-            Ok(Dim {
-                terms: linear.terms.iter().map(rising).collect::<Result<_, _>>()?,
-                offset,
-                ..Dim::default()
-            })
-        }
-        // Where a gather lands is not known: each entry of the index tensor may name a word of its own.
-        Index::Gather(_, inner) => {
-            let mut terms: Vec<Term> = Vec::new();
-            let mut entries = 1u64;
-            for index in inner.iter().rev() {
-                let own = dim(cascade, ranks, index)?;
-                let most = greatest(&own, ranks);
-                let scaled = |t: &Term| {
-                    let coefficient = t.coefficient.saturating_mul(entries);
-                    Term { coefficient, ..*t }
-                };
-                terms.extend(own.terms.iter().map(scaled));
-                let values = u64::try_from(most - i128::from(own.offset)).unwrap_or(u64::MAX);
-                entries = entries.saturating_mul(values.saturating_add(1));
-            }
-            Ok(Dim {
-                terms,
-                chosen: Some(u64::MAX),
-                ..Dim::default()
-            })
-        }
-    }
-}
-
-/// The greatest coordinate of a dimension; its offset is the least.
-fn greatest(dim: &Dim, ranks: &Ranks) -> i128 {
-    let of = |t: &Term| {
-        let last = ranks.base[t.rank].size.saturating_sub(1) / t.unit.max(1);
-        let last = t.modulus.map_or(last, |m| last.min(m.saturating_sub(1)));
-        i128::from(t.coefficient) * i128::from(last)
+/// Which word an index names, before it is known which of them exist.
+fn place(
+    cascade: &Cascade,
+    ranks: &Ranks,
+    read: &Read,
+    index: &Index,
+    variables: Variables<'_>,
+) -> Result<Linear, Problem> {
+    let inner = match index {
+        Index::Expr(expr) => return linear(cascade, ranks, expr, variables),
+        Index::Gather(_, inner) => inner,
     };
-    i128::from(dim.offset) + dim.terms.iter().map(of).sum::<i128>()
+    // Where a gather lands is not known: each entry of the index tensor may name a word of its own.
+    let mut all = Linear::default();
+    let mut entries = 1i128;
+    let overflow = || {
+        let message = "the index tensor has more entries than 128 bits count";
+        Problem::at(&cascade.source, read.span, message.to_string())
+    };
+    for index in inner.iter().rev() {
+        let mut own = place(cascade, ranks, read, index, variables)?;
+        let (least, greatest) = own.range(ranks).ok_or_else(overflow)?;
+        own.constant = 0;
+        let sum = own.scaled(entries).and_then(|own| all.plus(own));
+        all = sum.ok_or_else(overflow)?;
+        let more = greatest.checked_sub(least).and_then(|d| d.checked_add(1));
+        entries = more
+            .and_then(|n| entries.checked_mul(n))
+            .ok_or_else(overflow)?;
+    }
+    all.chosen = true;
+    Ok(all)
 }
 
 /// Says which of a dimension's words exist, where not all do.
-fn bounded(dim: &mut Dim, ranks: &Ranks, rank: RankId) {
+fn bounded(dim: &mut Dim, chosen: bool, ranks: &Ranks, rank: RankId) {
     // The coordinates of a part that the whole rank has: of M in parts of 16, m1 has as many as begin.
     let digit = ranks.digit(rank);
     let whole = ranks.base[digit.base].size.div_ceil(digit.unit.max(1));
     let size = digit.modulus.map_or(whole, |m| whole.min(m));
-    if dim.chosen.is_some() {
+    if chosen {
         dim.chosen = Some(size);
-    } else if dim.offset < 0 || greatest(dim, ranks) >= i128::from(size) {
+        return;
+    }
+    let (least, greatest) = dim.range(&|rank| (0, ranks.base[rank].size));
+    if least < 0 || greatest >= i128::from(size) {
         dim.within = Some(size);
     }
 }

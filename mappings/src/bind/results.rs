@@ -69,12 +69,16 @@ impl Finder<'_> {
             projection.dims.extend(steps(&einsum.loops, own));
         }
         let steps = projection.dims.len() - own.dims.len();
-        let (loops, tile_depth): (Vec<Loop>, usize) = match kept_through {
-            Some(loops) => {
+        let (loops, tile_depth): (Vec<Loop>, usize) = match (kept_through, registers) {
+            (Some(around), Some(depth)) => {
+                let loops = match context.spec.blocks[self.index].skip_empty {
+                    true => self.made_below(nest, depth, einsum, &projection),
+                    false => around,
+                };
                 let depth = loops.len();
                 (loops, depth)
             }
-            None => (
+            _ => (
                 einsum.loops.iter().map(|l| l.cut).collect(),
                 einsum.loops.len() - einsum.own_loops,
             ),
@@ -120,6 +124,28 @@ impl Finder<'_> {
                 through: level.through,
             });
         }
+    }
+
+    /// The loops that tell the words apart which iterations make of a tile that registers keep below `depth`: where some
+    /// are left out, nobody makes theirs. Other loops only come back to them.
+    fn made_below(
+        &self,
+        nest: usize,
+        depth: usize,
+        einsum: &BoundEinsum,
+        leaving: &Projection,
+    ) -> Vec<Loop> {
+        let all = self.block.loops.iter().chain(&self.block.nests[nest].loops);
+        let all: Vec<&NamedLoop> = all.collect();
+        let touched = |l: &NamedLoop| l.touches_any(&leaving.dims);
+        let around = all.iter().take(depth).rposition(|l| touched(l));
+        let around = around.map_or(0, |at| at + 1);
+        let known = |(at, l): (usize, &&NamedLoop)| {
+            let told = at < around || at >= depth && touched(l);
+            let runs = einsum.at_exit_of.as_ref() != Some(&l.name);
+            (told && runs).then_some(l.cut)
+        };
+        all.iter().enumerate().filter_map(known).collect()
     }
 
     /// Which words leave a place where a tensor's tile serves while these loops stand: of a running value that passes

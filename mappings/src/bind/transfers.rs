@@ -321,7 +321,7 @@ impl Finder<'_> {
         let mut lanes = einsum.rows.iter().chain(&einsum.columns);
         let shifts = lanes.any(|l| {
             let dims = projection.dims.iter();
-            dims.filter(|d| d.terms.len() > 1)
+            dims.filter(|d| d.terms.len() > 1 || !d.wrapped.is_empty())
                 .any(|d| l.touches_any([d]))
         });
         self.out.push(Transfer {

@@ -158,7 +158,7 @@ impl Condition {
                 residue,
             } => {
                 let sum = terms.iter().try_fold(0_i128, |sum, (weight, term)| {
-                    let value = i128::try_from(term.value(point[term.rank])).ok()?;
+                    let value = term.value(point[term.rank]);
                     sum.checked_add(i128::from(*weight).checked_mul(value)?)
                 });
                 sum.is_some_and(|sum| {

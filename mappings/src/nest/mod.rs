@@ -9,6 +9,7 @@
 
 mod condition;
 mod cuts;
+mod dim;
 mod distinct;
 mod error;
 mod images;
@@ -23,11 +24,12 @@ mod values;
 mod walk;
 
 pub use condition::{Condition, PointTest};
+pub use dim::{Dim, Term, Wrapped};
 pub use error::CountError;
 pub use moved::{
     Moved, Reuse, common, enumerated, footprint, instances, iterations, iterations_within, moved,
-    moved_at, moved_within, points, touched, used,
+    moved_at, moved_within, points, same, touched, used,
 };
-pub use projection::{Dim, MAX_DIMS, Projection, Term};
+pub use projection::{MAX_DIMS, Projection};
 pub use region::Occupied;
 pub use space::{Loop, MAX_LOOPS, MAX_RANKS, Space, Spread};

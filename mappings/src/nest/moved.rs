@@ -90,6 +90,7 @@ pub fn moved_within(
     projection: &Projection,
     reuse: Reuse,
 ) -> Result<Moved, CountError> {
+    let projection = &*projection.risen();
     // Where every dimension is one term, tiles have the same words or none in common.
     let apart = || projection.dims.iter().all(|d| d.terms.len() <= 1);
     let reuse = match reuse {
@@ -186,6 +187,7 @@ pub fn moved_at(
 ) -> Result<Moved, CountError> {
     let lengths = tile.iter().map(|(_, len)| *len);
     let space = Space::new(lengths.collect::<Vec<_>>());
+    let projection = &*projection.risen();
     if projection.is_plain() {
         return moved_within(&space, loops, loops.len(), projection, reuse);
     }
@@ -203,13 +205,35 @@ pub fn common(
     b: &[(u64, u64)],
     projection: &Projection,
 ) -> Result<u128, CountError> {
+    between(a, b, projection, |images, [a, b]| {
+        Ok(images.words(a)? - images.fresh(a, Some(b))?)
+    })
+}
+
+/// Whether two boxes, given as [`moved_at`] is, touch the same words.
+///
+/// # Errors
+/// As [`moved`].
+pub fn same(
+    a: &[(u64, u64)],
+    b: &[(u64, u64)],
+    projection: &Projection,
+) -> Result<bool, CountError> {
+    between(a, b, projection, |images, [a, b]| images.same(a, b))
+}
+
+fn between<T>(
+    a: &[(u64, u64)],
+    b: &[(u64, u64)],
+    projection: &Projection,
+    of: impl Fn(&Images<'_>, [&images::Tile; 2]) -> Result<T, CountError>,
+) -> Result<T, CountError> {
     let space = Space::new(a.iter().map(|(_, len)| *len).collect::<Vec<_>>());
     let images = Images::new(&space, projection)?;
     let mut tiles = [images::whole(&space); 2];
     tiles[0][..a.len()].copy_from_slice(a);
     tiles[1][..b.len()].copy_from_slice(b);
-    let words = images.words(&tiles[0])?;
-    Ok(words - images.fresh(&tiles[0], Some(&tiles[1]))?)
+    of(&images, [&tiles[0], &tiles[1]])
 }
 
 /// Iterations that `loops` execute: the product of the trip counts, partial tiles included, empty
@@ -285,6 +309,7 @@ pub(super) fn whole(extents: &[u64; MAX_RANKS]) -> Box {
 /// As [`moved`].
 pub fn touched(space: &Space, loops: &[Loop], projection: &Projection) -> Result<u128, CountError> {
     let extents = space.extents()?;
+    let projection = &*projection.risen();
     if !projection.is_plain() {
         return Images::new(space, projection)?.words(&images::whole(space));
     }
@@ -304,6 +329,7 @@ pub fn touched(space: &Space, loops: &[Loop], projection: &Projection) -> Result
 /// # Errors
 /// As [`moved`].
 pub fn used(space: &Space, projection: &Projection) -> Result<u128, CountError> {
+    let projection = &*projection.risen();
     if !projection.is_plain() {
         return images::used(space, projection);
     }
@@ -346,6 +372,7 @@ pub fn enumerated(space: &Space) -> Result<u128, CountError> {
 /// enumerate it is the smaller of the span and the number of points, never less than the tile;
 /// 2^128 - 1 where the projection itself is in error or the product overflows.
 pub fn footprint(space: &Space, extents: &[u64], projection: &Projection) -> u128 {
+    let projection = &*projection.risen();
     let view = View::new(space, projection);
     if !projection.is_plain() || matches!(view, Err(CountError::SharedRank { .. })) {
         return images::largest(space, extents, projection).unwrap_or(u128::MAX);

@@ -1,4 +1,6 @@
-use super::{CountError, MAX_RANKS, Space};
+use std::borrow::Cow;
+
+use super::{CountError, Dim, MAX_RANKS, Space, Term};
 
 /// Most dimensions that a [`Projection`] may have.
 pub const MAX_DIMS: usize = 8;
@@ -10,71 +12,6 @@ pub struct Projection {
     pub dims: Vec<Dim>,
     /// The same at the other places that a point reads too: `X[m - 1]` beside `X[m]`.
     pub also: Vec<Vec<Dim>>,
-}
-
-/// One dimension of a tensor: its coordinate is the sum of the terms (a convolution has two) and the offset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dim {
-    /// The summands.
-    pub terms: Vec<Term>,
-    /// What is added to them.
-    pub offset: i64,
-    /// Where some coordinates are below 0 or not below the tensor's size: that size. Words exist inside only.
-    pub within: Option<u64>,
-    /// Where the words are chosen at run time: among how many. Each value of the sum stands for a word of its own, as
-    /// far as there are as many.
-    pub chosen: Option<u64>,
-}
-
-impl Dim {
-    /// The coordinate at the first point of a box, given as first coordinate and length of each rank.
-    pub fn first(&self, tile: &[(u64, u64)]) -> i128 {
-        let value = |t: &Term| t.value(tile[t.rank].0);
-        let sum: u128 = self.terms.iter().map(value).sum();
-        i128::from(self.offset).saturating_add(i128::try_from(sum).unwrap_or(i128::MAX))
-    }
-
-    /// The sum of these terms.
-    pub fn sum(terms: Vec<Term>) -> Self {
-        Self {
-            terms,
-            ..Self::default()
-        }
-    }
-}
-
-/// A summand of a coordinate: `coefficient * ((x / unit) % modulus)` for coordinate x of the rank.
-///
-/// After a partition of M into M1, M0: m1 has unit M0, m0 has modulus M0. Grouped heads `h / G`
-/// have unit G.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// Index of the base rank.
-    pub rank: usize,
-    /// Divisor; 1 for the plain coordinate.
-    pub unit: u64,
-    /// Modulus, if any.
-    pub modulus: Option<u64>,
-    /// Factor, applied last.
-    pub coefficient: u64,
-}
-
-impl Term {
-    /// The plain coordinate of a rank.
-    pub fn plain(rank: usize) -> Self {
-        Self {
-            rank,
-            unit: 1,
-            modulus: None,
-            coefficient: 1,
-        }
-    }
-
-    /// The term's value at coordinate `x` of its rank.
-    pub fn value(&self, x: u64) -> u128 {
-        let digit = (x / self.unit.max(1)) % self.modulus.unwrap_or(u64::MAX).max(1);
-        u128::from(self.coefficient) * u128::from(digit)
-    }
 }
 
 impl Projection {
@@ -115,8 +52,8 @@ impl Projection {
         all
     }
 
-    /// Whether a tile has as many words wherever it lies along a rank: whether all its words exist, and all images move
-    /// alike.
+    /// Whether a tile has as many words wherever it lies along a rank: whether all its words exist, none wraps, and all
+    /// images move alike.
     pub fn is_even_along(&self, rank: usize) -> bool {
         let along = |d: &Dim| {
             d.terms
@@ -125,20 +62,52 @@ impl Projection {
                 .copied()
                 .collect::<Vec<_>>()
         };
+        let wraps = |d: &Dim| d.wrapped.iter().any(|w| w.of.ranks() >> rank & 1 == 1);
         let alike = |image: &[Dim]| {
             let mut dims = image.iter().zip(&self.dims);
             dims.all(|(d, first)| {
                 let own = along(d);
-                own == along(first) && (own.is_empty() || d.within.is_none())
+                own == along(first) && (own.is_empty() || d.within.is_none()) && !wraps(d)
             })
         };
         self.images().all(alike)
     }
 
-    /// Whether there is one image, and all its words exist: then where it lies changes no count.
+    /// Whether there is one image that rises and does not wrap, and all its words exist: then where it lies changes no
+    /// count.
     pub fn is_plain(&self) -> bool {
-        let plain = |d: &Dim| d.within.is_none() && d.chosen.is_none();
-        self.also.is_empty() && self.dims.iter().all(plain)
+        self.also.is_empty() && self.dims.iter().all(Dim::is_plain)
+    }
+
+    /// The same with dimensions that only fall turned around: as many words, and as many in common.
+    pub(super) fn risen(&self) -> Cow<'_, Self> {
+        let falls = |d: usize| {
+            let size = self.dims[d].within;
+            self.images().any(|image| image[d].falls())
+                && self.images().all(|image| {
+                    let own = &image[d];
+                    own.within == size && (own.falls() || own.ranks() == 0)
+                })
+        };
+        let falling: Vec<usize> = (0..self.dims.len()).filter(|d| falls(*d)).collect();
+        if falling.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut out = self.clone();
+        let also = out.also.iter_mut().map(Vec::as_mut_slice);
+        for image in std::iter::once(out.dims.as_mut_slice()).chain(also) {
+            for &d in &falling {
+                let last = image[d]
+                    .within
+                    .map_or(Ok(0), |size| i64::try_from(size.saturating_sub(1)));
+                let turned = last.ok().and_then(|last| image[d].turned(last));
+                let Some(turned) = turned else {
+                    return Cow::Borrowed(self);
+                };
+                image[d] = turned;
+            }
+        }
+        Cow::Owned(out)
     }
 }
 
@@ -386,8 +355,9 @@ fn flatten(space: &Space, term: &Term, dim: usize) -> Result<Option<FlatTerm>, C
     if term.coefficient == 0 || modulus == 1 || size <= term.unit {
         return Ok(None);
     }
-    if term
-        .coefficient
+    // What falls is counted by images.
+    let coefficient = u64::try_from(term.coefficient).map_err(|_| CountError::Overflow)?;
+    if coefficient
         .checked_mul(size)
         .is_none_or(|reach| reach > 1 << 62)
     {
@@ -398,7 +368,7 @@ fn flatten(space: &Space, term: &Term, dim: usize) -> Result<Option<FlatTerm>, C
         dim: dim as u8,
         unit: term.unit,
         modulus,
-        coefficient: term.coefficient,
+        coefficient,
     }))
 }
 

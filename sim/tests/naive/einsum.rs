@@ -88,6 +88,17 @@ impl Plan {
                 w.counts.push((transfer, *n));
                 w.moves.push((memory, *n));
             }
+            let load = einsum.loads.iter();
+            if let Some(load) = load.clone().find(|l| l.projection == operand.projection) {
+                let all = |t: usize| words_of(&tasks[t].steps, &operand.projection);
+                for (t, (w, task)) in work.iter_mut().zip(&tasks).enumerate() {
+                    let other = |pair: &&[Tile]| !stays(einsum, pair, &operand.projection);
+                    let more = task.steps.windows(2).filter(other).count();
+                    let there = more == 0 && t > 0 && all(t) == all(t - 1);
+                    let times = (more + usize::from(!there)) as i64;
+                    w.load = w.load.max(times * load.excess as i64);
+                }
+            }
             let stay = many && stays(einsum, &tasks[0].steps, &operand.projection);
             if memory == 0 {
                 let mover = self.stream(Kind::Operand(index), transfer, operand.tensor.0, new);
@@ -228,7 +239,7 @@ impl Plan {
             });
         if down_every_step && own_lie.rows > 1 {
             for w in &mut work {
-                w.load = loading;
+                w.load = w.load.max(loading);
                 w.shift = if own_lie.down && own_lie.across && leaves {
                     let to = out.map_or(0, |(_, _, memory)| memory);
                     let link = exit(chip, to, einsum.unit);
@@ -251,6 +262,10 @@ impl Plan {
         });
         Draft { einsum, tasks, out }
     }
+}
+
+fn words_of(steps: &[Tile], projection: &Projection) -> Words {
+    steps.iter().flat_map(|s| words(s, projection)).collect()
 }
 
 /// Of the words that leave each time, how many have left before.

@@ -323,9 +323,11 @@ impl Machine<'_> {
         for (e, times) in &turn.members {
             let work = &self.plan.ops[*e].work[self.started[*e].len()];
             self.ran.busy[unit] += work.steps as u64 * work.works as u64;
-            if let Some((array, link)) = work.narrow {
-                let slow = work.steps as u64 * (work.cycles - work.works) as u64;
-                let wait = Wait::Narrow(array, link);
+            let slow = work.steps as u64 * (work.cycles - work.works) as u64;
+            if slow > 0 {
+                // What no link slows passes from register to register.
+                let link = |(array, link)| Wait::Narrow(array, link);
+                let wait = work.narrow.map_or(Wait::Mapping, link);
                 *self.ran.waits[unit].entry(wait).or_insert(0) += slow;
             }
             self.ran.tasks += 1;

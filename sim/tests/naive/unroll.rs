@@ -7,7 +7,7 @@ use einflow_mappings::{
     nest::{Loop, Projection},
 };
 
-use super::words::{Tile, Words, cut, left_out, walk, whole, words};
+use super::words::{Tile, Words, cut, follows, left_out, walk, whole, words};
 
 /// A tile's place in its block.
 type Place = (Vec<u64>, i64);
@@ -195,8 +195,8 @@ pub fn visits(mapped: &MappedCascade, block: &Block, transfer: &Transfer) -> Vec
     let apart = transfer.kind == TransferKind::Operand && transfer.loops == cuts(&einsum.loops);
     // Along a lane that tells none of its words apart they pass by every PE.
     let told = |l: &&NamedLoop| {
-        let mut terms = transfer.projection.all_dims().flat_map(|d| &d.terms);
-        apart && terms.any(|t| t.rank == l.cut.rank)
+        let mut dims = transfer.projection.all_dims();
+        apart && dims.any(|d| follows(d, l.cut.rank))
     };
     let lane = |lane: &Option<NamedLoop>| lane.iter().filter(told).map(|l| l.cut).collect();
     let (rows, columns): (Vec<Loop>, Vec<Loop>) = (lane(&einsum.rows), lane(&einsum.columns));
@@ -204,7 +204,7 @@ pub fn visits(mapped: &MappedCascade, block: &Block, transfer: &Transfer) -> Vec
     // where they were, and then what any PE had counts as there.
     let together = transfer.projection.all_dims().any(|d| {
         let mut lanes = rows.iter().chain(&columns);
-        lanes.clone().count() > 1 && lanes.all(|l| d.terms.iter().any(|t| t.rank == l.rank))
+        lanes.clone().count() > 1 && lanes.all(|l| follows(d, l.rank))
     });
     let mut last: BTreeMap<(usize, usize), Words> = BTreeMap::new();
     let mut out = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use einflow_mappings::nest::{Condition, Dim, Loop, Projection, Space, Term};
+use einflow_mappings::nest::{Condition, Dim, Loop, Projection, Space, Term, Wrapped};
 
 /// First coordinate and length of each base rank.
 pub type Tile = Vec<(u64, u64)>;
@@ -50,15 +50,26 @@ pub fn points(tile: &Tile) -> Vec<Vec<u64>> {
     out
 }
 
+/// What a point's coordinates sum up to, digits of sums taken as they are.
+fn coordinate(point: &[u64], dim: &Dim) -> i128 {
+    let term = |t: &Term| {
+        let digit = point[t.rank] / t.unit;
+        let digit = t.modulus.map_or(digit, |m| digit % m);
+        i128::from(digit) * i128::from(t.coefficient)
+    };
+    let wrapped = |w: &Wrapped| {
+        let digit = coordinate(point, &w.of).div_euclid(w.unit.into());
+        let digit = w.modulus.map_or(digit, |m| digit.rem_euclid(m.into()));
+        digit * i128::from(w.coefficient)
+    };
+    let terms = dim.terms.iter().map(term);
+    i128::from(dim.offset) + terms.chain(dim.wrapped.iter().map(wrapped)).sum::<i128>()
+}
+
 /// The word that a point touches in an image; none where there is no such word.
 fn image(point: &[u64], dims: &[Dim]) -> Option<Word> {
     let dim = |dim: &Dim| {
-        let value = |t: &Term| {
-            let digit = point[t.rank] / t.unit;
-            let digit = t.modulus.map_or(digit, |m| digit % m);
-            i128::from(digit) * i128::from(t.coefficient)
-        };
-        let at = i128::from(dim.offset) + dim.terms.iter().map(value).sum::<i128>();
+        let at = coordinate(point, dim);
         let inside = dim
             .within
             .is_none_or(|size| (0..i128::from(size)).contains(&at));
@@ -67,13 +78,19 @@ fn image(point: &[u64], dims: &[Dim]) -> Option<Word> {
     dims.iter().map(dim).collect()
 }
 
+/// Whether a rank moves a dimension's coordinate, or might.
+pub fn follows(dim: &Dim, rank: usize) -> bool {
+    let mut found = false;
+    dim.each_term(&mut |t| found |= t.rank == rank);
+    found
+}
+
 /// The words that a tile touches: those of its box, whatever a condition masks in it.
 pub fn words(tile: &Tile, projection: &Projection) -> Words {
     // Ranks that the tensor lacks add nothing.
     let mut only = tile.clone();
     for (rank, range) in only.iter_mut().enumerate() {
-        let mut terms = projection.all_dims().flat_map(|d| &d.terms);
-        if !terms.any(|t| t.rank == rank) {
+        if !projection.all_dims().any(|d| follows(d, rank)) {
             range.1 = range.1.min(1);
         }
     }

@@ -68,7 +68,7 @@ struct Shape {
     reduced: &'static [&'static str],
 }
 
-const SINGLE: [Shape; 6] = [
+const SINGLE: [Shape; 9] = [
     Shape {
         inputs: r#""A[m, k]", "B[k, n]""#,
         output: "Z[m, n]",
@@ -130,6 +130,33 @@ const SINGLE: [Shape; 6] = [
         ranks: &["I", "K"],
         tensors: &[("A", &["I", "K"]), ("Z", &["I"])],
         reduced: &["K"],
+    },
+    Shape {
+        inputs: r#""I[s, p]", "F[r]""#,
+        output: "Z[r, p]",
+        einsum: "Z[r, p] = I[(r + 1) % S, p] * F[r]",
+        extra: r#"parameters: { "S": "= R" },"#,
+        ranks: &["R", "P"],
+        tensors: &[("I", &["R", "P"]), ("F", &["R"]), ("Z", &["R", "P"])],
+        reduced: &[],
+    },
+    Shape {
+        inputs: r#""A[i, j]", "B[d]""#,
+        output: "Z[i, j]",
+        einsum: "Z[i, j] = A[I - 1 - i, j] + B[i + J - 1 - j]",
+        extra: r#"parameters: { "D": "= I + J - 1" },"#,
+        ranks: &["I", "J"],
+        tensors: &[("A", &["I", "J"]), ("B", &["I", "J"]), ("Z", &["I", "J"])],
+        reduced: &[],
+    },
+    Shape {
+        inputs: r#""A[i, j]""#,
+        output: "Z[j, i]",
+        einsum: "Z[j, i] = A[i, j]",
+        extra: "",
+        ranks: &["I", "J"],
+        tensors: &[("A", &["I", "J"]), ("Z", &["I", "J"])],
+        reduced: &[],
     },
 ];
 

@@ -43,7 +43,7 @@ pub struct Case {
     pub text: String,
 }
 
-const OWN: [(&str, &str, &str, &str); 6] = [
+const OWN: [(&str, &str, &str, &str); 10] = [
     (
         "matmul",
         r#""A[m, k]", "B[k, n]""#,
@@ -80,6 +80,25 @@ const OWN: [(&str, &str, &str, &str); 6] = [
         "Z[i, j]",
         "X[i] = A[i] * B[i]\nZ[i, j] = X[i] * C[j]",
     ),
+    (
+        "roll",
+        r#""X[s, p]", "C[r]""#,
+        "Z[r, p]",
+        "Z[r, p] = X[(r + 1) % S, p] * C[r]",
+    ),
+    (
+        "circle",
+        r#""X[s]", "C[w]""#,
+        "Z[p]",
+        "Z[p] = X[(p + w) % S] * C[w]",
+    ),
+    (
+        "distance",
+        r#""B[d]", "S[m, p]""#,
+        "Z[m, p]",
+        "Z[m, p] = S[M - 1 - m, p] + B[m + P - 1 - p]",
+    ),
+    ("copy", r#""A[i, j]""#, "Z[j, i]", "Z[j, i] = A[i, j]"),
 ];
 
 const LIBRARY: [&str; 8] = [
@@ -103,6 +122,9 @@ static CASCADES: LazyLock<Vec<Arc<Cascade>>> = LazyLock::new(|| {
                 "strided" => r#"parameters: { "P": "(W - R) / 2 + 1" },"#,
                 "heads" => r#"parameters: { "G": "ceil(H / 2)" },"#,
                 "gram" => r#"parameters: { "J": "= I" },"#,
+                "roll" => r#"parameters: { "R": "= S" },"#,
+                "circle" => r#"parameters: { "P": "= S" },"#,
+                "distance" => r#"parameters: { "D": "= M + P - 1" },"#,
                 _ => "",
             }
         );

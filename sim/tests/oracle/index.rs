@@ -58,6 +58,17 @@ impl Formula {
         }
     }
 
+    /// Whether it takes a digit of a sum.
+    pub fn wraps(&self) -> bool {
+        match self {
+            Self::Constant(_) | Self::Rank { .. } => false,
+            Self::Binary(BinaryOp::Div | BinaryOp::Rem, left, _) => {
+                matches!(**left, Self::Binary(..))
+            }
+            Self::Binary(_, left, right) => left.wraps() || right.wraps(),
+        }
+    }
+
     /// The base ranks over which it stands.
     pub fn bases(&self, out: &mut Vec<usize>) {
         match self {

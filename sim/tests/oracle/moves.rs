@@ -283,10 +283,19 @@ impl<'a> Walk<'a> {
             .into_iter()
             .find(|(k, _)| k.place == Place::Registers(unit));
         let einsum = (nest, position);
+        let mut whole = None;
         let (tile_at, words) = match held {
             Some((keep, scope)) => {
                 let around = &at[..keep.depth];
-                let words = self.leaving(work, &self.area(nest, around), keep.place);
+                let box_around = self.area(nest, around);
+                let words = self.leaving(work, &box_around, keep.place);
+                let all = self.works[work].written.words(&box_around);
+                // Of words that leave one by one those that are made, of a running value the last.
+                let own = match words == *all {
+                    true => self.works[work].written.words(area).to_vec(),
+                    false => words.clone(),
+                };
+                whole = Some(words);
                 let key = Key::Held {
                     tensor: tensor.0,
                     place: keep.place,
@@ -305,7 +314,7 @@ impl<'a> Walk<'a> {
                 // A running value is updated in place: the tile leaves with the new one only.
                 tile.stale
                     .extend(replaced.iter().flat_map(|words| words.iter()));
-                (around, words)
+                (around, own)
             }
             None => (now, self.works[work].written.words(area).to_vec()),
         };
@@ -318,6 +327,8 @@ impl<'a> Walk<'a> {
             } else {
                 (0, 0)
             }
+        } else if let Some(whole) = whole {
+            results.hold(&whole, &words)
         } else {
             results.replace(tile_at, &words)
         };

@@ -29,6 +29,8 @@ pub struct Tile {
     pub stale: BTreeSet<u64>,
     /// Words that were here and left.
     pub left: BTreeSet<u64>,
+    /// All words that a tile of results may have.
+    pub whole: Vec<u64>,
 }
 
 impl Tile {
@@ -50,6 +52,19 @@ impl Tile {
             .iter()
             .filter(|w| self.now.insert(**w) && !self.before.contains(*w))
             .count() as u128
+    }
+
+    /// Adds results to a tile that stays while it is of these words in all: words that leave, and partial ones that come
+    /// back.
+    pub fn hold(&mut self, whole: &[u64], made: &[u64]) -> (u128, u128) {
+        let mut leave = 0;
+        if self.whole != whole {
+            leave = self.now.len() as u128;
+            self.left.append(&mut self.now);
+            self.whole = whole.to_vec();
+        }
+        let again = |w: &&u64| self.now.insert(**w) && self.left.contains(*w);
+        (leave, made.iter().filter(again).count() as u128)
     }
 
     /// Replaces a tile of results: words that leave, and partial ones that come back.

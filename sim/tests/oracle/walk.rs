@@ -22,6 +22,8 @@ pub struct Walked {
     pub accesses: BTreeMap<(usize, usize), (Exact, Exact)>,
     /// By nest and position: steps, each of one point in every PE.
     pub steps: Vec<Vec<u128>>,
+    /// By nest and position: cycles, with those for which the steps wait for what is loaded.
+    pub cycles: Vec<Vec<u128>>,
     /// By nest and position: points at which the Einsum works.
     pub points: Vec<Vec<u128>>,
     /// Iterations of the loops that all Einsums share.
@@ -259,6 +261,7 @@ impl<'a> Walk<'a> {
         }
         self.one_point_a_lane(work, area);
         self.works[work].steps += 1;
+        self.works[work].load(area);
         let now: Vec<u64> = at.iter().chain(step.iter()).copied().collect();
         for operand in 0..self.works[work].operands.len() {
             self.read(work, operand, area, at, &now);
@@ -334,13 +337,15 @@ impl<'a> Walk<'a> {
             .map(|n| vec![0; n.einsums.len()])
             .collect();
         self.out.points = self.out.steps.clone();
+        self.out.cycles = self.out.steps.clone();
         for work in &self.works {
             self.out.steps[work.at.0][work.at.1] = work.steps;
+            let loads = work.loads.iter().map(|(_, excess)| *excess).max();
+            self.out.cycles[work.at.0][work.at.1] =
+                work.steps * u128::from(work.einsum.interval) + loads.unwrap_or(0);
             self.out.points[work.at.0][work.at.1] = points(self.mapped, names, work);
         }
-        let cycles = |(n, e): (usize, usize)| {
-            self.out.steps[n][e] * u128::from(block.nests[n].einsums[e].interval)
-        };
+        let cycles = |(n, e): (usize, usize)| self.out.cycles[n][e];
         let slowest = |members: &[(usize, usize)]| {
             let units = 0..self.mapped.accelerator.arrays.len();
             let on = |unit| {

@@ -36,6 +36,8 @@ pub struct Work<'a> {
     pub ran: Option<Vec<u64>>,
     pub own: &'a [NamedLoop],
     pub steps: u128,
+    /// By what takes longer to load than it stays: the words that stay, and cycles that it has taken more.
+    pub loads: Vec<(BTreeSet<Vec<i128>>, u128)>,
     /// Its points in the tiles in which it ran.
     pub worked: BTreeSet<u64>,
     /// Boxes that were laid across the array before.
@@ -43,7 +45,27 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Whether an index of an operand is a sum of which a lane of the array is a part.
+    /// Loads what a step needs and the one before it did not have.
+    pub fn load(&mut self, area: &Area) {
+        for (load, (there, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
+            let mut bases = Vec::new();
+            for dim in &load.projection.dims {
+                dim.each_term(&mut |t| bases.push(t.rank));
+            }
+            bases.sort_unstable();
+            bases.dedup();
+            let mut words = BTreeSet::new();
+            each_point(&bases, area, &mut vec![0; area.len()], &mut |point| {
+                let dims = load.projection.dims.iter();
+                words.insert(dims.map(|d| d.at(&|rank| point[rank])).collect());
+            });
+            if words != *there {
+                (*there, *cycles) = (words, *cycles + u128::from(load.excess));
+            }
+        }
+    }
+
+    /// Whether an index of an operand is a sum of which a lane of the array is a part, or wraps one.
     pub fn shifts(&self, operand: usize) -> bool {
         let lanes = self.einsum.rows.iter().chain(&self.einsum.columns);
         let lanes: Vec<usize> = lanes.filter(|l| l.count > 1).map(|l| l.cut.rank).collect();
@@ -51,7 +73,8 @@ impl Work<'_> {
         formulas.any(|formula| {
             let mut bases = Vec::new();
             formula.bases(&mut bases);
-            bases.len() > 1 && bases.iter().any(|b| lanes.contains(b))
+            let sum = bases.len() > 1 || formula.wraps();
+            sum && bases.iter().any(|b| lanes.contains(b))
         })
     }
 }
@@ -139,6 +162,7 @@ pub fn work<'a>(
         ran: None,
         own,
         steps: 0,
+        loads: vec![Default::default(); einsum.loads.len()],
         worked: BTreeSet::new(),
         checked: BTreeSet::new(),
     }

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use super::region::Budget;
 use super::walk::{add, mul};
-use super::{CountError, Dim, Loop, MAX_RANKS, Moved, Projection, Reuse, Space};
-use sets::{Runs, Set, digits, joined, set};
+use super::{CountError, Dim, Loop, MAX_RANKS, Moved, Projection, Reuse, Space, Term};
+use sets::{Runs, Set, joined, set};
 
 pub(super) use wholes::{largest, used};
 
@@ -57,9 +57,13 @@ impl<'p> Images<'p> {
     pub fn new(space: &Space, projection: &'p Projection) -> Result<Self, CountError> {
         space.extents()?;
         for dim in projection.all_dims() {
-            for term in &dim.terms {
-                space.check_rank(term.rank)?;
-            }
+            let mut known = Ok(());
+            dim.each_term(&mut |term| {
+                if known.is_ok() {
+                    known = space.check_rank(term.rank);
+                }
+            });
+            known?;
         }
         let mut images: Vec<Vec<Vec<&Dim>>> = Vec::new();
         for image in projection.images() {
@@ -87,11 +91,8 @@ impl<'p> Images<'p> {
             });
         }
         let ranks_of = |d: usize| {
-            let all = images
-                .iter()
-                .flat_map(|image| &image[d])
-                .flat_map(|dim| &dim.terms);
-            all.fold(0u32, |ranks, t| ranks | 1 << t.rank)
+            let all = images.iter().flat_map(|image| &image[d]);
+            all.fold(0u32, |ranks, dim| ranks | dim.ranks())
         };
         let mut groups: Vec<Group> = Vec::new();
         for d in 0..projection.dims.len() {
@@ -179,7 +180,8 @@ impl<'p> Images<'p> {
         all.all(|dim| dim.first(a) == dim.first(b))
     }
 
-    fn same(&self, a: &Tile, b: &Tile) -> Result<bool, CountError> {
+    /// Whether two tiles have the same words.
+    pub fn same(&self, a: &Tile, b: &Tile) -> Result<bool, CountError> {
         let dims: Vec<usize> = (0..self.images.first().map_or(0, Vec::len)).collect();
         Ok(self.boxes(&dims, a)? == self.boxes(&dims, b)?)
     }
@@ -190,12 +192,13 @@ fn separate(image: &[Vec<&Dim>], dims: &[usize], tile: &Tile) -> Result<(), Coun
     let mut moved = 0u32;
     for &d in dims {
         let mut own = 0u32;
-        for term in image[d].iter().flat_map(|dim| &dim.terms) {
+        let mut look = |term: &Term| {
             let (start, len) = tile[term.rank];
-            if digits(term, start, len).is_none_or(|(_, count)| count > 1) {
+            if term.digits(start, len).is_none_or(|(_, count)| count > 1) {
                 own |= 1 << term.rank;
             }
-        }
+        };
+        image[d].iter().for_each(|dim| dim.each_term(&mut look));
         let both = moved & own;
         if both != 0 {
             let rank = both.trailing_zeros() as usize;
@@ -342,7 +345,11 @@ impl Images<'_> {
             let mut by = None;
             let mut all = self.images.iter().flat_map(|image| &image[d]);
             all.all(|dim| {
-                let mut own = 0u128;
+                let mut own = 0i128;
+                // Where a wrapped sum moves, it begins anew somewhere.
+                if dim.wrapped.iter().any(|w| w.of.ranks() >> l.rank & 1 == 1) {
+                    return false;
+                }
                 for term in dim.terms.iter().filter(|t| t.rank == l.rank) {
                     let unit = term.unit.max(1);
                     if term.modulus.is_some()
@@ -351,7 +358,7 @@ impl Images<'_> {
                     {
                         return false;
                     }
-                    own += u128::from(term.coefficient) * u128::from(step / unit);
+                    own += i128::from(term.coefficient) * i128::from(step / unit);
                 }
                 *by.get_or_insert(own) == own
             })
@@ -366,15 +373,7 @@ impl Images<'_> {
             .flat_map(|image| group.dims.iter().flat_map(|&d| &image[d]));
         dims.all(|dim| {
             let Some(size) = dim.within else { return true };
-            let (mut low, mut high) = (i128::from(dim.offset), i128::from(dim.offset));
-            for term in &dim.terms {
-                let (start, len) = tile[term.rank];
-                let most = term.modulus.map_or(u64::MAX, |m| m.saturating_sub(1));
-                let (first, count) =
-                    digits(term, start, len).unwrap_or((0, most.saturating_add(1)));
-                low += i128::from(term.coefficient) * i128::from(first);
-                high += i128::from(term.coefficient) * i128::from(first + count - 1);
-            }
+            let (low, high) = dim.range(&|rank| tile[rank]);
             low >= 0 && high < i128::from(size)
         })
     }

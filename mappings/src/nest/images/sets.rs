@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::Tile;
-use crate::nest::{CountError, Dim, Term, region::Budget};
+use crate::nest::{CountError, Dim, Term, Wrapped, region::Budget};
 
 /// Consecutive coordinates, ascending and apart: (first, how many).
 pub(super) type Runs = SmallVec<[(i64, u64); 2]>;
@@ -80,6 +80,125 @@ pub(super) fn joined(mut runs: Runs) -> Runs {
 
 /// The coordinates of a dimension over a tile.
 pub(super) fn set(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Set, CountError> {
+    let mut runs = sums(dim, tile, budget)?;
+    if let Some(size) = dim.within {
+        runs = intersection(&runs, &smallvec![(0, size)]);
+    }
+    Ok(match dim.chosen {
+        None => Set::Known(runs),
+        Some(most) => Set::Chosen(runs, most),
+    })
+}
+
+/// The values of a dimension's sum over a tile, whether or not they exist.
+fn sums(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Runs, CountError> {
+    if dim.wrapped.is_empty() {
+        return unwrapped(dim, tile, budget);
+    }
+    // Summands that follow one rank are not free of each other: then every point is looked at.
+    let moves = |d: &Dim| {
+        let mut ranks = 0u32;
+        d.each_term(&mut |t| ranks |= u32::from(tile[t.rank].1 > 1) << t.rank);
+        ranks
+    };
+    let plain = Dim {
+        wrapped: Vec::new(),
+        ..dim.clone()
+    };
+    let mut moved = moves(&plain);
+    for wrapped in &dim.wrapped {
+        let own = moves(&wrapped.of);
+        if moved & own != 0 {
+            return enumerated(dim, tile, budget);
+        }
+        moved |= own;
+    }
+    let mut runs = unwrapped(&plain, tile, budget)?;
+    for wrapped in &dim.wrapped {
+        let own = folded(wrapped, &sums(&wrapped.of, tile, budget)?, budget)?;
+        runs = plus(&runs, &own, budget)?;
+    }
+    Ok(runs)
+}
+
+/// What digits the values of a sum have.
+fn folded(wrapped: &Wrapped, sums: &Runs, budget: &Budget) -> Result<Runs, CountError> {
+    let unit = i64::try_from(wrapped.unit.max(1)).map_err(|_| CountError::Overflow)?;
+    let mut digits = Runs::new();
+    for &(start, len) in sums {
+        budget.spend()?;
+        let (first, last) = (start.div_euclid(unit), end(start, len)?.div_euclid(unit));
+        let count = first.abs_diff(last) + 1;
+        match wrapped.modulus.map(|m| m.max(1)) {
+            None => digits.push((first, count)),
+            Some(m) if count >= m => digits.push((0, m)),
+            Some(m) => {
+                let signed = i64::try_from(m).map_err(|_| CountError::Overflow)?;
+                let first = first.rem_euclid(signed);
+                let before = count.min(first.abs_diff(signed));
+                digits.push((first, before));
+                if before < count {
+                    digits.push((0, count - before));
+                }
+            }
+        }
+    }
+    let coefficient = wrapped.coefficient;
+    let times = |v: i64| v.checked_mul(coefficient).ok_or(CountError::Overflow);
+    let mut out = Runs::new();
+    for (start, len) in joined(digits) {
+        match coefficient {
+            1 => out.push((start, len)),
+            -1 => out.push((times(end(start, len)?)?, len)),
+            _ => {
+                for value in start..=end(start, len)? {
+                    budget.spend()?;
+                    out.push((times(value)?, 1));
+                }
+            }
+        }
+    }
+    Ok(joined(out))
+}
+
+/// The last of a run.
+fn end(start: i64, len: u64) -> Result<i64, CountError> {
+    let more = i64::try_from(len.max(1) - 1).ok();
+    let end = more.and_then(|more| start.checked_add(more));
+    end.ok_or(CountError::Overflow)
+}
+
+/// The values at every point.
+fn enumerated(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Runs, CountError> {
+    let mut ranks: SmallVec<[usize; 4]> = SmallVec::new();
+    dim.each_term(&mut |t| {
+        if tile[t.rank].1 > 1 && !ranks.contains(&t.rank) {
+            ranks.push(t.rank);
+        }
+    });
+    let mut point = tile.map(|(start, _)| start);
+    let mut runs = Runs::new();
+    loop {
+        budget.spend()?;
+        let value = i64::try_from(dim.at(&|rank| point[rank]));
+        runs.push((value.map_err(|_| CountError::Overflow)?, 1));
+        let next = ranks.iter().find(|&&r| {
+            let (start, len) = tile[r];
+            point[r] += 1;
+            let inside = point[r] < start + len;
+            if !inside {
+                point[r] = start;
+            }
+            inside
+        });
+        if next.is_none() {
+            return Ok(joined(runs));
+        }
+    }
+}
+
+/// The sums of a dimension's terms over a tile.
+fn unwrapped(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Runs, CountError> {
     let mut first = i128::from(dim.offset);
     let mut runs: Runs = smallvec![(0, 1)];
     // What steps evenly: (coefficient, how many).
@@ -101,11 +220,17 @@ pub(super) fn set(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Set, CountE
             }
             continue;
         }
-        match digits(term, start, len) {
+        match term.digits(start, len) {
             Some((low, count)) => {
-                first += i128::from(term.coefficient) * i128::from(low);
-                if count > 1 && term.coefficient > 0 {
-                    even.push((term.coefficient, count));
+                let high = i128::from(low) + i128::from(count) - 1;
+                let least = if term.coefficient < 0 {
+                    high
+                } else {
+                    low.into()
+                };
+                first += i128::from(term.coefficient) * least;
+                if count > 1 && term.coefficient != 0 {
+                    even.push((term.coefficient.unsigned_abs(), count));
                 }
             }
             None => runs = plus(&runs, &values(&[term], start, len, budget)?, budget)?,
@@ -133,25 +258,7 @@ pub(super) fn set(dim: &Dim, tile: &Tile, budget: &Budget) -> Result<Set, CountE
     for run in &mut runs {
         run.0 = run.0.checked_add(first).ok_or(CountError::Overflow)?;
     }
-    if let Some(size) = dim.within {
-        runs = intersection(&runs, &smallvec![(0, size)]);
-    }
-    Ok(match dim.chosen {
-        None => Set::Known(runs),
-        Some(most) => Set::Chosen(runs, most),
-    })
-}
-
-/// The values of a term over a run of coordinates, before the coefficient: first, and how many. None where they begin
-/// anew on the way.
-pub(super) fn digits(term: &Term, start: u64, len: u64) -> Option<(u64, u64)> {
-    let unit = term.unit.max(1);
-    let (low, high) = (start / unit, (start + len.max(1) - 1) / unit);
-    match term.modulus {
-        None => Some((low, high - low + 1)),
-        Some(m) if high - low + 1 >= m => Some((0, m)),
-        Some(m) => (low % m + (high - low) < m).then_some((low % m, high - low + 1)),
-    }
+    Ok(runs)
 }
 
 /// The values of terms of one rank together, one coordinate after another.
@@ -159,7 +266,7 @@ fn values(terms: &[&Term], start: u64, len: u64, budget: &Budget) -> Result<Runs
     let mut runs = Runs::new();
     for x in start..start + len.max(1) {
         budget.spend()?;
-        let value: u128 = terms.iter().map(|t| t.value(x)).sum();
+        let value: i128 = terms.iter().map(|t| t.value(x)).sum();
         runs.push((i64::try_from(value).map_err(|_| CountError::Overflow)?, 1));
     }
     Ok(joined(runs))

@@ -1,10 +1,13 @@
 //! Whole spaces: the largest tile, and the words that are needed.
 
+use std::collections::HashSet;
+
 use smallvec::{SmallVec, smallvec};
 
 use super::{Group, Images, Tile, whole};
 use crate::nest::{
-    Condition, CountError, Dim, MAX_RANKS, Projection, Space, Term, used as used_of,
+    Condition, CountError, Dim, MAX_RANKS, Projection, Space, Term, region::Budget,
+    used as used_of, walk::mul,
 };
 
 /// As [`crate::nest::footprint`]: of the first tile, one in the middle and the last of each rank, as if all their words
@@ -73,8 +76,16 @@ pub(in crate::nest) fn used(space: &Space, projection: &Projection) -> Result<u1
     let mut most = 0;
     for image in sure.images() {
         let exist = Projection::of(image.to_vec());
-        let terms = image.iter().map(|dim| Dim::sum(dim.terms.clone()));
-        let anywhere = Projection::of(terms.collect());
+        let anywhere = image.iter().map(|dim| Dim {
+            within: None,
+            ..dim.clone()
+        });
+        let anywhere = Projection::of(anywhere.collect());
+        let anywhere = anywhere.risen();
+        if !anywhere.is_plain() {
+            most = most.max(enumerated(space, &exist)?);
+            continue;
+        }
         let mut inside = space.clone();
         for condition in image.iter().filter_map(ends).flatten() {
             if !inside.conditions.contains(&condition) {
@@ -94,19 +105,67 @@ pub(in crate::nest) fn used(space: &Space, projection: &Projection) -> Result<u1
     Ok(most)
 }
 
+/// Words that points touch at which all conditions hold, looked at one by one.
+fn enumerated(space: &Space, projection: &Projection) -> Result<u128, CountError> {
+    // Dimensions that no condition ties stand for themselves.
+    let tied = space.conditions.iter().flat_map(Condition::ranks);
+    let mut ranks = tied.fold(0u32, |all, rank| all | 1 << rank);
+    let dims = &projection.dims;
+    while let Some(more) = dims
+        .iter()
+        .map(Dim::ranks)
+        .find(|d| d & ranks != 0 && d & !ranks != 0)
+    {
+        ranks |= more;
+    }
+    let (bound, free): (Vec<Dim>, Vec<Dim>) =
+        dims.iter().cloned().partition(|d| d.ranks() & ranks != 0);
+    let mut walked = whole(space);
+    for (rank, side) in walked.iter_mut().enumerate() {
+        if ranks >> rank & 1 == 0 {
+            side.1 = side.1.min(1);
+        }
+    }
+    let mut point: Vec<u64> = vec![0; space.sizes.len()];
+    let (mut words, budget) = (HashSet::new(), Budget::new());
+    let free = Images::new(space, &Projection::of(free))?.words(&whole(space))?;
+    loop {
+        budget.spend()?;
+        if space.conditions.iter().all(|c| c.holds(&point)) {
+            let exists = |d: &Dim| {
+                let at = d.at(&|rank| point[rank]);
+                let inside = d
+                    .within
+                    .is_none_or(|size| (0..i128::from(size)).contains(&at));
+                inside.then_some(at)
+            };
+            words.extend(bound.iter().map(exists).collect::<Option<Vec<_>>>());
+        }
+        let next = (0..point.len()).find(|&rank| {
+            point[rank] += 1;
+            let inside = point[rank] < walked[rank].1;
+            if !inside {
+                point[rank] = 0;
+            }
+            inside
+        });
+        if next.is_none() {
+            return mul(words.len() as u128, free);
+        }
+    }
+}
+
 /// That a coordinate is not below 0, and that it is below the tensor's size.
 fn ends(dim: &Dim) -> Option<[Condition; 2]> {
     let size = dim.within?;
     let weight = |t: &Term| {
-        Some((
-            i64::try_from(t.coefficient).ok()?,
-            Term {
-                coefficient: 1,
-                ..*t
-            },
-        ))
+        let one = Term {
+            coefficient: 1,
+            ..*t
+        };
+        (t.coefficient, one)
     };
-    let terms: Vec<_> = dim.terms.iter().map(weight).collect::<Option<_>>()?;
+    let terms: Vec<_> = dim.terms.iter().map(weight).collect();
     let offset = i128::from(dim.offset);
     let sum = |low, high| Condition::Affine {
         terms: terms.clone(),

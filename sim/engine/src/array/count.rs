@@ -14,6 +14,8 @@ use super::place::Words;
 pub(super) struct Counter {
     /// The transfer.
     pub transfer: usize,
+    /// What it is.
+    pub moved: Transfer,
     words: Words,
     /// Where words are of use only in their places: what tells whether they are there still.
     in_place: Option<Vec<Dim>>,
@@ -30,6 +32,7 @@ impl Counter {
     pub fn new(transfer: usize, moved: &Transfer, sizes: &[u64], by_task: bool) -> Self {
         Self {
             transfer,
+            moved: moved.clone(),
             words: Words::counting(&moved.projection, sizes),
             in_place: (moved.reuse == Reuse::InPlace).then(|| moved.projection.dims.clone()),
             by_task,

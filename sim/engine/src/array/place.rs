@@ -2,7 +2,7 @@
 
 use einflow_mappings::{
     mapped::MappedCascade,
-    nest::{Dim, Projection, Term},
+    nest::{Dim, Projection, Wrapped},
 };
 use einflow_workloads::cascade::{Index, RankId, Read, TensorId};
 
@@ -67,7 +67,20 @@ impl Layout {
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub rank: usize,
-    pub table: Vec<usize>,
+    pub table: Vec<i64>,
+}
+
+/// What sums of coordinates add to a place, each with its weight.
+type Sums = Vec<(Wrapped, i64)>;
+
+/// What a point adds to a place.
+fn sum(parts: &[Part], wrapped: &Sums, point: &[u64]) -> i64 {
+    let part = |p: &Part| p.table[point[p.rank] as usize];
+    let of = |(w, weight): &(Wrapped, i64)| {
+        let value = w.of_value(w.of.at(&|rank| point[rank]));
+        weight.saturating_mul(i64::try_from(value).unwrap_or(i64::MAX))
+    };
+    parts.iter().map(part).sum::<i64>() + wrapped.iter().map(of).sum::<i64>()
 }
 
 /// A dimension whose coordinate may lie outside the tensor.
@@ -75,6 +88,7 @@ pub(super) struct Part {
 struct Check {
     constant: i64,
     parts: Vec<Part>,
+    wrapped: Sums,
     length: u64,
 }
 
@@ -83,6 +97,7 @@ struct Check {
 pub(super) struct Access {
     pub parts: Vec<Part>,
     pub constant: i64,
+    wrapped: Sums,
     checks: Vec<Check>,
     /// Whether two points may touch one word although they differ in a rank that it follows.
     overlaps: bool,
@@ -97,45 +112,55 @@ impl Access {
         lengths: &[Option<u64>],
     ) -> Self {
         let mut parts: Vec<Part> = Vec::new();
-        let mut checks = Vec::new();
+        let (mut checks, mut all_wrapped) = (Vec::new(), Sums::new());
         let mut constant = 0;
         let mut overlaps = false;
-        let add =
-            |parts: &mut Vec<Part>, rank: usize, weight: usize, term: &dyn Fn(u64) -> usize| {
-                let at = parts
-                    .iter()
-                    .position(|p| p.rank == rank)
-                    .unwrap_or_else(|| {
-                        let length = usize::try_from(sizes[rank]).unwrap_or(0);
-                        parts.push(Part {
-                            rank,
-                            table: vec![0; length],
-                        });
-                        parts.len() - 1
+        let add = |parts: &mut Vec<Part>, rank: usize, term: &dyn Fn(u64) -> i64| {
+            let at = parts
+                .iter()
+                .position(|p| p.rank == rank)
+                .unwrap_or_else(|| {
+                    let length = usize::try_from(sizes[rank]).unwrap_or(0);
+                    parts.push(Part {
+                        rank,
+                        table: vec![0; length],
                     });
-                for (x, entry) in parts[at].table.iter_mut().enumerate() {
-                    *entry += weight * term(x as u64);
-                }
-            };
+                    parts.len() - 1
+                });
+            for (x, entry) in parts[at].table.iter_mut().enumerate() {
+                *entry += term(x as u64);
+            }
+        };
         for (d, dim) in dims.iter().enumerate() {
             let offset = constants.get(d).copied().unwrap_or(0);
-            constant += offset * strides[d] as i64;
+            let stride = strides[d] as i64;
+            constant += offset * stride;
             let mut own = Vec::new();
             for term in &dim.terms {
-                let value = |x: u64| usize::try_from(term.value(x)).unwrap_or(usize::MAX);
-                add(&mut parts, term.rank, strides[d], &value);
-                add(&mut own, term.rank, 1, &value);
+                let value = |x: u64| i64::try_from(term.value(x)).unwrap_or(i64::MAX);
+                add(&mut parts, term.rank, &|x| stride * value(x));
+                add(&mut own, term.rank, &value);
+            }
+            for wrapped in &dim.wrapped {
+                // What it follows is walked.
+                wrapped.of.each_term(&mut |term| {
+                    add(&mut parts, term.rank, &|_| 0);
+                    add(&mut own, term.rank, &|_| 0);
+                });
+                all_wrapped.push((wrapped.clone(), stride));
             }
             overlaps |= own.len() > 1;
             let Some(length) = lengths[d] else { continue };
-            let most: usize = own
-                .iter()
-                .map(|p| p.table.iter().max().copied().unwrap_or(0))
-                .sum();
-            if offset < 0 || most as i64 + offset >= length as i64 {
+            let moved = Dim {
+                offset,
+                ..dim.clone()
+            };
+            let (least, greatest) = moved.range(&|rank| (0, sizes[rank]));
+            if least < 0 || greatest >= i128::from(length) {
                 checks.push(Check {
                     constant: offset,
                     parts: own,
+                    wrapped: dim.wrapped.iter().map(|w| (w.clone(), 1)).collect(),
                     length,
                 });
             }
@@ -143,6 +168,7 @@ impl Access {
         Self {
             parts,
             constant,
+            wrapped: all_wrapped,
             checks,
             overlaps,
         }
@@ -166,38 +192,35 @@ impl Access {
         constants: &[i64],
     ) -> Self {
         let lengths: Vec<_> = layout.lengths.iter().copied().map(Some).collect();
+        // Of a wrapped sum there is a part in the constant.
+        let at_zero = |dim: &Dim| {
+            let value = |w: &Wrapped| w.of_value(w.of.at(&|_| 0));
+            i64::try_from(dim.wrapped.iter().map(value).sum::<i128>()).unwrap_or(i64::MAX)
+        };
+        let own = constants.iter().zip(&projection.dims);
+        let constants: Vec<i64> = own.map(|(c, dim)| c.saturating_sub(at_zero(dim))).collect();
         Self::build(
             &projection.dims,
             sizes,
             &layout.strides,
-            constants,
+            &constants,
             &lengths,
         )
     }
 
     pub fn checked(&self) -> bool {
-        !self.checks.is_empty()
+        !self.checks.is_empty() || !self.wrapped.is_empty()
     }
 
     /// The word at a point; none outside the tensor.
     pub fn at(&self, point: &[u64]) -> Option<usize> {
         for check in &self.checks {
-            let sum: usize = check
-                .parts
-                .iter()
-                .map(|p| p.table[point[p.rank] as usize])
-                .sum();
-            let index = sum as i64 + check.constant;
+            let index = sum(&check.parts, &check.wrapped, point) + check.constant;
             if index < 0 || index >= check.length as i64 {
                 return None;
             }
         }
-        let sum: usize = self
-            .parts
-            .iter()
-            .map(|p| p.table[point[p.rank] as usize])
-            .sum();
-        usize::try_from(sum as i64 + self.constant).ok()
+        usize::try_from(sum(&self.parts, &self.wrapped, point) + self.constant).ok()
     }
 
     /// The words that the points of a box touch, each once, ascending.
@@ -227,24 +250,25 @@ impl Access {
             out.dedup();
             return;
         }
-        out.push(usize::try_from(self.constant).unwrap_or(0));
+        let mut places = vec![self.constant];
         let mut sorted = true;
         for part in &self.parts {
             let (first, length) = tile[part.rank];
-            let mut values: Vec<usize> =
+            let mut values: Vec<i64> =
                 part.table[first as usize..(first + length) as usize].to_vec();
             values.sort_unstable();
             values.dedup();
             if values.len() == 1 {
-                out.iter_mut().for_each(|o| *o += values[0]);
+                places.iter_mut().for_each(|o| *o += values[0]);
                 continue;
             }
-            sorted &= out.len() == 1;
-            let before = std::mem::take(out);
+            sorted &= places.len() == 1;
+            let before = std::mem::take(&mut places);
             for base in before {
-                out.extend(values.iter().map(|v| base + v));
+                places.extend(values.iter().map(|v| base + v));
             }
         }
+        out.extend(places.iter().filter_map(|at| usize::try_from(*at).ok()));
         if !sorted {
             out.sort_unstable();
         }
@@ -272,15 +296,13 @@ impl Words {
     /// To count them.
     pub fn counting(projection: &Projection, sizes: &[u64]) -> Self {
         let greatest = |dim: &Dim| {
-            let of = |t: &Term| (0..sizes[t.rank]).map(|x| t.value(x)).max().unwrap_or(0);
-            let sum: u128 = dim.terms.iter().map(of).sum();
-            let sum = i64::try_from(sum)
-                .unwrap_or(i64::MAX)
-                .saturating_add(dim.offset);
-            let sum = usize::try_from(sum).unwrap_or(0);
+            let (_, greatest) = dim.range(&|rank| (0, sizes[rank]));
+            let past = usize::try_from(greatest.saturating_add(1))
+                .unwrap_or(0)
+                .max(1);
             match dim.within {
-                Some(size) => sum.max(usize::try_from(size).unwrap_or(usize::MAX)),
-                None => sum.saturating_add(1),
+                Some(size) => past.max(usize::try_from(size).unwrap_or(usize::MAX)),
+                None => past,
             }
         };
         let dims = projection.dims.len();

@@ -52,7 +52,8 @@ impl Arrays<'_> {
     fn count_tasks(&mut self, member: usize, tile: &Tile) {
         for counter in self.plans[member].counters.iter_mut().flatten() {
             if counter.by_task {
-                self.words[counter.transfer] += counter.step(tile);
+                let tile = self.program.counted_tile(tile, &counter.moved);
+                self.words[counter.transfer] += counter.step(&tile);
             }
         }
     }
@@ -90,7 +91,8 @@ impl Arrays<'_> {
     ) -> Result<(), ArrayError> {
         for counter in self.plans[member].counters.iter_mut().flatten() {
             if !counter.by_task {
-                self.words[counter.transfer] += counter.step(tile);
+                let tile = self.program.counted_tile(tile, &counter.moved);
+                self.words[counter.transfer] += counter.step(&tile);
             }
         }
         let plan = &self.plans[member];
@@ -216,7 +218,7 @@ impl Arrays<'_> {
         operand.columns.clear();
         for part in &access.parts {
             let first = tile[part.rank].0;
-            let along = |lane: Option<Lane>, length: usize, out: &mut Vec<usize>| {
+            let along = |lane: Option<Lane>, length: usize, out: &mut Vec<i64>| {
                 let step = lane.map_or(1, |l| l.step);
                 out.extend((0..length as u64).map(|i| part.table[(first + i * step) as usize]));
             };
@@ -225,10 +227,10 @@ impl Arrays<'_> {
             } else if part.rank == column_rank {
                 along(plan.columns, columns, &mut operand.columns);
             } else {
-                base += part.table[first as usize] as i64;
+                base += part.table[first as usize];
             }
         }
-        operand.base = usize::try_from(base).unwrap_or(0);
+        operand.base = base;
         operand.new = operand.before.0 != operand.base
             || operand.before.1 != operand.rows
             || operand.before.2 != operand.columns;
@@ -246,7 +248,7 @@ impl Arrays<'_> {
         let value = |tensor: &Tensor, operand: &Operand, i: usize, j: usize| {
             let row = operand.rows.get(i).copied().unwrap_or(0);
             let column = operand.columns.get(j).copied().unwrap_or(0);
-            tensor.values[operand.base + row + column]
+            tensor.values[(operand.base + row + column) as usize]
         };
         let (x, y) = (&work.operands[a], &work.operands[b]);
         for i in 0..rows {

@@ -38,12 +38,12 @@ pub(super) struct Work {
 /// An operand's words in one step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Operand {
-    pub rows: Vec<usize>,
-    pub columns: Vec<usize>,
-    pub base: usize,
+    pub rows: Vec<i64>,
+    pub columns: Vec<i64>,
+    pub base: i64,
     /// Whether they differ from those of the step before.
     pub new: bool,
-    pub before: (usize, Vec<usize>, Vec<usize>),
+    pub before: (i64, Vec<i64>, Vec<i64>),
 }
 
 impl Work {

@@ -100,10 +100,15 @@ pub(super) fn bound_by(mapped: &MappedCascade, run: &BlockRun) -> Option<String>
     Some(most.0)
 }
 
-/// The unit that works most; of equals the first.
+/// The unit that works most, or passes on most where none works; of equals the first.
 fn busiest(run: &BlockRun) -> Option<usize> {
+    let passes = |unit: usize| -> u64 {
+        let waits = run.totals.waits[unit].iter();
+        let links = waits.filter(|(cause, _)| matches!(cause, Cause::Link(..)));
+        links.map(|(_, cycles)| cycles).sum()
+    };
     let units = 0..run.totals.busy.len();
-    units.max_by_key(|u| (run.totals.busy[*u], std::cmp::Reverse(*u)))
+    units.max_by_key(|u| (run.totals.busy[*u], passes(*u), std::cmp::Reverse(*u)))
 }
 
 /// Cycles of the outermost memory's channel beyond bytes over bandwidth.

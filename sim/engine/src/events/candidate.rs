@@ -9,7 +9,7 @@ use super::{
     state::{Blocked, Candidate, Turn, Whom},
     timing::{Steps, rounds},
 };
-use crate::program::{Maker, Need, Read, StreamKind, needed};
+use crate::program::{Maker, Need, Read, StreamKind, Tile, needed, same};
 
 /// Tells of a time before which a start cannot be, and of the cause.
 type Later<'l> = &'l mut dyn FnMut(u64, Cause);
@@ -45,10 +45,26 @@ impl Machine<'_> {
             .collect();
         Some(Turn {
             steps: rounds(&counts),
-            load: members.iter().map(|o| self.program.ops[*o].load).sum(),
+            load: members.iter().map(|o| self.loading(*o)).sum(),
             shift: members.iter().map(|o| self.program.ops[*o].shift).sum(),
             members,
         })
+    }
+
+    /// Cycles before the next task's first step in which its array does nothing but load what stays: as long as links
+    /// along the rows are needed for it, or as the loading takes longer than the steps before.
+    fn loading(&self, op: usize) -> u64 {
+        let (state, op) = (&self.state.ops[op], &self.program.ops[op]);
+        let slots = op.reads.iter().zip(&state.last);
+        let slower = slots.filter_map(|(read, last)| {
+            let (excess, follows) = read.loads?;
+            let changes = op.changes(&state.tile, follows, false);
+            let times: u64 = changes.iter().map(|run| run.2).sum();
+            let there = |last: &Tile| same(last, &state.tile, &read.projection);
+            let again = times == 1 && last.as_ref().is_some_and(there);
+            Some(excess.saturating_mul(times - u64::from(again)))
+        });
+        slower.fold(op.load, u64::max)
     }
 
     /// When a unit's next group may start, ports aside; none: it has no task left.

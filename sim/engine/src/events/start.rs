@@ -133,11 +133,11 @@ impl Machine<'_> {
         let mut busy = occupied;
         for (member, steps) in turn.members.iter().zip(&turn.steps) {
             let op = &program.ops[*member];
-            if let Some((array, link)) = op.narrow {
-                let slow = steps.count * (op.cycles - op.works);
-                self.totals.wait(unit, Cause::Link(array, link), slow);
-                busy -= slow;
-            }
+            let slow = steps.count * (op.cycles - op.works);
+            let link = |(array, link)| Cause::Link(array, link);
+            let passes = op.narrow.map_or(Cause::Mapping, link);
+            self.totals.wait(unit, passes, slow);
+            busy -= slow;
         }
         let gap = start - self.state.unit_free[unit];
         let cause = self.stage(group.cause, unit, turn);
@@ -222,10 +222,11 @@ impl Machine<'_> {
             if let Some(transfer) = transfer {
                 let moved = &self.mapped.blocks[self.block].transfers[transfer];
                 // Tiles of one size have as many words wherever they lie, unless some do not exist.
-                if moved.projection.is_plain() && self.counted(transfer, &tile).is_none() {
+                let counted = self.program.counted_tile(&tile, moved);
+                if moved.projection.is_plain() && self.counted(transfer, &counted).is_none() {
                     let steps = self.counted_steps(transfer, member);
-                    let words = self.program.moved(&tile, steps, moved)?;
-                    self.count(transfer, &tile, words);
+                    let words = self.program.moved(&counted, steps, moved)?;
+                    self.count(transfer, &counted, words);
                 }
                 self.totals.words[transfer] += self.words_of(transfer, slot, member)?;
                 self.state.ops[member].last[slot] = Some(tile);
@@ -277,23 +278,25 @@ impl Machine<'_> {
     /// The steps of a task at each of which a transfer's words are counted: registers that keep a tile of their own are
     /// filled when it changes, not at every step.
     fn counted_steps(&self, transfer: usize, member: usize) -> &[NamedLoop] {
-        let op = &self.program.ops[member];
-        let loops = &self.mapped.blocks[self.block].transfers[transfer].loops;
-        let own = op.loops.len() + op.folds.len() + op.steps.len();
-        if loops.len() == own { &op.steps } else { &[] }
+        let moved = &self.mapped.blocks[self.block].transfers[transfer];
+        match moved.loops.len() > moved.tile_depth {
+            true => &self.program.ops[member].steps,
+            false => &[],
+        }
     }
 
     fn words_of(&self, transfer: usize, slot: usize, member: usize) -> Result<u128, CountError> {
         let moved = &self.mapped.blocks[self.block].transfers[transfer];
         let steps = self.counted_steps(transfer, member);
         let state = &self.state.ops[member];
+        let tile = self.program.counted_tile(&state.tile, moved);
         let held = match &state.last[slot] {
-            Some(last) => overlap(last, &state.tile, steps, moved)?,
+            Some(last) => overlap(&self.program.counted_tile(last, moved), &tile, steps, moved)?,
             None => 0,
         };
-        let words = match self.counted(transfer, &state.tile) {
+        let words = match self.counted(transfer, &tile) {
             Some(words) => words,
-            None => self.program.moved(&state.tile, steps, moved)?,
+            None => self.program.moved(&tile, steps, moved)?,
         };
         Ok(words.saturating_sub(held))
     }

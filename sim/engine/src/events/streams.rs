@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hardware::{Load, Moved},
-    program::{Ports, StreamKind, overlap, stored},
+    program::{Ports, StreamKind, Tile, overlap, stored},
 };
 
 impl Machine<'_> {
@@ -190,13 +190,23 @@ impl Machine<'_> {
         let stream = &self.program.streams[id];
         let state = &self.state.streams[id];
         let moved = &self.mapped.blocks[self.block].transfers[stream.transfer];
+        let of_task = matches!(stream.kind, StreamKind::Operand(..) | StreamKind::Result(_));
+        let counted = |tile: &Tile| match of_task {
+            true => self.program.counted_tile(tile, moved),
+            false => *tile,
+        };
         let steps: &[_] = match stream.kind {
-            StreamKind::Operand(op, _) | StreamKind::Result(op) => &self.program.ops[op].steps,
+            StreamKind::Operand(op, _) | StreamKind::Result(op)
+                if moved.loops.len() > moved.tile_depth =>
+            {
+                &self.program.ops[op].steps
+            }
             _ => &[],
         };
-        let words = self.program.moved(&state.tile, steps, moved)?;
+        let tile = counted(&state.tile);
+        let words = self.program.moved(&tile, steps, moved)?;
         let overlap = match &state.last {
-            Some(last) => overlap(last, &state.tile, steps, moved)?,
+            Some(last) => overlap(&counted(last), &tile, steps, moved)?,
             None => 0,
         };
         Ok(words.saturating_sub(overlap))

@@ -8,7 +8,7 @@ use einflow_mappings::{
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-use super::geometry::Way;
+use super::{geometry::Way, steps::Follows};
 
 /// A part of a space: first coordinate and length of each base rank; of ranks beyond the last, 0 and 1.
 pub type Tile = [(u64, u64); MAX_RANKS];
@@ -150,6 +150,8 @@ pub struct Read {
     pub hop: u64,
     /// Whether its words stay in the PEs for a whole task: all of them are there before the first step.
     pub stays: bool,
+    /// Cycles by which loading its words takes longer than they stay, and at which step loops others are loaded.
+    pub loads: Option<(u64, Follows)>,
 }
 
 /// Who makes an operand, and how it comes.
@@ -311,6 +313,22 @@ impl Program {
     /// As [`einflow_mappings::nest::moved_within`].
     pub fn words(&self, tile: &Tile, projection: &Projection) -> Result<u128, CountError> {
         Ok(moved_at(tile, &[], projection, Reuse::Previous)?.words)
+    }
+
+    /// The box whose words count for a task on `tile`: that of the loops at which a transfer's tile changes, where
+    /// registers keep it for longer than a task.
+    pub fn counted_tile(&self, tile: &Tile, moved: &Transfer) -> Tile {
+        if moved.loops.len() > moved.tile_depth {
+            return *tile;
+        }
+        let mut out = self.whole;
+        for l in &moved.loops {
+            let (start, len) = &mut out[l.rank];
+            let step = l.step.max(1);
+            let passed = tile[l.rank].0.saturating_sub(*start) / step * step;
+            (*start, *len) = (*start + passed, step.min(*len - passed));
+        }
+        out
     }
 
     /// Words of a fold that a transfer moves, each step's anew where it changes.

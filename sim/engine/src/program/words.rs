@@ -2,7 +2,7 @@
 
 use einflow_mappings::{
     mapped::{NamedLoop, Transfer},
-    nest::{CountError, MAX_DIMS, Projection, Reuse, common},
+    nest::{self, CountError, MAX_DIMS, Projection, Reuse, Term, common},
 };
 use smallvec::SmallVec;
 
@@ -10,24 +10,16 @@ use super::parts::Tile;
 
 /// The values of each dimension over a tile: first, and how many; none where they have gaps, or dimensions depend on
 /// each other.
-fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128); MAX_DIMS]>> {
+fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(i128, i128); MAX_DIMS]>> {
     let mut out = SmallVec::new();
     // Ranks along which a dimension before has moved.
     let mut moved = 0u32;
     for dim in &projection.dims {
-        let (mut first, mut len) = (0u128, 1u128);
-        let mut terms: SmallVec<[(u128, u64); 4]> = SmallVec::new();
+        let (mut first, mut len) = (0i128, 1i128);
+        let mut terms: SmallVec<[(i128, i128); 4]> = SmallVec::new();
         for term in &dim.terms {
             let (start, length) = tile[term.rank];
-            let unit = term.unit.max(1);
-            let (low, high) = (start / unit, (start + length.max(1) - 1) / unit);
-            let (low, count) = match term.modulus {
-                Some(m) if high - low + 1 >= m => (0, m),
-                // The values begin anew on the way.
-                Some(m) if low % m + (high - low) >= m => return None,
-                Some(m) => (low % m, high - low + 1),
-                None => (low, high - low + 1),
-            };
+            let (low, count) = term.digits(start, length)?;
             if count > 1 {
                 if moved & (1 << term.rank) != 0 {
                     return None;
@@ -38,18 +30,20 @@ fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128);
                 (first, len) = (low.into(), count.into());
                 break;
             }
-            first += u128::from(low) * u128::from(term.coefficient);
+            let coefficient = i128::from(term.coefficient);
+            let more = i128::from(count) - 1;
+            first += i128::from(low) * coefficient + more * coefficient.min(0);
             if count > 1 {
-                terms.push((term.coefficient.into(), count));
+                terms.push((coefficient.abs(), more));
             }
         }
         // Sums with weights have no gaps where the smaller parts fill those of the larger.
         terms.sort_unstable();
-        for (coefficient, count) in terms {
+        for (coefficient, more) in terms {
             if coefficient > len {
                 return None;
             }
-            len += coefficient * u128::from(count - 1);
+            len += coefficient * more;
         }
         out.push((first, len));
     }
@@ -57,7 +51,7 @@ fn spans(tile: &Tile, projection: &Projection) -> Option<SmallVec<[(u128, u128);
 }
 
 /// The words of a tile, ascending.
-fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[u128; MAX_DIMS]>> {
+fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[i128; MAX_DIMS]>> {
     let mut ranks: SmallVec<[usize; 8]> = projection
         .dims
         .iter()
@@ -91,10 +85,16 @@ fn listed(tile: &Tile, projection: &Projection) -> Vec<SmallVec<[u128; MAX_DIMS]
 
 /// Whether two tiles hold the same words.
 pub fn same(a: &Tile, b: &Tile, projection: &Projection) -> bool {
-    let mut terms = projection.dims.iter().flat_map(|d| &d.terms);
-    if terms.clone().all(|t| a[t.rank] == b[t.rank]) {
+    let mut stays = true;
+    let mut look = |t: &Term| stays &= a[t.rank] == b[t.rank];
+    projection.all_dims().for_each(|d| d.each_term(&mut look));
+    if stays {
         return true;
     }
+    if projection.dims.iter().any(|d| !d.wrapped.is_empty()) {
+        return nest::same(a, b, projection).unwrap_or(false);
+    }
+    let mut terms = projection.dims.iter().flat_map(|d| &d.terms);
     // A word for each coordinate.
     let apart = terms.all(|t| t.unit <= 1 && t.modulus.is_none());
     if apart && projection.dims.iter().all(|d| d.terms.len() <= 1) {
@@ -142,9 +142,9 @@ pub fn overlap(
         let held = first.iter().filter(|word| last.binary_search(word).is_ok());
         return Ok(held.count() as u128);
     };
-    let both = |((a, a_len), (b, b_len)): (&(u128, u128), &(u128, u128))| {
+    let both = |((a, a_len), (b, b_len)): (&(i128, i128), &(i128, i128))| {
         let end = (a + a_len).min(b + b_len);
-        end.saturating_sub(*a.max(b))
+        (end - *a.max(b)).max(0).unsigned_abs()
     };
     Ok(last.iter().zip(&first).map(both).product())
 }

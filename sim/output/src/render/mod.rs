@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 pub use compared::compare;
 use einflow_engine::{
     check::{Check, real_length::Reference},
-    report::Report,
+    report::{LowerBound, Report},
     units::{length, percent, si},
 };
 
@@ -70,13 +70,23 @@ pub fn run(report: &Report) -> String {
         report.cycles(),
         report.bottleneck()
     ));
+    // What computes nothing, or moves nothing, is no multiple of its bound.
+    let times = |what: &str, value: f64, bound: f64| match bound > 0.0 {
+        true => format!(" ({what} {:.2}x)", value / bound),
+        false => String::new(),
+    };
+    let LowerBound {
+        compute_seconds: compute,
+        dram_bytes: moved,
+        ..
+    } = report.lower_bound;
     out.push_str(&wrapped(&format!(
-        "bounds    compute {} (the run takes {:.2}x), {} traffic {} (it moves {:.2}x)",
-        si(report.lower_bound.compute_seconds, "s"),
-        seconds / report.lower_bound.compute_seconds,
+        "bounds    compute {}{}, {} traffic {}{}",
+        si(compute, "s"),
+        times("the run takes", seconds, compute),
         report.outermost,
-        si(report.lower_bound.dram_bytes as f64, "B"),
-        dram as f64 / report.lower_bound.dram_bytes as f64,
+        si(moved as f64, "B"),
+        times("it moves", dram as f64, moved as f64),
     )));
     out.push_str(&format!(
         "energy    {}; area {:.1} mm^2\n",

@@ -75,7 +75,8 @@ impl Builder<'_> {
         let block = self.block;
         let transfer = self.operand_transfer(at, einsum, position);
         let (mut way, mut stream) = (None, None);
-        if let Some(id) = transfer {
+        let from_memory = matches!(operand.origin, OperandOrigin::Memory(_));
+        if let Some(id) = transfer.filter(|_| from_memory) {
             let moved = &block.transfers[id];
             if let Place::Memory(memory) = moved.inner {
                 if memory > 0 && (moved.share.0 > 0 || moved.through) {
@@ -116,6 +117,8 @@ impl Builder<'_> {
             }),
             OperandOrigin::Made(..) => None,
         };
+        let mut loads = einsum.loads.iter();
+        let loads = loads.find(|l| l.projection == operand.projection && transfer.is_some());
         Read {
             tensor: operand.tensor,
             time: operand.time,
@@ -133,6 +136,12 @@ impl Builder<'_> {
             )
             .map_or(1, |l| l.latency),
             stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
+            loads: loads.map(|l| {
+                (
+                    l.excess,
+                    follows(steps, |s| s.touches_any(&l.projection.dims)),
+                )
+            }),
         }
     }
 
@@ -148,6 +157,19 @@ impl Builder<'_> {
         let alike =
             |o: &BoundOperand| o.tensor == operand.tensor && o.projection == operand.projection;
         let from_memory = |o: &BoundOperand| matches!(o.origin, OperandOrigin::Memory(_));
+        let own = self.block.keeps.iter().chain(&self.block.nests[at.0].keeps);
+        let mut own = own.filter(|k| k.tensor == operand.tensor);
+        if own.any(|k| k.place == Place::Registers(einsum.unit)) {
+            let same = |o: &&BoundOperand| o.tensor == operand.tensor;
+            let mut reads = einsum.operands.iter().filter(same);
+            let first = reads.clone().find(|o| from_memory(o)).or(reads.next());
+            if first.is_none_or(|o| !std::ptr::eq(o, operand)) {
+                return None;
+            }
+            return self.block.transfers.iter().position(|t| {
+                t.kind == TransferKind::Operand && t.einsum == at && t.tensor == operand.tensor
+            });
+        }
         if !from_memory(operand) {
             return None;
         }
