@@ -135,22 +135,32 @@ impl Context<'_> {
                 }
                 let words = self.tile_words(index, tensor, space, &loops[..depth], &[]);
                 // Where the pipeline runs on past the end of the loop that the tile serves, old and new coexist.
-                let runs_on = block.pipeline.as_ref().is_some_and(|p| {
+                let ends_inside = block.pipeline.as_ref().is_some_and(|p| {
                     let drains = p
                         .drains_at
                         .as_ref()
                         .and_then(|n| loops.iter().position(|l| l.name == n.text));
-                    let ends_inside = depth > 0 && drains.is_none_or(|d| d + 1 < depth);
-                    let one_tile = loops[depth.min(loops.len())..].iter().all(|l| l.count == 1);
-                    // Operands with one reader are freed before the next tile is loaded; what several stages touch is not.
-                    ends_inside && !one_tile && self.stages(index, tensor) > 1
+                    depth > 0 && drains.is_none_or(|d| d + 1 < depth)
                 });
+                let ahead = match ends_inside {
+                    true => self.ahead(index, tensor),
+                    false => 0,
+                };
+                let inside = &loops[depth.min(loops.len())..];
+                let own = self.tile_projection(index, tensor);
+                let changes = |l: &NamedLoop| l.count > 1 && l.touches_any(&own.dims);
+                let runs_on = match inside.iter().all(|l| l.count == 1) {
+                    // Each tile of the pipeline has one of its own.
+                    true if loops[..depth].iter().any(changes) => ahead,
+                    true => 0,
+                    false => ahead.div_ceil(least_tiles(inside, space)),
+                };
                 keeps.push(Keep {
                     tensor,
                     place: found,
                     depth,
                     words,
-                    generations: place.buffers.max(if runs_on { 2 } else { 1 }),
+                    generations: place.buffers.max(runs_on.saturating_add(1)),
                     share,
                     spills_through: place.spills_through,
                     in_place_of,
@@ -161,10 +171,11 @@ impl Context<'_> {
         problems.into_result(Some(keeps))
     }
 
-    /// In how many distinct pipeline stages (offsets) a tensor is touched.
-    fn stages(&self, block: usize, tensor: TensorId) -> usize {
+    /// How many tiles the first stage of the pipeline that touches a tensor runs ahead of the last: 0 where it is one.
+    /// Operands with one reader are freed before the next tile is loaded.
+    fn ahead(&self, block: usize, tensor: TensorId) -> u64 {
         let Some(pipeline) = &self.spec.blocks[block].pipeline else {
-            return 1;
+            return 0;
         };
         let offset = |name: &str| {
             pipeline
@@ -184,9 +195,8 @@ impl Context<'_> {
                 offsets.push(offset(name));
             }
         }
-        offsets.sort_unstable();
-        offsets.dedup();
-        offsets.len()
+        let (first, last) = (offsets.iter().max(), offsets.iter().min());
+        first.zip(last).map_or(0, |(first, last)| first - last)
     }
 
     /// Which words of a tensor the iterations of a block use: as its Einsums read it, where it comes from outside.
@@ -236,6 +246,19 @@ impl Context<'_> {
             &projection,
         )
     }
+}
+
+/// Tiles of a pipeline that share a kept one, at the least: where some are left out, or a last one is partial, one.
+fn least_tiles(inside: &[NamedLoop], space: &Space) -> u64 {
+    let whole = |l: &NamedLoop| {
+        let extent = l.cut.step.saturating_mul(l.count).max(1);
+        space.sizes[l.cut.rank].is_multiple_of(extent)
+    };
+    if space.skip_empty || !inside.iter().all(whole) {
+        return 1;
+    }
+    let all = inside.iter().map(|l| l.count);
+    all.fold(1, u64::saturating_mul).max(1)
 }
 
 /// Coordinates of each base rank that are left below some loops, and in one PE.

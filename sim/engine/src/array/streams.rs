@@ -67,7 +67,10 @@ impl Arrays<'_> {
             return Ok(());
         };
         // What has been stored anew since was there before.
-        let place = stored(self.program, source, &machine.state.streams[id].tile);
+        let tile = &machine.state.streams[id].tile;
+        let Some(place) = stored(self.program, source, tile) else {
+            return Ok(());
+        };
         let writer = &machine.state.streams[source.stream];
         let before = writer.arrived.iter().rev().find(|a| a.place <= place);
         let before = before.map_or(u64::MAX, |a| a.whole);

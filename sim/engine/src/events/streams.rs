@@ -31,8 +31,9 @@ impl Machine<'_> {
         if time > at.time {
             at = Candidate { time, cause };
         }
-        if let Some(source) = &stream.source {
-            let place = stored(self.program, source, &state.tile);
+        let taken = stream.source.as_ref();
+        let taken = taken.and_then(|s| Some((s, stored(self.program, s, &state.tile)?)));
+        if let Some((source, place)) = taken {
             let writer = &self.state.streams[source.stream];
             let unit = self.program.ops[source.op].unit;
             let cause = Cause::Operand(stream.tensor, Side::Array(unit));

@@ -250,6 +250,8 @@ pub struct StreamSource {
     pub sums: Vec<bool>,
     /// The stream that writes them.
     pub stream: usize,
+    /// Where the values before are read: along which base rank, by how many of its coordinates.
+    pub previous: Option<(usize, u64)>,
 }
 
 /// What a [`Stream`] does.

@@ -58,8 +58,14 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
     Need::UpTo(place)
 }
 
-/// The place in a stream's sequence up to which its words must be in the outer memory for another stream's tile.
-pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
+/// The place in a stream's sequence up to which its words must be in the outer memory for another stream's tile; none
+/// where it takes what is there from the start.
+pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> Option<u128> {
+    if let Some((rank, by)) = source.previous
+        && tile[rank].0 + tile[rank].1 <= by
+    {
+        return None;
+    }
     let writer = &program.streams[source.stream];
     let made = &program.ops[source.op];
     let loops = &program.nests[match writer.kind {
@@ -79,7 +85,10 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
     let mut place = 0u128;
     for (l, sums) in tasks {
         let (start, len) = area[l.cut.rank];
-        let last = if source.aligned[l.cut.rank] && !sums {
+        let before = source.previous.filter(|(rank, _)| *rank == l.cut.rank);
+        let last = if before.is_some() {
+            tile[l.cut.rank].0.checked_sub(1)?
+        } else if source.aligned[l.cut.rank] && !sums {
             (tile[l.cut.rank].0 + tile[l.cut.rank].1).saturating_sub(1)
         } else {
             start + len.max(1) - 1
@@ -91,5 +100,5 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> u128 {
             .saturating_add(digit.into());
         inside(&mut area, l, digit);
     }
-    place
+    Some(place)
 }

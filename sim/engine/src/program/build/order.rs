@@ -4,6 +4,7 @@ use einflow_mappings::{
     mapped::{BoundEinsum, NamedLoop, OperandOrigin},
     nest::Projection,
 };
+use einflow_workloads::cascade::ReadTime;
 
 use super::{
     super::{
@@ -119,14 +120,33 @@ impl Builder<'_> {
             if let Some(writer) = self.streams.iter().position(writes) {
                 let own = self.mapped.own_projection(stream.tensor);
                 let aligned = self.aligned(own, &stream.projection);
+                let previous = match stream.kind {
+                    StreamKind::Operand(reader, position) => self.previous(reader, position),
+                    _ => None,
+                };
                 self.streams[id].source = Some(StreamSource {
                     op,
                     aligned,
                     sums: sums(&self.ops[op], own),
                     stream: writer,
+                    previous,
                 });
             }
         }
+    }
+
+    /// Where an operand is the value before of a running one: its iterative rank, and how many coordinates a step has.
+    fn previous(&self, reader: usize, position: usize) -> Option<(usize, u64)> {
+        let read = &self.ops[reader].reads[position];
+        let cascade = &self.mapped.cascade;
+        let iterative = cascade.tensor(read.tensor).iterative?;
+        let own = self.mapped.own_projection(read.tensor);
+        let term = own
+            .dims
+            .get(cascade.batch.len() + iterative)?
+            .terms
+            .first()?;
+        (read.time == ReadTime::Previous).then_some((term.rank, term.unit.max(1)))
     }
 
     /// A sum that all PEs of a lane make together is whole at the lane's end, and goes back along it.
@@ -149,7 +169,7 @@ impl Builder<'_> {
             for read in &op.reads {
                 let Some(maker) = &read.maker else { continue };
                 let made = &self.ops[maker.op];
-                let now = read.time != einflow_workloads::cascade::ReadTime::Previous;
+                let now = read.time != ReadTime::Previous;
                 if maker.waiting == Some(1) && maker.by_word && now && made.offset == op.offset {
                     found.push(Lockstep {
                         maker: maker.op,
