@@ -285,6 +285,9 @@ fn masks_that_join_conditions() {
         let space = &mapped.blocks[0].space;
         assert_eq!(einflow_mappings::nest::points(space), Ok(inside), "{text}");
         assert_eq!(words(&mapped, DRAM, "A")[0], moved, "{text}");
+    }
+}
+
 /// Words of X that come from DRAM and that PEs read, tile by tile of eight of `lane`.
 fn tiled(inputs: &str, einsum: &str, lane: &str, own: &str, sizes: &[(&str, u64)]) -> [u128; 2] {
     let (upper, name) = (lane.to_uppercase(), einsum.split('[').next().unwrap());

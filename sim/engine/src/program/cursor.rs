@@ -312,7 +312,12 @@ impl Cursor {
                 for (l, digit) in loops[..=at].iter().zip(digits.iter()) {
                     inside(&mut tile, l, *digit);
                 }
-                let more = Sides(&loops[at + 1..]).iterations(&tile).saturating_mul(by);
+                // What cannot be tested is refused by the walk itself.
+                let inner = &loops[at + 1..];
+                let occupied = program.occupied.as_ref();
+                let each = occupied.and_then(|o| occupied_tiles(&tile, inner, o).ok());
+                let each = each.unwrap_or_else(|| Sides(inner).iterations(&tile));
+                let more = each.saturating_mul(by);
                 *number += more;
                 self.number += more;
             }
