@@ -379,7 +379,7 @@ fn a_distance_of_two_ranks_has_as_many_words_as_there_are_distances() {
 fn blocks_are_gathered_through_a_view() {
     let of = |keep: &str, blocks: u64| {
         let mapping = format!(
-            r#"blocks: [(name: "b", loops: ["t"], keep: {{{keep}}}, einsums: {{"G": (unit: "row", columns: "n0")}})]"#
+            r#"blocks: [(name: "b", loops: ["t"], keep: {{{keep}}}, einsums: {{"G": (unit: "row", columns: "n")}})]"#
         );
         mapped(
             &chip(ACROSS),
@@ -439,4 +439,40 @@ fn a_copy_takes_its_links_time() {
         assert_eq!(words(&found, DRAM, "S"), [u128::from(4 * rows), 0]);
         assert_eq!(words(&found, DRAM, "T"), [0, u128::from(4 * rows)]);
     }
+}
+
+/// A word of the next tile, of a tensor that is made tile by tile: on one array it would be waited for for ever; another
+/// array runs ahead as far as there is room.
+#[test]
+fn what_comes_later_is_waited_for_only_where_it_can_come() {
+    let cascade = r#"inputs: ["A[m]"], outputs: ["Y[m]"], einsums: "X[m] = relu(A[m]); Y[m] = X[m] + X[m + 1]""#;
+    let second = chip(ACROSS).replace(
+        r#"arrays: { "row":"#,
+        r#"arrays: { "ahead": (source: "assumed", rows: 1, columns: 8, components: { "alu": (source: "assumed", energy: 1, area: 1) },
+            operators: { "relu": (cycles: 1, actions: {"alu": 1}, register_reads: 2, register_writes: 1) },
+            registers: (source: "assumed", words: 64, read_energy: 1, write_energy: 1, area: 1),
+            links: { "in": (from: "buffer", direction: down), "out": (to: "buffer", direction: down) } ), "row":"#,
+    );
+    let of = |loops: &str, keep: &str, unit: &str, own: &str| {
+        let mapping = format!(
+            r#"sizes: {{"M0": 8}}, splits: {{"M": ["M1", "M0"]}}, blocks: [(name: "b", loops: [{loops}], keep: {{"X": [(memory: "buffer"{keep})]}},
+               einsums: {{"X": (unit: "{unit}", columns: "m0", loops: [{own}]), "Y": (unit: "row", columns: "m0", loops: [{own}])}})]"#
+        );
+        mapped(&second, cascade, &mapping, &[("M", 32)])
+    };
+    let waits = |found: Result<MappedCascade, String>, what: &str| {
+        let message = found.unwrap_err();
+        assert!(message.contains(what), "{message}");
+    };
+    waits(
+        of(r#""m1""#, "", "row", ""),
+        "Y waits for X, which stands behind Y",
+    );
+    waits(
+        of(r#""m1""#, r#", below: "m1""#, "ahead", ""),
+        "X waits for room until Y has run",
+    );
+    of(r#""m1""#, r#", below: "m1", buffers: 2"#, "ahead", "").unwrap();
+    of(r#""m1""#, "", "ahead", "").unwrap();
+    of("", "", "row", r#""m1""#).unwrap();
 }

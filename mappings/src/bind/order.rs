@@ -1,10 +1,16 @@
 //! Every read after its write: across nests, loops, pipeline offsets and iterative ranks.
 
 use einflow_spec::Problems;
-use einflow_workloads::cascade::{ReadTime, TensorKind};
+use einflow_workloads::cascade::{ReadTime, TensorId, TensorKind};
 
 use super::context::Context;
-use crate::mapped::{Block, BoundEinsum, NamedLoop};
+use crate::{
+    mapped::{Block, BoundEinsum, NamedLoop},
+    nest::Projection,
+};
+
+/// Iterations from either end of a loop that are looked at.
+const LOOKED_AT: u64 = 1024;
 
 /// Where an Einsum stands in a tile's schedule: phase and position, or only the position.
 fn order_of(block: &Block, nest: usize, position: usize) -> (usize, usize) {
@@ -27,7 +33,9 @@ pub(crate) fn check_order(
         for (e, reader) in nest.einsums.iter().enumerate() {
             let reads = context.projections.listed(reader.einsum).iter();
             for (read, seen) in reads.zip(context.projections.reads(reader.einsum)) {
-                let Ok((tensor, _)) = seen else { continue };
+                let Ok((tensor, projection)) = seen else {
+                    continue;
+                };
                 let tensor = *tensor;
                 if context.cascade.tensor(tensor).kind == TensorKind::Input {
                     continue;
@@ -59,7 +67,9 @@ pub(crate) fn check_order(
                     writer,
                     name,
                 };
-                if let Some((message, help)) = place.fault(read.time, (wn, we), (n, e)) {
+                let fault = place.fault(read.time, (wn, we), (n, e));
+                let fault = fault.or_else(|| place.circle(projection, (wn, we), (n, e)));
+                if let Some((message, help)) = fault {
                     problems.push(context.at(at, message).help(help));
                 }
             }
@@ -77,6 +87,13 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Loops that both stand in.
+    fn shared(&self, writer: usize, reader: usize) -> Vec<&NamedLoop> {
+        let own = self.block.nests[writer].loops.iter();
+        let own = own.take(if writer == reader { usize::MAX } else { 0 });
+        self.block.loops.iter().chain(own).collect()
+    }
+
     fn fault(
         &self,
         time: ReadTime,
@@ -90,16 +107,7 @@ impl Pair<'_> {
                 format!("put {w} into an earlier nest"),
             ));
         }
-        let nest = writer.0;
-        let shared: Vec<&NamedLoop> = if writer.0 == reader.0 {
-            self.block
-                .loops
-                .iter()
-                .chain(&self.block.nests[nest].loops)
-                .collect()
-        } else {
-            self.block.loops.iter().collect()
-        };
+        let shared = self.shared(writer.0, reader.0);
         // A loop over a reduced rank around both: the result is whole only at that loop's exit.
         let einsum = self.context.cascade.einsum(self.writer.einsum);
         let tensor = einsum.output;
@@ -182,5 +190,114 @@ impl Pair<'_> {
             format!("put {w} before {r}")
         };
         Some((message, help))
+    }
+
+    /// What an Einsum reads of tiles that come after its own must be made before, and find room beside it: else the two
+    /// wait for each other, at every speed.
+    fn circle(
+        &self,
+        seen: &Projection,
+        writer: (usize, usize),
+        reader: (usize, usize),
+    ) -> Option<(String, String)> {
+        let (w, r, name) = (&self.writer.name, &self.reader.name, self.name);
+        let tensor = self.context.cascade.einsum(self.writer.einsum).output;
+        let shared = self.shared(writer.0, reader.0);
+        for (at, l) in shared.iter().enumerate() {
+            // The finest of the loops over a rank says which of its tiles is at work.
+            let finer = |other: &&&NamedLoop| other.count > 1 && other.cut.rank == l.cut.rank;
+            let exits = self.reader.at_exit_of.as_deref() == Some(l.name.as_str());
+            if l.count <= 1 || exits || shared[at + 1..].iter().any(|other| finer(&other)) {
+                continue;
+            }
+            let ahead = self.tiles_ahead(tensor, seen, l);
+            if ahead == 0 {
+                continue;
+            }
+            // Units that no phases hold together run ahead of each other as far as there is room.
+            let apart = self.writer.unit != self.reader.unit && self.block.phases.is_empty();
+            let inside = shared[at + 1..].iter().map(|l| u128::from(l.count));
+            let tiles = inside.fold(ahead, u128::saturating_mul);
+            let offset = self.writer.offset.checked_sub(self.reader.offset);
+            let runs = offset.is_some_and(|o| u128::from(o) >= tiles && writer.0 == reader.0);
+            if !apart && !runs {
+                return Some((
+                    format!(
+                        "{r} reads {name} up to {ahead} iterations of `{}` after its own, and {w} makes it there later: {r} waits for {w}, which stands behind {r}",
+                        l.name
+                    ),
+                    format!(
+                        "move `{}` inside {w} and {r}, or put {w} into a block before",
+                        l.name
+                    ),
+                ));
+            }
+            let keeps = self
+                .block
+                .keeps
+                .iter()
+                .chain(&self.block.nests[writer.0].keeps);
+            let small = keeps
+                .filter(|k| k.tensor == tensor && k.depth > at)
+                .find(|k| u128::from(k.generations) <= ahead);
+            if small.is_some() {
+                return Some((
+                    format!(
+                        "{r} reads {name} up to {ahead} iterations of `{}` after its own, and too few tiles of it are kept: {w} waits for room until {r} has run, which waits for {w}",
+                        l.name
+                    ),
+                    format!(
+                        "keep {name} below a loop outside `{}`, or `buffers: {}`",
+                        l.name,
+                        ahead + 1
+                    ),
+                ));
+            }
+        }
+        None
+    }
+
+    /// By how many iterations of a loop the words that a reader needs are made after those of its own iteration, at most.
+    fn tiles_ahead(&self, tensor: TensorId, seen: &Projection, l: &NamedLoop) -> u128 {
+        let (context, rank) = (self.context, l.cut.rank);
+        let size = context.ranks.base[rank].size;
+        let own = context.projections.own(tensor);
+        let of = context.cascade.tensor(tensor);
+        let running = of.iterative.map(|i| context.cascade.batch.len() + i);
+        let walks = self.reader.shared_loops().iter().any(|own| own == l);
+        let step = l.cut.step.max(1);
+        let last = size.div_ceil(step).saturating_sub(1);
+        // Where it reads furthest ahead of itself, is at an end, or so near that looking finds it.
+        let near = (0..=last.min(LOOKED_AT)).chain(last.saturating_sub(LOOKED_AT)..=last);
+        let mut most = 0;
+        for image in seen.images() {
+            for (d, (own, read)) in own.dims.iter().zip(image).enumerate() {
+                let [term] = own.terms.as_slice() else {
+                    continue;
+                };
+                if Some(d) == running || own == read || term.rank != rank || term.modulus.is_some()
+                {
+                    continue;
+                }
+                let unit = i128::from(term.unit.max(1));
+                for at in near.clone().filter(|at| walks || *at == 0) {
+                    let tile = |r: usize| match r == rank && walks {
+                        true => (at * step, step.min(size - at * step)),
+                        false => (0, context.ranks.base[r].size),
+                    };
+                    let furthest = match read.chosen {
+                        Some(_) => i128::from(size) - 1,
+                        None => read
+                            .range(&tile)
+                            .1
+                            .saturating_mul(unit)
+                            .saturating_add(unit - 1),
+                    };
+                    let made = furthest.clamp(0, i128::from(size) - 1) / i128::from(step);
+                    most = most.max(made - i128::from(at));
+                }
+            }
+        }
+        most.unsigned_abs()
     }
 }
