@@ -1,23 +1,16 @@
 //! Links: how operands reach the PEs that use them, how sums form across PEs, and how results leave.
 
 use einflow_arch::{Array, Direction, Link};
-use einflow_spec::Problems;
 
-use super::{
-    context::Context,
-    homes::{Homes, Operand, Origin},
-};
+use super::homes::{Homes, Operand, Origin};
 use crate::{
-    mapped::{Block, BoundEinsum, Load, NamedLoop},
-    nest::{Dim, Projection},
+    mapped::{BoundEinsum, NamedLoop},
+    nest::Dim,
 };
-
-/// Choices of ways that are tried for the words of one step.
-const MOST_CHOICES: usize = 4096;
 
 /// A dimension of an array: words move along its rows' index going down or up, along its columns' going right or left.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Dimension {
+pub(super) enum Dimension {
     Rows,
     Columns,
 }
@@ -71,100 +64,10 @@ fn opposite(direction: Direction) -> Direction {
 }
 
 /// Words that one value of a tensor for each PE puts on single links: array, link, words.
-type Way = Vec<(usize, usize, u64)>;
+pub(super) type Way = Vec<(usize, usize, u64)>;
 
 /// A refusal: what is missing, and what would do.
-type Fault = (String, String);
-
-/// What pace links leave an Einsum.
-pub(crate) struct Pace {
-    /// Cycles from one step to the next.
-    pub interval: u64,
-    /// The link that takes more of them than the operators: array, link.
-    pub narrow: Option<(usize, usize)>,
-    /// What takes longer to load than it stays.
-    pub loads: Vec<Load>,
-}
-
-/// By nest and position.
-type Paces = Vec<((usize, usize), Pace)>;
-
-/// What pace links leave the Einsums of a block.
-///
-/// # Errors
-/// Words that have no links to move on.
-pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Result<Paces, Problems> {
-    let homes = Homes {
-        context,
-        index,
-        block,
-    };
-    let check = Check { homes: &homes };
-    let mut problems = Problems::new();
-    let mut out = Vec::new();
-    for (nest, position, einsum) in homes.einsums() {
-        let at = homes.binding(nest, position).0;
-        // One step's words: each in one of several ways. What only copies takes its links' time, also for words that stay.
-        let mut moved: Vec<Vec<Way>> = Vec::new();
-        let copies = einsum.operators.is_empty();
-        let mut needed = |found: Result<Vec<Way>, Fault>, streams: bool| match found {
-            Ok(ways) if streams || copies => moved.push(ways),
-            Ok(_) => {}
-            Err((message, help)) => problems.push(context.at(at, message).help(help)),
-        };
-        let mut stays = Vec::new();
-        for operand in homes.operands(nest, position) {
-            let found = check.operand(nest, einsum, &operand);
-            let streams = changes(einsum, operand.dims);
-            // What registers keep for longer is loaded as they have room.
-            let kept = homes.registers(nest, operand.tensor, einsum.unit);
-            if let (Ok(ways), false, None) = (&found, streams || copies, kept) {
-                stays.push((operand.dims, check.quickest(ways)));
-            }
-            needed(found, streams);
-        }
-        let output = homes.output(einsum);
-        let dims = context.projections.own(output).dims.as_slice();
-        let streams = changes(einsum, dims);
-        for dimension in [Dimension::Rows, Dimension::Columns] {
-            needed(check.sum(einsum, dims, dimension), streams);
-        }
-        if let Some(memory) = homes.memory(nest, output) {
-            needed(check.leave(einsum, dims, memory), streams);
-        }
-        let (interval, narrow) = check.pace(einsum, &moved);
-        let loads = stays.into_iter().filter_map(|(dims, cycles)| {
-            let meanwhile = steps_that_keep(einsum, dims).saturating_mul(interval);
-            let excess = cycles.checked_sub(meanwhile).filter(|more| *more > 0)?;
-            let projection = Projection::of(dims.to_vec());
-            Some(Load { projection, excess }).filter(|l| l.projection.is_plain())
-        });
-        let loads = loads.collect();
-        let pace = Pace {
-            interval,
-            narrow,
-            loads,
-        };
-        out.push(((nest, position), pace));
-    }
-    problems.into_result(Some(out))
-}
-
-/// Whether a tensor's word is another one at every step. What stays for the steps of a tile is loaded, or leaves, beside them.
-fn changes(einsum: &BoundEinsum, dims: &[Dim]) -> bool {
-    let own = &einsum.loops[einsum.loops.len() - einsum.own_loops..];
-    let real = |loops: &[NamedLoop]| loops.iter().rev().find(|l| l.count > 1).cloned();
-    // Where a tile is one step, that step follows the loops around it.
-    let last = real(own).or_else(|| real(&einsum.loops));
-    last.is_some_and(|l| l.touches_any(dims))
-}
-
-/// Steps one after another for which a tensor's words stay.
-fn steps_that_keep(einsum: &BoundEinsum, dims: &[Dim]) -> u64 {
-    let inner = einsum.loops.iter().rev();
-    let inner = inner.take_while(|l| l.count <= 1 || !l.touches_any(dims));
-    inner.fold(1, |steps, l| steps.saturating_mul(l.count.max(1)))
-}
+pub(super) type Fault = (String, String);
 
 /// The lane of a dimension, where different PEs along it have different words of a tensor.
 fn divided<'e>(
@@ -175,12 +78,13 @@ fn divided<'e>(
     dimension.lane(einsum).filter(|l| l.touches_any(dims))
 }
 
-struct Check<'a, 'h> {
-    homes: &'h Homes<'a>,
+/// What links an Einsum's words have.
+pub(super) struct Check<'a, 'h> {
+    pub(super) homes: &'h Homes<'a>,
 }
 
 impl Check<'_, '_> {
-    fn array(&self, unit: usize) -> &Array {
+    pub(super) fn array(&self, unit: usize) -> &Array {
         &self.homes.context.accelerator.arrays[unit]
     }
 
@@ -207,7 +111,7 @@ impl Check<'_, '_> {
         memories.last().map_or("", |m| m.name.as_str())
     }
 
-    fn operand(
+    pub(super) fn operand(
         &self,
         nest: usize,
         einsum: &BoundEinsum,
@@ -446,7 +350,7 @@ impl Check<'_, '_> {
     }
 
     /// A result that lanes share forms along them.
-    fn sum(
+    pub(super) fn sum(
         &self,
         einsum: &BoundEinsum,
         dims: &[Dim],
@@ -481,7 +385,12 @@ impl Check<'_, '_> {
     }
 
     /// Results on their way to a memory.
-    fn leave(&self, einsum: &BoundEinsum, dims: &[Dim], memory: usize) -> Result<Vec<Way>, Fault> {
+    pub(super) fn leave(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        memory: usize,
+    ) -> Result<Vec<Way>, Fault> {
         let unit = einsum.unit;
         let tensor = self.homes.name(self.homes.output(einsum));
         let (mut ways, mut fault) = (Vec::new(), None);
@@ -580,51 +489,6 @@ impl Check<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    fn width(&self, unit: usize, link: usize) -> u64 {
-        self.array(unit).links[link].words_per_cycle.max(1)
-    }
-
-    /// Cycles of the slowest link on the way that takes the fewest.
-    fn quickest(&self, ways: &[Way]) -> u64 {
-        let slowest = |way: &Way| {
-            let each = way.iter();
-            let each = each.map(|(unit, link, words)| words.div_ceil(self.width(*unit, *link)));
-            each.max().unwrap_or(0)
-        };
-        ways.iter().map(slowest).min().unwrap_or(0)
-    }
-
-    /// What a step takes, its words going on those of their ways that leave the slowest link the least to do.
-    fn pace(&self, einsum: &BoundEinsum, moved: &[Vec<Way>]) -> (u64, Option<(usize, usize)>) {
-        // Each choice of a way for each word is a number in a mixed base.
-        let choices = moved.iter().map(Vec::len);
-        let choices = choices.fold(1usize, usize::saturating_mul);
-        let slowest = |choice: usize| {
-            let mut on: Vec<((usize, usize), u64)> = Vec::new();
-            let mut rest = choice;
-            for ways in moved {
-                for (unit, link, words) in &ways[rest % ways.len()] {
-                    match on.iter_mut().find(|(at, _)| *at == (*unit, *link)) {
-                        Some((_, sum)) => *sum = sum.saturating_add(*words),
-                        None => on.push(((*unit, *link), *words)),
-                    }
-                }
-                rest /= ways.len();
-            }
-            let takes = on
-                .into_iter()
-                .map(|(at, words)| (words.div_ceil(self.width(at.0, at.1)), at));
-            // Of equals the first.
-            takes.rev().max_by_key(|(cycles, _)| *cycles)
-        };
-        let all = (0..choices.min(MOST_CHOICES)).map(slowest);
-        match all.min_by_key(|found| found.map_or(0, |(cycles, _)| cycles)) {
-            Some(Some((cycles, at))) if cycles > einsum.cycles => (cycles, Some(at)),
-            // From register to register a word takes a cycle.
-            _ => (einsum.cycles.max(1), None),
-        }
     }
 }
 

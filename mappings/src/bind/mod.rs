@@ -16,6 +16,7 @@ mod names;
 mod operators;
 mod order;
 mod outermost;
+mod pace;
 mod projections;
 mod ranks;
 mod registers;
@@ -144,7 +145,7 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     problems.absorb(carried::check_carried(context, index, &draft));
     problems.absorb(capacity::check_capacity(context, index, &draft));
     problems.absorb(registers::check_registers(context, index, &draft));
-    let paces = problems.absorb(links::paces(context, index, &draft));
+    let paces = problems.absorb(pace::paces(context, index, &draft));
     // What is derived follows from the draft alone, none of it from the other.
     let occupancy = capacity::occupancy(context, &draft).unwrap_or_default();
     let origins = homes::origins(context, index, &draft);

@@ -141,12 +141,12 @@ const SINGLE: [Shape; 9] = [
         reduced: &[],
     },
     Shape {
-        inputs: r#""A[i, j]", "B[d]""#,
+        inputs: r#""A[i]", "B[d]""#,
         output: "Z[i, j]",
-        einsum: "Z[i, j] = A[I - 1 - i, j] + B[i + J - 1 - j]",
+        einsum: "Z[i, j] = A[I - 1 - i] + B[i + J - 1 - j]",
         extra: r#"parameters: { "D": "= I + J - 1" },"#,
         ranks: &["I", "J"],
-        tensors: &[("A", &["I", "J"]), ("B", &["I", "J"]), ("Z", &["I", "J"])],
+        tensors: &[("A", &["I"]), ("B", &["I", "J"]), ("Z", &["I", "J"])],
         reduced: &[],
     },
     Shape {
