@@ -6,6 +6,7 @@ use einflow_arch::Accelerator;
 use einflow_workloads::cascade::{Cascade, EinsumId, RankId, ReadTime, TensorId};
 
 use crate::{
+    count::Count,
     nest::{Condition, Loop, Projection, Reuse, Space, Term, footprint, used},
     spec::MappingSpec,
 };
@@ -161,6 +162,32 @@ pub struct BoundEinsum {
     pub narrow: Option<(usize, usize)>,
     /// What stays in the PEs for some steps and takes longer to load than they take.
     pub loads: Vec<Load>,
+    /// What passes links for it.
+    pub passing: Vec<Passing>,
+}
+
+/// Words that pass one family of links, at the edge of an array or between its PEs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// The array whose links they are.
+    pub array: usize,
+    /// Which of its links.
+    pub link: usize,
+    /// How many words.
+    pub of: PassingWords,
+    /// Links of the family that each of them passes, on average over all tiles.
+    pub hops: Count,
+}
+
+/// How many words pass links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassingWords {
+    /// As many as come from memories for the Einsum.
+    Read(TensorId),
+    /// As many as it writes to memories.
+    Written(TensorId),
+    /// One for each point at which it works.
+    Points,
 }
 
 /// Words that stay in the PEs for some steps, one for each, and are loaded meanwhile for the next.

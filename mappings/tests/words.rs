@@ -476,3 +476,66 @@ fn what_comes_later_is_waited_for_only_where_it_can_come() {
     of(r#""m1""#, "", "ahead", "").unwrap();
     of("", "", "row", r#""m1""#).unwrap();
 }
+
+/// Links that words pass, by array's link: how many words each stands for is said, and how far they go is on average.
+fn hops(mapped: &MappedCascade, points: u128) -> BTreeMap<String, f64> {
+    use einflow_mappings::{count::transferred, mapped::PassingWords};
+    let block = &mapped.blocks[0];
+    let einsum = &block.nests[0].einsums[0];
+    let mut out = BTreeMap::new();
+    for p in &einsum.passing {
+        let words = |tensor| -> u128 {
+            let own = block.transfers.iter().filter(|t| {
+                t.tensor == tensor && matches!(t.kind, TransferKind::Operand | TransferKind::Update)
+            });
+            own.map(|t| transferred(&block.space, t).unwrap().words)
+                .sum()
+        };
+        let words = match p.of {
+            PassingWords::Points => points,
+            PassingWords::Read(tensor) | PassingWords::Written(tensor) => words(tensor),
+        };
+        let link = &mapped.accelerator.arrays[p.array].links[p.link];
+        *out.entry(link.name.clone()).or_insert(0.0) += p.hops.as_f64() * words as f64;
+    }
+    out
+}
+
+/// A product on eight PEs in a row, ten columns: tiles of eight and of two. Each of the 3 x 4 words of A comes once for
+/// each tile and passes the 7, and 1, links to the other PEs; a word of Z passes as many links as its PE is far away.
+#[test]
+fn words_pass_links() {
+    let cascade = r#"inputs: ["A[m, k]", "B[k, n]"], outputs: ["Z[m, n]"], einsums: "Z[m, n] = A[m, k] * B[k, n]""#;
+    let mapping = r#"sizes: {"N0": 8}, splits: {"N": ["N1", "N0"]}, blocks: [(name: "b", loops: ["n1", "m"],
+        keep: {"Z": [(memory: "buffer", below: "m")]}, einsums: {"Z": (unit: "row", columns: "n0", loops: ["k"])})]"#;
+    let links = r#""across": (direction: right, multicast: true), "in2": (from: "buffer", direction: right),"#;
+    let chip = chip(links).replace(
+        r#""out": (to: "buffer", direction: down)"#,
+        r#""out": (to: "buffer", direction: right)"#,
+    );
+    let found = mapped(&chip, cascade, mapping, &[("M", 3), ("N", 10), ("K", 4)]).unwrap();
+    let hops = hops(&found, 120);
+    // A over the link at the row's end, B, with fewer links to pass, from above straight to its own PE.
+    let (a, b, z) = (3.0 * 4.0 * 2.0, 3.0 * 4.0 * 10.0, 3.0 * 10.0);
+    let passed = 3.0 * 4.0 * (7.0 + 1.0);
+    let left = 3.0 * (28.0 + 1.0);
+    assert_eq!(hops.get("in"), Some(&b), "{hops:?}");
+    assert_eq!(hops.get("across"), Some(&(passed + left)), "{hops:?}");
+    assert_eq!(hops.get("out"), Some(&z), "{hops:?}");
+    assert_eq!(hops.get("in2"), Some(&a), "{hops:?}");
+}
+
+/// A sum down four PEs: 3 of each 4 points pass a word on.
+#[test]
+fn sums_pass_links() {
+    let cascade = r#"inputs: ["A[k, n]"], outputs: ["Z[n]"], einsums: "Z[n] = A[k, n]""#;
+    let mapping = r#"sizes: {"K0": 4}, splits: {"K": ["K1", "K0"]}, blocks: [(name: "b", loops: ["n"],
+        keep: {"Z": [(memory: "buffer", below: "n")]}, einsums: {"Z": (unit: "row", columns: "k0", loops: ["k1"])})]"#;
+    for (k, sums) in [(4u64, 3.0), (8, 3.0)] {
+        let found = mapped(&chip(ACROSS), cascade, mapping, &[("N", 5), ("K", k)]).unwrap();
+        let hops = hops(&found, u128::from(5 * k));
+        // What stays in the last PE over the steps of k1 is added up in each first, and passed on once.
+        let average = sums * 5.0;
+        assert_eq!(hops.get("across"), Some(&average), "{k}: {hops:?}");
+    }
+}

@@ -240,6 +240,7 @@ impl Context<'_> {
                 interval: cycles,
                 narrow: None,
                 loads: Vec::new(),
+                passing: Vec::new(),
             });
         problems.into_result(value)
     }

@@ -1,9 +1,12 @@
 //! Links: how operands reach the PEs that use them, how sums form across PEs, and how results leave.
 
+use std::collections::BTreeMap;
+
 use einflow_arch::{Array, Direction, Link};
 
 use super::homes::{Homes, Operand, Origin};
 use crate::{
+    count::Count,
     mapped::{BoundEinsum, NamedLoop},
     nest::Dim,
 };
@@ -45,7 +48,7 @@ impl Dimension {
         }
     }
 
-    fn lane(self, einsum: &BoundEinsum) -> Option<&NamedLoop> {
+    pub(super) fn lane(self, einsum: &BoundEinsum) -> Option<&NamedLoop> {
         let lane = match self {
             Self::Rows => &einsum.rows,
             Self::Columns => &einsum.columns,
@@ -63,8 +66,74 @@ fn opposite(direction: Direction) -> Direction {
     }
 }
 
-/// Words that one value of a tensor for each PE puts on single links: array, link, words.
-pub(super) type Way = Vec<(usize, usize, u64)>;
+/// What words of a tensor pass on their way, link by link.
+pub(super) type Way = Vec<Passed>;
+
+/// What words pass of one family of links.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed {
+    /// The array, and which of its links.
+    pub unit: usize,
+    pub link: usize,
+    /// Words that one value of the tensor for each PE puts on a single link, the busiest.
+    pub words: u64,
+    /// Links that each word passes, on average over all tiles; of a sum, for each PE that adds to it.
+    pub hops: Count,
+}
+
+/// Words that come to an array over a link.
+struct Entering {
+    /// On a single link of the family.
+    words: u64,
+    /// Links of the family that each word passes.
+    hops: Count,
+}
+
+impl Entering {
+    fn over(&self, unit: usize, link: usize) -> Passed {
+        Passed {
+            unit,
+            link,
+            words: self.words,
+            hops: self.hops,
+        }
+    }
+}
+
+/// PEs of a lane that work: averages over all tiles.
+pub(super) struct Filled {
+    /// How many.
+    pub lanes: Count,
+    /// Those beyond the first.
+    further: Count,
+    /// How far a PE is from the first.
+    apart: Count,
+    /// Those beyond the first, for each of all.
+    sums: Count,
+}
+
+pub(super) fn product(a: Count, b: Count) -> Count {
+    let both = a.times(b.numerator()).and_then(|c| c.over(b.denominator()));
+    both.unwrap_or(a)
+}
+
+/// Tiles of so many steps of a lane that loops over one rank leave, and how often.
+fn lengths(length: u64, steps: &[u64], times: u64, out: &mut BTreeMap<u64, u64>) {
+    let Some((step, rest)) = steps.split_first() else {
+        return;
+    };
+    if rest.is_empty() {
+        *out.entry(length.div_ceil(*step).max(1)).or_default() += times;
+        return;
+    }
+    let (full, part) = (length / step, length % step);
+    if full > 0 {
+        lengths(*step, rest, times.saturating_mul(full), out);
+    }
+    if part > 0 || full == 0 {
+        lengths(part, rest, times, out);
+    }
+}
 
 /// A refusal: what is missing, and what would do.
 pub(super) type Fault = (String, String);
@@ -153,8 +222,8 @@ impl Check<'_, '_> {
                 let mut fault = None;
                 for (index, link) in feeders {
                     match self.arrive(einsum, operand.dims, link, tensor) {
-                        Ok((words, mut way)) => {
-                            way.push((unit, index, words));
+                        Ok((entering, mut way)) => {
+                            way.push(entering.over(unit, index));
                             ways.push(way);
                         }
                         Err(why) => fault = fault.or(Some(why)),
@@ -180,7 +249,7 @@ impl Check<'_, '_> {
         dims: &[Dim],
         link: &Link,
         tensor: &str,
-    ) -> Result<(u64, Way), Fault> {
+    ) -> Result<(Entering, Way), Fault> {
         let unit = einsum.unit;
         let array = &self.array(unit).name;
         let (along, across) = (
@@ -188,16 +257,26 @@ impl Check<'_, '_> {
             Dimension::of(link.direction).other(),
         );
         let mut way = Way::new();
-        let mut words = 1;
+        let mut entering = Entering {
+            words: 1,
+            hops: Count::whole(1),
+        };
+        // PEs along the first dimension that a word comes to.
+        let mut places = Count::whole(1);
         if let Some(lane) = along.lane(einsum) {
             let own = lane.touches_any(dims);
+            let filled = self.filled(einsum, lane);
             let on = self
                 .neighbours(unit)
                 .find(|(_, l)| l.direction == link.direction && (own || l.multicast));
             match on {
-                Some((index, _)) if own => way.push((unit, index, lane.count - 1)),
-                Some((index, _)) => way.push((unit, index, 1)),
-                None if link.multicast => {}
+                Some((link, _)) => way.push(Passed {
+                    unit,
+                    link,
+                    words: if own { lane.count - 1 } else { 1 },
+                    hops: if own { filled.apart } else { filled.further },
+                }),
+                None if link.multicast => entering.hops = filled.lanes,
                 None => {
                     let what = if own { "a link" } else { "a multicast link" };
                     return Err((
@@ -217,7 +296,9 @@ impl Check<'_, '_> {
                 }
             }
             if own {
-                words = lane.count;
+                entering.words = lane.count;
+            } else {
+                places = filled.lanes;
             }
         }
         if let Some(lane) = across.lane(einsum).filter(|l| !l.touches_any(dims)) {
@@ -225,7 +306,12 @@ impl Check<'_, '_> {
                 .neighbours(unit)
                 .find(|(_, l)| Dimension::of(l.direction) == across && l.multicast);
             match on {
-                Some((index, _)) => way.push((unit, index, 1)),
+                Some((link, _)) => way.push(Passed {
+                    unit,
+                    link,
+                    words: 1,
+                    hops: product(places, self.filled(einsum, lane).further),
+                }),
                 None => {
                     return Err((
                         format!(
@@ -242,7 +328,37 @@ impl Check<'_, '_> {
                 }
             }
         }
-        Ok((words, way))
+        Ok((entering, way))
+    }
+
+    /// How many PEs of a lane work, over all tiles.
+    pub(super) fn filled(&self, einsum: &BoundEinsum, lane: &NamedLoop) -> Filled {
+        let rank = lane.cut.rank;
+        let around = einsum.loops.iter().filter(|l| l.cut.rank == rank);
+        let mut steps: Vec<u64> = around.map(|l| l.cut.step.max(1)).collect();
+        steps.push(lane.cut.step.max(1));
+        let mut tiles = BTreeMap::new();
+        lengths(
+            self.homes.context.ranks.base[rank].size,
+            &steps,
+            1,
+            &mut tiles,
+        );
+        let (mut number, mut lanes, mut apart) = (0u128, 0u128, 0u128);
+        for (count, times) in tiles {
+            let (count, times) = (u128::from(count), u128::from(times));
+            number = number.saturating_add(times);
+            lanes = lanes.saturating_add(times.saturating_mul(count));
+            let each = count.saturating_mul(count.saturating_sub(1)) / 2;
+            apart = apart.saturating_add(times.saturating_mul(each));
+        }
+        let ratio = |a, b| Count::ratio(a, b).unwrap_or(Count::whole(1));
+        Filled {
+            lanes: ratio(lanes, number.max(1)),
+            further: ratio(lanes - number, number.max(1)),
+            apart: ratio(apart, lanes.max(1)),
+            sums: ratio(lanes - number, lanes.max(1)),
+        }
     }
 
     /// An operand over a link from the array that makes it.
@@ -291,8 +407,11 @@ impl Check<'_, '_> {
                         // In the reader's step only what it takes in that step passes.
                         let (entering, mut way) =
                             self.arrive(reader, operand.dims, link, tensor)?;
-                        way.extend(passed.into_iter().map(|(unit, on, _)| (unit, on, entering)));
-                        way.push((owner, index, entering));
+                        way.extend(passed.into_iter().map(|p| Passed {
+                            words: entering.words,
+                            ..p
+                        }));
+                        way.push(entering.over(owner, index));
                         Ok(way)
                     })
             };
@@ -342,7 +461,13 @@ impl Check<'_, '_> {
             ));
         };
         Ok(if lane.touches_any(dims) {
-            (lane.count, vec![(unit, index, lane.count - 1)])
+            let passed = Passed {
+                unit,
+                link: index,
+                words: lane.count - 1,
+                hops: self.filled(einsum, lane).apart,
+            };
+            (lane.count, vec![passed])
         } else {
             // The sum passes over the link on which it forms.
             (1, Way::new())
@@ -360,10 +485,29 @@ impl Check<'_, '_> {
             return Ok(vec![Vec::new()]);
         };
         let unit = einsum.unit;
+        // Sums down the rows go on along the columns, once for each of these.
+        let mut hops = self.filled(einsum, lane).sums;
+        if dimension == Dimension::Columns
+            && let Some(rows) = Dimension::Rows
+                .lane(einsum)
+                .filter(|l| !l.touches_any(dims))
+        {
+            let lanes = self.filled(einsum, rows).lanes;
+            let each = Count::ratio(lanes.denominator(), lanes.numerator());
+            hops = product(hops, each.unwrap_or(Count::whole(1)));
+        }
         let ways: Vec<Way> = self
             .neighbours(unit)
             .filter(|(_, l)| l.reduce && Dimension::of(l.direction) == dimension)
-            .map(|(index, _)| vec![(unit, index, 1)])
+            .map(|(link, _)| {
+                let words = 1;
+                vec![Passed {
+                    unit,
+                    link,
+                    words,
+                    hops,
+                }]
+            })
             .collect();
         if ways.is_empty() {
             let array = &self.array(unit).name;
@@ -400,7 +544,12 @@ impl Check<'_, '_> {
         {
             match self.reach_edge(einsum, dims, link, tensor) {
                 Ok((words, mut way)) => {
-                    way.push((unit, index, words));
+                    way.push(Passed {
+                        unit,
+                        link: index,
+                        words,
+                        hops: Count::whole(1),
+                    });
                     ways.push(way);
                 }
                 Err(why) => fault = fault.or(Some(why)),

@@ -162,6 +162,7 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     for ((nest, position), pace) in paces {
         let einsum = &mut nests[nest].einsums[position];
         (einsum.interval, einsum.narrow, einsum.loads) = (pace.interval, pace.narrow, pace.loads);
+        einsum.passing = pace.passing;
     }
     problems.into_result(Some(Block {
         nests,

@@ -4,11 +4,12 @@ use einflow_spec::Problems;
 
 use super::{
     context::Context,
-    homes::Homes,
-    links::{Check, Dimension, Fault, Way},
+    homes::{Homes, Origin},
+    links::{Check, Dimension, Fault, Way, product},
 };
 use crate::{
-    mapped::{Block, BoundEinsum, Load, NamedLoop},
+    count::Count,
+    mapped::{Block, BoundEinsum, Load, NamedLoop, Passing, PassingWords},
     nest::{Dim, Projection},
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Pace {
     pub narrow: Option<(usize, usize)>,
     /// What takes longer to load than it stays.
     pub loads: Vec<Load>,
+    /// What passes its links.
+    pub passing: Vec<Passing>,
 }
 
 /// By nest and position.
@@ -52,8 +55,44 @@ pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Resul
             Err((message, help)) => problems.push(context.at(at, message).help(help)),
         };
         let mut stays = Vec::new();
+        let mut passing = Vec::new();
+        // Of several ways words take the one over the fewest links, of equals the first.
+        let hops = |way: &Way| way.iter().map(|p| p.hops.as_f64()).sum::<f64>();
+        let mut passes = |found: &Result<Vec<Way>, Fault>, of: PassingWords, each: Count| {
+            let ways = found.iter().flatten();
+            let way = ways.min_by(|a, b| hops(a).total_cmp(&hops(b)));
+            passing.extend(way.into_iter().flatten().map(|p| Passing {
+                array: p.unit,
+                link: p.link,
+                of,
+                hops: product(p.hops, each),
+            }));
+        };
+        // Words for each point: what lanes share comes once for all of them, and stays for some steps.
+        let of_points = |dims: &[Dim]| {
+            let mut each = Count::ratio(1, steps_that_keep(einsum, dims).into());
+            for dimension in [Dimension::Rows, Dimension::Columns] {
+                let lane = dimension.lane(einsum).filter(|l| !l.touches_any(dims));
+                if let Some(lane) = lane {
+                    let lanes = check.filled(einsum, lane).lanes;
+                    each = each.and_then(|e| e.times(lanes.denominator())?.over(lanes.numerator()));
+                }
+            }
+            each.unwrap_or(Count::whole(1))
+        };
+        let mut seen = Vec::new();
         for operand in homes.operands(nest, position) {
             let found = check.operand(nest, einsum, &operand);
+            match operand.origin {
+                Origin::Memory(_) if !seen.contains(&operand.tensor) => {
+                    seen.push(operand.tensor);
+                    passes(&found, PassingWords::Read(operand.tensor), Count::whole(1));
+                }
+                Origin::Made(writer) if writer.unit != einsum.unit => {
+                    passes(&found, PassingWords::Points, of_points(operand.dims));
+                }
+                _ => {}
+            }
             let streams = changes(einsum, operand.dims);
             // What registers keep for longer is loaded as they have room.
             let kept = homes.registers(nest, operand.tensor, einsum.unit);
@@ -66,10 +105,19 @@ pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Resul
         let dims = context.projections.own(output).dims.as_slice();
         let streams = changes(einsum, dims);
         for dimension in [Dimension::Rows, Dimension::Columns] {
-            needed(check.sum(einsum, dims, dimension), streams);
+            let found = check.sum(einsum, dims, dimension);
+            let each = Count::ratio(1, steps_that_keep(einsum, dims).into());
+            passes(
+                &found,
+                PassingWords::Points,
+                each.unwrap_or(Count::whole(1)),
+            );
+            needed(found, streams);
         }
         if let Some(memory) = homes.memory(nest, output) {
-            needed(check.leave(einsum, dims, memory), streams);
+            let found = check.leave(einsum, dims, memory);
+            passes(&found, PassingWords::Written(output), Count::whole(1));
+            needed(found, streams);
         }
         let (interval, narrow) = check.pace(einsum, &moved);
         let loads = stays.into_iter().filter_map(|(dims, cycles)| {
@@ -83,6 +131,7 @@ pub(crate) fn paces(context: &Context<'_>, index: usize, block: &Block) -> Resul
             interval,
             narrow,
             loads,
+            passing,
         };
         out.push(((nest, position), pace));
     }
@@ -114,7 +163,7 @@ impl Check<'_, '_> {
     fn quickest(&self, ways: &[Way]) -> u64 {
         let slowest = |way: &Way| {
             let each = way.iter();
-            let each = each.map(|(unit, link, words)| words.div_ceil(self.width(*unit, *link)));
+            let each = each.map(|p| p.words.div_ceil(self.width(p.unit, p.link)));
             each.max().unwrap_or(0)
         };
         ways.iter().map(slowest).min().unwrap_or(0)
@@ -129,10 +178,10 @@ impl Check<'_, '_> {
             let mut on: Vec<((usize, usize), u64)> = Vec::new();
             let mut rest = choice;
             for ways in moved {
-                for (unit, link, words) in &ways[rest % ways.len()] {
-                    match on.iter_mut().find(|(at, _)| *at == (*unit, *link)) {
-                        Some((_, sum)) => *sum = sum.saturating_add(*words),
-                        None => on.push(((*unit, *link), *words)),
+                for p in &ways[rest % ways.len()] {
+                    match on.iter_mut().find(|(at, _)| *at == (p.unit, p.link)) {
+                        Some((_, sum)) => *sum = sum.saturating_add(p.words),
+                        None => on.push(((p.unit, p.link), p.words)),
                     }
                 }
                 rest /= ways.len();

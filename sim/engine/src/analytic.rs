@@ -6,7 +6,7 @@
 use einflow_arch::Accelerator;
 use einflow_mappings::{
     count::{Access, BlockCycles, Count, Traffic, accesses, cycles, traffic, transferred, work},
-    mapped::{Block, MappedCascade},
+    mapped::{Block, MappedCascade, PassingWords, Place, Transfer, TransferKind},
     nest::{CountError, Moved},
 };
 use einflow_workloads::cascade::{TensorId, TensorKind};
@@ -365,6 +365,7 @@ fn energy(
     traffic: &mut TrafficByMemory,
 ) -> Option<Vec<Charge>> {
     let accelerator = &mapped.accelerator;
+    let passed = passed(mapped, counts)?;
     let mut ledger = Vec::new();
     for (m, memory) in accelerator.memories.iter().enumerate() {
         let access = counts.traffic.of_memory(m)?;
@@ -450,8 +451,70 @@ fn energy(
         if !registers.is_empty() {
             traffic.insert(component, registers);
         }
+        for (link, hops) in array.links.iter().zip(&passed[unit]) {
+            if link.energy.0 != 0.0 {
+                ledger.push(Charge {
+                    component: format!("{}.links.{}", array.name, link.name),
+                    action: "hop",
+                    count: *hops,
+                    energy: link.energy.0,
+                });
+            }
+        }
     }
     Some(ledger)
+}
+
+/// Words times links that they pass, by array and link. Counted where a link's energy is stated, else none.
+fn passed(mapped: &MappedCascade, counts: &Counts) -> Option<Vec<Vec<Count>>> {
+    let arrays = &mapped.accelerator.arrays;
+    let mut out: Vec<Vec<Count>> = arrays
+        .iter()
+        .map(|a| vec![Count::default(); a.links.len()])
+        .collect();
+    let charged = |array: usize, link: usize| arrays[array].links[link].energy.0 != 0.0;
+    for (block, points) in mapped.blocks.iter().zip(&counts.points) {
+        let einsums = block.nests.iter().zip(points).enumerate();
+        for (nest, (own, points)) in einsums {
+            for (position, (einsum, points)) in own.einsums.iter().zip(points).enumerate() {
+                for p in &einsum.passing {
+                    if !charged(p.array, p.link) {
+                        continue;
+                    }
+                    let words = match p.of {
+                        PassingWords::Points => *points,
+                        PassingWords::Read(tensor) => moved(block, (nest, position), tensor, true)?,
+                        PassingWords::Written(tensor) => {
+                            moved(block, (nest, position), tensor, false)?
+                        }
+                    };
+                    let hops = p.hops.times(words)?;
+                    let sum = &mut out[p.array][p.link];
+                    *sum = sum.plus(hops)?;
+                }
+            }
+        }
+    }
+    Some(out)
+}
+
+/// Words of a tensor that come into, or leave, an array for an Einsum.
+fn moved(block: &Block, at: (usize, usize), tensor: TensorId, reads: bool) -> Option<u128> {
+    let own = |t: &&Transfer| {
+        let registers = matches!(t.inner, Place::Registers(_));
+        let kind = match t.kind {
+            TransferKind::Operand => reads && !registers,
+            TransferKind::Fill => reads && registers,
+            TransferKind::Update => !reads && !registers,
+            TransferKind::Drain => !reads && registers,
+        };
+        kind && t.einsum == at && t.tensor == tensor
+    };
+    let words = block.transfers.iter().filter(own).map(|t| {
+        let moved = transferred(&block.space, t).ok()?;
+        Some(moved.words)
+    });
+    words.sum()
 }
 
 fn area(accelerator: &Accelerator) -> Vec<AreaItem> {
