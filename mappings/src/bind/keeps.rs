@@ -7,7 +7,7 @@ use einflow_workloads::cascade::{EinsumId, ReadTime, TensorId};
 
 use super::{context::Context, ranks::Parts};
 use crate::{
-    mapped::{Keep, NamedLoop},
+    mapped::{Keep, NamedLoop, Place},
     nest::{Projection, Space, footprint},
     spec::{KeepSpec, Name},
 };
@@ -150,8 +150,12 @@ impl Context<'_> {
                 let own = self.tile_projection(index, tensor);
                 let changes = |l: &NamedLoop| l.count > 1 && l.touches_any(&own.dims);
                 let runs_on = match inside.iter().all(|l| l.count == 1) {
-                    // Each tile of the pipeline has one of its own.
-                    true if loops[..depth].iter().any(changes) => ahead,
+                    // Each tile of the pipeline has one of its own, in registers as long as it is used.
+                    true if matches!(found, Place::Memory(_))
+                        && loops[..depth].iter().any(changes) =>
+                    {
+                        ahead
+                    }
                     true => 0,
                     false => ahead.div_ceil(least_tiles(inside, space)),
                 };

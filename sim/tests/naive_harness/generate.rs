@@ -141,10 +141,10 @@ const SINGLE: [Shape; 9] = [
         reduced: &[],
     },
     Shape {
-        inputs: r#""A[i]", "B[d]""#,
+        inputs: r#""A[i]", "B[j]""#,
         output: "Z[i, j]",
-        einsum: "Z[i, j] = A[I - 1 - i] + B[i + J - 1 - j]",
-        extra: r#"parameters: { "D": "= I + J - 1" },"#,
+        einsum: "Z[i, j] = A[I - 1 - i] + B[(j + i) % J]",
+        extra: "",
         ranks: &["I", "J"],
         tensors: &[("A", &["I"]), ("B", &["I", "J"]), ("Z", &["I", "J"])],
         reduced: &[],
