@@ -167,14 +167,21 @@ impl<'a> Page<'a> {
             .map_err(|_| AnalyticError::Overflow)?;
         let cycles = self.counts.cycles[scope.index].einsums[n][e];
         let plural = |n: &str| if n == "1" { "" } else { "s" };
-        let each = einsum.cycles.to_string();
-        let mut text = format!(
-            "{}: {each} cycle{} a point",
-            list(&operators),
-            plural(&each)
-        );
+        let (each, step) = (einsum.cycles.to_string(), einsum.interval.to_string());
+        let mut text = match operators.is_empty() {
+            true => format!("passes words on: {step} cycle{} a step", plural(&step)),
+            false => {
+                let operators = list(&operators);
+                format!("{operators}: {each} cycle{} a point", plural(&each))
+            }
+        };
         if !steps.is_empty() {
             text.push_str(&format!(", looping over {}", steps.join(", ")));
+        }
+        if let Some(excess) = einsum.loads.iter().map(|l| l.excess).max() {
+            text.push_str(&format!(
+                ", {excess} more to load what stays for these steps"
+            ));
         }
         if let Some(tile) = Count::ratio(cycles, tiles) {
             let tile = number(tile);
