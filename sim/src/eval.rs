@@ -9,7 +9,7 @@ use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::cascade::{Cascade, Sizes, Tensor, TensorKind};
 use einflow_workloads::interpret::{self, Array, Options, interpret};
 
-use crate::npz::{self, Element, Stored};
+use crate::npz::{self, Element, Stored, StoredAs};
 
 /// What to compute.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct EvalRequest<'a> {
     pub sizes: BTreeMap<String, u64>,
     /// Whether NaN is accepted in the arrays.
     pub allow_nan: bool,
+    /// What the file's raw elements are.
+    pub stored_as: StoredAs,
 }
 
 /// What was computed.
@@ -88,7 +90,7 @@ pub struct EvalError {
 /// unknown, missing or contradicts a shape.
 pub fn eval(request: &EvalRequest<'_>) -> Result<EvalReport, Problems> {
     let cascade = request.cascade;
-    let stored = npz::read(&request.input)?;
+    let stored = npz::read(&request.input, &request.stored_as)?;
     let file = request.input.display().to_string();
     let mut problems = Problems::new();
     problems.absorb(check_names(cascade, &file, &stored));

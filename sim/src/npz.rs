@@ -9,11 +9,16 @@ use std::fs;
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 
-use einflow_spec::{Problem, Problems};
+use einflow_spec::{Problem, Problems, did_you_mean};
 use einflow_workloads::interpret::{Array, MAX_ELEMENTS};
-use half::{bf16, f16};
+use half::f16;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+
+mod element;
+
+use element::ACCEPTED;
+pub use element::{Element, Raw, StoredAs};
 
 /// The bytes that begin an `.npy` file.
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -24,39 +29,6 @@ const MAX_HEADER: usize = 1 << 16;
 /// numpy's own limit on the number of axes.
 const MAX_AXES: usize = 64;
 
-/// The type of the stored elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    /// bfloat16, which numpy knows as two raw bytes (`V2`).
-    V2,
-    /// IEEE 754 binary16.
-    F2,
-    /// IEEE 754 binary32.
-    F4,
-    /// IEEE 754 binary64.
-    F8,
-}
-
-impl Element {
-    /// The name that numpy's headers use, without the byte order.
-    pub fn name(self) -> &'static str {
-        match self {
-            Element::V2 => "V2",
-            Element::F2 => "f2",
-            Element::F4 => "f4",
-            Element::F8 => "f8",
-        }
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Element::V2 | Element::F2 => 2,
-            Element::F4 => 4,
-            Element::F8 => 8,
-        }
-    }
-}
-
 /// An array as a file holds it, brought to row-major order and `f64`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
@@ -66,27 +38,31 @@ pub struct Stored {
     pub element: Element,
 }
 
-/// Reads all arrays of a file, by name.
+/// Reads all arrays of a file, by name; raw elements are as `stored` says.
 ///
 /// # Errors
 /// Every array that cannot be read: the file, the array, what was found and what is accepted.
-pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, Problems> {
+pub fn read(path: &Path, stored: &StoredAs) -> Result<BTreeMap<String, Stored>, Problems> {
     let file = path.display().to_string();
     let bytes = fs::read(path).map_err(|e| Problem::nowhere(format!("cannot read {file}: {e}")))?;
-    parse(&file, &bytes)
+    parse(&file, &bytes, stored)
 }
 
 /// Reads all arrays of a file's bytes; messages call the file `file`.
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, Problems> {
+pub fn parse(
+    file: &str,
+    bytes: &[u8],
+    stored_as: &StoredAs,
+) -> Result<BTreeMap<String, Stored>, Problems> {
     let archive = |e: zip::result::ZipError| {
         Problem::nowhere(format!("{file} is no whole .npz file: {e}"))
             .help("write it with numpy.savez or numpy.savez_compressed")
     };
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(archive)?;
-    let mut problems = Problems::new();
+    let (mut problems, mut unknown) = (Problems::new(), Problems::new());
     let mut arrays = BTreeMap::new();
     if zip.has_duplicate_names() {
         problems.push(Problem::nowhere(format!(
@@ -106,7 +82,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, Probl
         let stored = zip
             .by_index(index)
             .map_err(|e| e.to_string())
-            .and_then(|mut entry| parse_npy(&mut entry));
+            .and_then(|mut entry| parse_npy(&mut entry, stored_as.of(&name)));
         match stored {
             Ok(stored) => {
                 arrays.insert(name, stored);
@@ -116,11 +92,24 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, Probl
             ))),
         }
     }
+    for name in stored_as
+        .names()
+        .filter(|name| problems.is_empty() && !arrays.contains_key(*name))
+    {
+        let known = arrays.keys().map(String::as_str);
+        unknown.push(
+            Problem::nowhere(format!(
+                "{file} holds no array `{name}` that could be stored so"
+            ))
+            .help(did_you_mean(name, known)),
+        );
+    }
+    problems.extend(unknown);
     problems.into_result(Some(arrays))
 }
 
 /// Reads one `.npy` file.
-fn parse_npy(reader: &mut impl Read) -> Result<Stored, String> {
+fn parse_npy(reader: &mut impl Read, raw: Option<Raw>) -> Result<Stored, String> {
     let cut = |e: io::Error| format!("its header is not whole: {e}");
     let mut start = [0; 8];
     reader.read_exact(&mut start).map_err(cut)?;
@@ -157,7 +146,7 @@ fn parse_npy(reader: &mut impl Read) -> Result<Stored, String> {
         big_endian,
         fortran,
         shape,
-    } = Header::parse(header)?;
+    } = Header::parse(header, raw)?;
 
     let count = shape.iter().try_fold(1usize, |n, &length| {
         n.checked_mul(length).filter(|&n| n <= MAX_ELEMENTS)
@@ -182,7 +171,7 @@ fn parse_npy(reader: &mut impl Read) -> Result<Stored, String> {
             element.name()
         ));
     }
-    let data = decode(&bytes, element, big_endian);
+    let data = element.decode(&bytes, big_endian)?;
     let data = if fortran {
         row_major(&shape, &data)
     } else {
@@ -192,32 +181,6 @@ fn parse_npy(reader: &mut impl Read) -> Result<Stored, String> {
         array: Array::new(shape, data),
         element,
     })
-}
-
-fn decode(bytes: &[u8], element: Element, big_endian: bool) -> Vec<f64> {
-    // The chunks have the arrays' lengths, so the zeros never come to be.
-    let two = |c: &[u8]| u16::from_be_bytes(c.try_into().unwrap_or([0; 2]));
-    let four = |c: &[u8]| u32::from_be_bytes(c.try_into().unwrap_or([0; 4]));
-    let eight = |c: &[u8]| u64::from_be_bytes(c.try_into().unwrap_or([0; 8]));
-    let chunks = bytes.chunks_exact(element.bytes());
-    match (element, big_endian) {
-        (Element::V2, true) => chunks.map(|c| bf16::from_bits(two(c)).to_f64()).collect(),
-        (Element::V2, false) => chunks
-            .map(|c| bf16::from_bits(two(c).swap_bytes()).to_f64())
-            .collect(),
-        (Element::F2, true) => chunks.map(|c| f16::from_bits(two(c)).to_f64()).collect(),
-        (Element::F2, false) => chunks
-            .map(|c| f16::from_bits(two(c).swap_bytes()).to_f64())
-            .collect(),
-        (Element::F4, true) => chunks.map(|c| f64::from(f32::from_bits(four(c)))).collect(),
-        (Element::F4, false) => chunks
-            .map(|c| f64::from(f32::from_bits(four(c).swap_bytes())))
-            .collect(),
-        (Element::F8, true) => chunks.map(|c| f64::from_bits(eight(c))).collect(),
-        (Element::F8, false) => chunks
-            .map(|c| f64::from_bits(eight(c).swap_bytes()))
-            .collect(),
-    }
 }
 
 /// Brings column-major data (the first axis fastest) to row-major order.
@@ -252,7 +215,7 @@ struct Header {
 
 impl Header {
     /// Reads the Python dictionary `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
-    fn parse(text: &str) -> Result<Header, String> {
+    fn parse(text: &str, raw: Option<Raw>) -> Result<Header, String> {
         let mut cursor = HeaderText { rest: text };
         let (mut descr, mut fortran, mut shape) = (None, None, None);
         cursor.expect("{")?;
@@ -262,7 +225,7 @@ impl Header {
             match key {
                 "descr" if cursor.looks_at("[") => {
                     return Err(
-                        "its elements are records; arrays of f2, f4 or f8 are accepted".into(),
+                        "its elements are records; arrays of one number each are accepted".into(),
                     );
                 }
                 "descr" => descr = Some(cursor.string()?),
@@ -282,18 +245,18 @@ impl Header {
             return Err("its header lacks one of `descr`, `fortran_order`, `shape`".into());
         };
         let element = match descr.get(1..) {
-            // The only raw elements that are floats: ml_dtypes writes them so.
-            Some("V2") => Some(Element::V2),
-            Some("f2") => Some(Element::F2),
-            Some("f4") => Some(Element::F4),
-            Some("f8") => Some(Element::F8),
-            _ => None,
+            Some(kind) => Element::of(kind, raw)?,
+            None => None,
         };
         let big_endian = match descr.get(..1) {
             Some("<") => Some(false),
             Some(">") => Some(true),
             Some("=") => Some(cfg!(target_endian = "big")),
-            Some("|") if element == Some(Element::V2) => Some(false),
+            Some("|")
+                if element.is_some_and(|e| e.bytes() == 1 || matches!(e, Element::Raw(_))) =>
+            {
+                Some(false)
+            }
             _ => None,
         };
         let (Some(element), Some(big_endian)) = (element, big_endian) else {
@@ -302,7 +265,6 @@ impl Header {
                 .chars()
                 .next()
             {
-                Some('i' | 'u') => " (integers)",
                 Some('b' | '?') => " (truth values)",
                 Some('c') => " (complex numbers)",
                 Some('O') => " (Python objects)",
@@ -311,7 +273,7 @@ impl Header {
                 _ => "",
             };
             return Err(format!(
-                "its elements are of type `{}`{what}; f2, f4, f8 and V2 (bfloat16) are accepted",
+                "its elements are of type `{}`{what}; {ACCEPTED}",
                 descr.escape_debug()
             ));
         };
@@ -427,9 +389,13 @@ fn npy(array: &Array, element: Element) -> Vec<u8> {
         shape.truncate(shape.len() - 2);
     }
     let shape = shape.trim_end();
+    let name = match element {
+        Element::F2 | Element::F4 => element.name(),
+        _ => Element::F8.name(),
+    };
     let mut header = format!(
         "{{'descr': '<{}', 'fortran_order': False, 'shape': ({shape}), }}",
-        element.name()
+        name
     );
     // Magic, version and length take 10 bytes; the data begins at a multiple of 64.
     let unpadded = 10 + header.len() + 1;
@@ -449,10 +415,10 @@ fn npy(array: &Array, element: Element) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     for x in &array.data {
         match element {
-            Element::V2 => bytes.extend(bf16::from_f64(*x).to_le_bytes()),
             Element::F2 => bytes.extend(f16::from_f64(*x).to_le_bytes()),
             Element::F4 => bytes.extend((*x as f32).to_le_bytes()),
-            Element::F8 => bytes.extend(x.to_le_bytes()),
+            // Nothing is written as raw bytes or whole numbers: every value of those is one of f64.
+            _ => bytes.extend(x.to_le_bytes()),
         }
     }
     bytes

@@ -26,6 +26,7 @@ fn limits() -> Limits {
         replicas: Some(1),
         preempted: Preempted::Recomputes,
         reserve: false,
+        whole_prompts: false,
         reuse: false,
     }
 }
@@ -241,6 +242,7 @@ proptest! {
         block in 1u64..6,
         reuse: bool,
         reserve: bool,
+        whole_prompts: bool,
     ) {
         let limits = Limits {
             step_tokens,
@@ -249,6 +251,7 @@ proptest! {
             stores: vec![50u64.div_ceil(block)],
             reuse,
             reserve,
+            whole_prompts,
             ..limits()
         };
         every_token(&mut Vllm::new(limits.clone()), &requests, &limits);
@@ -302,6 +305,7 @@ fn on(device: &str, trace: &str) -> Replay {
         step_tokens: 2048,
         sequences: 256,
         prefix_caching: true,
+        reserve_prompts: true,
         host_overhead: Seconds(0.0),
     }
 }
@@ -347,6 +351,28 @@ fn a_trace_may_start_at_any_time() {
         served.by_request().collect::<Vec<_>>()
     };
     assert_eq!(times(0.0), times(1.7e15));
+}
+
+/// Two prompts of 75 blocks in a cache of 100, in chunks of 256 tokens. The first chunk of the second has room beside
+/// the first prompt, all of it has not: admitted, it gives way again and again; else it waits until the first is done
+/// (5 steps of prompt, the last of which makes a token, and 59 more: 64 each).
+#[test]
+fn whole_prompts_have_room_or_wait() {
+    let trace = "arrival_s,prompt_tokens,generated_tokens\n0,1200,60\n0,1200,60\n";
+    let of = |reserve_prompts| {
+        let of = Replay {
+            kv_blocks: Some(100),
+            step_tokens: 256,
+            prefix_caching: false,
+            reserve_prompts,
+            ..on("h100", "t.csv")
+        };
+        let source = Source::new("t.csv", trace);
+        let (_, served) = replay(&of.scenario().unwrap(), &source, &Unwatched).unwrap();
+        (served.account.preemptions, served.account.totals.iterations)
+    };
+    assert_eq!(of(true), (0, 128));
+    assert_eq!(of(false), (29, 127));
 }
 
 /// A replay is the scenario that it says it is: the same request by request, over three traces.

@@ -1,18 +1,76 @@
 //! From given sizes to the size of every rank and parameter.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use einflow_spec::expr::Expr;
 use einflow_spec::{Problem, Problems, did_you_mean};
 
 use crate::cascade::{Cascade, Parameter, Partition, RankId, Sizes};
+use crate::models::Model;
 
 /// The largest size of a rank or parameter: 2^24.
 ///
 /// Counts multiply up to four sizes of this magnitude, which 128-bit integers hold.
 pub const LARGEST_SIZE: u64 = 1 << 24;
 
+/// A size that a model gives in place of a cascade's default, which has the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverriddenDefault {
+    /// The parameter.
+    pub name: String,
+    /// The model's.
+    pub size: u64,
+    /// The cascade's own.
+    pub default: u64,
+    /// The model.
+    pub model: String,
+}
+
+impl fmt::Display for OverriddenDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            size,
+            default,
+            model,
+        } = self;
+        write!(
+            f,
+            "{name}={size} is the size of {model}; the cascade's own default is {default} (--size {name}={default})"
+        )
+    }
+}
+
 impl Cascade {
+    /// Defaults in whose place a model's sizes stand, of `sizes` of which nothing else gives the model's.
+    pub fn overridden(
+        &self,
+        sizes: &BTreeMap<String, u64>,
+        model: &Model,
+    ) -> Vec<OverriddenDefault> {
+        let of_model = model.sizes(1);
+        let free = self
+            .parameters
+            .iter()
+            .filter(|(_, parameter)| !parameter.fixed);
+        let found = free.filter_map(|(name, _)| {
+            let size = of_model
+                .get(name)
+                .filter(|size| sizes.get(name) == Some(size))?;
+            let mut others = sizes.clone();
+            others.remove(name);
+            let default = self.sizes(&others).ok()?.get(name)?;
+            let (name, model) = (name.clone(), model.name.clone());
+            (default != *size).then_some(OverriddenDefault {
+                name,
+                size: *size,
+                default,
+                model,
+            })
+        });
+        found.collect()
+    }
+
     /// Names of every rank and parameter: what `given` of [`Cascade::sizes`] may hold.
     pub fn size_names(&self) -> impl Iterator<Item = &str> + Clone {
         let plain = self

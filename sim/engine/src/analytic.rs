@@ -3,6 +3,8 @@
 //! A block takes the sum over its phases of the slowest unit, at least its traffic over the bandwidth of each memory
 //! that states one; blocks add. No fill, no drain but a stated one, no prologue: those are the `cycle` engine's.
 
+use std::collections::BTreeMap;
+
 use einflow_arch::Accelerator;
 use einflow_mappings::{
     count::{Access, BlockCycles, Count, Traffic, accesses, cycles, traffic, transferred, work},
@@ -239,6 +241,8 @@ pub(crate) fn report(
             engine,
             set: Vec::new(),
             sizes: mapped.sizes.clone(),
+            block_sizes: block_sizes(mapped),
+            overridden: Vec::new(),
         },
         time: total,
         clock: accelerator.clock.0,
@@ -276,6 +280,28 @@ pub(crate) fn memory_bound<'m>(
         })
         .max_by(|a, b| a.1.cmp(&b.1))
         .map(|(name, _)| name)
+}
+
+/// By block: sizes of the parts that other blocks have not, or have otherwise.
+fn block_sizes(mapped: &MappedCascade) -> Vec<(String, BTreeMap<String, u64>)> {
+    let shared = |name: &String, size: &u64| {
+        mapped
+            .blocks
+            .iter()
+            .all(|block| block.parts.get(name) == Some(size))
+    };
+    let own = mapped.blocks.iter().map(|block| {
+        let parts = block
+            .parts
+            .iter()
+            .filter(|(name, size)| !shared(name, size));
+        (
+            block.name.clone(),
+            parts.map(|(name, size)| (name.clone(), *size)).collect(),
+        )
+    });
+    own.filter(|(_, parts): &(_, BTreeMap<_, _>)| !parts.is_empty())
+        .collect()
 }
 
 fn block_report(

@@ -429,6 +429,15 @@ impl Request {
     pub fn run(&self, catalog: &Catalog) -> Result<Report, Problems> {
         let mapped = self.bind(catalog)?;
         let mut reports = vec![self.evaluate(&mapped)?];
+        if let Some(model) = self.the_model(catalog)? {
+            let chosen = |name: &str| {
+                self.sizes.contains_key(name)
+                    || mapped.spec.sizes.iter().any(|(n, _)| n.text == name)
+            };
+            let mut overridden = mapped.cascade.overridden(&mapped.sizes, &model);
+            overridden.retain(|o| !chosen(&o.name));
+            reports[0].inputs.overridden = overridden;
+        }
         if self.check != Checking::None {
             let long = self.check == Checking::Full;
             reports[0].check = Some(catalog.check(&mapped, long));
@@ -452,7 +461,17 @@ impl Request {
                 });
             }
         }
-        combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits").into())
+        let report =
+            combine(reports).ok_or_else(|| Problem::nowhere("a count overflows 128 bits"))?;
+        match report.beyond_a_double() {
+            None => Ok(report),
+            Some(what) => Err(Problem::nowhere(format!(
+                "mapping {} on {}: the {what} is beyond what a 64-bit number holds",
+                report.inputs.mapping, report.inputs.accelerator
+            ))
+            .help("look for a number of the accelerator that is far too large or too small: an energy, an area, a clock, a bandwidth")
+            .into()),
+        }
     }
 
     /// All that the result of layers around attention follows from: as a run of their mapping, of no cascade but its own.
@@ -465,6 +484,36 @@ impl Request {
             ..self.clone()
         };
         alone.key()
+    }
+
+    /// What it is of, in a few words: mapping, accelerator, model, length, and what it sets.
+    pub fn label(&self) -> String {
+        let mut out = self.mapping.clone();
+        if let Some(accelerator) = &self.accelerator {
+            out.push_str(&format!(" on {accelerator}"));
+        }
+        let length = self
+            .length
+            .map(|l| format!("{} tokens", crate::units::length(l)));
+        let sizes = self
+            .sizes
+            .iter()
+            .map(|(name, size)| format!("{name}={size}"));
+        let set = self
+            .overrides
+            .iter()
+            .map(|(path, value)| format!("{path}={value}"));
+        for part in self
+            .model
+            .clone()
+            .into_iter()
+            .chain(length)
+            .chain(sizes)
+            .chain(set)
+        {
+            out.push_str(&format!(", {part}"));
+        }
+        out
     }
 
     /// What tells its accelerator from another one's.

@@ -33,6 +33,8 @@ pub struct Replay {
     pub sequences: u64,
     /// Whether a preempted request finds those of its blocks that nobody has taken.
     pub prefix_caching: bool,
+    /// Whether a request is admitted only where its whole prompt has room.
+    pub reserve_prompts: bool,
     /// What the host adds to each step.
     pub host_overhead: Seconds,
 }
@@ -65,6 +67,7 @@ impl Replay {
   sequences: {},
   block_size: {},
   prefix_caching: {},
+  reserve_prompts: {},
   load: (trace: {:?}, arrivals: true),
   prefill: chunked,
   step_tokens: {},
@@ -76,6 +79,7 @@ impl Replay {
             self.sequences,
             self.block_size,
             self.prefix_caching,
+            self.reserve_prompts,
             self.trace,
             self.step_tokens,
         );

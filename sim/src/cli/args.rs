@@ -73,6 +73,9 @@ pub enum Command {
         /// Accept NaN in the input
         #[arg(long)]
         allow_nan: bool,
+        /// The format of raw elements of one or two bytes, as ml_dtypes calls it (float8_e4m3fn, float8_e5m2, ...): of all arrays, or NAME=FORMAT of one; two bytes are bfloat16 otherwise
+        #[arg(long, value_name = "FORMAT")]
+        stored_as: Vec<String>,
         /// How to print the report
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -273,6 +276,9 @@ pub struct ReplayArguments {
     /// Whether a preempted request finds those of its blocks that nobody has taken meanwhile
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub prefix_caching: bool,
+    /// Whether a request is admitted only where its whole prompt has room, as by vLLM since 0.19; else where its first chunk has
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reserve_prompts: bool,
     /// What the host adds to each step, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use clap::CommandFactory;
 use einflow_spec::{Problem, Problems};
 use einflow_workloads::analysis::passes;
+use indexmap::IndexMap;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     eval::{EvalRequest, eval},
+    npz::StoredAs,
     runs::RunFile,
     validate,
 };
@@ -68,6 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             accumulator,
             size,
             allow_nan,
+            stored_as,
             format,
         } => {
             let found = Catalog::new().cascade(cascade, None, &[])?;
@@ -79,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
                 accumulator: accumulator.as_deref().map(str::parse).transpose()?,
                 sizes: sizes(size)?,
                 allow_nan: *allow_nan,
+                stored_as: StoredAs::parse(stored_as)?,
             })?;
             print_eval(&found.name, &report, *format)
         }
@@ -192,8 +196,9 @@ fn compare(
 ) -> Result<u8, Problems> {
     let file = RunFile::load(name.unwrap_or("attention"))?;
     let catalog = Catalog::new();
-    let results: Vec<Result<Report, Problems>> = file
-        .requests()
+    let requests = file.requests();
+    let labels: Vec<String> = requests.iter().map(Request::label).collect();
+    let results: Vec<Result<Report, Problems>> = requests
         .into_par_iter()
         .map(|mut request| {
             request.engine = engine.unwrap_or(request.engine);
@@ -205,9 +210,22 @@ fn compare(
         })
         .collect();
     let mut reports = Vec::new();
+    let mut bad: IndexMap<String, (Problem, Vec<&str>)> = IndexMap::new();
+    for (result, label) in results.into_iter().zip(&labels) {
+        match result {
+            Ok(report) => reports.push(report),
+            Err(problems) => {
+                for problem in problems.iter() {
+                    let same = bad.entry(problem.to_string());
+                    let (_, runs) = same.or_insert_with(|| (problem.clone(), Vec::new()));
+                    runs.push(label);
+                }
+            }
+        }
+    }
     let mut problems = Problems::new();
-    for result in results {
-        reports.extend(problems.absorb_new(result));
+    for (_, (problem, runs)) in bad {
+        problems.push(named(problem, &runs, labels.len()));
     }
     // What was computed is shown even where some runs are refused.
     if !reports.is_empty() {
@@ -221,6 +239,18 @@ fn compare(
         problems.absorb(draw(&plot::compared(&reports), folder));
     }
     problems.into_result(Some(0))
+}
+
+/// A problem with the runs that have it, where not all do.
+fn named(mut problem: Problem, runs: &[&str], of: usize) -> Problem {
+    if let Some(first) = runs.first().filter(|_| runs.len() < of) {
+        let more = match runs.len() {
+            1 => String::new(),
+            n => format!(" (and {} more runs)", n - 1),
+        };
+        problem.message = format!("the run {first}{more}: {}", problem.message);
+    }
+    problem
 }
 
 /// Draws figures into a folder.

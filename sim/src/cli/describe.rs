@@ -93,10 +93,15 @@ fn cascade(
         return output::print(&dot(c));
     }
     c.check_size_names(shape.sizes.keys().map(String::as_str))?;
-    let mut given = catalog.model(shape.model, None, &[])?.sizes(shape.length);
+    let model = catalog.model(shape.model, None, &[])?;
+    let mut given = model.sizes(shape.length);
     given.extend(shape.sizes.iter().map(|(k, v)| (k.clone(), *v)));
     let report = passes(c);
     let sizes = c.sizes(&given);
+    let mut overridden = sizes
+        .as_ref()
+        .map_or(Vec::new(), |s| c.overridden(&s.0, &model));
+    overridden.retain(|o| !shape.sizes.contains_key(&o.name));
     let counts = match &sizes {
         Ok(sizes) => Some((
             operations(c, sizes)?,
@@ -119,7 +124,7 @@ fn cascade(
             .iter()
             .map(|f| (f.name.clone(), whole(f.words)))
             .collect();
-        return output::json(&json!({
+        let mut document = json!({
             "name": c.name,
             "sizes": sizes.0,
             "operations": {"total": kinds(&operations.total), "by_einsum": by_einsum, "exact": operations.exact},
@@ -128,7 +133,15 @@ fn cascade(
             "intensity_operations_per_byte": compulsory.intensity(&operations, WORD_BYTES),
             "word_bytes": WORD_BYTES,
             "passes": passes_json(&report),
-        }));
+        });
+        if let (false, Some(fields)) = (overridden.is_empty(), document.as_object_mut()) {
+            let defaults: BTreeMap<_, _> = overridden
+                .iter()
+                .map(|o| (o.name.as_str(), o.default))
+                .collect();
+            fields.insert("defaults_overridden".into(), json!(defaults));
+        }
+        return output::json(&document);
     }
     let mut text = wrapped(&format!("{}: {}", c.name, c.description));
     text.push_str(&wrapped(&format!("source: {}", c.cited)));
@@ -146,6 +159,9 @@ fn cascade(
         (Ok(sizes), Some((operations, footprints, compulsory))) => {
             let list: Vec<String> = sizes.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
             text.push_str(&wrapped(&format!("sizes     {}", list.join(" "))));
+            for overridden in &overridden {
+                text.push_str(&wrapped(&format!("          {overridden}")));
+            }
             let exact = if operations.exact {
                 ""
             } else {
@@ -158,10 +174,12 @@ fn cascade(
                 .collect();
             text.push_str(&wrapped(&format!("operations{exact} {}", all.join(", "))));
             text.push_str(&wrapped(&format!(
-                "compulsory traffic {} words read, {} written; intensity {:.1} operations a byte in words of {WORD_BYTES} bytes",
+                "compulsory traffic {} words read, {} written; intensity {} operations a byte in words of {WORD_BYTES} bytes",
                 compulsory.read,
                 compulsory.written,
-                compulsory.intensity(&operations, WORD_BYTES).unwrap_or(f64::NAN)
+                compulsory
+                    .intensity(&operations, WORD_BYTES)
+                    .map_or("-".into(), |i| format!("{i:.1}"))
             )));
             text.push_str("\nEinsums: points and operations\n");
             for e in operations

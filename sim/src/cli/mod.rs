@@ -21,7 +21,7 @@ use clap::Parser;
 
 use args::Arguments;
 
-/// Exit code of a validation that is out of bounds.
+/// Exit code of a validation that is out of bounds, and of a check that fails or has nothing to check with.
 pub const OUT_OF_BOUNDS: u8 = 1;
 /// Exit code of bad input.
 pub const BAD_INPUT: u8 = 2;

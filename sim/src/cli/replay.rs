@@ -51,6 +51,7 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
         step_tokens: arguments.step_tokens,
         sequences: arguments.sequences,
         prefix_caching: arguments.prefix_caching,
+        reserve_prompts: arguments.reserve_prompts,
         host_overhead: Seconds(arguments.host_overhead * 1e-6),
     }
     .scenario();

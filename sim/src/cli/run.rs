@@ -4,6 +4,7 @@ use einflow_mappings::mappings;
 use einflow_spec::{Problem, Problems};
 
 use super::{
+    OUT_OF_BOUNDS,
     args::{self, Format, RunArguments},
     commands::{busy, draw, engine_of, length_of, pretty, sizes},
     output,
@@ -130,7 +131,8 @@ pub(super) fn one(arguments: &RunArguments) -> Result<u8, Problems> {
             .and_then(|()| Ok(std::io::Write::flush(&mut out)?))
             .map_err(|e| unwritable(e.to_string()))?;
     }
-    Ok(0)
+    let passed = !arguments.check || report.check.as_ref().is_none_or(|check| check.passed());
+    Ok(if passed { 0 } else { OUT_OF_BOUNDS })
 }
 
 /// What the cycle engine does task by task, where a trace or a waterfall is asked for.

@@ -44,11 +44,12 @@ impl Files {
             accumulator: None,
             sizes: BTreeMap::new(),
             allow_nan: false,
+            stored_as: StoredAs::default(),
         }
     }
 
     fn written(&self) -> BTreeMap<String, Stored> {
-        npz::read(&self.folder.path().join("out.npz")).unwrap()
+        npz::read(&self.folder.path().join("out.npz"), &StoredAs::default()).unwrap()
     }
 }
 

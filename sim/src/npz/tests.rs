@@ -4,6 +4,10 @@ use npyz::{NpyFile, Order, WriterBuilder};
 
 use super::*;
 
+fn as_numpy() -> StoredAs {
+    StoredAs::default()
+}
+
 fn npz_of(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in files {
@@ -28,7 +32,9 @@ fn say(header: &str, data: &[u8]) -> String {
         &[("Q.npy", &npy_of(header, data))],
         CompressionMethod::Stored,
     );
-    parse("in.npz", &bytes).unwrap_err().to_string()
+    parse("in.npz", &bytes, &as_numpy())
+        .unwrap_err()
+        .to_string()
 }
 
 fn by_npyz<T: npyz::Serialize>(
@@ -63,7 +69,7 @@ fn bfloat16_is_read() {
             &[("Q.npy", &npy_of(&header(descr), &data))],
             CompressionMethod::Stored,
         );
-        let arrays = parse("in.npz", &files).unwrap();
+        let arrays = parse("in.npz", &files, &as_numpy()).unwrap();
         assert_eq!(arrays["Q"].array.data, [1.0, -2.5]);
     }
     assert!(say(&header("|V4"), &[0; 8]).contains("raw bytes"));
@@ -80,7 +86,8 @@ fn what_npyz_writes_is_read() {
                 _ => by_npyz(descr, order, values.iter().copied()),
             };
             for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
-                let read = parse("in.npz", &npz_of(&[("K.npy", &bytes)], method)).unwrap();
+                let read =
+                    parse("in.npz", &npz_of(&[("K.npy", &bytes)], method), &as_numpy()).unwrap();
                 let stored = &read["K"];
                 assert_eq!(stored.array.shape, [2, 3, 4]);
                 assert_eq!(stored.element.name(), &descr[1..]);
@@ -136,7 +143,7 @@ fn npyz_reads_what_is_written() {
     assert_eq!(a.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), array.data);
     assert_eq!(NpyFile::new(&raw("R.npy")[..]).unwrap().shape(), [3]);
     assert_eq!(NpyFile::new(&raw("S.npy")[..]).unwrap().shape().len(), 0);
-    let back = parse("out.npz", &bytes).unwrap();
+    let back = parse("out.npz", &bytes, &as_numpy()).unwrap();
     assert_eq!(back["A"].array, array);
     assert_eq!(back["S"].array, scalar);
 }
@@ -173,29 +180,29 @@ fn wrong_headers_say_what_is_wrong() {
     let typed =
         |descr: &str| format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,), }}");
     check(
-        &typed("'<i8'"),
-        8,
-        "its elements are of type `<i8` (integers); f2, f4, f8 and V2 (bfloat16) are accepted",
+        &typed("'|b1'"),
+        1,
+        "its elements are of type `|b1` (truth values); f2, f4, f8, integers (i1 to i8, u1 to u8) and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'|O'"),
         8,
-        "its elements are of type `|O` (Python objects); f2, f4, f8 and V2 (bfloat16) are accepted",
+        "its elements are of type `|O` (Python objects); f2, f4, f8, integers (i1 to i8, u1 to u8) and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'<f16'"),
         16,
-        "its elements are of type `<f16`; f2, f4, f8 and V2 (bfloat16) are accepted",
+        "its elements are of type `<f16`; f2, f4, f8, integers (i1 to i8, u1 to u8) and V2 (bfloat16) are accepted",
     );
     check(
         &typed("'é'"),
         16,
-        "its elements are of type `é`; f2, f4, f8 and V2 (bfloat16) are accepted",
+        "its elements are of type `é`; f2, f4, f8, integers (i1 to i8, u1 to u8) and V2 (bfloat16) are accepted",
     );
     check(
         &typed("[('a', '<f4')]"),
         4,
-        "its elements are records; arrays of f2, f4 or f8 are accepted",
+        "its elements are records; arrays of one number each are accepted",
     );
     check(
         "{'descr': '<f4', 'shape': (1,)}",
@@ -217,16 +224,16 @@ fn wrong_files_say_what_is_wrong() {
         &[("Q.npy", b"something else"), ("notes.txt", b"hello")],
         CompressionMethod::Stored,
     );
-    let found = parse("in.npz", &one).unwrap_err().to_string();
+    let found = parse("in.npz", &one, &as_numpy()).unwrap_err().to_string();
     let expected = "the array `Q` of in.npz: it does not begin like an .npy file\n\
                     in.npz holds `notes.txt`, which is no array (every file in it ends in .npy)";
     assert_eq!(found, expected);
-    let found = parse("in.npz", b"").unwrap_err().to_string();
+    let found = parse("in.npz", b"", &as_numpy()).unwrap_err().to_string();
     assert!(
         found.starts_with("in.npz is no whole .npz file: "),
         "{found}"
     );
-    let found = read(Path::new("/nonexistent/in.npz"))
+    let found = read(Path::new("/nonexistent/in.npz"), &as_numpy())
         .unwrap_err()
         .to_string();
     assert!(
@@ -238,7 +245,7 @@ fn wrong_files_say_what_is_wrong() {
         &[("Q.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff")],
         CompressionMethod::Stored,
     );
-    let found = parse("in.npz", &long).unwrap_err().to_string();
+    let found = parse("in.npz", &long, &as_numpy()).unwrap_err().to_string();
     assert_eq!(
         found,
         "the array `Q` of in.npz: its header claims 4294967295 bytes, more than 65536"
@@ -251,7 +258,7 @@ fn every_truncated_file_is_an_error() {
     let bytes = write([("Q", &array, Element::F4), ("K", &array, Element::F8)]).unwrap();
     for length in 0..bytes.len() {
         assert!(
-            parse("in.npz", &bytes[..length]).is_err(),
+            parse("in.npz", &bytes[..length], &as_numpy()).is_err(),
             "{length} of {}",
             bytes.len()
         );
@@ -260,7 +267,7 @@ fn every_truncated_file_is_an_error() {
     let npy = npy(&array, Element::F4);
     for length in 0..npy.len() {
         let cut = npz_of(&[("Q.npy", &npy[..length])], CompressionMethod::Stored);
-        let message = parse("in.npz", &cut).unwrap_err().to_string();
+        let message = parse("in.npz", &cut, &as_numpy()).unwrap_err().to_string();
         assert!(
             message.starts_with("the array `Q` of in.npz: its "),
             "{length}: {message}"
@@ -282,11 +289,138 @@ fn no_changed_byte_panics() {
             for change in [0x01, 0x10, 0x80, 0xff] {
                 let mut wrong = bytes.clone();
                 wrong[at] ^= change;
-                if let Ok(arrays) = parse("in.npz", &wrong) {
+                if let Ok(arrays) = parse("in.npz", &wrong, &as_numpy()) {
                     // The checksum guards the data.
                     assert!(arrays.values().all(|s| s.array == array), "{at} {change}");
                 }
             }
         }
     }
+}
+
+/// One array of these elements, read with `--stored-as` as given.
+fn stored(descr: &str, count: usize, data: &[u8], stored_as: &str) -> Result<Stored, String> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({count},), }}\n");
+    let files = npz_of(
+        &[("Q.npy", &npy_of(&header, data))],
+        CompressionMethod::Stored,
+    );
+    let arguments: Vec<String> = stored_as.split_whitespace().map(str::to_owned).collect();
+    let stored_as = StoredAs::parse(&arguments).map_err(|problem| problem.to_string())?;
+    let mut arrays = parse("in.npz", &files, &stored_as).map_err(|p| p.to_string())?;
+    Ok(arrays.remove("Q").unwrap())
+}
+
+#[test]
+fn whole_numbers_are_read() {
+    for (descr, data, expected) in [
+        ("|i1", vec![0xff, 5], [-1.0, 5.0]),
+        ("|u1", vec![0xff, 5], [255.0, 5.0]),
+        ("<i2", vec![0xfe, 0xff, 5, 0], [-2.0, 5.0]),
+        (
+            ">i4",
+            vec![0xff, 0xff, 0xff, 0xfd, 0, 0, 1, 0],
+            [-3.0, 256.0],
+        ),
+        (
+            "<u4",
+            vec![0, 0, 0, 0x80, 5, 0, 0, 0],
+            [2_147_483_648.0, 5.0],
+        ),
+        (
+            "<i8",
+            [(-4i64).to_le_bytes(), 5i64.to_le_bytes()].concat(),
+            [-4.0, 5.0],
+        ),
+        (
+            ">u8",
+            [6u64.to_be_bytes(), (1u64 << 53).to_be_bytes()].concat(),
+            [6.0, 2f64.powi(53)],
+        ),
+    ] {
+        let found = stored(descr, 2, &data, "").unwrap();
+        assert_eq!(found.array.data, expected, "{descr}");
+        assert_eq!(found.element.name(), &descr[1..]);
+    }
+    let beyond = ((1u64 << 53) + 1).to_le_bytes();
+    let message = stored("<i8", 1, &beyond, "").unwrap_err();
+    assert!(
+        message.contains("9007199254740993 is beyond the whole numbers of f64"),
+        "{message}"
+    );
+}
+
+/// By hand from the formats' definitions: 1, the largest number, the smallest above 0, -2, and the special patterns.
+#[test]
+fn eight_bits_are_read_as_named() {
+    let of =
+        |format: &str, data: &[u8]| stored("<V1", data.len(), data, format).unwrap().array.data;
+    assert_eq!(
+        of("float8_e4m3fn", &[0x38, 0x7e, 0x01, 0xc0]),
+        [1.0, 448.0, 2f64.powi(-9), -2.0]
+    );
+    assert!(
+        of("float8_e4m3fn", &[0x7f, 0xff])
+            .iter()
+            .all(|x| x.is_nan())
+    );
+    assert_eq!(
+        of("float8_e5m2", &[0x3c, 0x7b, 0x01, 0xc0]),
+        [1.0, 57344.0, 2f64.powi(-16), -2.0]
+    );
+    assert_eq!(
+        of("float8_e5m2", &[0x7c, 0xfc]),
+        [f64::INFINITY, f64::NEG_INFINITY]
+    );
+    assert_eq!(
+        of("float8_e4m3", &[0x38, 0x77, 0x78]),
+        [1.0, 240.0, f64::INFINITY]
+    );
+    assert_eq!(
+        of("float8_e3m4", &[0x30, 0x6f, 0x01]),
+        [1.0, 15.5, 2f64.powi(-6)]
+    );
+    assert_eq!(
+        of("float8_e4m3fnuz", &[0x40, 0x7f, 0x01]),
+        [1.0, 240.0, 2f64.powi(-10)]
+    );
+    assert_eq!(
+        of("float8_e5m2fnuz", &[0x40, 0x7f, 0x01]),
+        [1.0, 57344.0, 2f64.powi(-17)]
+    );
+    assert_eq!(
+        of("float8_e4m3b11fnuz", &[0x58, 0x7f, 0x01]),
+        [1.0, 30.0, 2f64.powi(-13)]
+    );
+    assert!(of("float8_e4m3fnuz", &[0x80])[0].is_nan());
+
+    let one = [0x3c];
+    for descr in ["<V1", "|V1", "<f1", "|f1"] {
+        assert_eq!(
+            stored(descr, 1, &one, "Q=float8_e5m2").unwrap().array.data,
+            [1.0],
+            "{descr}"
+        );
+        let message = stored(descr, 1, &one, "").unwrap_err();
+        assert!(message.contains("--stored-as float8_e"), "{message}");
+        assert!(message.contains("astype(numpy.float32)"), "{message}");
+        let message = stored(descr, 1, &one, "bfloat16").unwrap_err();
+        assert!(message.contains("bfloat16 has two"), "{message}");
+    }
+    let two = [0x00, 0x3c];
+    assert_eq!(stored("<V2", 1, &two, "float16").unwrap().array.data, [1.0]);
+    assert_eq!(
+        stored("|V2", 1, &two, "bfloat16").unwrap().array.data,
+        [0.0078125]
+    );
+    assert!(
+        stored("<V2", 1, &two, "K=bfloat16")
+            .unwrap_err()
+            .contains("no array `K`")
+    );
+    assert!(
+        stored("<V2", 1, &two, "float8")
+            .unwrap_err()
+            .contains("no stored format `float8`")
+    );
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod checks;
 mod errors;
 mod explain;
 mod json;

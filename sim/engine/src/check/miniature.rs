@@ -8,10 +8,7 @@
 //! the business of
 //! [`real_length`](mod@super::real_length).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_arch::Accelerator;
 use einflow_mappings::{bind, mapped::MappedCascade};
@@ -21,7 +18,11 @@ use einflow_workloads::{
     interpret::{Array, Options, interpret},
 };
 
-use super::{inputs::inputs, real_length::compared};
+use super::{
+    inputs::inputs,
+    real_length::{compared, errors, finite},
+    roles::{self, SIDE},
+};
 use crate::{
     array::{self, ArrayError},
     cycle,
@@ -30,14 +31,6 @@ use crate::{
 
 pub use crate::report::{Miniature, MiniatureError, Reference};
 
-/// Rows and columns of an array in miniature.
-const SIDE: u64 = 8;
-/// Tiles of a rank in miniature, at most.
-const TILES: u64 = 8;
-/// Coordinates of a rank in miniature that no array's side divides.
-const SHORT: u64 = 8;
-/// Points of an Einsum in miniature, beyond which ranks that no array's side divides have fewer coordinates.
-const POINTS: u64 = 1 << 22;
 /// How often a buffer in which the miniature does not fit is doubled.
 const DOUBLINGS: u32 = 24;
 
@@ -62,11 +55,9 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
             (Reference::Interpreter, data.collect())
         }
     };
-    let errors = |outputs: &BTreeMap<String, Array>| {
-        compared(reference.iter().map(|(name, reference)| {
-            let found = outputs.get(name).map_or(&[][..], |array| &array.data);
-            (found, reference.as_slice())
-        }))
+    finite(&reference, "in 64 bits")?;
+    let errors = |outputs: &BTreeMap<String, Array>, by: &'static str| {
+        errors(&reference, outputs, by).map_err(MiniatureError::from)
     };
     let plain = exact(&small);
     let run = array::run(&plain, &inputs).map_err(on_array)?;
@@ -77,7 +68,8 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
         true => None,
         false => Some(errors(
             &array::run(&small, &inputs).map_err(on_array)?.outputs,
-        )),
+            "with functions as the accelerator's operators compute them",
+        )?),
     };
     let same = interpret(&small.cascade, &sizes, &inputs, &Options::new(format))?;
     let as_interpreted = same.iter().all(|(name, array)| {
@@ -96,10 +88,11 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
             .collect(),
         formats: (format, format.default_accumulator()),
         reference: kind,
-        errors: errors(&run.outputs),
+        errors: errors(&run.outputs, "on the array")?,
         as_listed: listed,
         as_interpreted,
         cycles: (cycles, expected.iter().map(|b| b.cycles).sum()),
+        toothless: roles::toothless(mapped, &small.sizes),
     })
 }
 
@@ -141,7 +134,7 @@ fn shrunk(mapped: &MappedCascade) -> Result<MappedCascade, MiniatureError> {
         spec.table = Some(pinned.map_err(|p| MiniatureError::Bind(p.into()))?);
     }
     let spec = Arc::new(spec);
-    let given = sizes(mapped);
+    let given = roles::sizes(mapped);
     let words = |sizes: &dyn Fn(&str) -> u64| -> f64 {
         let cascade = &mapped.cascade;
         let inputs = cascade
@@ -197,82 +190,6 @@ fn small_accelerator(accelerator: &Accelerator, share: f64) -> Accelerator {
         }
     }
     out
-}
-
-/// Sizes of the ranks that nothing else gives.
-fn sizes(mapped: &MappedCascade) -> BTreeMap<String, u64> {
-    let cascade = &mapped.cascade;
-    let batch: Vec<&str> = cascade
-        .batch
-        .iter()
-        .map(|r| cascade.rank(*r).name.as_str())
-        .collect();
-    let mut out = BTreeMap::new();
-    for (base, rank) in mapped.base.iter().enumerate() {
-        let size = match batch.iter().position(|b| *b == rank.name) {
-            Some(at) if at + 1 == batch.len() => rank.size.min(2),
-            Some(_) => 1,
-            None => small_size(mapped, base, rank.size),
-        };
-        out.insert(rank.name.clone(), size);
-    }
-    // Every word of every point is moved: many ranks of a few coordinates each are many points.
-    while let Some(ranks) = largest(cascade, &out) {
-        let cut = |name: &&String| out[*name] > 2 && out[*name] <= SHORT;
-        let longest = ranks.iter().filter(cut).max_by_key(|name| out[*name]);
-        let Some(name) = longest.cloned() else { break };
-        out.entry(name).and_modify(|size| *size = size.div_ceil(2));
-    }
-    out
-}
-
-/// The ranks that give the points of an Einsum of more than [`POINTS`] points, if there is one.
-fn largest(cascade: &Cascade, sizes: &BTreeMap<String, u64>) -> Option<BTreeSet<String>> {
-    cascade.einsums.iter().find_map(|einsum| {
-        let mut ranks: BTreeSet<RankId> =
-            einsum.ranks.iter().chain(&cascade.batch).copied().collect();
-        // The parts of a rank have as many points as it.
-        for partition in cascade.partitions.iter().rev() {
-            if partition.parts.iter().any(|part| ranks.contains(part)) {
-                ranks.retain(|rank| !partition.parts.contains(rank));
-                ranks.insert(partition.whole);
-            }
-        }
-        let names = ranks.iter().map(|rank| &cascade.rank(*rank).name);
-        let names: BTreeSet<String> = names.filter(|n| sizes.contains_key(*n)).cloned().collect();
-        let points = names
-            .iter()
-            .map(|name| u128::from(sizes[name]))
-            .product::<u128>();
-        (points > u128::from(POINTS)).then_some(names)
-    })
-}
-
-/// As many tiles of an array's side as there are, up to a few, the last one partial if it is.
-fn small_size(mapped: &MappedCascade, base: usize, size: u64) -> u64 {
-    let nests = mapped.blocks.iter().flat_map(|b| &b.nests);
-    let side = nests
-        .flat_map(|n| &n.einsums)
-        .flat_map(|e| {
-            let array = &mapped.accelerator.arrays[e.unit];
-            let lane = |lane: &Option<einflow_mappings::mapped::NamedLoop>, side: u64| {
-                lane.as_ref()
-                    .filter(|l| l.cut.rank == base && l.count > 1)
-                    .map(|_| side)
-            };
-            [lane(&e.rows, array.rows), lane(&e.columns, array.columns)]
-        })
-        .flatten()
-        .max();
-    let Some(side) = side.filter(|side| size > *side) else {
-        return size.min(SHORT);
-    };
-    let tiles = size.div_ceil(side).min(TILES);
-    let short = side.min(SIDE);
-    match size % side {
-        0 => tiles * short,
-        rest => (tiles - 1) * short + (rest * short / side).clamp(1, short - 1).max(1),
-    }
 }
 
 fn sizes_of(mapped: &MappedCascade) -> Sizes {

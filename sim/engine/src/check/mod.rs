@@ -1,9 +1,12 @@
 //! Checks of values: what an accelerator's arithmetic makes of a cascade's results, and whether the mapped dataflow
 //! computes them.
 
+mod bounds;
 pub mod inputs;
 pub mod miniature;
+mod query;
 pub mod real_length;
+mod roles;
 
 use einflow_mappings::mapped::MappedCascade;
 

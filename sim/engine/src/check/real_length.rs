@@ -2,8 +2,8 @@
 //!
 //! The cascade is computed by the reference interpreter as the accelerator would: every tensor in the format of a
 //! word, running values (`RD`) and partial sums too, since registers and links hold words; the functions as its
-//! operators list them ([`function_unit`]). One query, one batch and one head see all keys; E and F are shrunk, for
-//! the arithmetic along the keys is what length bears on. The mapping gives the cascade's tiles (M0), so sums are
+//! operators list them ([`function_unit`]). One query, one batch and one head see all keys, or as many as a mask leaves
+//! any query; E and F are shrunk, for the arithmetic along the keys is what length bears on. The mapping gives the cascade's tiles (M0), so sums are
 //! those of the tiles.
 //!
 //! Queries, keys and values come from a fixed seed, rounded to the word's format before anything is computed, the
@@ -14,6 +14,8 @@ mod sums;
 
 use std::collections::BTreeMap;
 
+use super::query;
+use crate::report::NotFinite;
 use einflow_mappings::mapped::{BoundEinsum, MappedCascade};
 use einflow_spec::NumberFormat;
 use einflow_workloads::{
@@ -47,23 +49,25 @@ pub fn real_length(
     mapped: &MappedCascade,
     accumulator: Option<NumberFormat>,
 ) -> Result<RealLength, RealLengthError> {
-    let cascade = &*mapped.cascade;
     let format = mapped.accelerator.word;
     let accumulator = accumulator.unwrap_or(format);
     let sizes = shrunk(mapped)?;
-    let run = Run::new(cascade, sizes, format)?;
+    let mask = query::with_most_keys(mapped);
+    let moved = mask.as_ref().map(|mask| query::moved(mapped, mask.query));
+    let run = Run::new(moved.as_ref().unwrap_or(&mapped.cascade), sizes, format)?;
     let options = Options {
         accumulator,
         ..Options::new(format)
     };
-    let listed = |einsum, function| function_unit(mapped, einsum, function);
-    let errors = run.errors(&run.compute(options, &listed)?);
+    let unit = |einsum, function| function_unit(mapped, einsum, function);
+    let by = "with functions as the accelerator's operators compute them";
+    let listed = errors(&run.reference, &run.compute(options, &unit)?, by)?;
     let every = Options {
         every_tensor: true,
         ..options
     };
     let trace = run.compute(every, &exact)?;
-    let exact_exponential = run.errors(&trace);
+    let exact_exponential = errors(&run.reference, &trace, "in the word's format")?;
     let size = |name: &str| run.sizes.get(name).unwrap_or(1);
     let (length, e, f) = (size("M"), size("E"), size("F"));
     let stagnation = match run.lost(&trace) {
@@ -80,10 +84,11 @@ pub fn real_length(
         format,
         accumulator,
         reference: run.kind,
-        max_abs_error: errors.max_abs,
-        max_rel_error: errors.max_rel,
+        max_abs_error: listed.max_abs,
+        max_rel_error: listed.max_rel,
         exact_exponential,
         stagnation,
+        mask,
     })
 }
 
@@ -203,6 +208,7 @@ impl<'a> Run<'a> {
             let computed = run.compute(Options::new(NumberFormat::F64), &exact)?;
             let computed = computed.into_iter().map(|(name, array)| (name, array.data));
             run.reference = computed.collect();
+            finite(&run.reference, "in 64 bits")?;
             if let Some(found) = run.attention(scale) {
                 let close = run.reference.get("AV").is_some_and(|own| {
                     let errors = compared([(own.as_slice(), found.as_slice())]);
@@ -304,13 +310,6 @@ impl<'a> Run<'a> {
         Some(numerators.iter().map(|n| n / denominator).collect())
     }
 
-    fn errors(&self, outputs: &BTreeMap<String, Array>) -> Errors {
-        compared(self.reference.iter().map(|(name, reference)| {
-            let found = outputs.get(name).map_or(&[][..], |array| &array.data);
-            (found, reference.as_slice())
-        }))
-    }
-
     /// The first running sum that loses an increment.
     fn lost(&self, trace: &BTreeMap<String, Array>) -> Option<Lost> {
         let tensors = (0..self.cascade.tensors.len()).map(TensorId);
@@ -370,6 +369,40 @@ impl<'a> Run<'a> {
         }
         1
     }
+}
+
+/// Refuses outputs that are NaN or infinite.
+pub(super) fn finite(
+    outputs: &BTreeMap<String, Vec<f64>>,
+    by: &'static str,
+) -> Result<(), NotFinite> {
+    let wrong = |data: &[f64]| data.iter().any(|x| !x.is_finite());
+    match outputs.iter().find(|(_, data)| wrong(data)) {
+        Some((output, _)) => Err(NotFinite {
+            output: output.clone(),
+            by,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// How far outputs are from their reference.
+pub(super) fn errors(
+    reference: &BTreeMap<String, Vec<f64>>,
+    outputs: &BTreeMap<String, Array>,
+    by: &'static str,
+) -> Result<Errors, NotFinite> {
+    let data = |name: &str| outputs.get(name).map_or(&[][..], |array| &array.data);
+    let wrong = |name: &&String| data(name).iter().any(|x| !x.is_finite());
+    if let Some(output) = reference.keys().find(wrong) {
+        return Err(NotFinite {
+            output: output.clone(),
+            by,
+        });
+    }
+    Ok(compared(reference.iter().map(|(name, reference)| {
+        (data(name), reference.as_slice())
+    })))
 }
 
 /// The largest differences over several outputs: found, reference.

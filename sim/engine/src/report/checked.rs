@@ -14,6 +14,17 @@ pub struct Check {
     pub real_length: Option<Result<RealLength, RealLengthError>>,
 }
 
+impl Check {
+    /// Whether everything was checked and what must agree does: the cycles of both engines. Where nothing runs along
+    /// keys, there is nothing to check at the real length.
+    pub fn passed(&self) -> bool {
+        let small = self.miniature.as_ref();
+        let long = self.real_length.as_ref();
+        small.is_ok_and(|m| m.cycles.0 == m.cycles.1 && m.toothless.is_empty())
+            && long.is_none_or(|r| matches!(r, Ok(_) | Err(RealLengthError::NoKeys { .. })))
+    }
+}
+
 /// What the array engine made of a miniature.
 #[derive(Clone, Debug)]
 pub struct Miniature {
@@ -34,6 +45,8 @@ pub struct Miniature {
     pub as_interpreted: bool,
     /// Cycles on the array engine, and on the cycle engine.
     pub cycles: (u64, u64),
+    /// Conditions that leave points out of the whole, and none or all of the miniature: they are not checked.
+    pub toothless: Vec<String>,
 }
 
 /// Why there is no miniature.
@@ -54,6 +67,19 @@ pub enum MiniatureError {
     /// The interpreter refuses.
     #[error(transparent)]
     Interpret(#[from] interpret::Error),
+    /// A value is NaN or infinite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+}
+
+/// A value that is NaN or infinite, of which no error can be told.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("`{output}` is NaN or infinite {by}")]
+pub struct NotFinite {
+    /// The output.
+    pub output: String,
+    /// In which computation.
+    pub by: &'static str,
 }
 
 /// An input for which there are no values.
@@ -79,8 +105,7 @@ pub struct RealLength {
     pub accumulator: NumberFormat,
     /// What the results are compared with.
     pub reference: Reference,
-    /// The largest `|output - reference|` with the accelerator's function units; infinite where an output is NaN or
-    /// infinite.
+    /// The largest `|output - reference|` with the accelerator's function units.
     pub max_abs_error: f64,
     /// The same, over the largest `|reference|`.
     pub max_rel_error: f64,
@@ -88,6 +113,17 @@ pub struct RealLength {
     pub exact_exponential: Errors,
     /// The running sum that loses increments, with exact functions; `None` where none does.
     pub stagnation: Option<Stagnation>,
+    /// The query, where a mask makes a difference between queries.
+    pub mask: Option<MaskedQuery>,
+}
+
+/// The query of a mask that sees the most keys, of those at both ends and at each quarter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskedQuery {
+    /// Its coordinate.
+    pub query: u64,
+    /// The keys that it sees.
+    pub keys: u64,
 }
 
 /// What results are compared with.
@@ -95,16 +131,14 @@ pub struct RealLength {
 pub enum Reference {
     /// Softmax attention of the query over all keys in f64, by a loop over the keys.
     Attention,
-    /// The cascade's own result by the interpreter in f64 with exact functions: it is no plain softmax attention. The
-    /// query is the one at coordinate 0, so under a causal mask it sees one key and the errors say nothing about the
-    /// length.
+    /// The cascade's own result by the interpreter in f64 with exact functions: it is no plain softmax attention.
     Interpreter,
 }
 
 /// How far outputs are from their reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Errors {
-    /// The largest `|output - reference|`; infinite where an output is NaN or infinite.
+    /// The largest `|output - reference|`.
     pub max_abs: f64,
     /// The same, over the largest `|reference|`.
     pub max_rel: f64,
@@ -158,4 +192,7 @@ pub enum RealLengthError {
     /// The interpreter refuses.
     #[error(transparent)]
     Interpret(#[from] interpret::Error),
+    /// A value is NaN or infinite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use einflow_mappings::count::{Access, Count};
+use einflow_workloads::sizes::OverriddenDefault;
 use indexmap::IndexMap;
 
 use super::{account::Account, checked::Check};
@@ -59,8 +60,12 @@ pub struct Inputs {
     pub engine: &'static str,
     /// What was changed in the files: path, value as text.
     pub set: Vec<(String, String)>,
-    /// Sizes of all ranks and parts.
+    /// Sizes of all ranks and parts; of a part that differs from block to block, the first block's.
     pub sizes: BTreeMap<String, u64>,
+    /// By block: sizes of the parts that other blocks have not, or have otherwise.
+    pub block_sizes: Vec<(String, BTreeMap<String, u64>)>,
+    /// Sizes that the model gave in place of the cascade's defaults.
+    pub overridden: Vec<OverriddenDefault>,
 }
 
 /// An array and its work.
@@ -184,16 +189,39 @@ impl Report {
         })
     }
 
-    /// Bytes that the outermost memory reads, writes, and both.
+    /// Bytes that the outermost memory reads, writes, and both. Of each tensor the words are whole, so that sums are
+    /// those of what is shown.
     pub fn dram_bytes(&self) -> (u128, u128, u128) {
-        let words = self.words(&self.outermost);
-        let bytes = |count: Count| count.times(self.word_bytes).unwrap_or_default();
-        let (read, write) = (bytes(words.reads), bytes(words.writes));
-        (
-            read.rounded(),
-            write.rounded(),
-            read.plus(write).unwrap_or_default().rounded(),
-        )
+        let tensors = self.traffic.get(&self.outermost);
+        let bytes = |words: &dyn Fn(&Access) -> Count| -> u128 {
+            let tensors = tensors.into_iter().flat_map(|tensors| tensors.values());
+            tensors.map(|a| words(a).rounded() * self.word_bytes).sum()
+        };
+        let (read, write) = (bytes(&|a| a.reads), bytes(&|a| a.writes));
+        (read, write, read + write)
+    }
+
+    /// The first measure that no double holds: it is infinite, or no number.
+    pub fn beyond_a_double(&self) -> Option<String> {
+        let energy = self
+            .energy
+            .iter()
+            .map(|c| (format!("energy of {}", c.component), c.total()));
+        let area = self
+            .area
+            .iter()
+            .map(|a| (format!("area of {}", a.component), a.count as f64 * a.area));
+        let whole = [
+            ("time", self.seconds()),
+            ("energy", self.energy_pj()),
+            ("area", self.area_um2()),
+            ("least time", self.lower_bound.compute_seconds),
+            ("least time of the memory", self.lower_bound.memory_seconds),
+            ("memory's time", self.memory_seconds()),
+        ];
+        let whole = whole.map(|(name, value)| (name.to_owned(), value));
+        let mut all = energy.chain(area).chain(whole);
+        all.find_map(|(name, value)| (!value.is_finite()).then_some(name))
     }
 
     /// Energy in pJ.

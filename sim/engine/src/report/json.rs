@@ -80,6 +80,20 @@ impl Report {
         for (name, size) in &self.inputs.sizes {
             inputs.insert(name.clone(), json!(size));
         }
+        if !self.inputs.block_sizes.is_empty() {
+            let blocks = self.inputs.block_sizes.iter();
+            let blocks: Map<String, Value> = blocks
+                .map(|(block, sizes)| (block.clone(), json!(sizes)))
+                .collect();
+            inputs.insert("sizes_by_block".into(), Value::Object(blocks));
+        }
+        if !self.inputs.overridden.is_empty() {
+            let defaults = self.inputs.overridden.iter();
+            let defaults: Map<String, Value> = defaults
+                .map(|o| (o.name.clone(), json!(o.default)))
+                .collect();
+            inputs.insert("defaults_overridden".into(), Value::Object(defaults));
+        }
         let mut report = json!({
             "cycles": whole(self.cycles()),
             "seconds": self.seconds(),
@@ -127,7 +141,7 @@ fn checked(check: &Check) -> Value {
         Reference::Attention => "softmax attention",
         Reference::Interpreter => "interpreter in f64",
     };
-    let miniature = match &check.miniature {
+    let mut miniature = match &check.miniature {
         Err(error) => json!({"error": error.to_string()}),
         Ok(m) => json!({
             "sizes": m.sizes,
@@ -142,7 +156,12 @@ fn checked(check: &Check) -> Value {
             "cycles_cycle": m.cycles.1,
         }),
     };
-    let real = check.real_length.as_ref().map(|r| match r {
+    if let (Ok(m), Some(fields)) = (&check.miniature, miniature.as_object_mut())
+        && !m.toothless.is_empty()
+    {
+        fields.insert("not_checked".into(), json!(m.toothless));
+    }
+    let mut real = check.real_length.as_ref().map(|r| match r {
         Err(error) => json!({"error": error.to_string()}),
         Ok(r) => json!({
             "length": r.length,
@@ -164,6 +183,14 @@ fn checked(check: &Check) -> Value {
             })),
         }),
     });
+    if let (Some(Ok(r)), Some(fields)) = (
+        &check.real_length,
+        real.as_mut().and_then(Value::as_object_mut),
+    ) && let Some(mask) = &r.mask
+    {
+        fields.insert("query".into(), json!(mask.query));
+        fields.insert("keys_seen".into(), json!(mask.keys));
+    }
     json!({"miniature": miniature, "real_length": real})
 }
 

@@ -9,8 +9,8 @@ mod metrics;
 
 pub use account::{Account, Activity, Item};
 pub use checked::{
-    Check, Errors, Miniature, MiniatureError, NoValues, RealLength, RealLengthError, Reference,
-    Stagnation,
+    Check, Errors, MaskedQuery, Miniature, MiniatureError, NoValues, NotFinite, RealLength,
+    RealLengthError, Reference, Stagnation,
 };
 pub use combine::combine;
 pub use data::{AreaItem, BlockReport, Charge, Inputs, LowerBound, Report, Unit};

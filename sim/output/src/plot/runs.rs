@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::{Bar, Content, Figure, Group, Panel, Series};
-use crate::render::short_name;
+use crate::render::run_names;
 use einflow_engine::{report::Report, units::length};
 
 /// Runs of one model: its name, and by length the runs.
@@ -41,18 +41,33 @@ fn panels(reports: &[Report], y: &str, bars: &dyn Fn(&[&Report]) -> Vec<Bar>) ->
         .collect()
 }
 
-fn name(report: &Report) -> String {
-    short_name(&report.inputs.mapping)
+/// A bar for each run, coloured by its name.
+fn plain(runs: &[&Report], value: &dyn Fn(&Report) -> f64) -> Vec<Bar> {
+    let bar = |(r, name): (&&Report, String)| Bar {
+        label: String::new(),
+        parts: vec![(name, value(r))],
+    };
+    runs.iter().zip(run_names(runs)).map(bar).collect()
 }
 
-/// A bar for each run, coloured by its mapping.
-fn plain(runs: &[&Report], value: &dyn Fn(&Report) -> f64) -> Vec<Bar> {
+/// A bar for each run, under its initials.
+fn split(runs: &[&Report], parts: &dyn Fn(&Report) -> Vec<(String, f64)>) -> Vec<Bar> {
+    let bar = |(r, label): (&&Report, String)| Bar {
+        label,
+        parts: parts(r),
+    };
     runs.iter()
-        .map(|r| Bar {
-            label: String::new(),
-            parts: vec![(name(r), value(r))],
-        })
+        .zip(initials(&run_names(runs)))
+        .map(bar)
         .collect()
+}
+
+/// A part of a whole; nothing of nothing.
+fn over(value: f64, whole: f64) -> f64 {
+    match whole == 0.0 {
+        true => 0.0,
+        false => value / whole,
+    }
 }
 
 /// The arrays of all runs.
@@ -74,7 +89,14 @@ fn first(runs: &[&Report], of: &dyn Fn(&Report) -> f64) -> f64 {
 /// area against latency.
 pub fn compared(reports: &[Report]) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let baseline = reports.first().map(name).unwrap_or_default();
+    let of_first = grouped(reports)
+        .into_iter()
+        .next()
+        .and_then(|(_, lengths)| {
+            let (_, runs) = lengths.into_iter().next()?;
+            run_names(&runs).into_iter().next()
+        });
+    let baseline = of_first.unwrap_or_default();
     let mut add = |file: String, title: String, panels: Vec<Panel>, note: &str| {
         figures.push(Figure {
             name: file,
@@ -97,16 +119,12 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
             format!("utilization-{unit}-by-einsum"),
             format!("Utilization of {unit}, split by Einsum"),
             panels(reports, "utilization, %", &|runs| {
-                runs.iter()
-                    .map(|r| Bar {
-                        label: initials(&name(r)),
-                        parts: r
-                            .utilization_by_einsum(&unit)
-                            .into_iter()
-                            .map(|(einsum, share)| (einsum, 100.0 * share))
-                            .collect(),
-                    })
-                    .collect()
+                split(runs, &|r| {
+                    let shares = r.utilization_by_einsum(&unit).into_iter();
+                    shares
+                        .map(|(einsum, share)| (einsum, 100.0 * share))
+                        .collect()
+                })
             }),
             &legend_of_initials(reports),
         );
@@ -117,7 +135,7 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
         format!("Speed over {baseline}"),
         panels(reports, "times as fast", &|runs| {
             let base = first(runs, &seconds);
-            plain(runs, &|r| base / r.seconds())
+            plain(runs, &|r| over(base, r.seconds()))
         }),
         "",
     );
@@ -127,7 +145,7 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
         format!("Energy over {baseline}"),
         panels(reports, "share of its energy, %", &|runs| {
             let base = first(runs, &energy);
-            plain(runs, &|r| 100.0 * r.energy_pj() / base)
+            plain(runs, &|r| 100.0 * over(r.energy_pj(), base))
         }),
         "",
     );
@@ -136,17 +154,13 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
         format!("Energy by component, over the whole of {baseline}"),
         panels(reports, "share of its energy, %", &|runs| {
             let base = first(runs, &energy);
-            runs.iter()
-                .map(|r| Bar {
-                    label: initials(&name(r)),
-                    parts: r
-                        .energy_by_component()
-                        .into_iter()
-                        .map(|(component, pj)| (component, 100.0 * pj / base))
-                        .filter(|(_, share)| *share > 0.05)
-                        .collect(),
-                })
-                .collect()
+            split(runs, &|r| {
+                let components = r.energy_by_component().into_iter();
+                components
+                    .map(|(component, pj)| (component, 100.0 * over(pj, base)))
+                    .filter(|(_, share)| *share > 0.05)
+                    .collect()
+            })
         }),
         &format!(
             "{}; parts below 0.05 % left out",
@@ -155,8 +169,8 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
     );
     let last = grouped(reports).into_iter().filter_map(|(model, lengths)| {
         let (tokens, runs) = lengths.into_iter().next_back()?;
-        let series = runs.iter().map(|r| Series {
-            name: name(r),
+        let series = runs.iter().zip(run_names(&runs)).map(|(r, name)| Series {
+            name,
             points: vec![(r.area_um2() * 1e-6, r.seconds())],
             joined: false,
             pale: false,
@@ -180,20 +194,31 @@ pub fn compared(reports: &[Report]) -> Vec<Figure> {
     figures
 }
 
-/// `+binding` as `+b`, to stand above a bar.
-fn initials(name: &str) -> String {
-    name.chars()
-        .take(if name.starts_with('+') { 2 } else { 1 })
-        .collect()
+/// `+binding` as `+b`, to stand above a bar; runs that share a mapping are counted.
+fn initials(names: &[String]) -> Vec<String> {
+    let mapping = |name: &String| name.split(' ').next().unwrap_or_default().to_owned();
+    let short = |(i, name): (usize, &String)| {
+        let letters = if name.starts_with('+') { 2 } else { 1 };
+        let short: String = name.chars().take(letters).collect();
+        let same = |other: &&String| mapping(other) == mapping(name);
+        match names.iter().filter(same).count() {
+            1 => short,
+            _ => format!("{short}{}", names[..=i].iter().filter(same).count()),
+        }
+    };
+    names.iter().enumerate().map(short).collect()
 }
 
 fn legend_of_initials(reports: &[Report]) -> String {
     let mut all: Vec<String> = Vec::new();
-    for report in reports {
-        let name = name(report);
-        let entry = format!("{} {name}", initials(&name));
-        if !all.contains(&entry) {
-            all.push(entry);
+    let groups = grouped(reports);
+    for runs in groups.values().flat_map(IndexMap::values) {
+        let names = run_names(runs);
+        for (short, name) in initials(&names).iter().zip(&names) {
+            let entry = format!("{short} {name}");
+            if !all.contains(&entry) {
+                all.push(entry);
+            }
         }
     }
     all.join(", ")

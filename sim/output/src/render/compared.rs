@@ -3,7 +3,7 @@
 use einflow_mappings::count::Access;
 use indexmap::IndexMap;
 
-use super::{finish, of, short_name, table, tight, wrapped};
+use super::{finish, of, short_name, table, tight, times, wrapped};
 use einflow_engine::{
     check::Check,
     report::Report,
@@ -50,16 +50,17 @@ pub fn compare(reports: &[Report]) -> String {
         let mut t = table(&header);
         let first = list.first().map_or(1.0, |r| r.seconds());
         for (r, name) in list.iter().zip(run_names(list)) {
-            let mut row = vec![
-                name,
-                tight(r.seconds(), "s"),
-                format!("{:.2}x", first / r.seconds()),
-            ];
+            let mut row = vec![name, tight(r.seconds(), "s"), times(first, r.seconds())];
             row.extend(units.iter().map(|u| percent(r.utilization(u))));
             row.push(tight(r.dram_bytes().2 as f64, "B"));
             row.push(tight(r.energy_pj() * 1e-12, "J"));
             row.push(r.bottleneck());
-            row.push(format!("{:.2}", r.above_bound()));
+            let above = r.above_bound();
+            row.push(if above.is_finite() {
+                format!("{above:.2}")
+            } else {
+                "-".into()
+            });
             t.add_row(row);
         }
         out.push_str(&finish(t, 1));
@@ -176,25 +177,63 @@ fn by_run(
     finish(t, 1)
 }
 
-/// Names that tell runs apart: by mapping, and where several share one also by accelerator, or else by number.
-fn run_names(list: &[&Report]) -> Vec<String> {
-    let by_mapping = |r: &Report| short_name(&r.inputs.mapping);
-    let with_chip = |r: &Report| format!("{} {}", by_mapping(r), r.inputs.accelerator);
-    let only = |name: &str, of: &dyn Fn(&Report) -> String| {
-        list.iter().filter(|r| of(r) == name).count() == 1
+/// Names that tell runs apart: the mapping, and where several runs share one, what differs of accelerator, engine and
+/// numbers set; else the first size that does; else a number.
+pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
+    let sizes = |r: &Report| -> Vec<String> {
+        let all = r.inputs.sizes.iter();
+        all.map(|(name, size)| format!("{name}={size}")).collect()
     };
-    let name = |(i, r): (usize, &&Report)| {
-        let mapping = by_mapping(r);
-        let chip = with_chip(r);
-        if only(&mapping, &by_mapping) {
-            mapping
-        } else if only(&chip, &with_chip) {
-            chip
-        } else {
-            format!("{mapping} #{}", i + 1)
+    let parts: [&dyn Fn(&Report) -> Vec<String>; 3] = [
+        &|r| vec![r.inputs.accelerator.clone()],
+        &|r| vec![r.inputs.engine.to_owned()],
+        &|r| {
+            let set = r.inputs.set.iter();
+            set.map(|(path, value)| format!("{}={}", last(path), short(value)))
+                .collect()
+        },
+    ];
+    let name = |(i, run): (usize, &&Report)| {
+        let same = |r: &&&Report| r.inputs.mapping == run.inputs.mapping;
+        let mut alike: Vec<&Report> = list.iter().filter(same).copied().collect();
+        let mut name = short_name(&run.inputs.mapping);
+        // What all that are still alike have tells none apart.
+        let telling = |own: &[String], part: &dyn Fn(&Report) -> Vec<String>, alike: &[&Report]| {
+            let tells = |p: &&String| !alike.iter().all(|r| part(r).contains(p));
+            own.iter().filter(tells).cloned().collect::<Vec<String>>()
+        };
+        for part in parts {
+            let own = part(run);
+            for word in telling(&own, part, &alike) {
+                name.push_str(&format!(" {word}"));
+            }
+            alike.retain(|r| part(r) == own);
+        }
+        let own = sizes(run);
+        if let Some(first) = telling(&own, &sizes, &alike).first() {
+            name.push_str(&format!(" {first}"));
+            alike.retain(|r| sizes(r).contains(first));
+        }
+        match alike.len() {
+            1 => name,
+            _ => format!("{name} #{}", i + 1),
         }
     };
     list.iter().enumerate().map(name).collect()
+}
+
+/// A number with its zeros as an exponent where they are many.
+fn short(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if value.len() > 6 => format!("{number:e}"),
+        _ => value.to_owned(),
+    }
+}
+
+/// The last two names of a path: what it is of, and what it is.
+fn last(path: &str) -> &str {
+    let dots = path.rmatch_indices('.').nth(1);
+    dots.map_or(path, |(at, _)| &path[at + 1..])
 }
 
 /// What the checks of a comparison found, in a few lines.

@@ -5,6 +5,7 @@ mod compared;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 pub use compared::compare;
+pub(crate) use compared::run_names;
 use einflow_engine::{
     check::{Check, real_length::Reference},
     report::{LowerBound, Report},
@@ -93,13 +94,28 @@ pub fn run(report: &Report) -> String {
         si(report.energy_pj() * 1e-12, "J"),
         report.area_um2() * 1e-6
     ));
-    let sizes: Vec<String> = report
-        .inputs
-        .sizes
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    out.push_str(&wrapped(&format!("sizes     {}", sizes.join(" "))));
+    let inputs = &report.inputs;
+    let by_block = |name: &String| {
+        inputs
+            .block_sizes
+            .iter()
+            .any(|(_, own)| own.contains_key(name))
+    };
+    let listed = |sizes: &mut dyn Iterator<Item = (&String, &u64)>| {
+        let sizes: Vec<String> = sizes.map(|(name, size)| format!("{name}={size}")).collect();
+        sizes.join(" ")
+    };
+    let shared = listed(&mut inputs.sizes.iter().filter(|(name, _)| !by_block(name)));
+    out.push_str(&wrapped(&format!("sizes     {shared}")));
+    for (block, own) in &inputs.block_sizes {
+        out.push_str(&wrapped(&format!(
+            "          {block}: {}",
+            listed(&mut own.iter())
+        )));
+    }
+    for overridden in &inputs.overridden {
+        out.push_str(&wrapped(&format!("          {overridden}")));
+    }
     if !report.uncharged.is_empty() {
         out.push_str(&wrapped(&format!(
             "uncharged (nothing published, 0 pJ assumed): {}",
@@ -160,7 +176,13 @@ pub fn run(report: &Report) -> String {
     let total = report.energy_pj();
     let mut t = table(&["component", "energy", "share"]);
     for (component, pj) in report.energy_by_component() {
-        t.add_row([component, si(pj * 1e-12, "J"), percent(pj / total)]);
+        // Where nothing costs energy, nothing has a share of it.
+        let share = if total > 0.0 {
+            percent(pj / total)
+        } else {
+            "-".into()
+        };
+        t.add_row([component, si(pj * 1e-12, "J"), share]);
     }
     out.push_str(&finish(t, 1));
     out
@@ -196,6 +218,11 @@ fn checked(check: &Check) -> String {
                     e.max_abs, e.max_rel
                 )));
             }
+            for condition in &m.toothless {
+                out.push_str(&wrapped(&format!(
+                    "          not checked: `{condition}`, which leaves out no point of the miniature, or every one"
+                )));
+            }
         }
     }
     match &check.real_length {
@@ -204,8 +231,15 @@ fn checked(check: &Check) -> String {
             "          not at the real length: {error}"
         ))),
         Some(Ok(r)) => {
+            let query = r.mask.as_ref().map_or("one query".into(), |mask| {
+                let seen = match mask.keys < r.length {
+                    true => format!(", which sees {},", mask.keys),
+                    false => String::new(),
+                };
+                format!("query {}{seen}", mask.query)
+            });
             out.push_str(&wrapped(&format!(
-                "          one query against {} keys (E={}, F={}), all in {}: off {} by {:.1e} of the largest value; with exact functions by {:.1e}",
+                "          {query} against {} keys (E={}, F={}), all in {}: off {} by {:.1e} of the largest value; with exact functions by {:.1e}",
                 length(r.length), r.e, r.f, r.format, of(r.reference), r.max_rel_error, r.exact_exponential.max_rel
             )));
             if let Some(s) = &r.stagnation {
@@ -358,11 +392,13 @@ pub fn csv(reports: &[Report]) -> String {
         "accelerator",
         "mapping",
         "engine",
-        "cycles",
-        "seconds",
     ]
     .map(String::from)
     .to_vec();
+    // A column that would be empty in every row says nothing.
+    let set = reports.iter().any(|r| !r.inputs.set.is_empty());
+    header.extend(set.then(|| "set".to_owned()));
+    header.extend(["cycles", "seconds"].map(String::from));
     header.extend(
         [
             "dram_read_bytes",
@@ -394,6 +430,10 @@ pub fn csv(reports: &[Report]) -> String {
             i.accelerator.clone(),
             i.mapping.clone(),
             i.engine.to_string(),
+        ];
+        let changed = i.set.iter().map(|(path, value)| format!("{path}={value}"));
+        row.extend(set.then(|| changed.collect::<Vec<_>>().join(";")));
+        row.extend([
             r.cycles().to_string(),
             r.seconds().to_string(),
             read.to_string(),
@@ -401,7 +441,7 @@ pub fn csv(reports: &[Report]) -> String {
             total.to_string(),
             r.energy_pj().to_string(),
             r.area_um2().to_string(),
-        ];
+        ]);
         row.extend(units.iter().map(|u| r.utilization(u).to_string()));
         row.push(r.bottleneck());
         row.push(r.lower_bound.compute_seconds.to_string());

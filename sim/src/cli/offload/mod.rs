@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     args::{Format, OffloadArguments},
-    interrupt, output,
+    commands, interrupt, output,
 };
 use einflow_output::plot;
 use einflow_serving::offload::{
@@ -56,20 +56,31 @@ pub fn offloaded(arguments: &OffloadArguments) -> Result<u8, Problems> {
         spans: 0,
     };
     if let [a, b] = arguments.compare.as_slice() {
-        let (a, _) = run(a, options)?;
-        let (b, _) = run(b, options)?;
+        let mut problems = Problems::new();
+        let found = [a, b].map(|name| problems.absorb(run(name, options)).map(|(found, _)| found));
+        let [Some(a), Some(b)] = &found else {
+            // What was computed is shown even where the other cannot be.
+            for one in found.iter().flatten() {
+                output::print(&match arguments.format {
+                    Format::Json => commands::pretty(&json::document(one)),
+                    Format::Csv => text::csv(&[one]),
+                    Format::Table => text::table(one),
+                })?;
+            }
+            return Err(problems);
+        };
         match arguments.format {
-            Format::Json => output::json(
-                &serde_json::json!({"a": json::document(&a), "b": json::document(&b)}),
-            )?,
-            Format::Csv => output::print(&text::csv(&[&a, &b]))?,
-            Format::Table => output::print(&text::side_by_side(&a, &b))?,
+            Format::Json => {
+                output::json(&serde_json::json!({"a": json::document(a), "b": json::document(b)}))?
+            }
+            Format::Csv => output::print(&text::csv(&[a, b]))?,
+            Format::Table => output::print(&text::side_by_side(a, b))?,
         }
         if let Some(folder) = &arguments.plot {
-            let figure = plot::offload_compared(&[&a, &b]);
+            let figure = plot::offload_compared(&[a, b]);
             plot::save(&figure, folder)?;
         }
-        return Ok(code(&[&a, &b]));
+        return Ok(code(&[a, b]));
     }
     let name = arguments.scenario.as_deref().unwrap_or_default();
     if arguments.trace.is_some() {

@@ -7,6 +7,7 @@ use einflow_mappings::{bind, mappings, spec::MappingSpec};
 use einflow_workloads::Model;
 
 use super::*;
+use crate::report::MaskedQuery;
 
 /// A mapping bound to BERT at a length, with words of some format; `rows` replaces the 2D array's, and so the tile
 /// along the keys.
@@ -125,7 +126,13 @@ fn other_cascades() {
         );
     }
     let causal = check("fusemax-causal", "fusemax").unwrap();
-    assert_eq!(causal.reference, Reference::Interpreter);
+    // Its last query sees every key, as without a mask.
+    assert_eq!(causal.reference, Reference::Attention);
+    let query = MaskedQuery {
+        query: 1023,
+        keys: 1024,
+    };
+    assert_eq!(causal.mask, Some(query));
     let message = check("projections", "fusemax").unwrap_err().to_string();
     assert!(
         message.starts_with("transformer/projections has no rank M"),

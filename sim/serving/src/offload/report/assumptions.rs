@@ -85,6 +85,9 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
                 match scenario.admission {
                     _ if scenario.policy.says.is_some() => scenario.policy.says.unwrap_or_default(),
                     Admission::Reserve => "a request is admitted where its final length fits",
+                    Admission::Grow if scenario.reserve_prompts => {
+                        "a request is admitted where its whole prompt fits; the newest gives way"
+                    }
                     Admission::Grow => {
                         "a request is admitted where its present length fits; the newest gives way"
                     }

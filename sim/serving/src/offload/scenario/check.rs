@@ -151,14 +151,26 @@ impl Scenario {
             "`admission` with a policy that always sets aside room for the final length",
             "leave it out, or `policy: vllm`",
         );
-        idle(
-            field(node, "prefix_caching"),
-            self.prefill.value != Prefill::Chunked
-                || !self.policy.grows
-                || self.admission == Admission::Reserve,
-            "`prefix_caching` where nobody computes a prompt again",
-            "`prefill: chunked` with `admission: grow` uses it",
-        );
+        let prompts = [
+            (
+                "prefix_caching",
+                "`prefix_caching` where nobody computes a prompt again",
+            ),
+            (
+                "reserve_prompts",
+                "`reserve_prompts` where no prompt comes in chunks and grows",
+            ),
+        ];
+        for (name, message) in prompts {
+            idle(
+                field(node, name),
+                self.prefill.value != Prefill::Chunked
+                    || !self.policy.grows
+                    || self.admission == Admission::Reserve,
+                message,
+                "`prefill: chunked` with `admission: grow` uses it",
+            );
+        }
         for name in ["sequences", "admission", "policy", "block_size"] {
             idle(
                 field(node, name),

@@ -64,6 +64,10 @@ record! {
         pub policy: Choice as policy = POLICIES[0] => "`vllm`";
         /// Tokens of a block of the KV cache.
         pub block_size: u64 as counted::<LARGEST_BLOCK, _> = if chunked(&prefill) { BLOCK_SIZE } else { 1 } => "16 where prompts are chunked, else 1";
+        /// Whether a request is admitted only where all of its prompt has room, as by vLLM since 0.19 (`scheduler_reserve_full_isl`); else where its first chunk has.
+        pub reserve_prompts: bool = chunked(&prefill)
+            && policy.is_some_and(|policy| policy.grows)
+            && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
         /// Whether a preempted request finds those of its blocks that nobody has taken.
         pub prefix_caching: bool = chunked(&prefill)
             && policy.is_some_and(|policy| policy.grows)

@@ -547,6 +547,7 @@ impl System {
                 Prefill::Pool => Preempted::Leaves,
             },
             reserve: scenario.admission == Admission::Reserve,
+            whole_prompts: scenario.reserve_prompts,
             reuse: scenario.prefix_caching,
         }
     }

@@ -70,6 +70,8 @@ pub struct Limits {
     pub preempted: Preempted,
     /// Whether room for the final length is set aside at admission.
     pub reserve: bool,
+    /// Whether a request is admitted only where all tokens that are known of it have room, not those of its first chunk alone.
+    pub whole_prompts: bool,
     /// Whether a request that comes back finds its own blocks, as long as nobody has taken them (prefix caching).
     pub reuse: bool,
 }

@@ -103,6 +103,7 @@ impl Requests {
     /// The first of those that wait joins a batch with its next tokens, `most` of them at most, if a store has room: how many.
     pub fn admit(&mut self, request: usize, batch: usize, most: u64) -> Option<u64> {
         let (block, reserve) = (self.limits.block, self.limits.reserve);
+        let whole = self.limits.whole_prompts;
         let state = self.state(request).clone();
         let recomputes = self.limits.preempted == Preempted::Recomputes;
         let stores = match self.limits.replicas {
@@ -123,7 +124,9 @@ impl Requests {
                 false => computed + tokens,
             };
             let used = self.stores[store].used();
-            if room.div_ceil(block) <= self.stores[store].free() && used < first {
+            // Room for the whole is asked for, not taken: what another request's prompt still takes is not in it.
+            let asked = if whole { room.max(state.known()) } else { room };
+            if asked.div_ceil(block) <= self.stores[store].free() && used < first {
                 (chosen, first) = (Some((store, kept, tokens, room)), used);
             }
         }
