@@ -5,11 +5,10 @@
 //! header claims and recurse as deep as it nests.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 
-use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_spec::{Problem, Problems, did_you_mean, files};
 use einflow_workloads::interpret::{Array, MAX_ELEMENTS};
 use half::f16;
 use zip::write::SimpleFileOptions;
@@ -44,7 +43,7 @@ pub struct Stored {
 /// Every array that cannot be read: the file, the array, what was found and what is accepted.
 pub fn read(path: &Path, stored: &StoredAs) -> Result<BTreeMap<String, Stored>, Problems> {
     let file = path.display().to_string();
-    let bytes = fs::read(path).map_err(|e| Problem::nowhere(format!("cannot read {file}: {e}")))?;
+    let bytes = files::read(path)?;
     parse(&file, &bytes, stored)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use einflow_arch::{Accelerator, bears_on_mappings};
 use einflow_mappings::{bind, mapped::MappedCascade, nest::CountError, spec::MappingSpec};
-use einflow_spec::{Edit, Problem, Problems, Source, Span, named};
+use einflow_spec::{Edit, Problem, Problems, Source, Span, files, named};
 use einflow_workloads::{
     Model,
     cascade::Cascade,
@@ -499,10 +499,8 @@ impl Request {
             .sizes
             .iter()
             .map(|(name, size)| format!("{name}={size}"));
-        let set = self
-            .overrides
-            .iter()
-            .map(|(path, value)| format!("{path}={value}"));
+        let set = self.overrides.iter();
+        let set = set.map(|(path, value)| format!("{path}={}", crate::units::number(*value)));
         for part in self
             .model
             .clone()
@@ -596,10 +594,11 @@ fn named_in<T>(
     // An embedded file has a name and is nowhere; the folder of a file in the working folder is empty, and there may be
     // a file of another kind there under the embedded one's name.
     let file = PathBuf::from(spec.source.name());
-    let text = std::fs::read_to_string(&file);
+    let text = files::existing_text(&file);
     let is_mapping =
         |text: String| einflow_mappings::mappings().may_be(&Source::new(spec.source.name(), text));
-    let beside = file.parent().filter(|_| text.is_ok_and(is_mapping));
+    let mapping = text.is_some_and(|text| text.is_ok_and(is_mapping));
+    let beside = file.parent().filter(|_| mapping);
     load(catalog, &name.text, beside).map_err(|problems| {
         let mut out = Problems::new();
         for problem in problems.iter() {

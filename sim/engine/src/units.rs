@@ -40,6 +40,16 @@ pub fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
+/// A number, with an exponent where that is shorter.
+pub fn number(value: f64) -> String {
+    let (plain, short) = (value.to_string(), format!("{value:e}"));
+    if short.len() < plain.len() {
+        short
+    } else {
+        plain
+    }
+}
+
 /// A sequence length: a multiple of 1024 as `64K` or `1M`, others as they are.
 pub fn length(value: u64) -> String {
     if value >= 1 << 20 && value.is_multiple_of(1 << 20) {

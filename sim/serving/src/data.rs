@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use einflow_spec::{Problem, Source};
+use einflow_spec::{Problem, Source, files};
 
 /// Names relative to `validation/data`, and texts.
 const TABLES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/data.rs"));
@@ -17,10 +17,9 @@ pub fn data(name: &str, beside: Option<&Path>) -> Result<Source, Problem> {
         Some(folder) => folder.join(&given),
         None => given.clone(),
     };
-    if (beside.is_some() || given.is_absolute()) && path.is_file() {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Problem::nowhere(format!("cannot read {}: {e}", path.display())))?;
-        return Ok(Source::new(path.display().to_string(), text));
+    let looked_for = beside.is_some() || given.is_absolute();
+    if let Some(text) = looked_for.then(|| files::existing_text(&path)).flatten() {
+        return Ok(Source::new(path.display().to_string(), text?));
     }
     name.strip_prefix("data/")
         .and_then(|name| TABLES.iter().find(|(known, _)| *known == name))

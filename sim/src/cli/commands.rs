@@ -246,7 +246,7 @@ fn named(mut problem: Problem, runs: &[&str], of: usize) -> Problem {
     if let Some(first) = runs.first().filter(|_| runs.len() < of) {
         let more = match runs.len() {
             1 => String::new(),
-            n => format!(" (and {} more runs)", n - 1),
+            n => format!(" (and {} more)", n - 1),
         };
         problem.message = format!("the run {first}{more}: {}", problem.message);
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use einflow_arch::{Accelerator, accelerators};
 use einflow_mappings::{mappings, spec::MappingSpec};
-use einflow_spec::{Problem, Problems, did_you_mean};
+use einflow_spec::{Problem, Problems, did_you_mean, files};
 use einflow_workloads::{
     analysis::{PassReport, compulsory, dot, footprints, operations, passes},
     cascade::{Cascade, TensorKind},
@@ -23,7 +23,8 @@ use einflow_output::render::wrapped;
 pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result<(), Problems> {
     let catalog = Catalog::new();
     let stem = name.strip_suffix(".ron").unwrap_or(name);
-    let is_file = std::path::Path::new(name).is_file();
+    let path = std::path::Path::new(name);
+    let is_file = files::is_there(path);
     if cascades().get(stem).is_some() && !is_file {
         return cascade(&*catalog.cascade(name, None, &[])?, &catalog, shape, format);
     }
@@ -49,6 +50,8 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
         }
         return accelerator(&*catalog.accelerator(name, None, &[])?, format);
     }
+    // A folder, which is called one.
+    files::existing_text(path).transpose()?;
     let known: Vec<&str> = cascades()
         .names()
         .chain(accelerators().names())

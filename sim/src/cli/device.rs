@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use comfy_table::{CellAlignment, ContentArrangement, Table as Shown, presets};
 use einflow_arch::device::{Chip, Device, Times, devices};
 use einflow_spec::{
-    Problem, Problems, Source,
+    Problem, Problems, Source, files,
     quantity::{Bytes, BytesPerSecond, OperationsPerSecond},
 };
 use serde_json::{Map, Value, json};
@@ -34,13 +34,9 @@ fn launch(mode: Option<LaunchMode>) -> Option<Launch> {
 /// A table by path, or by its path in the embedded set (`data/h200/gemm-bf16.csv`).
 fn table(path: &Path, mode: Option<LaunchMode>) -> Result<Table, Problems> {
     let name = path.display().to_string();
-    let source = match path.is_file() {
-        true => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Problem::nowhere(format!("cannot read {name}: {e}")))?;
-            Source::new(name, text)
-        }
-        false => data(&name, None)
+    let source = match files::existing_text(path) {
+        Some(text) => Source::new(name, text?),
+        None => data(&name, None)
             .map_err(|p| p.help("a path, or a table of the embedded set: data/h200/..."))?,
     };
     Table::read(&source, launch(mode))

@@ -2,6 +2,10 @@ use std::io::{IsTerminal, Write};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use einflow_spec::{Problem, Problems};
+use indexmap::IndexMap;
+
+/// Mistakes of one file that are shown: who has more than a screenful repairs the first and runs again.
+const SHOWN: usize = 32;
 
 /// Prints problems to standard error, each with the line that it concerns.
 pub fn print(problems: &Problems) {
@@ -10,9 +14,26 @@ pub fn print(problems: &Problems) {
     let _ = std::io::stderr().write_all(text(problems, colour).as_bytes());
 }
 
-/// The text of [`print`].
+/// The text of [`print`]: of one file the first mistakes, and how many more there are.
 pub fn text(problems: &Problems, colour: bool) -> String {
-    problems.iter().map(|p| one(p, colour)).collect()
+    let mut out = String::new();
+    let mut found: IndexMap<&str, usize> = IndexMap::new();
+    for problem in problems.iter() {
+        let Some((source, _)) = &problem.place else {
+            out.push_str(&one(problem, colour));
+            continue;
+        };
+        let count = found.entry(source.name()).or_insert(0);
+        *count += 1;
+        if *count <= SHOWN {
+            out.push_str(&one(problem, colour));
+        }
+    }
+    for (file, count) in found.into_iter().filter(|(_, count)| *count > SHOWN) {
+        let note = format!("{file} has more of them: {} are not shown", count - SHOWN);
+        out.push_str(&one(&Problem::nowhere(note), colour));
+    }
+    out
 }
 
 /// The text with line ends in place of blanks, so that lines are short where words are.

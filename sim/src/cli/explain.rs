@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use einflow_mappings::mappings;
-use einflow_spec::{Node, Problem, Problems, did_you_mean};
+use einflow_spec::{Node, Problem, Problems, did_you_mean, files};
 
 use super::output;
 use crate::runs::{RunFile, runs};
@@ -66,7 +66,7 @@ pub fn print(name: &str, options: Options) -> Result<(), Problems> {
 
 /// Whether a name is that of a run rather than of a mapping.
 fn is_run(name: &str) -> Result<bool, Problems> {
-    if std::path::Path::new(name).is_file() {
+    if files::is_there(std::path::Path::new(name)) {
         let (source, _) = mappings().find(name, None)?;
         let has = |field: &str| {
             let node = Node::parse(&source);

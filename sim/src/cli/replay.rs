@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use einflow_spec::{Problem, Problems, Source, quantity::Seconds};
+use einflow_spec::{Problem, Problems, Source, files, quantity::Seconds};
 use serde_json::json;
 
 use super::{
@@ -32,10 +32,8 @@ fn named(given: &str) -> String {
 pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
     let mut problems = Problems::new();
     let name = arguments.requests.display().to_string();
-    let requests = std::fs::read_to_string(&arguments.requests)
-        .map_err(|e| Problem::nowhere(format!("cannot read {name}: {e}")).into())
-        .map(|text| Source::new(name.clone(), text));
-    let requests = problems.absorb(requests);
+    let requests = files::read_text(&arguments.requests).map_err(Problems::from);
+    let requests = problems.absorb(requests.map(|text| Source::new(name.clone(), text)));
     if !(arguments.host_overhead.is_finite() && arguments.host_overhead >= 0.0) {
         problems.push(Problem::nowhere(format!(
             "a host overhead of {} us",

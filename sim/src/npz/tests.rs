@@ -237,7 +237,7 @@ fn wrong_files_say_what_is_wrong() {
         .unwrap_err()
         .to_string();
     assert!(
-        found.starts_with("cannot read /nonexistent/in.npz: "),
+        found.starts_with("there is no file /nonexistent/in.npz"),
         "{found}"
     );
     // Version 2 headers claim up to 4 GiB.

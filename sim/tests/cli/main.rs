@@ -9,6 +9,7 @@ mod explain;
 mod json;
 mod numbers;
 mod pages;
+mod shown;
 mod sources;
 mod support;
 mod sweep;

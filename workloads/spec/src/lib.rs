@@ -22,6 +22,7 @@
 mod edit;
 pub mod expr;
 mod fields;
+pub mod files;
 mod format;
 mod library;
 pub mod measure;

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::{Node, Problem, Source, did_you_mean, nearest};
+use crate::{Node, Problem, Source, did_you_mean, files::existing_text, nearest};
 
 /// Files that travel inside the binary: names without the extension, sorted, and their texts.
 #[derive(Clone, Debug)]
@@ -98,8 +98,9 @@ impl Library {
     /// No such file or name (the nearest known name is suggested), or an unreadable file.
     pub fn find(&self, name: &str, beside: Option<&Path>) -> Result<(Source, Origin), Problem> {
         let with_extension = format!("{name}.{}", self.extension);
-        let looks_like_path =
-            name.ends_with(&format!(".{}", self.extension)) || Path::new(name).is_absolute();
+        let looks_like_path = name.ends_with(&format!(".{}", self.extension))
+            || Path::new(name).is_absolute()
+            || ["./", "../"].iter().any(|dots| name.starts_with(dots));
         let mut candidates = Vec::new();
         if let Some(folder) = beside {
             candidates.push(folder.join(name));
@@ -108,11 +109,17 @@ impl Library {
             candidates.push(PathBuf::from(name));
         }
         let embedded = self.get(name);
+        let mut unreadable = None;
         for path in candidates {
-            if path.is_file() {
-                let text = std::fs::read_to_string(&path).map_err(|e| {
-                    Problem::nowhere(format!("cannot read {}: {e}", path.display()))
-                })?;
+            let text = match existing_text(&path) {
+                Some(Err(problem)) => {
+                    unreadable.get_or_insert(problem);
+                    None
+                }
+                Some(Ok(text)) => Some(text),
+                None => None,
+            };
+            if let Some(text) = text {
                 let source = Source::new(path.display().to_string(), text);
                 if embedded.is_some() && !self.may_be(&source) {
                     continue;
@@ -123,6 +130,9 @@ impl Library {
         }
         if let Some(source) = embedded {
             return Ok((source, Origin::Embedded));
+        }
+        if let Some(problem) = unreadable {
+            return Err(problem);
         }
         let stem = name
             .strip_suffix(&format!(".{}", self.extension))

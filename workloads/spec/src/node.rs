@@ -167,7 +167,10 @@ fn syntax_problem(
     Problem::at(
         source,
         Span::new(start, end.max(start)),
-        format!("not valid RON: {}", error.code),
+        match error.code {
+            ron::Error::ExceededRecursionLimit => "not valid RON: it nests too deep".to_owned(),
+            ref code => format!("not valid RON: {code}"),
+        },
     )
     .into()
 }

@@ -330,12 +330,14 @@ fn parameters(mapped: &MappedCascade, atoms: &[Atom<'_>], small: &mut Given) -> 
             Some((partition, true)) => (vec![partition.whole], FEW),
             None => {
                 let named = atoms.iter().filter(|atom| atom.names(name));
-                (
-                    named
-                        .flat_map(|atom| atom.measured_in(cascade, name))
-                        .collect(),
-                    FEW,
-                )
+                let ranks = named.flat_map(|atom| atom.measured_in(cascade, name));
+                // How long a rank is by which others are found, is not known yet.
+                let settled = |rank: &RankId| {
+                    let name = &cascade.rank(*rank).name;
+                    let mut fixed = cascade.parameters.values().filter(|p| p.fixed);
+                    !fixed.any(|p| names(&p.default).any(|of| of == name))
+                };
+                (ranks.filter(settled).collect(), FEW)
             }
         };
         let factor = ranks

@@ -7,7 +7,7 @@ use super::{finish, of, short_name, table, tight, times, wrapped};
 use einflow_engine::{
     check::Check,
     report::Report,
-    units::{length, percent},
+    units::{length, number, percent},
 };
 
 /// The order of `reports`: groups of one model and length.
@@ -188,8 +188,18 @@ pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
         &|r| vec![r.inputs.accelerator.clone()],
         &|r| vec![r.inputs.engine.to_owned()],
         &|r| {
-            let set = r.inputs.set.iter();
-            set.map(|(path, value)| format!("{}={}", last(path), short(value)))
+            let set = &r.inputs.set;
+            let name = |path: &str| {
+                let short = last(path, 1);
+                let alone = set
+                    .iter()
+                    .filter(|(other, _)| last(other, 1) == short)
+                    .count()
+                    == 1;
+                last(path, if alone { 1 } else { 2 }).to_owned()
+            };
+            set.iter()
+                .map(|(path, value)| format!("{}={}", name(path), short(value)))
                 .collect()
         },
     ];
@@ -222,17 +232,14 @@ pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
     list.iter().enumerate().map(name).collect()
 }
 
-/// A number with its zeros as an exponent where they are many.
+/// A number of a file as text, short.
 fn short(value: &str) -> String {
-    match value.parse::<f64>() {
-        Ok(number) if value.len() > 6 => format!("{number:e}"),
-        _ => value.to_owned(),
-    }
+    value.parse().map_or_else(|_| value.to_owned(), number)
 }
 
-/// The last two names of a path: what it is of, and what it is.
-fn last(path: &str) -> &str {
-    let dots = path.rmatch_indices('.').nth(1);
+/// The last names of a path.
+fn last(path: &str, names: usize) -> &str {
+    let dots = path.rmatch_indices('.').nth(names - 1);
     dots.map_or(path, |(at, _)| &path[at + 1..])
 }
 

@@ -93,7 +93,7 @@ impl Answerer {
     /// What a task takes.
     ///
     /// # Errors
-    /// A task of which the device's file says nothing, or one beyond what was measured.
+    /// A task of which the device's file says nothing, or one beyond what was measured; a time that is no number.
     pub fn time(&self, task: &Task) -> Result<Answer, Problem> {
         let mut answer = self.all(&task.steps, task, 0)?;
         if task.events {
@@ -103,7 +103,14 @@ impl Answerer {
             let host = HOST_LAUNCH * task.steps.len() as f64;
             answer.time = Seconds(answer.time.0.max(host.0));
         }
-        Ok(answer)
+        match answer.time.0.is_finite() {
+            true => Ok(answer),
+            false => Err(Problem::nowhere(format!(
+                "the time of it on {} is beyond what a 64-bit number holds",
+                self.device.name
+            ))
+            .help("look for a number of the device that is far too small: a bandwidth, a rate")),
+        }
     }
 
     /// Steps one after another, while something else holds `held` units of the chip.

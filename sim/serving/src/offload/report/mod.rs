@@ -268,6 +268,28 @@ impl Report {
             assumptions: assumptions(system, served),
             flags: served.flags.clone(),
         };
+        let measures = [
+            ("throughput", report.throughput),
+            ("price", report.dollars_per_hour),
+            ("price of a million tokens", 1e6 / report.tokens_per_dollar),
+            ("tokens for a dollar", report.tokens_per_dollar),
+            ("energy of a token", report.joules_per_token),
+        ];
+        // Where nothing came out, there is no price of it.
+        let made = |(name, _): &&(&str, f64)| tokens > 0 || *name != "price of a million tokens";
+        if let Some((name, _)) = measures
+            .iter()
+            .filter(made)
+            .find(|(_, value)| !value.is_finite())
+        {
+            let message = format!(
+                "{}: the {name} is beyond what a 64-bit number holds",
+                report.name
+            );
+            return Err(Problem::nowhere(message).help(
+                "look for a number of a pool or of its device that is far too large or too small: a price, a power",
+            ));
+        }
         report.bound_by = report.bound(system, served)?;
         if served.stopped {
             report.flags.push(format!(
