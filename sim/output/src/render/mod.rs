@@ -60,6 +60,14 @@ pub fn title(report: &Report) -> String {
     )
 }
 
+/// How many times a bound something is; `-` where the bound is nothing.
+fn times(value: f64, bound: f64) -> String {
+    match bound > 0.0 {
+        true => format!("{:.2}x", value / bound),
+        false => "-".into(),
+    }
+}
+
 /// One run in full.
 pub fn run(report: &Report) -> String {
     let mut out = wrapped(&title(report));
@@ -72,8 +80,8 @@ pub fn run(report: &Report) -> String {
         report.bottleneck()
     ));
     // What computes nothing, or moves nothing, is no multiple of its bound.
-    let times = |what: &str, value: f64, bound: f64| match bound > 0.0 {
-        true => format!(" ({what} {:.2}x)", value / bound),
+    let multiple = |what: &str, value: f64, bound: f64| match bound > 0.0 {
+        true => format!(" ({what} {})", times(value, bound)),
         false => String::new(),
     };
     let LowerBound {
@@ -84,10 +92,10 @@ pub fn run(report: &Report) -> String {
     out.push_str(&wrapped(&format!(
         "bounds    compute {}{}, {} traffic {}{}",
         si(compute, "s"),
-        times("the run takes", seconds, compute),
+        multiple("the run takes", seconds, compute),
         report.outermost,
         si(moved as f64, "B"),
-        times("it moves", dram as f64, moved as f64),
+        multiple("it moves", dram as f64, moved as f64),
     )));
     out.push_str(&format!(
         "energy    {}; area {:.1} mm^2\n",
