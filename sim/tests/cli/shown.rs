@@ -86,7 +86,7 @@ fn nor_of_devices_and_pools() {
         let rows = format!(
             "predict --device ./slow.ron --table data/h200/gemm-bf16.csv --format {format}"
         );
-        let scenario = "(name: \"s\", source: \"s\", model: \"llama3-8b\", pools: {\"all\": (role: all, device: \"./dear.ron\", count: 2)}, \
+        let scenario = "(name: \"s\", source: \"s\", model: \"llama3-8b\", pools: {\"all\": (role: all, device: \"./dear.ron\", count: 2, link: \"nvlink4\")}, \
                         load: (batch: 8, context: 128))";
         fs::write(folder.path().join("s.ron"), scenario).unwrap();
         for line in [pools, rows] {

@@ -177,6 +177,9 @@ fn by_run(
     finish(t, 1)
 }
 
+/// A part of a name: what it is of a run.
+type Part<'a> = &'a dyn Fn(&Report) -> Vec<String>;
+
 /// Names that tell runs apart: the mapping, and where several runs share one, what differs of accelerator, engine and
 /// numbers set; else the first size that does; else a number.
 pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
@@ -184,7 +187,7 @@ pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
         let all = r.inputs.sizes.iter();
         all.map(|(name, size)| format!("{name}={size}")).collect()
     };
-    let parts: [&dyn Fn(&Report) -> Vec<String>; 3] = [
+    let parts: [Part<'_>; 3] = [
         &|r| vec![r.inputs.accelerator.clone()],
         &|r| vec![r.inputs.engine.to_owned()],
         &|r| {
@@ -208,7 +211,7 @@ pub(crate) fn run_names(list: &[&Report]) -> Vec<String> {
         let mut alike: Vec<&Report> = list.iter().filter(same).copied().collect();
         let mut name = short_name(&run.inputs.mapping);
         // What all that are still alike have tells none apart.
-        let telling = |own: &[String], part: &dyn Fn(&Report) -> Vec<String>, alike: &[&Report]| {
+        let telling = |own: &[String], part: Part<'_>, alike: &[&Report]| {
             let tells = |p: &&String| !alike.iter().all(|r| part(r).contains(p));
             own.iter().filter(tells).cloned().collect::<Vec<String>>()
         };
