@@ -78,7 +78,7 @@ impl Raw {
             0 => (0, 1),
             e => (1 << significand, i32::from(e)),
         };
-        let scale = 2f64.powi(exponent - bias - i32::from(significand));
+        let scale = 2f64.powi(exponent - bias - significand);
         sign * f64::from(hidden + fraction) * scale
     }
 }
