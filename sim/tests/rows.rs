@@ -156,3 +156,19 @@ fn tasks_that_are_simulated_do_not_grow_with_the_length() {
         );
     }
 }
+
+#[test]
+fn a_row_that_runs_on() {
+    let case = Case {
+        mask: 4,
+        loops: 0,
+        runs_on: true,
+        side: 2,
+        across: 1,
+        p1: 2,
+        bandwidth: 400,
+        sizes: [("B", 1), ("H", 1), ("E", 1), ("F", 1), ("M", 46), ("P", 44)],
+    };
+    let mapped = bound(&case).unwrap();
+    assert_eq!(seen(&mapped, true).0, seen(&mapped, false).0);
+}

@@ -454,6 +454,9 @@ impl Occupied {
     pub fn whole(&self, tile: &[(u64, u64)]) -> bool {
         let mut within: Box = [Interval { start: 0, len: 1 }; MAX_RANKS];
         for (side, &(start, len)) in within.iter_mut().zip(tile).take(self.ranks) {
+            if len == 0 {
+                return true;
+            }
             *side = Interval { start, len };
         }
         self.region

@@ -337,7 +337,7 @@ fn every_truncated_file_is_an_error() {
         eval(&request)
             .unwrap_err()
             .to_string()
-            .starts_with("cannot read ")
+            .starts_with("there is no file ")
     );
 }
 

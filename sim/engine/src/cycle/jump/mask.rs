@@ -96,6 +96,11 @@ impl<'s> Masked<'s> {
             Some(stretch) => (stretch.moves.0 > 0, stretch.moves.1 > 0),
             None => (true, true),
         };
+        let rows = machine.program.nests[0][shift.at].cut.rank;
+        if self.part(machine, shift, on, 0, u64::MAX)[rows].1 == 0 {
+            // There is no such row, and nothing will stand in it.
+            return true;
+        }
         let count = self.count(machine, shift);
         let further = |digit: u64, moves: bool| {
             let by = if moves {

@@ -498,8 +498,12 @@ impl Alike<'_> {
         if !holds(0) {
             return None;
         }
-        let bad = (1..=times).find(|i| !holds(*i));
-        Some(bad.map_or(times, |bad| bad - 1))
+        // What stands in a later row than those that were compared has to find the same there as well.
+        let stands = self.ends[3].walks.iter().flatten();
+        let last = stands.filter_map(|walk| walk.get(shift.at)).max();
+        let lead = last?.saturating_sub(*rows.first()?).div_ceil(shift.by);
+        let bad = (1..=times.saturating_add(lead)).find(|i| !holds(*i));
+        Some(bad.map_or(times, |bad| (bad - 1).saturating_sub(lead)))
     }
 
     /// How many periods on, at most `times`, times are as far from now as they were, or over and stay so.
