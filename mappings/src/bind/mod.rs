@@ -8,6 +8,7 @@ mod carried;
 mod conditions;
 mod context;
 mod einsum;
+mod filled;
 mod homes;
 mod keeps;
 mod linear;

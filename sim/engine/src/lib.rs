@@ -31,6 +31,7 @@ pub mod array;
 pub mod catalog;
 pub mod check;
 pub mod cycle;
+mod energy;
 mod engine;
 mod error;
 pub mod events;

@@ -7,7 +7,7 @@ use einflow_mappings::{mapped::NamedLoop, nest::CountError};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    occupied::{numbered, occupied_tiles, pass_empty},
+    occupied::{Sides, count, inside, numbered, occupied_tiles, pass_empty},
     parts::{Op, Program, Tile},
 };
 
@@ -44,60 +44,6 @@ pub struct Cursor {
     pub done: bool,
     /// Where empty tiles are left out: the full tile at which the walk stands, and its number.
     walk: Option<(Digits, u64)>,
-}
-
-/// What a loop leaves of a tile at one of its iterations.
-pub fn inside(tile: &mut Tile, l: &NamedLoop, digit: u64) {
-    let side = &mut tile[l.cut.rank];
-    let first = digit.saturating_mul(l.cut.step).min(side.1);
-    *side = (side.0 + first, l.cut.step.min(side.1 - first));
-}
-
-/// Iterations of a loop in a tile.
-pub(super) fn count(tile: &Tile, l: &NamedLoop) -> u64 {
-    tile[l.cut.rank].1.div_ceil(l.cut.step.max(1)).max(1)
-}
-
-/// Lengths of a tile's sides.
-#[derive(Clone, Copy, Debug)]
-pub struct Sides<'a>(pub &'a [NamedLoop]);
-
-impl Sides<'_> {
-    /// Iterations of the loops inside a tile with these sides, all loops together.
-    pub fn iterations(self, tile: &Tile) -> u64 {
-        let mut total = 1u64;
-        for (at, l) in self.0.iter().enumerate() {
-            if self.0[..at].iter().any(|o| o.cut.rank == l.cut.rank) {
-                continue;
-            }
-            let rank = l.cut.rank;
-            let chain: SmallVec<[u64; 4]> = self.0[at..]
-                .iter()
-                .filter(|o| o.cut.rank == rank)
-                .map(|o| o.cut.step.max(1))
-                .collect();
-            total = total.saturating_mul(nested(tile[rank].1, &chain));
-        }
-        total
-    }
-}
-
-/// Iterations of loops over one rank, one inside the other.
-fn nested(length: u64, steps: &[u64]) -> u64 {
-    let Some((step, rest)) = steps.split_first() else {
-        return 1;
-    };
-    if rest.is_empty() {
-        return length.div_ceil(*step).max(1);
-    }
-    let (full, part) = (length / step, length % step);
-    let last = if part > 0 || full == 0 {
-        nested(part, rest)
-    } else {
-        0
-    };
-    full.saturating_mul(nested(*step, rest))
-        .saturating_add(last)
 }
 
 /// Moves digits on by so many iterations of the innermost of their loops.

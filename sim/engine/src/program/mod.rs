@@ -23,8 +23,9 @@ mod walker;
 mod words;
 
 pub use build::{build, programs};
-pub use cursor::{Cursor, Digits, Key, Sides, inside};
+pub use cursor::{Cursor, Digits, Key};
 pub use geometry::{Ports, Way, latency};
+pub use occupied::{Sides, inside};
 pub use parts::{
     Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, StreamSource,
     Tile,

@@ -3,7 +3,7 @@
 use einflow_workloads::cascade::ReadTime;
 
 use super::{
-    cursor::inside,
+    occupied::inside,
     parts::{Maker, Op, Program, Read, StreamKind, StreamSource, Tile},
 };
 

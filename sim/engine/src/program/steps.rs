@@ -4,7 +4,7 @@ use einflow_mappings::mapped::NamedLoop;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    cursor::{Sides, count, inside},
+    occupied::{Sides, count, inside},
     parts::{Op, Tile},
 };
 

@@ -1,7 +1,8 @@
 //! Which of a memory's tiles a walk stands at.
 
 use super::{
-    cursor::{Digits, count, inside},
+    cursor::Digits,
+    occupied::{count, inside},
     parts::{KeepPlan, Op, Program, Tile},
     words::same,
 };

@@ -1,6 +1,6 @@
 //! What a mask leaves of rows.
 
-use super::rows::{Shift, Stretch};
+use super::snapshot::{Shift, Stretch};
 use crate::{
     events::Machine,
     program::{Digits, Tile, inside},

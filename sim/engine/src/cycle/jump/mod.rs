@@ -16,17 +16,17 @@ mod snapshot;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use einflow_mappings::{mapped::NamedLoop, nest::Term};
+use einflow_mappings::mapped::NamedLoop;
 
 use crate::{
     events::{BackEnd, EventError, Machine, State, Turn},
     program::{Cursor, Digits, Op, Program, inside},
 };
 use joint::joint;
-use relative::{At, relative};
+use relative::{At, groups_repeat, relative};
 use repeat::repeat;
 use rows::{ROWS, repeat_rows};
-use snapshot::{Jumped, Row, Seen, Snapshot, digits};
+use snapshot::{Found, Jumped, Row, Seen, Snapshot, digits};
 
 /// Ends of iterations that were passed in a step: nest, and the walk before.
 #[derive(Default)]
@@ -276,19 +276,6 @@ impl Jumps {
     }
 }
 
-/// A state that has come round.
-struct Found {
-    /// How often the iterations since may be repeated without looking.
-    times: u64,
-    /// Which Einsums and streams moved in them.
-    moved: Vec<bool>,
-    /// Iterations of them.
-    period: u64,
-    /// The first and the last iteration at which one of them stood.
-    low: u64,
-    high: u64,
-}
-
 /// Whether the state has come round since a snapshot of which it is alike, but for the clocks of what stands still.
 fn recurs(
     machine: &Machine<'_>,
@@ -371,22 +358,6 @@ fn clocks_alike(new: &State, old: &State) -> bool {
         new_time == old_time || new_time.wrapping_sub(new.now) == old_time.wrapping_sub(old.now)
     };
     clocks.all(|(a, b)| alike(*a, *b)) && alike(new.end, old.end)
-}
-
-/// Whether coordinates that share a word, and those of which words begin anew, stand as they did a period before.
-fn groups_repeat(machine: &Machine<'_>, home: &NamedLoop, period: u64) -> bool {
-    let transfers = &machine.mapped.blocks[machine.block].transfers;
-    let of_transfers = transfers.iter().map(|t| &t.projection);
-    let of_reads = machine.program.ops.iter().flat_map(|o| &o.reads);
-    let mut all = of_transfers.chain(of_reads.map(|r| &r.projection));
-    let by = period.saturating_mul(home.cut.step);
-    let group = |t: &Term| t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
-    // Where words do not exist, tiles of one size have more or fewer of them.
-    all.all(|p| {
-        let mut terms = p.all_dims().flat_map(|d| &d.terms);
-        p.is_even_along(home.cut.rank)
-            && terms.all(|t| t.rank != home.cut.rank || by.is_multiple_of(group(t)))
-    })
 }
 
 /// Whether a walk moved on by the period in the loop; none where it moved otherwise.

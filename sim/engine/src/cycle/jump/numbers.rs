@@ -1,9 +1,11 @@
 //! The numbers of a state that walks and time change, one after another, so that states can be compared, and carried
 //! on, number by number. What is not among them has to be the same.
 
+use einflow_mappings::mapped::NamedLoop;
+
 use crate::{
-    events::{Barrier, Cause, OpState, State, StreamState, Totals},
-    program::{Program, StreamKind, Tile},
+    events::{Barrier, Cause, Machine, OpState, State, StreamState, Totals},
+    program::{Op, Program, StreamKind, Tile},
 };
 
 /// Beyond this no number is carried on.
@@ -276,4 +278,41 @@ pub(super) fn join(
     of_state(&mut state, program, &mut put);
     of_totals(&mut totals, &mut put);
     fits.then_some((state, totals))
+}
+
+/// How far a place moves in a sequence with so many iterations of each of two loops.
+pub(super) fn weights(
+    machine: &Machine<'_>,
+    of: Sequence,
+    moves: [(usize, u64); 2],
+) -> Option<[i128; 2]> {
+    let program = machine.program;
+    let nest = &program.nests[0];
+    let loops: Vec<(Option<usize>, u64)> = match of {
+        Sequence::Keep(keep) => {
+            let plan = &program.keeps[keep];
+            let own = nest[..plan.depth].iter().enumerate();
+            own.map(|(at, l)| (Some(at), l.count)).collect()
+        }
+        Sequence::Op(id) => of_walk(nest, &program.ops[id]),
+        Sequence::Stream(id) => of_walk(nest, &machine.walkers[id]),
+    };
+    let weight = |at: usize, by: u64| {
+        let Some(found) = loops.iter().position(|(own, _)| *own == Some(at)) else {
+            return Some(0);
+        };
+        let mut inside = loops[found + 1..].iter();
+        inside.try_fold(i128::from(by), |w, (_, count)| {
+            w.checked_mul((*count).max(1).into())
+        })
+    };
+    let [row, band] = moves;
+    Some([weight(row.0, row.1)?, weight(band.0, band.1)?])
+}
+
+fn of_walk(nest: &[NamedLoop], op: &Op) -> Vec<(Option<usize>, u64)> {
+    let loops = op.loops.iter().map(|at| (Some(*at), nest[*at].count));
+    loops
+        .chain(op.folds.iter().map(|l| (None, l.count)))
+        .collect()
 }

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
-use einflow_mappings::mapped::NamedLoop;
+use einflow_mappings::{mapped::NamedLoop, nest::Term};
 use smallvec::SmallVec;
 
 use super::snapshot::digits;
 
 use crate::{
-    events::{Arrived, Barrier, Candidate, Held, OpState, Started, State, StreamState, Use},
+    events::{
+        Arrived, Barrier, Candidate, Held, Machine, OpState, Started, State, StreamState, Use,
+    },
     program::{Cursor, Key, Op, Program, Stream, StreamKind, Tile},
 };
 
@@ -308,4 +310,20 @@ fn of_barrier(
         cause: *cause,
         waited: *waited,
     }
+}
+
+/// Whether coordinates that share a word, and those of which words begin anew, stand as they did a period before.
+pub(super) fn groups_repeat(machine: &Machine<'_>, home: &NamedLoop, period: u64) -> bool {
+    let transfers = &machine.mapped.blocks[machine.block].transfers;
+    let of_transfers = transfers.iter().map(|t| &t.projection);
+    let of_reads = machine.program.ops.iter().flat_map(|o| &o.reads);
+    let mut all = of_transfers.chain(of_reads.map(|r| &r.projection));
+    let by = period.saturating_mul(home.cut.step);
+    let group = |t: &Term| t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
+    // Where words do not exist, tiles of one size have more or fewer of them.
+    all.all(|p| {
+        let mut terms = p.all_dims().flat_map(|d| &d.terms);
+        p.is_even_along(home.cut.rank)
+            && terms.all(|t| t.rank != home.cut.rank || by.is_multiple_of(group(t)))
+    })
 }

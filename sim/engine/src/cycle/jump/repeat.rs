@@ -1,9 +1,8 @@
 //! Repeating what happened since a snapshot, without looking.
 
 use super::{
-    Found,
     relative::{At, relative},
-    snapshot::Snapshot,
+    snapshot::{Found, Snapshot},
 };
 use crate::{
     events::{EventError, Machine, State, Totals},

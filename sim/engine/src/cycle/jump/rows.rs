@@ -15,14 +15,14 @@ use einflow_mappings::mapped::NamedLoop;
 
 use super::{
     mask::Masked,
-    numbers::{Kind, Sequence, join, kinds},
-    relative::At,
+    numbers::{Kind, Sequence, join, kinds, weights},
+    relative::{At, groups_repeat},
     repeat::still_waits,
-    snapshot::{Jumped, Row},
+    snapshot::{Jumped, Row, Shift, Stretch},
 };
 use crate::{
     events::{EventError, Machine, State, Totals},
-    program::{Digits, Key, Op, Program, StreamKind},
+    program::{Digits, Key, Program, StreamKind},
 };
 
 /// Most rows after which what takes turns comes round, as for the jump over iterations.
@@ -102,26 +102,6 @@ fn order_holds(program: &Program, state: &State, moved: &[bool]) -> bool {
     let furthest = all().filter(|i| moved[*i]).map(|i| state.ops[i].key).max();
     let mut still = all().filter(|i| !moved[*i]);
     still.all(|i| Some(state.ops[i].key) > furthest)
-}
-
-/// Where parts of a row go from one row to the next.
-#[derive(Clone, Copy)]
-pub(super) struct Shift {
-    /// The loop of the rows, and the one inside along which they grow, of the block's nest.
-    pub at: usize,
-    pub band: usize,
-    /// Iterations of each.
-    pub by: u64,
-    pub along: u64,
-}
-
-/// A stretch of a row that its jump left out.
-pub(super) struct Stretch<'j> {
-    pub jump: &'j Jumped,
-    /// How far its first iteration moves from row to row, and the one behind its last.
-    pub moves: (u64, u64),
-    /// Periods that it has more, or fewer, in the next row.
-    more: i64,
 }
 
 /// Four ends of rows, a period apart.
@@ -352,7 +332,11 @@ impl Alike<'_> {
             match kind {
                 Kind::Place(sequence) => {
                     let step = constant(self.steps(i))?;
-                    let [row, band] = weights(machine, *sequence, shift)?;
+                    let [row, band] = weights(
+                        machine,
+                        *sequence,
+                        [(shift.at, shift.by), (shift.band, shift.along)],
+                    )?;
                     let on = [row, row.checked_add(band)?];
                     if step != 0 && !on.contains(&step) {
                         return None;
@@ -462,8 +446,8 @@ impl Alike<'_> {
         let (row, band) = (&loops[shift.at], &loops[shift.band]);
         let by = |l: &NamedLoop, by: u64| Some((l.cut.rank, l.cut.step.checked_mul(by)?));
         if !occupied.unchanged_by(&[by(row, shift.by)?, by(band, shift.along)?])
-            || !super::groups_repeat(machine, row, shift.by)
-            || !super::groups_repeat(machine, band, shift.along)
+            || !groups_repeat(machine, row, shift.by)
+            || !groups_repeat(machine, band, shift.along)
         {
             return None;
         }
@@ -563,39 +547,4 @@ impl Alike<'_> {
         let numbers: Option<Vec<i128>> = (0..self.ends[3].numbers.len()).map(on).collect();
         join(&machine.state, &machine.totals, machine.program, &numbers?)
     }
-}
-
-/// How far a place moves in a sequence with a row, and with the band.
-fn weights(machine: &Machine<'_>, of: Sequence, shift: Shift) -> Option<[i128; 2]> {
-    let program = machine.program;
-    let nest = &program.nests[0];
-    let loops: Vec<(Option<usize>, u64)> = match of {
-        Sequence::Keep(keep) => {
-            let plan = &program.keeps[keep];
-            let own = nest[..plan.depth].iter().enumerate();
-            own.map(|(at, l)| (Some(at), l.count)).collect()
-        }
-        Sequence::Op(id) => of_walk(nest, &program.ops[id]),
-        Sequence::Stream(id) => of_walk(nest, &machine.walkers[id]),
-    };
-    let weight = |at: usize, by: u64| {
-        let Some(found) = loops.iter().position(|(own, _)| *own == Some(at)) else {
-            return Some(0);
-        };
-        let mut inside = loops[found + 1..].iter();
-        inside.try_fold(i128::from(by), |w, (_, count)| {
-            w.checked_mul((*count).max(1).into())
-        })
-    };
-    Some([
-        weight(shift.at, shift.by)?,
-        weight(shift.band, shift.along)?,
-    ])
-}
-
-fn of_walk(nest: &[NamedLoop], op: &Op) -> Vec<(Option<usize>, u64)> {
-    let loops = op.loops.iter().map(|at| (Some(*at), nest[*at].count));
-    loops
-        .chain(op.folds.iter().map(|l| (None, l.count)))
-        .collect()
 }

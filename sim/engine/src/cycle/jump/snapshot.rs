@@ -132,3 +132,36 @@ impl Row {
         })
     }
 }
+
+/// A state that has come round.
+pub(super) struct Found {
+    /// How often the iterations since may be repeated without looking.
+    pub times: u64,
+    /// Which Einsums and streams moved in them.
+    pub moved: Vec<bool>,
+    /// Iterations of them.
+    pub period: u64,
+    /// The first and the last iteration at which one of them stood.
+    pub low: u64,
+    pub high: u64,
+}
+
+/// Where parts of a row go from one row to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Shift {
+    /// The loop of the rows, and the one inside along which they grow, of the block's nest.
+    pub at: usize,
+    pub band: usize,
+    /// Iterations of each.
+    pub by: u64,
+    pub along: u64,
+}
+
+/// A stretch of a row that its jump left out.
+pub(super) struct Stretch<'j> {
+    pub jump: &'j Jumped,
+    /// How far its first iteration moves from row to row, and the one behind its last.
+    pub moves: (u64, u64),
+    /// Periods that it has more, or fewer, in the next row.
+    pub more: i64,
+}
