@@ -350,7 +350,14 @@ fn main() -> io::Result<ExitCode> {
     let (program, files) = (fs::canonicalize(program)?, files()?);
     let found: Vec<_> = (from..to)
         .into_par_iter()
-        .map(|seed| mutant(&program, &files, seed))
+        .map(|seed| {
+            let found = mutant(&program, &files, seed)?;
+            // Each as it is found: whoever stops a long run keeps what it saw.
+            for (wrong, called) in &found {
+                eprintln!("{wrong}: {called}");
+            }
+            Ok(found)
+        })
         .collect::<io::Result<_>>()?;
     let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (wrong, called) in found.into_iter().flatten() {
