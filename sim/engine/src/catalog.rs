@@ -16,7 +16,7 @@ use einflow_workloads::{
 };
 
 use crate::{
-    check::{Check, check, miniature, miniature::Shape},
+    check::{Check, Depth, check, miniature, miniature::Shape},
     report::Report,
     request::RunKey,
 };
@@ -35,6 +35,7 @@ struct CheckKey {
     /// The addresses of the mapping, the cascade and the accelerator: files of one name may differ.
     files: (usize, usize, usize),
     miniature: Shape,
+    depth: Depth,
     /// Those at the real length, where that is checked too.
     sizes: Option<BTreeMap<String, u64>>,
 }
@@ -107,7 +108,7 @@ impl Catalog {
     }
 
     /// A check of a mapped cascade's values; runs with the same miniature share one.
-    pub fn check(&self, mapped: &MappedCascade, long: bool) -> Arc<Check> {
+    pub fn check(&self, mapped: &MappedCascade, depth: Depth) -> Arc<Check> {
         let files = (
             Arc::clone(&mapped.spec),
             Arc::clone(&mapped.cascade),
@@ -120,14 +121,15 @@ impl Catalog {
                 Arc::as_ptr(&files.2) as usize,
             ),
             miniature: miniature::key(mapped),
-            sizes: long.then(|| mapped.sizes.clone()),
+            depth,
+            sizes: (depth == Depth::Length).then(|| mapped.sizes.clone()),
         };
         let fresh = || Arc::new((files, OnceLock::new()));
         let cell = match self.checks.lock() {
             Ok(mut checks) => Arc::clone(checks.entry(key).or_insert_with(fresh)),
             Err(_) => fresh(),
         };
-        Arc::clone(cell.1.get_or_init(|| Arc::new(check(mapped, long))))
+        Arc::clone(cell.1.get_or_init(|| Arc::new(check(mapped, depth))))
     }
 
     /// A mapped cascade that was bound before on this accelerator, or one that differs from it in nothing that bears
@@ -281,15 +283,15 @@ mod tests {
         }
         let other = mapped.on(&Arc::new(chip));
         let listed = |mapped| {
-            let check = catalog.check(mapped, false);
+            let check = catalog.check(mapped, Depth::Functions);
             check.miniature.as_ref().unwrap().as_listed.is_some()
         };
         assert!(listed(&mapped) && !listed(&other));
         // Of the same files and sizes there is one check.
         let again = request.bind(&catalog).unwrap();
         assert!(Arc::ptr_eq(
-            &catalog.check(&mapped, false),
-            &catalog.check(&again, false)
+            &catalog.check(&mapped, Depth::Functions),
+            &catalog.check(&again, Depth::Functions)
         ));
     }
 }

@@ -22,19 +22,7 @@ use crate::{
     events::EventError,
     report::{Report, combine},
 };
-use crate::{catalog::Catalog, key_heads};
-
-/// Which values a run checks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Checking {
-    /// None.
-    #[default]
-    None,
-    /// The mapped dataflow in miniature.
-    Miniature,
-    /// That, and one query at the real length.
-    Full,
-}
+use crate::{catalog::Catalog, check::Depth, key_heads};
 
 named! {
     /// Whose accounting an accelerator file stands for.
@@ -75,7 +63,7 @@ pub struct Request {
     /// Whose accounting.
     pub accounting: Accounting,
     /// Whether the values are checked.
-    pub check: Checking,
+    pub check: Option<Depth>,
     /// Whether the linear layers are added.
     pub end_to_end: bool,
     /// The folder of the file that names the others.
@@ -125,7 +113,7 @@ pub struct RunKey {
     /// Values as bits: what is written alike is alike.
     overrides: Vec<(String, u64)>,
     edits: Edits,
-    how: (Engine, Accounting, Checking, bool),
+    how: (Engine, Accounting, Option<Depth>, bool),
     beside: Option<PathBuf>,
 }
 
@@ -438,9 +426,8 @@ impl Request {
             overridden.retain(|o| !chosen(&o.name));
             reports[0].inputs.overridden = overridden;
         }
-        if self.check != Checking::None {
-            let long = self.check == Checking::Full;
-            reports[0].check = Some(catalog.check(&mapped, long));
+        if let Some(depth) = self.check {
+            reports[0].check = Some(catalog.check(&mapped, depth));
         }
         if self.end_to_end {
             if LINEAR_MAPPINGS.contains(&self.mapping.as_str()) {
@@ -480,7 +467,7 @@ impl Request {
             workload: None,
             mapping: mapping.to_string(),
             accelerator: Some(self.its_chip()),
-            check: Checking::None,
+            check: None,
             ..self.clone()
         };
         alone.key()

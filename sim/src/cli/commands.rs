@@ -26,7 +26,8 @@ use crate::{
 };
 use einflow_engine::{
     catalog::Catalog,
-    request::{Accounting, Checking, Engine, Request},
+    check::Depth,
+    request::{Accounting, Engine, Request},
 };
 use einflow_engine::{
     report::Report,
@@ -50,9 +51,9 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
         } => {
             let plot = plot.as_deref();
             let check = if *no_check {
-                Checking::None
+                None
             } else {
-                Checking::Miniature
+                Some(Depth::Functions)
             };
             let how = (engine_of(engine)?, check);
             compare(run.as_deref(), (*accounting).into(), how, plot, *format)
@@ -190,7 +191,7 @@ pub(super) fn engine_of(option: &Option<String>) -> Result<Option<Engine>, Probl
 fn compare(
     name: Option<&str>,
     accounting: Accounting,
-    (engine, check): (Option<Engine>, Checking),
+    (engine, check): (Option<Engine>, Option<Depth>),
     plot: Option<&Path>,
     format: Format,
 ) -> Result<u8, Problems> {

@@ -12,7 +12,8 @@ use super::{
 use crate::runs::RunFile;
 use einflow_engine::{
     catalog::Catalog,
-    request::{Checking, Engine, Request, not_run},
+    check::Depth,
+    request::{Engine, Request, not_run},
 };
 use einflow_output::{
     plot, render,
@@ -102,7 +103,7 @@ pub(super) fn one(arguments: &RunArguments) -> Result<u8, Problems> {
     };
     let mut request = request;
     if arguments.check {
-        request.check = Checking::Full;
+        request.check = Some(Depth::Length);
     }
     let recorder = trace(arguments, &request, &catalog)?;
     let busy = busy(&request);

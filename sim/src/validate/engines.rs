@@ -10,7 +10,7 @@ use super::{
 use crate::runs::at;
 use einflow_engine::{catalog::Catalog, request::Request};
 use einflow_engine::{
-    check::miniature::{Miniature, miniature},
+    check::{Depth, miniature::Miniature},
     units::length as length_text,
 };
 
@@ -40,9 +40,10 @@ pub(super) fn run(
                 length_text(request.length.unwrap_or(0))
             );
             let mapped = request.bind(catalog)?;
-            let small =
-                miniature(&mapped).map_err(|e| Problem::nowhere(format!("{label}: {e}")))?;
-            Ok((label, small))
+            let small = &catalog.check(&mapped, Depth::Structure).miniature;
+            let small = small.as_ref();
+            let small = small.map_err(|e| Problem::nowhere(format!("{label}: {e}")))?;
+            Ok((label, small.clone()))
         })
         .collect();
     let mut problems = Problems::new();

@@ -11,7 +11,7 @@ use einflow_mappings::{bind, mapped::MappedCascade, mappings, spec::MappingSpec}
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Sizes, TensorKind},
     cascades,
-    interpret::{Array, FunctionUnit, Options, interpret_with},
+    interpret::{Array, FunctionUnit, Kept, Options, interpret_with},
 };
 
 /// A small generator of numbers: the same everywhere.
@@ -90,7 +90,7 @@ pub fn reference(
     inputs: &BTreeMap<String, Array>,
 ) -> BTreeMap<String, Array> {
     let options = Options {
-        every_tensor: true,
+        kept: Kept::Every,
         ..Options::new(mapped.accelerator.word)
     };
     let sizes = Sizes(mapped.sizes.clone());

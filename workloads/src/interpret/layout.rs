@@ -37,6 +37,28 @@ impl Layouts {
     ) -> Result<Self, Error> {
         check_names(cascade, inputs)?;
         let batch = batch_of(cascade, sizes, inputs)?;
+        let given = |tensor: &Tensor| {
+            let array = inputs.get(&tensor.name);
+            array.filter(|_| tensor.kind == TensorKind::Input)
+        };
+        let layouts = Self::of(cascade, sizes, &batch, &|tensor| {
+            given(tensor).is_none_or(|array| array.shape.len() > tensor.ranks.len())
+        })?;
+        for (tensor, layout) in cascade.tensors.iter().zip(&layouts.tensors) {
+            if let Some(array) = given(tensor) {
+                check_shape(cascade, tensor, array, layout)?;
+            }
+        }
+        Ok(layouts)
+    }
+
+    /// Lays all tensors out, those that `carries` says with the batch in front.
+    pub fn of(
+        cascade: &Cascade,
+        sizes: &Sizes,
+        batch: &[usize],
+        carries: &dyn Fn(&Tensor) -> bool,
+    ) -> Result<Self, Error> {
         let absent = cascade.batch.len() - batch.len();
         let mut extents = Vec::with_capacity(cascade.ranks.len());
         for (r, rank) in cascade.ranks.iter().enumerate() {
@@ -52,24 +74,27 @@ impl Layouts {
             extents,
         };
         for tensor in &cascade.tensors {
-            let array = inputs
-                .get(&tensor.name)
-                .filter(|_| tensor.kind == TensorKind::Input);
-            let carries = match array {
-                Some(array) => array.shape.len() > tensor.ranks.len(),
-                None => true,
-            };
-            let layout = layouts.layout(
-                tensor,
-                if carries { &batch } else { &[] },
-                cascade.batch.len(),
-            )?;
-            if let Some(array) = array {
-                check_shape(cascade, tensor, array, &layout)?;
-            }
+            let batch = if carries(tensor) { batch } else { &[] };
+            let layout = layouts.layout(tensor, batch, cascade.batch.len())?;
             layouts.tensors.push(layout);
         }
         Ok(layouts)
+    }
+
+    /// Gives a tensor the room of one coordinate along an axis, at which all of them lie.
+    pub fn narrow(&mut self, tensor: usize, axis: usize) {
+        let layout = &mut self.tensors[tensor];
+        let batch = layout.shape.len() - layout.lengths.len();
+        layout.shape[batch + axis] = 1;
+        let carried = layout.batch_strides.len() - batch;
+        let strides = layout.batch_strides[carried..]
+            .iter_mut()
+            .chain(&mut layout.strides);
+        let mut count = 1;
+        for (stride, length) in strides.rev().zip(layout.shape.iter().rev()) {
+            (*stride, count) = (count, count * *length as i64);
+        }
+        layout.strides[axis] = 0;
     }
 
     /// Number of coordinates of a rank.

@@ -27,6 +27,7 @@ mod array;
 mod condition;
 mod error;
 mod index;
+mod joined;
 mod lanes;
 mod layout;
 mod ops;
@@ -51,14 +52,37 @@ use crate::cascade::{Cascade, EinsumId, Function, Sizes, TensorId, TensorKind};
 pub(crate) use index::replaced;
 use layout::Layouts;
 use plan::Plan;
+use presence::Presence;
 use run::Machine;
+use schedule::{Component, Held, Member};
 
 /// A tensor of more elements than this (2 GiB of `f64`) is refused.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
+/// Which tensors are returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept<'a> {
+    /// The cascade's outputs.
+    Outputs,
+    /// All.
+    Every,
+    /// These: what they do not follow from is not computed.
+    Only(&'a [TensorId]),
+}
+
+impl Kept<'_> {
+    fn holds(self, cascade: &Cascade, tensor: TensorId) -> bool {
+        match self {
+            Kept::Outputs => cascade.outputs.contains(&tensor),
+            Kept::Every => true,
+            Kept::Only(these) => these.contains(&tensor),
+        }
+    }
+}
+
 /// How to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<'a> {
     /// The format of every tensor.
     pub format: NumberFormat,
     /// The format of operators and of the sums, maxima and minima of reductions.
@@ -68,13 +92,13 @@ pub struct Options {
     pub running: NumberFormat,
     /// Whether NaN is accepted in an input.
     pub allow_nan: bool,
-    /// Whether every tensor is returned, rather than the outputs only.
-    pub every_tensor: bool,
+    /// Which tensors are returned.
+    pub kept: Kept<'a>,
     /// Bytes that the tensors held at once may take.
     pub memory: u64,
 }
 
-impl Options {
+impl Options<'_> {
     /// Computing in `format` with its default accumulator; NaN refused, outputs only, memory without a limit.
     pub fn new(format: NumberFormat) -> Self {
         let accumulator = format.default_accumulator();
@@ -83,13 +107,13 @@ impl Options {
             accumulator,
             running: format,
             allow_nan: false,
-            every_tensor: false,
+            kept: Kept::Outputs,
             memory: u64::MAX,
         }
     }
 }
 
-/// Computes the outputs of `cascade` (with [`Options::every_tensor`] all its tensors), by name.
+/// Computes the outputs of `cascade` (or the tensors that [`Options::kept`] asks for), by name.
 ///
 /// An input's axes are its ranks in declared order, behind any number of the cascade's batch ranks
 /// (the innermost ones), the same for all inputs that carry any; an input that carries none is
@@ -105,9 +129,47 @@ pub fn interpret(
     cascade: &Cascade,
     sizes: &Sizes,
     inputs: &BTreeMap<String, Array>,
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<BTreeMap<String, Array>, Error> {
     interpret_with(cascade, sizes, inputs, options, &|_, _| FunctionUnit::Exact)
+}
+
+/// Bytes that a run without a batch holds at most at once, its inputs with them, if they are in the number format.
+///
+/// # Errors
+/// As [`interpret`], as far as sizes have a say.
+pub fn memory(cascade: &Cascade, sizes: &Sizes, kept: Kept<'_>) -> Result<u128, Error> {
+    let mut layouts = Layouts::of(cascade, sizes, &[], &|_| false)?;
+    let order = Order::new(cascade, &mut layouts, kept)?;
+    let held = Held::most(cascade, &layouts, &order, &|_| false, kept);
+    Ok(held.bytes)
+}
+
+/// What is computed when.
+struct Order {
+    components: Vec<Component>,
+    /// Of each Einsum.
+    presences: Vec<Vec<Presence>>,
+    /// Of each tensor the last component that bears on it.
+    last_use: Vec<Option<usize>>,
+}
+
+impl Order {
+    fn new(cascade: &Cascade, layouts: &mut Layouts, kept: Kept<'_>) -> Result<Self, Error> {
+        let mut components = schedule::components(cascade)?;
+        let presences = presence::presences(cascade);
+        if let Kept::Only(these) = kept {
+            schedule::keep_only(cascade, &mut components, &presences, these);
+        }
+        let components = joined::join(cascade, layouts, &presences, components);
+        joined::narrow(cascade, layouts, &presences, &components, kept);
+        let last_use = schedule::last_uses(cascade, &components, &presences);
+        Ok(Self {
+            components,
+            presences,
+            last_use,
+        })
+    }
 }
 
 /// As [`interpret`], with what computes each element function of one operand in each Einsum. What reads no
@@ -119,30 +181,44 @@ pub fn interpret_with(
     cascade: &Cascade,
     sizes: &Sizes,
     inputs: &BTreeMap<String, Array>,
-    options: &Options,
+    options: &Options<'_>,
     units: &dyn Fn(EinsumId, Function) -> FunctionUnit,
 ) -> Result<BTreeMap<String, Array>, Error> {
-    let layouts = Layouts::new(cascade, sizes, inputs)?;
+    let mut layouts = Layouts::new(cascade, sizes, inputs)?;
     if !options.allow_nan {
         inputs
             .iter()
             .try_for_each(|(name, array)| layout::check_numbers(name, array))?;
     }
-    let components = schedule::components(cascade)?;
-    let presences = presence::presences(cascade);
-    let last_use = schedule::last_uses(cascade, &components, &presences);
-    let (all, limit) = (options.every_tensor, options.memory);
-    schedule::check_memory(cascade, &layouts, &components, &last_use, all, limit)?;
+    let order = Order::new(cascade, &mut layouts, options.kept)?;
+    let Order {
+        components,
+        presences,
+        last_use,
+    } = &order;
+    let mut machine = Machine::new(cascade.tensors.len(), options);
+    for (t, tensor) in cascade.tensors.iter().enumerate() {
+        let needed = last_use[t].is_some() || options.kept.holds(cascade, TensorId(t));
+        if tensor.kind == TensorKind::Input
+            && needed
+            && let Some(array) = inputs.get(&tensor.name)
+        {
+            machine.give(t, tensor.coordinates_of.is_some(), array);
+        }
+    }
+    let rounds = |t: usize| machine.rounds(t);
+    Held::most(cascade, &layouts, &order, &rounds, options.kept).check(cascade, options.memory)?;
+    machine.load_inputs();
     let mut plans = Vec::with_capacity(components.len());
-    for component in &components {
-        let plan = |&einsum: &EinsumId| {
-            let presences = &presences[einsum.0];
+    for component in components {
+        let plan = |member: &Member| {
+            let presences = &presences[member.id.0];
             Plan::new(
                 cascade,
                 sizes,
                 &layouts,
-                einsum,
-                component.iterative,
+                *member,
+                component.steps,
                 presences,
                 units,
             )
@@ -156,29 +232,17 @@ pub fn interpret_with(
         );
     }
 
-    let mut machine = Machine::new(cascade.tensors.len(), options);
-    for (t, tensor) in cascade.tensors.iter().enumerate() {
-        if tensor.kind == TensorKind::Input
-            && let Some(array) = inputs.get(&tensor.name)
-        {
-            machine.load_input(t, tensor.coordinates_of.is_some(), array);
-        }
-    }
     for (i, (component, plans)) in components.iter().zip(&plans).enumerate() {
         for (einsum, plan) in component.einsums.iter().zip(plans) {
-            machine.prepare(plan, cascade.einsum(*einsum).initial);
+            machine.prepare(plan, cascade.einsum(einsum.id).initial);
         }
-        for step in 0..component
-            .iterative
-            .map_or(1, |(_, rank)| layouts.extent(rank))
-        {
+        for step in 0..component.steps.map_or(1, |rank| layouts.extent(rank)) {
             for plan in plans {
-                machine.execute(plan, component.iterative.map(|_| step))?;
+                machine.execute(plan, component.steps.map(|_| step))?;
             }
         }
         for (t, last) in last_use.iter().enumerate() {
-            if *last == Some(i) && !options.every_tensor && !cascade.outputs.contains(&TensorId(t))
-            {
+            if *last == Some(i) && !options.kept.holds(cascade, TensorId(t)) {
                 machine.release(t);
             }
         }
@@ -186,8 +250,9 @@ pub fn interpret_with(
 
     let mut results = BTreeMap::new();
     for (t, tensor) in cascade.tensors.iter().enumerate() {
-        let wanted = options.every_tensor || cascade.outputs.contains(&TensorId(t));
-        if wanted && let Some(array) = machine.take(t, layouts.tensors[t].shape.clone()) {
+        if options.kept.holds(cascade, TensorId(t))
+            && let Some(array) = machine.take(t, layouts.tensors[t].shape.clone())
+        {
             results.insert(tensor.name.clone(), array);
         }
     }

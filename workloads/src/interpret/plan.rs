@@ -8,6 +8,7 @@ use super::index::{Affine, Form, Scope, Tree};
 use super::layout::{Layout, Layouts};
 use super::ops;
 use super::presence::Presence;
+use super::schedule::Member;
 use super::{Error, FunctionUnit};
 use crate::cascade::{
     Cascade, Einsum, EinsumId, Function, Index, Map, RankId, Reduce, Sizes, TensorId,
@@ -128,14 +129,14 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Compiles one Einsum. `iterative` is the rank of the recurrence that it is part of, if any; `units` compute its
+    /// Compiles one Einsum. `step` is the rank that its component steps through, if any; `units` compute its
     /// functions of one operand.
     pub fn new(
         cascade: &'a Cascade,
         sizes: &'a Sizes,
         layouts: &'a Layouts,
-        id: EinsumId,
-        iterative: Option<(TensorId, RankId)>,
+        Member { id, recurrent }: Member,
+        step: Option<RankId>,
         presences: &[Presence],
         units: &dyn Fn(EinsumId, Function) -> FunctionUnit,
     ) -> Result<Self, Error> {
@@ -173,7 +174,6 @@ impl<'a> Plan<'a> {
             _ => None,
         };
 
-        let step = iterative.map(|(_, rank)| rank);
         let is_kept =
             |r: &RankId| !einsum.reduced.contains(r) && Some(*r) != into && Some(*r) != step;
         let mut loops: Vec<RankId> = cascade.batch.clone();
@@ -266,7 +266,7 @@ impl<'a> Plan<'a> {
             nodes: Vec::new(),
             reduction,
             coordinates: output.coordinates_of.is_some(),
-            recurrent: iterative.is_some(),
+            recurrent,
         };
         if reduction != Reduction::None {
             let compiled = presences.iter().map(|p| compiler.found(p));

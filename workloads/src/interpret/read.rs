@@ -3,9 +3,9 @@
 use super::condition::Range;
 use super::lanes::Lane;
 use super::plan::{Access, IndexSource};
-use super::run::{Buffer, Machine, Stop};
+use super::run::{Machine, Stop};
 
-impl Machine {
+impl Machine<'_> {
     /// Reads a tensor along a range of the innermost loop (whose variable is 0 in `point`).
     pub(super) fn load(
         &self,
@@ -15,7 +15,7 @@ impl Machine {
         out: &mut Lane,
     ) -> Result<(), Stop> {
         let inner = point.len() - 1;
-        let buffer = self.buffer(access.tensor)?;
+        let (data, empty) = self.elements(access.tensor)?;
         if access.others.iter().any(|o| o.inner) {
             out.begin(true);
             for v in range.start..range.end {
@@ -43,40 +43,28 @@ impl Machine {
         }
         if step == 0 && valid == range {
             let place = base as usize;
-            let empty = buffer.empty.as_ref().is_some_and(|e| e[place]);
-            out.set(if empty {
-                None
-            } else {
-                Some(buffer.data[place])
-            });
+            let empty = empty.is_some_and(|e| e[place]);
+            out.set((!empty).then(|| data[place]));
             return Ok(());
         }
-        let masked = valid != range || buffer.empty.is_some();
+        let masked = valid != range || empty.is_some();
         out.begin(masked);
         if masked {
             for v in range.start..range.end {
                 let place = (base + step * v) as usize;
                 let inside = v >= valid.start && v < valid.end;
-                let empty = !inside || buffer.empty.as_ref().is_some_and(|e| e[place]);
-                out.push(if empty {
-                    None
-                } else {
-                    Some(buffer.data[place])
-                });
+                let empty = !inside || empty.is_some_and(|e| e[place]);
+                out.push((!empty).then(|| data[place]));
             }
         } else if step == 1 {
             let first = (base + range.start) as usize;
             out.values
-                .extend_from_slice(&buffer.data[first..first + range.len()]);
+                .extend_from_slice(&data[first..first + range.len()]);
         } else {
             out.values
-                .extend((range.start..range.end).map(|v| buffer.data[(base + step * v) as usize]));
+                .extend((range.start..range.end).map(|v| data[(base + step * v) as usize]));
         }
         Ok(())
-    }
-
-    fn buffer(&self, tensor: usize) -> Result<&Buffer, Stop> {
-        self.tensors[tensor].as_ref().ok_or(Stop::NotMade(tensor))
     }
 
     /// What the indices that are not linear add to the place; `None` where one is empty or outside.
@@ -120,13 +108,9 @@ impl Machine {
         let Some(others) = self.other_places(access, point)? else {
             return Ok(None);
         };
-        let buffer = self.buffer(access.tensor)?;
+        let (data, empty) = self.elements(access.tensor)?;
         let place = (access.place.at(point) + others) as usize;
-        let empty = buffer.empty.as_ref().is_some_and(|e| e[place]);
-        Ok(if empty {
-            None
-        } else {
-            Some(buffer.data[place])
-        })
+        let empty = empty.is_some_and(|e| e[place]);
+        Ok((!empty).then(|| data[place]))
     }
 }

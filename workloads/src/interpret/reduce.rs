@@ -18,7 +18,7 @@ impl Reduction {
     }
 }
 
-impl Machine {
+impl Machine<'_> {
     /// Computes one output point of a reduction along the innermost loop (for a top-k all points
     /// along the rank that it populates).
     pub(super) fn reduce_point<R: Rounding>(
@@ -77,12 +77,12 @@ impl Machine {
             for k in 0..count {
                 let place = (place + stride * k as i64) as usize;
                 match scratch.candidates.get(k) {
-                    Some((_, coordinate)) => buffer.data[place] = *coordinate as f64,
+                    Some((_, coordinate)) => buffer.set(place, *coordinate as f64),
                     None => buffer.mark_empty(place),
                 }
             }
         } else if inside {
-            buffer.data[place as usize] = format.round(sum);
+            buffer.set(place as usize, format.round(sum));
         } else {
             buffer.pass_over(place as usize, plan.previous);
         }
@@ -135,7 +135,7 @@ impl Machine {
                 break;
             };
             if inside {
-                buffer.data[place] = format.round(*sum);
+                buffer.set(place, format.round(*sum));
             } else {
                 buffer.pass_over(place, plan.previous);
             }

@@ -19,6 +19,15 @@ impl Buffer {
         self.empty.get_or_insert_with(|| vec![false; length])[place] = true;
     }
 
+    /// Populates a point with a value.
+    pub fn set(&mut self, place: usize, value: f64) {
+        self.data[place] = value;
+        // What takes the room of one step may have been empty in the step before.
+        if let Some(empty) = &mut self.empty {
+            empty[place] = false;
+        }
+    }
+
     /// Populates a point that was not visited: it is empty, or keeps the previous value of an iterative rank.
     pub fn pass_over(&mut self, place: usize, previous: Option<i64>) {
         let from = previous.and_then(|distance| place.checked_sub(usize::try_from(distance).ok()?));
@@ -29,11 +38,21 @@ impl Buffer {
     }
 }
 
+/// An input as the caller holds it.
+struct Given<'a> {
+    array: &'a Array,
+    format: NumberFormat,
+    /// Whether its elements are other ones in the format.
+    rounds: bool,
+}
+
 /// The tensors made so far.
-pub(super) struct Machine {
+pub(super) struct Machine<'a> {
     format: NumberFormat,
     accumulator: NumberFormat,
     running: NumberFormat,
+    given: Vec<Option<Given<'a>>>,
+    /// What is made, and inputs that are rounded.
     pub(super) tensors: Vec<Option<Buffer>>,
     scratch: Scratch,
 }
@@ -67,33 +86,68 @@ impl From<Fault> for Stop {
     }
 }
 
-impl Machine {
+impl<'a> Machine<'a> {
     /// A machine without any tensor.
-    pub fn new(tensors: usize, options: &Options) -> Self {
+    pub fn new(tensors: usize, options: &Options<'_>) -> Self {
         Self {
             format: options.format,
             accumulator: options.accumulator,
             running: options.running,
+            given: (0..tensors).map(|_| None).collect(),
             tensors: (0..tensors).map(|_| None).collect(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Takes an input, rounded to the number format unless it holds coordinates.
-    pub fn load_input(&mut self, tensor: usize, coordinates: bool, array: &Array) {
+    /// Takes an input: in the number format, unless it holds coordinates.
+    pub fn give(&mut self, tensor: usize, coordinates: bool, array: &'a Array) {
         let format = if coordinates {
             NumberFormat::F64
         } else {
             self.format
         };
-        let empty = array.empty.clone();
-        let mut data: Vec<f64> = array.data.iter().map(|x| format.round(*x)).collect();
-        for (x, empty) in data.iter_mut().zip(empty.iter().flatten()) {
-            if *empty {
-                *x = 0.0;
+        let same = |x: f64| format.round(x).to_bits() == x.to_bits();
+        let empty = array.empty.iter().flatten().zip(&array.data);
+        let rounds = !array.data.iter().all(|x| same(*x))
+            || empty.into_iter().any(|(empty, x)| *empty && *x != 0.0);
+        self.given[tensor] = Some(Given {
+            array,
+            format,
+            rounds,
+        });
+    }
+
+    /// Whether an input's elements are other ones in the machine, which takes room for them.
+    pub fn rounds(&self, tensor: usize) -> bool {
+        self.given[tensor].as_ref().is_some_and(|g| g.rounds)
+    }
+
+    /// Rounds the inputs that have to be.
+    pub fn load_inputs(&mut self) {
+        for (given, buffer) in self.given.iter().zip(&mut self.tensors) {
+            let Some(given) = given.as_ref().filter(|g| g.rounds) else {
+                continue;
+            };
+            let empty = given.array.empty.clone();
+            let elements = given.array.data.iter();
+            let mut data: Vec<f64> = elements.map(|x| given.format.round(*x)).collect();
+            for (x, empty) in data.iter_mut().zip(empty.iter().flatten()) {
+                if *empty {
+                    *x = 0.0;
+                }
             }
+            *buffer = Some(Buffer { data, empty });
         }
-        self.tensors[tensor] = Some(Buffer { data, empty });
+    }
+
+    /// The elements of a tensor, and which of them are empty, where any is.
+    pub(super) fn elements(&self, tensor: usize) -> Result<(&[f64], Option<&[bool]>), Stop> {
+        if let Some(buffer) = &self.tensors[tensor] {
+            return Ok((&buffer.data, buffer.empty.as_deref()));
+        }
+        let given = self.given[tensor].as_ref().filter(|g| !g.rounds);
+        let given = given.ok_or(Stop::NotMade(tensor))?;
+        Ok((&given.array.data, given.array.empty.as_deref()))
     }
 
     /// Makes room for an Einsum's output; coordinate 0 of an iterative rank gets the initial value.
@@ -125,8 +179,10 @@ impl Machine {
 
     /// Takes a tensor out.
     pub fn take(&mut self, tensor: usize, shape: Vec<usize>) -> Option<Array> {
-        let Buffer { data, empty } = self.tensors[tensor].take()?;
-        Some(Array { shape, data, empty })
+        if let Some(Buffer { data, empty }) = self.tensors[tensor].take() {
+            return Some(Array { shape, data, empty });
+        }
+        Some(self.given[tensor].as_ref()?.array.clone())
     }
 
     /// The format that populates the output.
@@ -231,13 +287,20 @@ impl Machine {
         let inner = point.len() - 1;
         point[inner] = 0;
         let (base, stride) = (plan.place.at(point), plan.place.coefficients[inner]);
+        let whole = visited == full && scratch.skip.is_empty() && !lane.masked;
+        if whole && stride == 1 && lane.values.len() == full.len() && buffer.empty.is_none() {
+            let first = (base + full.start) as usize;
+            let places = &mut buffer.data[first..first + full.len()];
+            with_rounding!(format, R => round_all::<R>(&lane.values, places));
+            return;
+        }
         for v in full.start..full.end {
             let place = (base + stride * v) as usize;
             let i = (v - visited.start) as usize;
             let inside =
                 v >= visited.start && v < visited.end && !scratch.skip.get(i).is_some_and(|s| *s);
             match if inside { lane.get(i) } else { None } {
-                Some(value) => buffer.data[place] = format.round(value),
+                Some(value) => buffer.set(place, format.round(value)),
                 None => buffer.pass_over(place, plan.previous),
             }
         }
@@ -316,6 +379,11 @@ impl Machine {
         }
         Ok(range)
     }
+}
+
+fn round_all<R: Rounding>(values: &[f64], places: &mut [f64]) {
+    let each = places.iter_mut().zip(values);
+    each.for_each(|(place, value)| *place = R::round(*value));
 }
 
 /// Moves to the next point of a loop nest, the last loop fastest; false after the last point, with

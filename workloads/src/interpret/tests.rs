@@ -9,6 +9,7 @@ use crate::cascade::Function;
 
 mod formats;
 mod forms;
+mod joined;
 mod unions;
 
 /// The text of a cascade file.
@@ -43,7 +44,7 @@ fn run_all(
         &sizes,
         inputs,
         &Options {
-            every_tensor: true,
+            kept: Kept::Every,
             ..options
         },
     )
@@ -563,19 +564,19 @@ fn tensors_that_do_not_fit_together_are_refused_before_they_are_made() {
          Z = W[i, j]",
     );
     let inputs = arrays([("A", &[100], &[1.0; 100]), ("B", &[10], &[1.0; 10])]);
-    let with = |memory: u64, every_tensor: bool| {
+    let with = |memory: u64, kept: Kept<'_>| {
         let sizes = Sizes([("I".into(), 100), ("J".into(), 10)].into());
         let options = Options {
             memory,
-            every_tensor,
+            kept,
             ..Options::new(NumberFormat::F64)
         };
         interpret(&cascade, &sizes, &inputs, &options)
     };
     // 9 bytes an element; with the caller's, A and B stand twice until X is made.
     let most = 9 * (3 * 1000 + 110);
-    assert!(with(most, false).is_ok());
-    let error = with(most - 1, false).unwrap_err();
+    assert!(with(most, Kept::Outputs).is_ok());
+    let error = with(most - 1, Kept::Outputs).unwrap_err();
     let Error::TooMuchMemory { bytes, largest, .. } = &error else {
         panic!("{error}")
     };
@@ -585,5 +586,5 @@ fn tensors_that_do_not_fit_together_are_refused_before_they_are_made() {
         ["X", "V"].iter().all(|name| named.contains(name)),
         "{error}"
     );
-    assert!(with(most, true).is_err());
+    assert!(with(most, Kept::Every).is_err());
 }

@@ -24,46 +24,98 @@ fn unit_of(mapped: &MappedCascade, bound: &BoundEinsum, function: Function) -> F
     })
 }
 
+/// The most values of an expression that are worked out beforehand.
+const MOST_VALUES: u64 = 1 << 16;
+
+/// A variable of an expression, and how to have it from the base ranks.
+#[derive(Clone, Debug)]
+struct Variable {
+    name: String,
+    base: usize,
+    unit: u64,
+    modulus: u64,
+    /// How many values it has.
+    count: u64,
+}
+
+impl Variable {
+    fn at(&self, point: &[u64]) -> u64 {
+        point[self.base] / self.unit % self.modulus
+    }
+}
+
 /// A whole-number expression over rank variables.
 #[derive(Clone, Debug)]
 pub(super) struct Whole {
     expr: Expr,
-    /// Variables by name, with how to have them from the base ranks: rank, unit, modulus.
-    variables: Vec<(String, usize, u64, u64)>,
+    variables: Vec<Variable>,
+    /// Its values, the last variable's fastest; empty where they are too many.
+    table: Vec<Option<i128>>,
 }
 
 impl Whole {
     pub fn new(mapped: &MappedCascade, expr: &Expr) -> Self {
-        let mut variables = Vec::new();
+        let mut variables: Vec<Variable> = Vec::new();
         expr.walk(&mut |part| {
             if let Expr::Name { name, .. } = part
-                && let Some(rank) = mapped
-                    .cascade
-                    .ranks
-                    .iter()
-                    .position(|r| r.variable == *name)
+                && variables.iter().all(|v| v.name != *name)
+                && let mut ranks = mapped.cascade.ranks.iter()
+                && let Some(rank) = ranks.position(|r| r.variable == *name)
                 && let Some((base, unit, modulus)) = digit(mapped, RankId(rank))
             {
-                variables.push((name.clone(), base, unit, modulus));
+                let size = mapped.sizes.get(&mapped.cascade.ranks[rank].name);
+                variables.push(Variable {
+                    name: name.clone(),
+                    base,
+                    unit,
+                    modulus,
+                    count: size.copied().unwrap_or(u64::MAX),
+                });
             }
         });
-        Self {
+        let mut whole = Self {
             expr: expr.clone(),
             variables,
+            table: Vec::new(),
+        };
+        let counts = whole.variables.iter().map(|v| v.count);
+        let values = counts.fold(1, u64::saturating_mul);
+        if values <= MOST_VALUES {
+            let value = |at| whole.value(mapped, &whole.digits(at));
+            whole.table = (0..values).map(value).collect();
         }
+        whole
+    }
+
+    /// The variables at a place of the table.
+    fn digits(&self, mut at: u64) -> Vec<u64> {
+        let mut digits = vec![0; self.variables.len()];
+        for (digit, v) in digits.iter_mut().zip(&self.variables).rev() {
+            (*digit, at) = (at % v.count, at / v.count);
+        }
+        digits
+    }
+
+    fn value(&self, mapped: &MappedCascade, digits: &[u64]) -> Option<i128> {
+        let lookup = |name: &str| {
+            let own = self.variables.iter().position(|v| v.name == name);
+            let known = own.map(|at| digits[at]);
+            known
+                .or_else(|| mapped.sizes.get(name).copied())
+                .map(i128::from)
+        };
+        let source = &mapped.cascade.source;
+        self.expr.whole(source, &lookup, &Vec::new).ok()
     }
 
     pub fn at(&self, mapped: &MappedCascade, point: &[u64]) -> Option<i128> {
-        let lookup = |name: &str| {
-            let own = self.variables.iter().find(|(n, ..)| n == name);
-            match own {
-                Some((_, base, unit, modulus)) => Some(i128::from(point[*base] / unit % modulus)),
-                None => mapped.sizes.get(name).map(|s| i128::from(*s)),
-            }
-        };
-        self.expr
-            .whole(&mapped.cascade.source, &lookup, &Vec::new)
-            .ok()
+        let digits = self.variables.iter().map(|v| v.at(point));
+        if self.table.is_empty() {
+            return self.value(mapped, &digits.collect::<Vec<_>>());
+        }
+        let each = self.variables.iter().zip(digits);
+        let at = each.fold(0, |at, (v, digit)| at * v.count + digit);
+        self.table[at as usize]
     }
 }
 

@@ -5,13 +5,46 @@ use super::{
     error::ArrayError,
     kernel::Reduction,
     plan::Lane,
-    tensors::{NOT_MADE, Tensor},
+    tensors::NOT_MADE,
     work::{NO_WORD, Operand, length},
 };
 use crate::{
     events::{Machine, Turn, issued},
     program::Tile,
 };
+use einflow_spec::{Rounding, with_rounding};
+
+/// An operand's words of a step at the edges of the array.
+struct Side<'a> {
+    values: &'a [f64],
+    operand: &'a Operand,
+}
+
+/// Those of one row of PEs: the same word for all, or one for each column.
+struct RowOf<'a> {
+    values: &'a [f64],
+    base: i64,
+    columns: &'a [i64],
+}
+
+impl<'a> Side<'a> {
+    fn row(&self, i: usize) -> RowOf<'a> {
+        let row = self.operand.rows.get(i).copied().unwrap_or(0);
+        RowOf {
+            values: self.values,
+            base: self.operand.base + row,
+            columns: &self.operand.columns,
+        }
+    }
+}
+
+impl RowOf<'_> {
+    #[inline(always)]
+    fn at(&self, j: usize) -> f64 {
+        let column = self.columns.get(j).copied().unwrap_or(0);
+        self.values[(self.base + column) as usize]
+    }
+}
 
 impl Arrays<'_> {
     /// Runs the steps of a group from `at` on, in the order of issue.
@@ -239,25 +272,22 @@ impl Arrays<'_> {
     /// Multiplies and adds in every PE: both operands are there, no point is masked.
     fn multiply(&mut self, member: usize, a: usize, b: usize, rows: usize, columns: usize) {
         let plan = &self.plans[member];
-        let accumulator = plan.kernel.accumulator;
         let work = &mut self.works[member];
-        let (left, right) = (
-            &self.tensors[plan.read_tensors[a]],
-            &self.tensors[plan.read_tensors[b]],
-        );
-        let value = |tensor: &Tensor, operand: &Operand, i: usize, j: usize| {
-            let row = operand.rows.get(i).copied().unwrap_or(0);
-            let column = operand.columns.get(j).copied().unwrap_or(0);
-            tensor.values[(operand.base + row + column) as usize]
+        let side = |read: usize| Side {
+            values: &self.tensors[plan.read_tensors[read]].values,
+            operand: &work.operands[read],
         };
-        let (x, y) = (&work.operands[a], &work.operands[b]);
-        for i in 0..rows {
-            let running = &mut work.running[i * work.columns..i * work.columns + columns];
-            for (j, sum) in running.iter_mut().enumerate() {
-                let product = accumulator.round(value(left, x, i, j) * value(right, y, i, j));
-                *sum = accumulator.round(*sum + product);
+        let (left, right) = (side(a), side(b));
+        let running = work.running.chunks_exact_mut(work.columns);
+        with_rounding!(plan.kernel.accumulator, R => {
+            for (i, sums) in running.take(rows).enumerate() {
+                let (left, right) = (left.row(i), right.row(i));
+                for (j, sum) in sums[..columns].iter_mut().enumerate() {
+                    let product = R::round(left.at(j) * right.at(j));
+                    *sum = R::round(*sum + product);
+                }
             }
-        }
+        });
     }
 
     /// Computes point by point.

@@ -34,11 +34,12 @@ pub use crate::report::{Miniature, MiniatureError, Reference};
 /// How often a buffer in which the miniature does not fit is doubled.
 const DOUBLINGS: u32 = 24;
 
-/// Runs a mapped cascade in miniature.
+/// Runs a mapped cascade in miniature: with exact functions, and where `as_listed` says so as the operators compute them
+/// besides.
 ///
 /// # Errors
 /// See [`MiniatureError`].
-pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
+pub fn miniature(mapped: &MappedCascade, as_listed: bool) -> Result<Miniature, MiniatureError> {
     let small = shrunk(mapped)?;
     let inputs = inputs(&small)?;
     let format = small.accelerator.word;
@@ -64,9 +65,9 @@ pub fn miniature(mapped: &MappedCascade) -> Result<Miniature, MiniatureError> {
     let cycles = run.blocks.iter().map(|b| b.cycles).sum();
     let expected =
         cycle::run(&plain, true, &mut Unseen).map_err(|e| MiniatureError::Cycle(e.to_string()))?;
-    let listed = match *plain.accelerator == *small.accelerator {
-        true => None,
-        false => Some(errors(
+    let listed = match as_listed && *plain.accelerator != *small.accelerator {
+        false => None,
+        true => Some(errors(
             &array::run(&small, &inputs).map_err(on_array)?.outputs,
             "with functions as the accelerator's operators compute them",
         )?),

@@ -15,10 +15,21 @@ use real_length::real_length;
 
 pub use crate::report::Check;
 
-/// Checks a mapped cascade's values: in miniature, and `long` one query at its real length.
-pub fn check(mapped: &MappedCascade, long: bool) -> Check {
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// The mapped dataflow, in miniature, with exact functions.
+    Structure,
+    /// And with functions as the accelerator's operators compute them.
+    Functions,
+    /// And one query at its real length.
+    Length,
+}
+
+/// Checks a mapped cascade's values.
+pub fn check(mapped: &MappedCascade, depth: Depth) -> Check {
     Check {
-        miniature: miniature(mapped),
-        real_length: long.then(|| real_length(mapped, None)),
+        miniature: miniature(mapped, depth >= Depth::Functions),
+        real_length: (depth == Depth::Length).then(|| real_length(mapped, None)),
     }
 }

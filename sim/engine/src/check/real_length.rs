@@ -20,7 +20,7 @@ use einflow_mappings::mapped::{BoundEinsum, MappedCascade};
 use einflow_spec::NumberFormat;
 use einflow_workloads::{
     cascade::{Cascade, EinsumId, Function, Partition, RankId, Sizes, TensorId, TensorKind},
-    interpret::{Array, FunctionUnit, Options, interpret_with},
+    interpret::{Array, FunctionUnit, Kept, Options, interpret_with, memory},
 };
 use sums::{Lost, RunningSum};
 
@@ -29,8 +29,8 @@ pub use crate::report::{Errors, RealLength, RealLengthError, Reference, Stagnati
 /// E and F are shrunk to this, or further where the tensors would not fit.
 const MOST_CHANNELS: u64 = 8;
 
-/// Bytes that the tensors of a run may take: about 300 MB.
-const MEMORY: u128 = 300_000_000;
+/// Bytes that the tensors of a run may take: about 64 MB, whatever the length.
+const MEMORY: u128 = 64_000_000;
 
 /// A sum is cured by a format in which its relative error is at most so many unit roundoffs of the word's format.
 const CURED: f64 = 4.0;
@@ -51,7 +51,10 @@ pub fn real_length(
 ) -> Result<RealLength, RealLengthError> {
     let format = mapped.accelerator.word;
     let accumulator = accumulator.unwrap_or(format);
-    let sizes = shrunk(mapped)?;
+    let sums = running_sums(&mapped.cascade);
+    let mut kept = mapped.cascade.outputs.clone();
+    kept.extend(sums.iter().flat_map(RunningSum::tensors));
+    let sizes = shrunk(mapped, Kept::Only(&kept))?;
     let mask = query::with_most_keys(mapped);
     let moved = mask.as_ref().map(|mask| query::moved(mapped, mask.query));
     let run = Run::new(moved.as_ref().unwrap_or(&mapped.cascade), sizes, format)?;
@@ -62,21 +65,16 @@ pub fn real_length(
     let unit = |einsum, function| function_unit(mapped, einsum, function);
     let by = "with functions as the accelerator's operators compute them";
     let listed = errors(&run.reference, &run.compute(options, &unit)?, by)?;
-    let every = Options {
-        every_tensor: true,
+    let traced = Options {
+        kept: Kept::Only(&kept),
         ..options
     };
-    let trace = run.compute(every, &exact)?;
+    let trace = run.compute(traced, &exact)?;
     let exact_exponential = errors(&run.reference, &trace, "in the word's format")?;
     let size = |name: &str| run.sizes.get(name).unwrap_or(1);
     let (length, e, f) = (size("M"), size("E"), size("F"));
-    let stagnation = match run.lost(&trace) {
-        Some(sum) => {
-            drop(trace);
-            Some(run.stagnation(sum)?)
-        }
-        None => None,
-    };
+    let mut lost = sums.iter().filter_map(|sum| sum.lost(run.cascade, &trace));
+    let stagnation = lost.next().map(|lost| run.stagnation(lost)).transpose()?;
     Ok(RealLength {
         length,
         e,
@@ -121,8 +119,14 @@ fn exact(_: EinsumId, _: Function) -> FunctionUnit {
     FunctionUnit::Exact
 }
 
+fn running_sums(cascade: &Cascade) -> Vec<RunningSum> {
+    let tensors = (0..cascade.tensors.len()).map(TensorId);
+    let sum = |tensor| RunningSum::of(cascade, tensor);
+    tensors.filter_map(sum).collect()
+}
+
 /// The sizes of one query: P, B and H are 1, E and F shrunk, all else as mapped.
-fn shrunk(mapped: &MappedCascade) -> Result<Sizes, RealLengthError> {
+fn shrunk(mapped: &MappedCascade, kept: Kept<'_>) -> Result<Sizes, RealLengthError> {
     let cascade = &*mapped.cascade;
     if !cascade.ranks.iter().any(|rank| rank.name == "M") {
         return Err(RealLengthError::NoKeys {
@@ -151,28 +155,11 @@ fn shrunk(mapped: &MappedCascade) -> Result<Sizes, RealLengthError> {
             }
         }
         let sizes = cascade.sizes(&given).map_err(RealLengthError::Sizes)?;
-        if most == 1 || bytes(cascade, &sizes) <= MEMORY {
+        if most == 1 || memory(cascade, &sizes, kept)? <= MEMORY {
             return Ok(sizes);
         }
         most /= 2;
     }
-}
-
-/// Bytes of all tensors of a run, inputs twice: as given, and as loaded.
-fn bytes(cascade: &Cascade, sizes: &Sizes) -> u128 {
-    let words = cascade.tensors.iter().map(|tensor| {
-        let axes = tensor.ranks.iter().enumerate().map(|(axis, rank)| {
-            let size = sizes.get(&cascade.rank(*rank).name).unwrap_or(1);
-            u128::from(size) + u128::from(tensor.iterative == Some(axis))
-        });
-        let copies = if tensor.kind == TensorKind::Input {
-            2
-        } else {
-            1
-        };
-        axes.fold(copies, u128::saturating_mul)
-    });
-    words.fold(0, u128::saturating_add).saturating_mul(8)
 }
 
 /// Inputs with their reference, to be computed in several ways.
@@ -266,7 +253,7 @@ impl<'a> Run<'a> {
 
     fn compute(
         &self,
-        options: Options,
+        options: Options<'_>,
         units: &dyn Fn(EinsumId, Function) -> FunctionUnit,
     ) -> Result<BTreeMap<String, Array>, RealLengthError> {
         Ok(interpret_with(
@@ -310,14 +297,6 @@ impl<'a> Run<'a> {
         Some(numerators.iter().map(|n| n / denominator).collect())
     }
 
-    /// The first running sum that loses an increment.
-    fn lost(&self, trace: &BTreeMap<String, Array>) -> Option<Lost> {
-        let tensors = (0..self.cascade.tensors.len()).map(TensorId);
-        tensors
-            .filter_map(|tensor| RunningSum::of(self.cascade, tensor))
-            .find_map(|sum| sum.lost(self.cascade, trace))
-    }
-
     /// What a sum that loses increments has come to, and which format cures it.
     fn stagnation(&self, lost: Lost) -> Result<Stagnation, RealLengthError> {
         let bound = CURED * self.format.unit_roundoff();
@@ -325,7 +304,7 @@ impl<'a> Run<'a> {
             let options = Options {
                 accumulator: sums,
                 running: sums,
-                every_tensor: true,
+                kept: Kept::Only(&[lost.tensor]),
                 ..Options::new(self.format)
             };
             let trace = self.compute(options, &exact)?;
@@ -337,8 +316,11 @@ impl<'a> Run<'a> {
         };
         let wanted = last(NumberFormat::F64)?;
         let error = |found: f64| ((found - wanted) / wanted).abs();
+        // One of no more precision loses what the word's own does.
+        let mut wider = NumberFormat::narrowest_first();
+        wider.retain(|format| format.precision() > self.format.precision());
         let mut cure = None;
-        for format in NumberFormat::narrowest_first() {
+        for format in wider {
             if error(last(format)?) <= bound {
                 cure = Some(format);
                 break;

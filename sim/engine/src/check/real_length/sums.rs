@@ -78,7 +78,12 @@ impl RunningSum {
         })
     }
 
-    /// What it loses, from every tensor's values; `None` where it loses nothing, or an increment is negative.
+    /// The tensors of which the values tell what it loses.
+    pub fn tensors(&self) -> [TensorId; 3] {
+        [self.tensor, self.increment, self.carried]
+    }
+
+    /// What it loses, from their values; `None` where it loses nothing, or an increment is negative.
     pub fn lost(&self, cascade: &Cascade, trace: &BTreeMap<String, Array>) -> Option<Lost> {
         let array = |tensor: TensorId| trace.get(&cascade.tensor(tensor).name);
         let (sum, increment, carried) = (

@@ -14,19 +14,27 @@ mod repeat;
 mod rows;
 mod snapshot;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use einflow_mappings::mapped::NamedLoop;
+use rustc_hash::FxHasher;
 
 use crate::{
     events::{BackEnd, EventError, Machine, State, Turn},
     program::{Cursor, Digits, Op, Program, inside},
 };
 use joint::joint;
-use relative::{At, groups_repeat, relative};
+use relative::{At, Groups, relative};
 use repeat::repeat;
 use rows::{ROWS, repeat_rows};
 use snapshot::{Found, Jumped, Row, Seen, Snapshot, digits};
+
+/// Fewer iterations of a loop leave none to jump over: what follows the first is not compared, two that are alike come
+/// next, and the last may differ.
+const LEAST_ITERATIONS: u64 = 4;
 
 /// Ends of iterations that were passed in a step: nest, and the walk before.
 #[derive(Default)]
@@ -43,6 +51,7 @@ struct Jumps {
     seen: Vec<Vec<Seen>>,
     /// How many of the outermost loops count as one.
     joint: usize,
+    groups: Arc<Groups>,
     /// By loop of the only nest: ends of rows, and what has been left out since the last. Empty where no row has a
     /// length of its own.
     rows: Vec<(Vec<Row>, Vec<Jumped>)>,
@@ -126,6 +135,7 @@ impl Jumps {
             references,
             seen,
             joint: joint(machine),
+            groups: Arc::new(Groups::new(machine)),
             rows: (0..rows).map(|_| (Vec::new(), Vec::new())).collect(),
         }
     }
@@ -180,9 +190,11 @@ impl Jumps {
         }
         self.forget_rows(at + 1);
         let (program, walkers) = (machine.program, machine.walkers.clone());
+        let groups = Arc::clone(&self.groups);
         let to = At {
             program,
             walkers: &walkers,
+            groups: &groups,
             reach: machine.reach,
             reference,
             first,
@@ -192,14 +204,14 @@ impl Jumps {
         let digit = to.digit(op, cursor);
         let count = to.loops(op).iter();
         let count = count.fold(1u64, |n, l| n.saturating_mul(l.count));
-        if digit + 1 >= count {
+        if digit + 1 >= count || count < LEAST_ITERATIONS {
             self.seen[nest][at].clear();
             self.forget_rows(at);
             return Ok(());
         }
         let list = &mut self.seen[nest][at];
         let alike = relative(&machine.state, to);
-        let mut mark = DefaultHasher::new();
+        let mut mark = FxHasher::default();
         alike.hash(&mut mark);
         let new = Snapshot {
             state: machine.state.clone(),
@@ -209,10 +221,9 @@ impl Jumps {
         let around = Digits::from_slice(&cursor.digits[..at.min(cursor.digits.len())]);
         let mut jumped = None;
         for old in list.alike(new.mark) {
-            if relative(&old.state, to) != alike {
-                continue;
-            }
-            if let Some(found) = recurs(machine, &new, old, to, self.joint) {
+            let found = recurs(machine, &new, old, to, self.joint);
+            // Marks tell nearly all states apart: what follows from them is looked at first.
+            if let Some(found) = found.filter(|_| relative(&old.state, to) == alike) {
                 let times = repeat(machine, &new, old, to, &found)?;
                 jumped = times.map(|times| (found, times));
                 break;
@@ -294,7 +305,7 @@ fn recurs(
     let home = to.loops(marking);
     // Of loops that count as one all words are apart, and no condition has a say.
     let joint = to.first < to.at || to.at < joint;
-    if period == 0 || !joint && !home.iter().all(|l| groups_repeat(machine, l, period)) {
+    if period == 0 || !joint && !home.iter().all(|l| to.groups.repeat(l, period)) {
         return None;
     }
     let mut times = u64::MAX;

@@ -20,6 +20,7 @@ pub(super) struct At<'p> {
     pub program: &'p Program,
     /// The walks of its streams.
     pub walkers: &'p [Op],
+    pub groups: &'p Groups,
     /// Cycles after which nothing that has ended bears on what starts.
     pub reach: u64,
     /// The Einsum whose walk marks the ends of iterations.
@@ -312,18 +313,36 @@ fn of_barrier(
     }
 }
 
-/// Whether coordinates that share a word, and those of which words begin anew, stand as they did a period before.
-pub(super) fn groups_repeat(machine: &Machine<'_>, home: &NamedLoop, period: u64) -> bool {
-    let transfers = &machine.mapped.blocks[machine.block].transfers;
-    let of_transfers = transfers.iter().map(|t| &t.projection);
-    let of_reads = machine.program.ops.iter().flat_map(|o| &o.reads);
-    let mut all = of_transfers.chain(of_reads.map(|r| &r.projection));
-    let by = period.saturating_mul(home.cut.step);
-    let group = |t: &Term| t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
-    // Where words do not exist, tiles of one size have more or fewer of them.
-    all.all(|p| {
-        let mut terms = p.all_dims().flat_map(|d| &d.terms);
-        p.is_even_along(home.cut.rank)
-            && terms.all(|t| t.rank != home.cut.rank || by.is_multiple_of(group(t)))
-    })
+/// By rank: how many coordinates share a word, or after how many words begin anew, each such number once; none where
+/// tiles of one size do not all have as many words.
+pub(super) struct Groups(Vec<Option<Vec<u64>>>);
+
+impl Groups {
+    pub fn new(machine: &Machine<'_>) -> Self {
+        let transfers = &machine.mapped.blocks[machine.block].transfers;
+        let of_transfers = transfers.iter().map(|t| &t.projection);
+        let of_reads = machine.program.ops.iter().flat_map(|o| &o.reads);
+        let all: Vec<_> = of_transfers
+            .chain(of_reads.map(|r| &r.projection))
+            .collect();
+        let group = |t: &Term| t.unit.max(1).saturating_mul(t.modulus.unwrap_or(1).max(1));
+        let of = |rank: usize| {
+            // Where words do not exist, tiles of one size have more or fewer of them.
+            all.iter().all(|p| p.is_even_along(rank)).then(|| {
+                let terms = all.iter().flat_map(|p| p.all_dims()).flat_map(|d| &d.terms);
+                let mut groups: Vec<u64> = terms.filter(|t| t.rank == rank).map(group).collect();
+                groups.sort_unstable();
+                groups.dedup();
+                groups
+            })
+        };
+        Self((0..machine.program.whole.len()).map(of).collect())
+    }
+
+    /// Whether they stand as they did so many iterations of a loop before.
+    pub fn repeat(&self, home: &NamedLoop, period: u64) -> bool {
+        let by = period.saturating_mul(home.cut.step);
+        let groups = self.0.get(home.cut.rank).and_then(Option::as_ref);
+        groups.is_some_and(|groups| groups.iter().all(|g| by.is_multiple_of(*g)))
+    }
 }

@@ -16,7 +16,7 @@ use einflow_mappings::mapped::NamedLoop;
 use super::{
     mask::Masked,
     numbers::{Kind, Sequence, join, kinds, weights},
-    relative::{At, groups_repeat},
+    relative::At,
     repeat::still_waits,
     snapshot::{Jumped, Row, Shift, Stretch},
 };
@@ -446,8 +446,8 @@ impl Alike<'_> {
         let (row, band) = (&loops[shift.at], &loops[shift.band]);
         let by = |l: &NamedLoop, by: u64| Some((l.cut.rank, l.cut.step.checked_mul(by)?));
         if !occupied.unchanged_by(&[by(row, shift.by)?, by(band, shift.along)?])
-            || !groups_repeat(machine, row, shift.by)
-            || !groups_repeat(machine, band, shift.along)
+            || !self.to.groups.repeat(row, shift.by)
+            || !self.to.groups.repeat(band, shift.along)
         {
             return None;
         }
