@@ -179,10 +179,8 @@ impl Joins<'_> {
             let Some(Index::Expr(expr)) = read.indices.get(axis) else {
                 return false;
             };
-            if !own(expr) && !(of.iterative == Some(axis) && made(expr)) {
-                return false;
-            }
-            plain += 1;
+            let running = of.iterative == Some(axis);
+            plain += usize::from(own(expr) || running && made(expr));
         }
         // Other reads are those of gathers.
         let mut all = 0;

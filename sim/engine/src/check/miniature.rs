@@ -15,12 +15,12 @@ use einflow_mappings::{bind, mapped::MappedCascade};
 use einflow_spec::{NumberFormat, Problems, quantity::Bytes};
 use einflow_workloads::{
     cascade::{Cascade, RankId, Sizes, TensorKind},
-    interpret::{Array, Options, interpret},
+    interpret::{Array, Options, interpret, interpret_with},
 };
 
 use super::{
     inputs::inputs,
-    real_length::{compared, errors, finite},
+    real_length::{compared, errors, finite, function_unit},
     roles::{self, SIDE},
 };
 use crate::{
@@ -65,20 +65,27 @@ pub fn miniature(mapped: &MappedCascade, as_listed: bool) -> Result<Miniature, M
     let cycles = run.blocks.iter().map(|b| b.cycles).sum();
     let expected =
         cycle::run(&plain, true, &mut Unseen).map_err(|e| MiniatureError::Cycle(e.to_string()))?;
-    let listed = match as_listed && *plain.accelerator != *small.accelerator {
-        false => None,
-        true => Some(errors(
-            &array::run(&small, &inputs).map_err(on_array)?.outputs,
-            "with functions as the accelerator's operators compute them",
-        )?),
-    };
-    let same = interpret(&small.cascade, &sizes, &inputs, &Options::new(format))?;
+    let options = Options::new(format);
+    let same = interpret(&small.cascade, &sizes, &inputs, &options)?;
     let as_interpreted = same.iter().all(|(name, array)| {
         let bits = |a: &Array| a.data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         run.outputs
             .get(name)
             .is_some_and(|o| bits(o) == bits(array))
     });
+    let listed = if as_listed && *plain.accelerator != *small.accelerator {
+        // Where the array does what the interpreter does, the interpreter does what the array would.
+        let outputs = if as_interpreted {
+            let unit = |einsum, function| function_unit(&small, einsum, function);
+            interpret_with(&small.cascade, &sizes, &inputs, &options, &unit)?
+        } else {
+            array::run(&small, &inputs).map_err(on_array)?.outputs
+        };
+        let by = "with functions as the accelerator's operators compute them";
+        Some(errors(&outputs, by)?)
+    } else {
+        None
+    };
     Ok(Miniature {
         sizes: sizes.0,
         arrays: small

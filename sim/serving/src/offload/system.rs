@@ -282,6 +282,26 @@ impl System {
         .flatten()
     }
 
+    /// Hosts: each replica that serves by itself has its own, the replicas of a model around one attention pool share one.
+    pub fn hosts(&self) -> u64 {
+        match self.attention {
+            None => self.models.replicas,
+            Some(_) => 1,
+        }
+    }
+
+    /// Prompts' caches that travel at one time: as many as there are pairs of a group that computes and one that keeps
+    /// them, each over the links of its own devices; one over a link that all share.
+    pub fn cache_channels(&self) -> u64 {
+        match (&self.prefill, &self.prefill_network) {
+            (Some(pool), Some(link)) if !link.shared => {
+                let keeps = self.attends().count() / self.head_parts().max(1);
+                pool.replicas.min(keeps).max(1)
+            }
+            _ => 1,
+        }
+    }
+
     /// Devices among which each request's heads are divided, where it is attended.
     pub fn head_parts(&self) -> u64 {
         match &self.attention {

@@ -83,14 +83,14 @@ pub fn write(system: &System, served: &Served, out: &mut dyn io::Write) -> io::R
         }
         let keeps = &system.attends().spec.name;
         let name = format!("{} to {keeps}", pool.spec.name);
-        let own = served.cache_spans.iter();
-        shown.push((vec![name], own.map(|s| Slice::Other("cache", s)).collect()));
+        shown.extend(others(
+            &name,
+            "cache",
+            &served.cache_spans,
+            system.cache_channels(),
+        ));
     }
-    let own = served.host_spans.iter();
-    shown.push((
-        vec!["host".into()],
-        own.map(|s| Slice::Other("batch", s)).collect(),
-    ));
+    shown.extend(others("host", "batch", &served.host_spans, system.hosts()));
     write!(
         out,
         "{{\"traceEvents\":[\n{{\"ph\":\"M\",\"pid\":{PID},\"tid\":0,\"name\":\"process_name\",\"args\":{{\"name\":{}}}}}",
@@ -128,6 +128,24 @@ pub fn write(system: &System, served: &Served, out: &mut dyn io::Write) -> io::R
 enum Slice<'s> {
     Task(&'s Span),
     Other(&'static str, &'s OtherSpan),
+}
+
+/// A track for each host or link, numbered where there are several.
+fn others<'s>(
+    name: &str,
+    what: &'static str,
+    spans: &'s [OtherSpan],
+    count: u64,
+) -> Vec<(Vec<String>, Vec<Slice<'s>>)> {
+    let track = |at: u64| {
+        let own = spans.iter().filter(|s| s.of as u64 == at);
+        let name = match count {
+            1 => name.to_string(),
+            _ => format!("{name} {at}"),
+        };
+        (vec![name], own.map(|s| Slice::Other(what, s)).collect())
+    };
+    (0..count).map(track).collect()
 }
 
 fn slice(out: &mut impl Write, tid: usize, slice: &Slice<'_>) -> io::Result<()> {

@@ -67,7 +67,11 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
     out.push(match scenario.host_overhead.0 {
         0.0 => "the host takes no time".to_string(),
         time => format!(
-            "the host takes {:.1} ms for each iteration of a batch, one batch at a time",
+            "{} takes {:.1} ms for each iteration of a batch, one batch at a time",
+            match system.hosts() {
+                1 => "the host".to_string(),
+                hosts => format!("each of {hosts} hosts"),
+            },
             time * 1e3
         ),
     });

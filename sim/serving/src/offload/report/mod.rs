@@ -384,7 +384,7 @@ impl Report {
     fn bound(&self, system: &System, served: &Served) -> Result<String, Problem> {
         let host = served.end.host.since(served.begin.host);
         let window = served.end.at.since(served.begin.at);
-        let host = host.0 as f64 / window.0.max(1) as f64;
+        let host = host.0 as f64 / window.0.max(1) as f64 / system.hosts() as f64;
         // A few wait in any burst; and a pool for everything that is idle now and then has nothing to do.
         let few = served.waited * 10 < served.requests;
         let idle = system.attention.is_none()

@@ -122,7 +122,7 @@ pub(super) fn links(system: &System, served: &Served, window: Ps) -> Vec<LinkUse
         out.push(LinkUse {
             name: format!("{link}: {a} to {b}"),
             bytes: end.cache_bytes - begin.cache_bytes,
-            utilization: share(begin.cache_time, end.cache_time),
+            utilization: share(begin.cache_time, end.cache_time) / system.cache_channels() as f64,
             peak_gb_per_s: served.account.peak_cache_rate * 1e-9,
         });
     }

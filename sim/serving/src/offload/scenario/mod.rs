@@ -52,7 +52,8 @@ record! {
         pub overlap: bool = false;
         /// Batches in flight: n over n - 1 replicas of the model (1 over 1); on a pool for everything, as many for each replica.
         pub batches: At<u64> as counted::<MOST_BATCHES, _> = nowhere(1, &span) => "1";
-        /// What the host takes before each iteration of a batch, one batch at a time.
+        /// What the host takes before each iteration of a batch, one batch at a time; a replica that serves by itself
+        /// has its own.
         pub host_overhead: Seconds as overhead = Seconds::default() => "0";
         /// Where prompts are computed, see below.
         pub prefill: At<Prefill> = nowhere(Prefill::Excluded, &span) => "`excluded`";

@@ -74,15 +74,17 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// The host prepares an iteration of a batch, after what it has begun: when that is done.
+    /// The batch's host prepares an iteration, after what it has begun: when that is done.
     fn hosted(&mut self, run: &mut Run, batch: usize, now: Ps) -> Ps {
-        let from = now.max(self.host_free);
+        // Batch j stays on replica j mod replicas, and with its host.
+        let host = batch % self.host_free.len();
+        let from = now.max(self.host_free[host]);
         let end = from.after(self.host);
-        self.host_free = end;
+        self.host_free[host] = end;
         self.account.totals.host = self.account.totals.host.after(self.host);
         if run.host_spans.len() < run.most_spans && self.host > Ps::ZERO {
             run.host_spans.push(OtherSpan {
-                of: batch,
+                of: host,
                 request: batch,
                 start: from,
                 end,

@@ -107,10 +107,10 @@ pub struct Served {
     pub events: u64,
 }
 
-/// A task of the host (whose batch), of the pool for prompts or of the link from there (whose group, of which request).
+/// A task of a host (of which batch), of the pool for prompts or of a link from there (of which request).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherSpan {
-    /// The batch, or the group.
+    /// The host, the group or the link.
     pub of: usize,
     /// The request, or the batch.
     pub request: usize,
@@ -193,11 +193,12 @@ struct Server<'s> {
     prompted: BTreeMap<(Ps, usize), Ready>,
     /// When each group of the prompts' pool is free.
     prompt_free: Vec<Ps>,
-    /// When the link from there is.
-    cache_free: Ps,
+    /// When each link from there is.
+    cache_free: Vec<Ps>,
     times: Times<'s>,
     account: Account,
-    host_free: Ps,
+    /// When each host is free.
+    host_free: Vec<Ps>,
     host: Ps,
     finished: u64,
     refused: bool,
@@ -355,10 +356,10 @@ impl<'s> Server<'s> {
             cache_spans: Vec::new(),
             most_spans: 0,
             prompt_free: vec![Ps::ZERO; groups],
-            cache_free: Ps::ZERO,
+            cache_free: vec![Ps::ZERO; system.cache_channels() as usize],
             times: Times::new(system),
             account: Account::new(system),
-            host_free: Ps::ZERO,
+            host_free: vec![Ps::ZERO; system.hosts() as usize],
             host,
             finished: 0,
             refused: false,

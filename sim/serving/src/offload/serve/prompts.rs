@@ -170,9 +170,10 @@ impl Server<'_> {
         let name = operation(link, "send:graph", "send");
         let time = link.send(name, bytes / lanes, lanes);
         let time = time.and_then(Ps::of).unwrap_or(Ps::ZERO);
-        let start = done.max(self.cache_free);
+        let channel = prompt.group % self.cache_free.len();
+        let start = done.max(self.cache_free[channel]);
         let there = start.after(time);
-        self.cache_free = there;
+        self.cache_free[channel] = there;
         let totals = &mut self.account.totals;
         totals.cache_bytes += bytes as f64;
         totals.cache_time = totals.cache_time.after(time);
@@ -180,7 +181,7 @@ impl Server<'_> {
         self.account.peak_cache_rate = self.account.peak_cache_rate.max(rate);
         if self.cache_spans.len() < self.most_spans {
             self.cache_spans.push(OtherSpan {
-                of: prompt.group,
+                of: channel,
                 request: prompt.request,
                 start,
                 end: there,
