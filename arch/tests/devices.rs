@@ -238,10 +238,10 @@ fn messages_and_reductions_by_hand() {
     let peak = BytesPerSecond(1e12);
     let mib = 1_048_576.0;
     // A message of 1 MiB at half the peak, and half of the ramp.
-    let time = law::transfer(peak, mib, 0, &values).0 * 1e6;
+    let time = law::transfer(peak, mib, 0, &values);
     close(time, 10.0 + mib / 0.5e6 + 4.0, 1e-12);
     // Two devices more add two steps.
-    let time = law::transfer(peak, mib, 2, &values).0 * 1e6;
+    let time = law::transfer(peak, mib, 2, &values);
     close(time, 16.0 + mib / 0.5e6 + 4.0, 1e-12);
     // Each of four devices sends its quarter three times, twice round; directly, all of it to three.
     assert_eq!(Collective::Ring.sent(4, 1024), 1536.0);

@@ -4,7 +4,8 @@
 
 use einflow_spec::quantity::{BytesPerSecond, Seconds};
 
-use super::{Chip, Kernel, kernel::Attention};
+pub use super::number::Sloped;
+use super::{Chip, Kernel, kernel::Attention, number::Number};
 
 /// A parameter of a law.
 #[derive(Clone, Copy, Debug)]
@@ -212,6 +213,9 @@ pub const TRANSFER: &[Parameter] = &[
     ),
 ];
 
+/// The most parameters of a law.
+pub const MOST: usize = PRODUCT.len();
+
 /// Queries, and keys, of a block of fused attention.
 const BLOCK: f64 = 128.0;
 
@@ -340,16 +344,20 @@ impl<'c> Call<'c> {
 
     /// Its time, `values` being those of the kernel's [`parameters`], in order.
     pub fn time(&self, values: &[f64]) -> Seconds {
-        let us = match &self.of {
+        Seconds(self.us(values) * 1e-6)
+    }
+
+    /// The same in microseconds, in numbers that may have slopes.
+    pub fn us<N: Number>(&self, values: &[N]) -> N {
+        match &self.of {
             Of::Product(ways) => self.product(&**ways, values),
             Of::Prefill(a) => prefill(self.chip, a, values),
             Of::Decode(heads, parts) => self.decode(*heads, *parts, values),
             Of::Pass(rows) => self.pass(*rows, values),
-        };
-        Seconds(us * 1e-6)
+        }
     }
 
-    fn product(&self, ways: &[Way], values: &[f64]) -> f64 {
+    fn product<N: Number>(&self, ways: &[Way], values: &[N]) -> N {
         let &[
             floor,
             bandwidth,
@@ -363,32 +371,22 @@ impl<'c> Call<'c> {
             cached,
         ] = values
         else {
-            return f64::NAN;
+            return N::of(f64::NAN);
         };
         let (chip, bytes) = (self.chip, self.bytes);
         let units = chip.units as f64;
-        let memory = (bytes / reached(chip, bytes, bandwidth, cache, cached, self.flushed)
+        let memory = (N::of(bytes) / reached(chip, bytes, bandwidth, cache, cached, self.flushed)
             + ramp(chip, bytes, lost))
             * (units / self.free);
-        let peak = efficiency * chip.matrix.0 * 1e-6 / units;
-        // With all units, and with those that are free.
-        let (mut alone, mut work) = (f64::INFINITY, f64::INFINITY);
-        for ((rows, columns), ways) in TILES.iter().zip(ways.chunks(SPLITS.len())) {
-            let rate = peak / (1.0 + penalty * (1.0 / rows + 1.0 / columns));
-            for way in ways {
-                let sum = if way.split { step } else { 0.0 };
-                let wave = way.operations / rate + step;
-                let over = |waves: f64| waves * wave + sum;
-                if over(way.waves.0) < alone {
-                    (alone, work) = (over(way.waves.0), over(way.waves.1));
-                }
-            }
-        }
+        let peak = efficiency * chip.matrix.0 * 1e-6 / N::of(units);
+        let (way, (rows, columns)) = fastest(ways, peak.value(), penalty.value(), step.value());
+        let rate = tile_rate(peak, penalty, rows, columns);
+        let work = way.time(way.waves.1, rate, step);
         let both = overlapped(work, memory, 4);
-        floor + both * (1.0 + throttle * both / (both + after) * work / both)
+        floor + both * (N::of(1.0) + throttle * both / (both + after) * work / both)
     }
 
-    fn decode(&self, heads: f64, parts: Option<f64>, values: &[f64]) -> f64 {
+    fn decode<N: Number>(&self, heads: f64, parts: Option<f64>, values: &[N]) -> N {
         let &[
             floor,
             bandwidth,
@@ -400,81 +398,111 @@ impl<'c> Call<'c> {
             cached,
         ] = values
         else {
-            return f64::NAN;
+            return N::of(f64::NAN);
         };
         let (chip, bytes) = (self.chip, self.bytes);
         let memory = if parts.is_some() { bandwidth } else { unsplit };
-        let stream = bytes / reached(chip, bytes, memory, cache, cached, self.flushed);
-        let issue = head * heads / chip.units as f64;
+        let stream = N::of(bytes) / reached(chip, bytes, memory, cache, cached, self.flushed);
+        let issue = head * heads / N::of(chip.units as f64);
         let added = if parts.is_some_and(|p| p > 1.0) {
             combine
         } else {
-            0.0
+            N::of(0.0)
         };
         floor + overlapped(issue, stream, OVERLAP) + ramp(chip, bytes, lost) + added
     }
 
-    fn pass(&self, rows: f64, values: &[f64]) -> f64 {
+    fn pass<N: Number>(&self, rows: f64, values: &[N]) -> N {
         let &[floor, bandwidth, lost, row, cache, cached] = values else {
-            return f64::NAN;
+            return N::of(f64::NAN);
         };
         let (chip, bytes) = (self.chip, self.bytes);
-        let stream = bytes / reached(chip, bytes, bandwidth, cache, cached, self.flushed);
-        let slower = chip.units as f64 / self.free;
-        let all = overlapped(row * rows / chip.units as f64, stream, 4) * slower;
+        let units = chip.units as f64;
+        let stream = N::of(bytes) / reached(chip, bytes, bandwidth, cache, cached, self.flushed);
+        let slower = units / self.free;
+        let all = overlapped(row * rows / N::of(units), stream, 4) * slower;
         floor + all + ramp(chip, bytes, lost) * slower
     }
 }
 
+/// What a unit does a microsecond on a tile of this size.
+fn tile_rate<N: Number>(peak: N, penalty: N, rows: f64, columns: f64) -> N {
+    peak / (N::of(1.0) + penalty * (1.0 / rows + 1.0 / columns))
+}
+
+impl Way {
+    /// What so many waves take.
+    fn time<N: Number>(&self, waves: f64, rate: N, step: N) -> N {
+        let sum = if self.split { step } else { N::of(0.0) };
+        (N::of(self.operations) / rate + step) * waves + sum
+    }
+}
+
+/// The way that a library chooses, with its tile: the fastest with all units.
+fn fastest(ways: &[Way], peak: f64, penalty: f64, step: f64) -> (&Way, (f64, f64)) {
+    let (mut best, mut found) = (f64::INFINITY, (&ways[0], TILES[0]));
+    for ((rows, columns), ways) in TILES.iter().zip(ways.chunks(SPLITS.len())) {
+        let rate = tile_rate(peak, penalty, *rows, *columns);
+        for way in ways {
+            let time = way.time(way.waves.0, rate, step);
+            if time < best {
+                (best, found) = (time, (way, (*rows, *columns)));
+            }
+        }
+    }
+    found
+}
+
 /// Work and memory that overlap, but not wholly: the larger, and a little more where they are alike.
-fn overlapped(a: f64, b: f64, sharpness: i32) -> f64 {
+fn overlapped<N: Number>(a: N, b: N, sharpness: i32) -> N {
     (a.powi(sharpness) + b.powi(sharpness)).powf(1.0 / f64::from(sharpness))
 }
 
 /// Bandwidth over the memory's peak where data that fit in the cache are still there.
-fn reached(chip: &Chip, bytes: f64, memory: f64, cache: f64, cached: f64, flushed: bool) -> f64 {
+fn reached<N: Number>(chip: &Chip, bytes: f64, memory: N, cache: N, cached: N, flushed: bool) -> N {
     let peak = chip.bandwidth.0 * 1e-6;
     if flushed || bytes <= 0.0 {
         return memory * peak;
     }
-    let missed = 1.0 / (1.0 + (chip.cache.0 as f64 * cached / bytes).powi(SPILL));
-    peak / (missed / memory + (1.0 - missed) / cache)
+    let one = N::of(1.0);
+    let missed = one / (one + (cached * chip.cache.0 as f64 / N::of(bytes)).powi(SPILL));
+    N::of(peak) / (missed / memory + (one - missed) / cache)
 }
 
-fn ramp(chip: &Chip, bytes: f64, ramp: f64) -> f64 {
-    ramp * bytes / (bytes + chip.cache.0 as f64)
+fn ramp<N: Number>(chip: &Chip, bytes: f64, ramp: N) -> N {
+    ramp * bytes / N::of(bytes + chip.cache.0 as f64)
 }
 
 /// Steps of a block of queries over a block of keys that the busiest unit makes one after another: what fused attention of a prompt
 /// takes, but for the time of a step. `imbalance`: how much of the longest causal block of queries is left over at the end.
-pub fn steps(chip: &Chip, a: &Attention, imbalance: f64) -> f64 {
+pub fn steps<N: Number>(chip: &Chip, a: &Attention, imbalance: N) -> N {
     let units = chip.units as f64;
     let blocks = (a.length as f64 / BLOCK).ceil();
     let rows = (a.batch * a.heads) as f64 * blocks;
     if a.causal {
-        return rows * (blocks + 1.0) / 2.0 / units + imbalance * blocks;
+        return N::of(rows * (blocks + 1.0) / 2.0 / units) + imbalance * blocks;
     }
     // The last wave of blocks leaves units idle; they are not all equally late.
     let even = (rows / units).max(1.0);
-    (even.ceil() + even) / 2.0 * blocks
+    N::of((even.ceil() + even) / 2.0 * blocks)
 }
 
-fn prefill(chip: &Chip, a: &Attention, values: &[f64]) -> f64 {
+fn prefill<N: Number>(chip: &Chip, a: &Attention, values: &[N]) -> N {
     let &[floor, efficiency, scores, row, imbalance, throttle, after] = values else {
-        return f64::NAN;
+        return N::of(f64::NAN);
     };
     let units = chip.units as f64;
     let blocks = (a.length as f64 / BLOCK).ceil();
-    let rate = efficiency * chip.matrix.0 * 1e-6 / units;
-    let block =
-        4.0 * BLOCK * BLOCK * a.width as f64 / rate + BLOCK * BLOCK / (scores * f64::from(1 << 18));
+    let rate = efficiency * chip.matrix.0 * 1e-6 / N::of(units);
+    let block = N::of(4.0 * BLOCK * BLOCK * a.width as f64) / rate
+        + N::of(BLOCK * BLOCK) / (scores * f64::from(1 << 18));
     let steps = steps(chip, a, imbalance);
     let work = if a.causal {
-        steps * block + (a.batch * a.heads) as f64 * blocks * row / units
+        steps * block + row * ((a.batch * a.heads) as f64 * blocks) / N::of(units)
     } else {
-        steps * (block + row / blocks)
+        steps * (block + row / N::of(blocks))
     };
-    floor + work * (1.0 + throttle * work / (work + after))
+    floor + work * (N::of(1.0) + throttle * work / (work + after))
 }
 
 /// Into how many parts a cache is cut so that no unit idles: as few as come within 15 % of the best filling of two blocks a unit
@@ -512,13 +540,13 @@ pub fn written_back(chip: &Chip, a: &Attention, values: &[f64], dirty: f64) -> f
     bytes / (bandwidth * chip.bandwidth.0 * 1e-6) * share.powi(OVERLAP - 1)
 }
 
-/// The time of a message over a link with this peak, `values` being those of [`TRANSFER`]. A collective passes `steps` devices
-/// beyond the first two.
-pub fn transfer(peak: BytesPerSecond, bytes: f64, steps: u64, values: &[f64]) -> Seconds {
+/// The microseconds of a message over a link with this peak, `values` being those of [`TRANSFER`]. A collective passes
+/// `steps` devices beyond the first two.
+pub fn transfer<N: Number>(peak: BytesPerSecond, bytes: f64, steps: u64, values: &[N]) -> N {
     let &[floor, bandwidth, lost, half, step] = values else {
-        return Seconds(f64::NAN);
+        return N::of(f64::NAN);
     };
     let half = half * 1_048_576.0;
-    let stream = bytes / (bandwidth * peak.0 * 1e-6);
-    Seconds((floor + step * steps as f64 + stream + lost * bytes / (bytes + half)) * 1e-6)
+    let stream = N::of(bytes) / (bandwidth * peak.0 * 1e-6);
+    floor + step * steps as f64 + stream + lost * bytes / (N::of(bytes) + half)
 }

@@ -73,7 +73,7 @@ impl DeviceLink {
             false => self.bandwidth,
         };
         let law = self.operations.get(operation)?;
-        Some(law::transfer(peak, bytes as f64, 0, &law.values))
+        Some(seconds(law::transfer(peak, bytes as f64, 0, &law.values)))
     }
 
     /// A reduction of `bytes` over `devices`, each of which has the sum afterwards.
@@ -93,6 +93,15 @@ impl DeviceLink {
             Collective::Direct => 0,
         };
         let sent = how.sent(devices, bytes);
-        Some(law::transfer(self.bandwidth, sent, steps, &law.values))
+        Some(seconds(law::transfer(
+            self.bandwidth,
+            sent,
+            steps,
+            &law.values,
+        )))
     }
+}
+
+fn seconds(us: f64) -> Seconds {
+    Seconds(us * 1e-6)
 }

@@ -8,6 +8,7 @@ mod decode;
 mod kernel;
 pub mod law;
 mod link;
+mod number;
 
 use std::sync::LazyLock;
 
@@ -22,6 +23,7 @@ use indexmap::IndexMap;
 use decode::{microseconds, price, servers, units};
 pub use kernel::{Attention, Kernel};
 pub use link::{Collective, DeviceLink, links};
+pub use number::Number;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/devices");
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use einflow_arch::device::{Chip, DeviceLink, Kernel, law, law_parameters, links};
+use einflow_arch::device::{
+    Chip, DeviceLink, Kernel, Number,
+    law::{self, Sloped},
+    law_parameters, links,
+};
 use einflow_spec::quantity::BytesPerSecond;
 use nalgebra::{DMatrix, DVector};
 
@@ -125,11 +129,46 @@ pub fn fit_from(
     }
     let call = |s: &Sample| (law::Call::new(chip, &s.kernel, s.flushed, 0), s.us);
     let calls: Vec<_> = samples.all.iter().map(call).collect();
-    let times = |values: &[f64]| -> Vec<f64> {
-        let one = |(call, us): &(law::Call<'_>, f64)| call.time(values).0 * 1e6 / us;
-        calls.iter().map(one).collect()
-    };
-    search(name, parameters, &keep, start, samples.all.len(), &times)
+    search(name, parameters, &keep, start, &calls[..])
+}
+
+/// Measured times beside what a law says of them.
+trait Measured {
+    fn rows(&self) -> usize;
+
+    /// The law's time over the measured one.
+    fn ratio<N: Number>(&self, row: usize, values: &[N]) -> N;
+
+    /// Their logarithms.
+    fn logs(&self, values: &[f64]) -> Vec<f64> {
+        (0..self.rows())
+            .map(|r| self.ratio(r, values).ln())
+            .collect()
+    }
+}
+
+/// Kernels, with their microseconds.
+impl Measured for [(law::Call<'_>, f64)] {
+    fn rows(&self) -> usize {
+        self.len()
+    }
+
+    fn ratio<N: Number>(&self, row: usize, values: &[N]) -> N {
+        let (call, us) = &self[row];
+        call.us(values) / N::of(*us)
+    }
+}
+
+/// Messages over a link with this peak.
+impl Measured for (BytesPerSecond, &LinkSamples) {
+    fn rows(&self) -> usize {
+        self.1.all.len()
+    }
+
+    fn ratio<N: Number>(&self, row: usize, values: &[N]) -> N {
+        let (bytes, steps, count, us) = self.1.all[row];
+        law::transfer(self.0, bytes, steps, values) * count as f64 / N::of(us)
+    }
 }
 
 /// Messages of one operation over a link.
@@ -184,25 +223,19 @@ pub fn fit_link(name: &str, peak: BytesPerSecond, samples: &LinkSamples) -> Resu
         let step = law::TRANSFER.iter().filter(|p| p.name == "step");
         keep.extend(step.map(|p| (p.name.to_string(), p.start)));
     }
-    let times = |values: &[f64]| -> Vec<f64> {
-        let one = |(bytes, steps, count, us): &(f64, u64, u64, f64)| {
-            law::transfer(peak, *bytes, *steps, values).0 * 1e6 * *count as f64 / us
-        };
-        samples.all.iter().map(one).collect()
-    };
-    search(name, law::TRANSFER, &keep, None, samples.all.len(), &times)
+    search(name, law::TRANSFER, &keep, None, &(peak, samples))
 }
 
 /// Levenberg and Marquardt's search in the logarithms of parameters and times, so that every parameter stays positive and a short time
-/// counts like a long one; from each start, as a cache makes two valleys. `times`: predicted over measured.
-fn search(
+/// counts like a long one; from each start, as a cache makes two valleys.
+fn search<M: Measured + ?Sized>(
     name: &str,
     parameters: &'static [law::Parameter],
     keep: &BTreeMap<String, f64>,
     near: Option<&[f64]>,
-    rows: usize,
-    times: &dyn Fn(&[f64]) -> Vec<f64>,
+    measured: &M,
 ) -> Result<Fit, String> {
+    let rows = measured.rows();
     let near = near.filter(|n| n.len() == parameters.len());
     let start: Vec<f64> = parameters
         .iter()
@@ -221,21 +254,20 @@ fn search(
             open.len()
         ));
     }
-    let mut best = descend(parameters, &open, start.clone(), times);
+    let mut best = descend(parameters, &open, start.clone(), measured);
     for (name, factor) in OTHER_STARTS {
         let at = open.iter().find(|i| parameters[**i].name == name);
         if let (Some(at), None) = (at, near) {
             let mut other = start.clone();
             other[*at] *= factor;
-            let found = descend(parameters, &open, other, times);
+            let found = descend(parameters, &open, other, measured);
             if found.1 < best.1 {
                 best = found;
             }
         }
     }
     let (values, _, normal) = best;
-    let ratios = times(&values);
-    let logs: Vec<f64> = ratios.iter().map(|r| r.ln()).collect();
+    let logs = measured.logs(&values);
     let freedom = (rows as f64 - open.len() as f64).max(1.0);
     let variance = logs.iter().map(|r| r * r).sum::<f64>() / freedom;
     let mut uncertainty = vec![None; parameters.len()];
@@ -250,7 +282,7 @@ fn search(
             uncertainty[open[*c]] = own.is_finite().then_some(own);
         }
     }
-    let errors: Vec<f64> = ratios.iter().map(|r| r - 1.0).collect();
+    let errors: Vec<f64> = logs.iter().map(|r| r.exp_m1()).collect();
     Ok(Fit {
         values,
         uncertainty,
@@ -270,14 +302,12 @@ fn cost(logs: &[f64]) -> f64 {
 }
 
 /// From one start: the values, their cost, and the normal matrix there.
-fn descend(
+fn descend<M: Measured + ?Sized>(
     parameters: &[law::Parameter],
     open: &[usize],
     mut values: Vec<f64>,
-    times: &dyn Fn(&[f64]) -> Vec<f64>,
+    measured: &M,
 ) -> (Vec<f64>, f64, DMatrix<f64>) {
-    const NUDGE: f64 = 1e-5;
-    let residuals = |values: &[f64]| -> Vec<f64> { times(values).iter().map(|r| r.ln()).collect() };
     let moved = |values: &[f64], step: &[f64]| -> Vec<f64> {
         let mut out = values.to_vec();
         for (i, s) in open.iter().zip(step) {
@@ -286,23 +316,13 @@ fn descend(
         }
         out
     };
-    let mut now = residuals(&values);
-    let (rows, columns) = (now.len(), open.len());
+    let mut now = measured.logs(&values);
+    let columns = open.len();
     let mut damping = 1e-2;
     let mut normal = DMatrix::zeros(columns, columns);
     for _ in 0..ROUNDS {
-        let mut slopes = DMatrix::zeros(rows, columns);
-        for (c, i) in open.iter().enumerate() {
-            let mut nudged = values.clone();
-            nudged[*i] *= NUDGE.exp();
-            for (r, (a, b)) in residuals(&nudged).iter().zip(&now).enumerate() {
-                slopes[(r, c)] = (a - b) / NUDGE;
-            }
-        }
-        let weight = |r: f64| (ROBUST / r.abs()).min(1.0);
-        let weighted = DMatrix::from_fn(rows, columns, |r, c| slopes[(r, c)] * weight(now[r]));
-        normal = slopes.transpose() * &weighted;
-        let gradient = weighted.transpose() * DVector::from_vec(now.clone());
+        let gradient;
+        (normal, gradient) = slopes(open, &values, &now, measured);
         let before = cost(&now);
         let mut after = before;
         for _ in 0..12 {
@@ -315,7 +335,7 @@ fn descend(
                 continue;
             };
             let tried = moved(&values, step.as_slice());
-            let errors = residuals(&tried);
+            let errors = measured.logs(&tried);
             let found = cost(&errors);
             if found.is_finite() && found < before {
                 (values, now, after) = (tried, errors, found);
@@ -330,6 +350,38 @@ fn descend(
     }
     let found = cost(&now);
     (values, found, normal)
+}
+
+/// The normal matrix and the gradient of the errors `now`, along the logarithms of the open parameters; large errors weigh less.
+fn slopes<M: Measured + ?Sized>(
+    open: &[usize],
+    values: &[f64],
+    now: &[f64],
+    measured: &M,
+) -> (DMatrix<f64>, DVector<f64>) {
+    let mut sloped: Vec<Sloped<{ law::MOST }>> = values.iter().map(|v| Number::of(*v)).collect();
+    for (c, i) in open.iter().enumerate() {
+        sloped[*i].slopes[c] = values[*i];
+    }
+    let mut normal = [[0.0; law::MOST]; law::MOST];
+    let mut gradient = [0.0; law::MOST];
+    for (row, error) in now.iter().enumerate() {
+        let ratio = measured.ratio(row, &sloped);
+        let slopes = ratio.slopes.map(|s| s / ratio.value);
+        let weight = (ROBUST / error.abs()).min(1.0);
+        for ((slope, sums), sum) in slopes.iter().zip(&mut normal).zip(&mut gradient) {
+            let weighted = slope * weight;
+            *sum += weighted * error;
+            for (own, other) in sums.iter_mut().zip(&slopes) {
+                *own += weighted * other;
+            }
+        }
+    }
+    let columns = open.len();
+    (
+        DMatrix::from_fn(columns, columns, |a, b| normal[a][b]),
+        DVector::from_fn(columns, |a, _| gradient[a]),
+    )
 }
 
 /// The samples of every law of a table's own device rows.
