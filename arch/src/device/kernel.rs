@@ -3,7 +3,7 @@
 use einflow_spec::NumberFormat;
 
 /// One launch of work on a device. Words are two bytes wide (bf16, f16).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// A matrix product, `[m, k] x [k, n]`, for each of `batch` matrices.
     Product {
@@ -30,7 +30,7 @@ pub enum Kernel {
 }
 
 /// The shape of fused attention.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attention {
     /// Sequences.
     pub batch: u64,

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::{
     system::System,
     time::Ps,
-    times::{Load, Timed, Works, total},
+    times::{Load, Timed, Work, Works, total},
 };
 
 /// Buckets of [`Series`].
@@ -202,14 +202,18 @@ impl Account {
         let replicas = totals.model.len();
         if system.shape.rotate {
             // Slices go round: each replica has as many of them.
+            let part = timed.model.map(|work| Work {
+                time: Ps(work.time.0 / replicas as u64),
+                joules: work.joules / replicas as f64,
+            });
             for own in &mut totals.model {
-                add_all(own, &timed.model, replicas as u64);
+                add_all(own, &part);
             }
         } else {
-            add_all(&mut totals.model[batch % replicas], &timed.model, 1);
+            add_all(&mut totals.model[batch % replicas], &timed.model);
         }
         for (own, work) in totals.attention.iter_mut().zip(&timed.attention) {
-            add_all(own, work, 1);
+            add_all(own, work);
         }
         let Iteration::Layers(layers) = timed.iteration else {
             return;
@@ -272,9 +276,8 @@ pub(super) fn record(times: &mut Histogram<u64>, time: Ps, count: u64) {
         .unwrap_or_else(|_| unreachable!("an auto-resizing histogram takes any value"));
 }
 
-fn add_all(own: &mut Works, work: &Works, shared: u64) {
-    for (own, work) in own.iter_mut().zip(work) {
-        own.time = own.time.after(Ps(work.time.0 / shared));
-        own.joules += work.joules / shared as f64;
+fn add_all(own: &mut Works, works: &Works) {
+    for (own, work) in own.iter_mut().zip(works) {
+        *own = own.plus(*work);
     }
 }

@@ -98,6 +98,12 @@ pub struct Pipeline<'o> {
     /// A batch whose message is on its way to an idle attention pool.
     pub(super) reserved: Option<usize>,
     ended: VecDeque<Ended>,
+    /// Batches that may yet start.
+    starting: usize,
+    /// When something happens next.
+    pub(super) next: Ps,
+    /// Whether a device may be slower at times: only then is it looked after.
+    pub(super) slows: bool,
     pub(super) history: History,
     /// A slice ended at this instant: a moment to compare states.
     mark: bool,
@@ -129,6 +135,9 @@ impl<'o> Pipeline<'o> {
             arrivals: Vec::new(),
             reserved: None,
             ended: VecDeque::new(),
+            starting: 0,
+            next: Ps::NEVER,
+            slows: false,
             history: History::default(),
             mark: false,
             jump: true,
@@ -154,14 +163,24 @@ impl<'o> Pipeline<'o> {
 
     /// A batch that does nothing begins an iteration, at `at` or now if that is past.
     pub fn start(&mut self, batch: usize, work: Iteration, at: Ps) {
+        let at = at.max(self.now);
+        self.starting += usize::from(self.batches[batch].starts.is_none());
+        self.next = self.next.min(at);
         self.batches[batch] = Batch {
             work: Some(work),
-            starts: Some(at.max(self.now)),
+            starts: Some(at),
             layer: 0,
             attended: false,
             rest_arrived: false,
             waits: false,
         };
+        self.changed();
+    }
+
+    /// Other batches run than before.
+    fn changed(&mut self) {
+        let waiting = |b: &Batch| matches!(&b.work, Some(Iteration::Layers(l)) if l.waiting > 0);
+        self.slows = self.batches.iter().any(waiting);
         self.history.clear();
     }
 
@@ -171,12 +190,11 @@ impl<'o> Pipeline<'o> {
             if let Some(ended) = self.ended.pop_front() {
                 return Some(ended);
             }
-            let next = self.next_event();
-            if next > until || next == Ps::NEVER {
+            if self.next > until || self.next == Ps::NEVER {
                 self.now = until.max(self.now);
                 return None;
             }
-            self.now = next;
+            self.now = self.next;
             self.settle();
             if self.mark && self.jump && self.ended.is_empty() {
                 self.pass_over(until);
@@ -185,44 +203,43 @@ impl<'o> Pipeline<'o> {
         }
     }
 
-    fn next_event(&self) -> Ps {
+    pub(super) fn next_event(&self) -> Ps {
         let units = self.units.iter().flatten().map(|r| r.end);
         let arrivals = self.arrivals.iter().map(|a| a.at);
+        let soonest = units.fold(Ps::NEVER, Ps::min);
+        let soonest = arrivals.fold(soonest, Ps::min);
+        if self.starting == 0 {
+            return soonest;
+        }
         let starts = self.batches.iter().filter_map(|b| b.starts);
-        units
-            .chain(arrivals)
-            .chain(starts)
-            .min()
-            .unwrap_or(Ps::NEVER)
+        starts.fold(soonest, Ps::min)
     }
 
     /// Everything that happens now, and what it sets off.
     fn settle(&mut self) {
-        loop {
-            let mut any = false;
-            for batch in 0..self.batches.len() {
-                if self.batches[batch].starts.is_some_and(|at| at <= self.now) {
-                    self.batches[batch].starts = None;
-                    self.queue(batch, Kind::Slice);
-                    any = true;
+        while self.next <= self.now {
+            if self.starting > 0 {
+                for batch in 0..self.batches.len() {
+                    if self.batches[batch].starts.is_some_and(|at| at <= self.now) {
+                        self.batches[batch].starts = None;
+                        self.starting -= 1;
+                        self.queue(batch, Kind::Slice);
+                    }
                 }
             }
             for unit in 0..self.units.len() {
-                if let Some(done) = self.units[unit].filter(|r| r.end <= self.now) {
-                    self.units[unit] = None;
+                if self.units[unit].as_ref().is_some_and(|r| r.end <= self.now)
+                    && let Some(done) = self.units[unit].take()
+                {
                     self.finish(unit, done);
-                    any = true;
                 }
             }
             while let Some(at) = self.due() {
                 let arrival = self.arrivals.swap_remove(at);
                 self.arrive(arrival.job);
-                any = true;
             }
             self.dispatch();
-            if !any {
-                return;
-            }
+            self.next = self.next_event();
         }
     }
 
@@ -252,10 +269,10 @@ impl<'o> Pipeline<'o> {
         }
     }
 
-    fn layers(&self, batch: usize) -> Layers {
-        match self.batches[batch].work {
-            Some(Iteration::Layers(layers)) => layers,
-            _ => Layers::default(),
+    fn layers(&self, batch: usize) -> Option<&Layers> {
+        match &self.batches[batch].work {
+            Some(Iteration::Layers(layers)) => Some(layers),
+            _ => None,
         }
     }
 
@@ -314,9 +331,9 @@ impl<'o> Pipeline<'o> {
     }
 
     fn work(&self, job: Job) -> Ps {
-        let layers = match self.batches[job.batch].work {
+        let layers = match &self.batches[job.batch].work {
             Some(Iteration::Layers(layers)) => layers,
-            Some(Iteration::Whole(time)) => return time,
+            Some(Iteration::Whole(time)) => return *time,
             None => return Ps::ZERO,
         };
         match job.kind {
@@ -332,15 +349,9 @@ impl<'o> Pipeline<'o> {
         }
     }
 
-    /// Whether a device may be slower at times: only then is it looked after.
-    pub(super) fn slows(&self) -> bool {
-        let waiting = |b: &Batch| matches!(b.work, Some(Iteration::Layers(l)) if l.waiting > 0);
-        self.batches.iter().any(waiting)
-    }
-
     /// Replicas that wait for the output of another batch are slower meanwhile.
     fn repace(&mut self) {
-        if !self.slows() {
+        if !self.slows {
             return;
         }
         for replica in 0..self.shape.replicas {
@@ -348,7 +359,7 @@ impl<'o> Pipeline<'o> {
                 continue;
             };
             let slowed = match job.kind == Kind::Slice && self.awaits(replica, job.batch) {
-                true => self.layers(job.batch).waiting,
+                true => self.layers(job.batch).map_or(0, |l| l.waiting),
                 false => 0,
             };
             if let Some(running) = &mut self.units[replica] {
@@ -382,12 +393,12 @@ impl<'o> Pipeline<'o> {
             }
         }
         let layers = self.layers(job.batch);
+        let rest = layers.and_then(|l| l.rest);
         match job.kind {
             Kind::Slice => {
-                let whole = matches!(self.batches[job.batch].work, Some(Iteration::Whole(_)));
-                if whole || job.layer == layers.count {
+                if layers.is_none_or(|l| job.layer == l.count) {
                     self.batches[job.batch].work = None;
-                    self.history.clear();
+                    self.changed();
                     self.ended.push_back(Ended {
                         batch: job.batch,
                         at: self.now,
@@ -397,7 +408,7 @@ impl<'o> Pipeline<'o> {
                     self.batches[job.batch].waits = true;
                     self.queue(job.batch, Kind::Query);
                     self.repace();
-                    if layers.rest.is_some() {
+                    if rest.is_some() {
                         // The replica goes on with the same batch.
                         let next = Job {
                             kind: Kind::KeyValue,
@@ -409,20 +420,20 @@ impl<'o> Pipeline<'o> {
             }
             Kind::KeyValue => self.queue(job.batch, Kind::Rest),
             Kind::Query | Kind::Rest | Kind::Output => {
-                let message = match job.kind {
-                    Kind::Query => layers.query,
-                    Kind::Rest => layers.rest.unwrap_or_default(),
-                    _ => layers.output,
-                };
+                let latency = layers.map_or(Ps::ZERO, |layers| match job.kind {
+                    Kind::Query => layers.query.latency,
+                    Kind::Rest => rest.unwrap_or_default().latency,
+                    _ => layers.output.latency,
+                });
                 self.arrivals.push(Arrival {
-                    at: self.now.after(message.latency),
+                    at: self.now.after(latency),
                     job,
                 });
                 self.repace();
             }
             Kind::Attend => {
                 self.batches[job.batch].attended = true;
-                match layers.rest {
+                match rest {
                     Some(_) if self.batches[job.batch].rest_arrived => {
                         self.queue(job.batch, Kind::Merge);
                     }

@@ -1,38 +1,53 @@
 //! States that come back: what a pipeline will do depends on its state relative to now, and on nothing else.
 
 use super::{
-    pipeline::{Iteration, Job, Kind, Pipeline, Shape},
+    pipeline::{Iteration, Job, Kind, Pipeline},
     time::Ps,
 };
 
 /// States remembered; a period of more marks than this is simulated throughout.
 const REMEMBERED: usize = 24;
 
-/// The last states, each with its time and its batches' layers.
+/// The last states. Their room is used again: a run compares millions.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    states: Vec<(Vec<u64>, Ps, Vec<u32>)>,
+    seen: Vec<Seen>,
+    /// How many of them count, and which of those is the oldest once all do.
+    count: usize,
     next: usize,
+    /// The state now.
+    now: Seen,
+}
+
+/// A state, its time and its batches' layers.
+#[derive(Debug, Default)]
+struct Seen {
+    state: Vec<u64>,
+    at: Ps,
+    layers: Vec<u32>,
 }
 
 impl History {
     pub fn clear(&mut self) {
-        self.states.clear();
+        self.count = 0;
         self.next = 0;
     }
 
-    /// When the same state was there before, and with which layers; remembers it otherwise.
-    pub fn seen(&mut self, state: Vec<u64>, now: Ps, layers: &[u32]) -> Option<(Ps, Vec<u32>)> {
-        if let Some((_, then, from)) = self.states.iter().find(|(s, ..)| *s == state) {
-            return Some((*then, from.clone()));
+    /// The same state as now, where it was there before; else now is remembered.
+    fn before(&mut self) -> Option<&Seen> {
+        let same = |seen: &Seen| seen.state == self.now.state;
+        if let Some(found) = self.seen[..self.count].iter().position(same) {
+            return Some(&self.seen[found]);
         }
-        let entry = (state, now, layers.to_vec());
-        match self.states.len() < REMEMBERED {
-            true => self.states.push(entry),
-            false => {
-                self.states[self.next] = entry;
-                self.next = (self.next + 1) % REMEMBERED;
+        if self.count < REMEMBERED {
+            if self.seen.len() == self.count {
+                self.seen.push(Seen::default());
             }
+            std::mem::swap(&mut self.seen[self.count], &mut self.now);
+            self.count += 1;
+        } else {
+            std::mem::swap(&mut self.seen[self.next], &mut self.now);
+            self.next = (self.next + 1) % REMEMBERED;
         }
         None
     }
@@ -84,6 +99,7 @@ impl Pipeline<'_> {
         for job in jobs.chain(self.queues.iter_mut().flatten()) {
             job.layer += further(job.batch);
         }
+        self.next = self.next_event();
         self.history.clear();
     }
 
@@ -93,14 +109,18 @@ impl Pipeline<'_> {
         if active.any(|b| matches!(b.work, Some(Iteration::Whole(_)))) {
             return None;
         }
-        let state = state(self, self.shape);
-        let layers: Vec<u32> = self.batches.iter().map(|b| b.layer).collect();
-        let (before, from) = self.history.seen(state, self.now, &layers)?;
-        let passed: Vec<u32> = layers
-            .iter()
-            .zip(&from)
-            .map(|(now, then)| now - then)
-            .collect();
+        let mut history = std::mem::take(&mut self.history);
+        state(self, &mut history.now.state);
+        history.now.at = self.now;
+        history.now.layers.clear();
+        let layers = self.batches.iter().map(|b| b.layer);
+        history.now.layers.extend(layers);
+        let passed = history.before().map(|then| {
+            let layers = self.batches.iter().zip(&then.layers);
+            (then.at, layers.map(|(b, from)| b.layer - from).collect())
+        });
+        self.history = history;
+        let (before, passed): (Ps, Vec<u32>) = passed?;
         let moves = |b: usize| {
             let batch = &self.batches[b];
             batch.work.is_none() || batch.starts.is_some() || passed[b] > 0
@@ -113,10 +133,9 @@ impl Pipeline<'_> {
 /// Everything on which the future depends while all batches are between their first and last slices, times relative to now.
 ///
 /// A batch that has yet to start is left out: nothing is passed over beyond its start.
-pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
-    let now = pipeline.now;
-    let slows = pipeline.slows();
-    let mut out = Vec::with_capacity(48);
+fn state(pipeline: &Pipeline<'_>, out: &mut Vec<u64>) {
+    let (now, shape, slows) = (pipeline.now, pipeline.shape, pipeline.slows);
+    out.clear();
     let job = |job: &Job| ((job.batch as u64) << 4) | job.kind as u64;
     for running in &pipeline.units {
         match running {
@@ -137,14 +156,12 @@ pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
         out.push(queue.len() as u64);
         out.extend(queue.iter().map(job));
     }
-    let mut arrivals: Vec<[u64; 2]> = pipeline
-        .arrivals
-        .iter()
-        .map(|a| [job(&a.job), a.at.since(now).0])
-        .collect();
-    arrivals.sort_unstable();
-    out.push(arrivals.len() as u64);
-    out.extend(arrivals.into_iter().flatten());
+    let from = out.len();
+    for arrival in &pipeline.arrivals {
+        out.extend([job(&arrival.job), arrival.at.since(now).0]);
+    }
+    out[from..].as_chunks_mut::<2>().0.sort_unstable();
+    out.push(pipeline.arrivals.len() as u64);
     out.push(pipeline.reserved.map_or(u64::MAX, |b| b as u64));
     let turn = if shape.rotate {
         shape.replicas as u32
@@ -163,7 +180,6 @@ pub(super) fn state(pipeline: &Pipeline<'_>, shape: Shape) -> Vec<u64> {
                 | u64::from(batch.work.is_some()),
         );
     }
-    out
 }
 
 // A kind goes into four bits of a state.

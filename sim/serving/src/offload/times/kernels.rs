@@ -1,6 +1,6 @@
 //! Kernels and messages asked of a pool's devices, remembered where they come back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use einflow_arch::device::{Collective, DeviceLink, Kernel, Times as Answers};
 use einflow_spec::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::device::{
     Call, Launch, Step, Task,
-    layer::{Lowering, attention, product},
+    layer::{Lowering, attention, fused, product},
 };
 
 /// Layers' products by the tokens that they run over.
@@ -36,7 +36,8 @@ impl Times<'_> {
     /// What the times rest on that nobody measured: the laws that were asked and are assumed.
     pub fn assumed(&self) -> BTreeSet<String> {
         let mut out = BTreeSet::new();
-        for (pool, law) in &self.asked {
+        let asked = self.asked.iter();
+        for (pool, law) in asked.flat_map(|(pool, laws)| laws.keys().map(move |law| (pool, law))) {
             let pools = self.system.pools();
             let Some(pool) = pools.into_iter().find(|p| key(p) == *pool) else {
                 continue;
@@ -77,6 +78,10 @@ impl Times<'_> {
         tokens: u64,
         parts: u64,
     ) -> Result<Products, Problem> {
+        let known = (key(pool), tokens, parts);
+        if let Some(found) = self.shards.get(&known) {
+            return Ok(*found);
+        }
         let layer = self.system.model.layer(tokens, parts);
         let overlap = self.system.scenario.overlap;
         let mut work = |operator| self.operator(pool, operator, &layer);
@@ -102,6 +107,28 @@ impl Times<'_> {
                 })?;
             made.reduce.time = rounded(time)?;
         }
+        self.shards.insert(known, made);
+        Ok(made)
+    }
+
+    /// Writes of `requests` new tokens to the caches of attention's pool, on one of `parts` devices among which the heads are
+    /// divided; with overlap the new tokens' part is added afterwards, in the same pass.
+    pub(super) fn copied(
+        &mut self,
+        pool: &DevicePool,
+        requests: u64,
+        parts: u64,
+    ) -> Result<Work, Problem> {
+        if let Some(found) = self.copies.get(&(requests, parts)) {
+            return Ok(*found);
+        }
+        let passes = match self.system.scenario.overlap {
+            true => &[Operator::CacheWrite, Operator::Merge][..],
+            false => &[Operator::CacheWrite],
+        };
+        let layer = self.system.model.layer(requests, parts);
+        let made = self.run(pool, &fused(passes, &layer))?;
+        self.copies.insert((requests, parts), made);
         Ok(made)
     }
 
@@ -135,7 +162,7 @@ impl Times<'_> {
         let kernel = |batch, length: u64| attention(&layer, batch, length.max(1), false);
         if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
             let kernel = kernel(requests, mean.round() as u64);
-            let law = self.law(pool, &kernel)?;
+            let law = self.law(pool, &kernel);
             return self.call(pool, &law, kernel);
         }
         // An accelerator runs one sequence after another: each after the first adds as much. Its times are computed at eight lengths of
@@ -143,14 +170,8 @@ impl Times<'_> {
         let step = 1u64 << ((mean.max(1.0) as u64).ilog2().max(3) - 3);
         let low = (mean as u64 / step * step).max(1);
         let mut at = |length: u64| -> Result<[Work; 2], Problem> {
-            let known = (key(pool), length);
-            if let Some(found) = self.lengths.get(&known) {
-                return Ok(*found);
-            }
             let mut made = |batch| self.call(pool, "decode", kernel(batch, length));
-            let made = [made(1)?, made(2)?];
-            self.lengths.insert(known, made);
-            Ok(made)
+            Ok([made(1)?, made(2)?])
         };
         let (a, b) = (at(low)?, at(low + step)?);
         let share = ((mean - low as f64) / step as f64).max(0.0);
@@ -172,15 +193,15 @@ impl Times<'_> {
         chunks: &[(u64, u64)],
     ) -> Result<Work, Problem> {
         let mut sum = Work::default();
+        let laws = self.prefill_laws(pool);
         for (tokens, before) in chunks {
             let (c, b) = (*tokens as f64, *before as f64);
             let length = ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1);
             let layer = self.system.model.layer(*tokens, pool.group);
             let kernel = attention(&layer, 1, length, true);
             let mut best: Option<Work> = None;
-            let laws = self.prefill_laws(pool);
-            for law in laws {
-                let work = self.call(pool, &law, kernel)?;
+            for law in &laws {
+                let work = self.call(pool, law, kernel)?;
                 best = Some(best.map_or(work, |b| if work.time < b.time { work } else { b }));
             }
             sum = sum.plus(best.unwrap_or_default());
@@ -205,28 +226,21 @@ impl Times<'_> {
     }
 
     /// Whose kernel attends: what the pool says, else a server's before a framework's.
-    pub(super) fn law(&mut self, pool: &DevicePool, kernel: &Kernel) -> Result<String, Problem> {
-        if let Some(library) = &pool.spec.attention_library {
-            return Ok(format!("decode:{}", library.value));
-        }
+    pub(super) fn law(&mut self, pool: &DevicePool, kernel: &Kernel) -> Arc<str> {
         if let Some(found) = self.laws.get(&key(pool)) {
-            return Ok(found.clone());
+            return Arc::clone(found);
         }
         let candidates = ["decode:vllm", "decode:flash", "decode:cudnn", "decode"];
-        let found = match &pool.answerer.device.times {
-            Answers::Laws(laws) => candidates
-                .iter()
-                .find(|name| laws.contains_key(**name))
-                .map_or("decode", |name| *name)
-                .to_string(),
-            _ => {
-                let works = |law: &&&str| self.ask(pool, law, *kernel).is_ok();
-                let found = candidates.iter().find(works);
-                found.copied().unwrap_or("decode").to_string()
-            }
+        let works = |law: &&&str| match &pool.answerer.device.times {
+            Answers::Laws(laws) => laws.contains_key(**law),
+            _ => self.ask(pool, law, *kernel).is_ok(),
         };
-        self.laws.insert(key(pool), found.clone());
-        Ok(found)
+        let found: Arc<str> = match &pool.spec.attention_library {
+            Some(library) => format!("decode:{}", library.value).into(),
+            None => (*candidates.iter().find(works).unwrap_or(&"decode")).into(),
+        };
+        self.laws.insert(key(pool), Arc::clone(&found));
+        found
     }
 
     /// An operator as a server runs it.
@@ -291,16 +305,20 @@ impl Times<'_> {
         law: &str,
         kernel: Kernel,
     ) -> Result<Work, Problem> {
-        let (time, flags) = self.ask(pool, law, kernel)?;
-        let asked = (key(pool), law.to_string());
-        if !self.asked.contains(&asked) {
-            self.asked.insert(asked);
+        let known = self.asked.get(&key(pool)).and_then(|laws| laws.get(law));
+        if let Some(found) = known.and_then(|kernels| kernels.get(&kernel)) {
+            return Ok(*found);
         }
+        let (time, flags) = self.ask(pool, law, kernel)?;
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
         let drawn = pool.answerer.energy(&kernel, time)?;
-        self.drawn(pool, drawn.map(|(joules, _)| joules), time)
+        let made = self.drawn(pool, drawn.map(|(joules, _)| joules), time)?;
+        let laws = self.asked.entry(key(pool)).or_default();
+        let kernels = laws.entry(law.to_string()).or_default();
+        kernels.insert(kernel, made);
+        Ok(made)
     }
 
     /// A time of a device, and what it draws meanwhile beyond idling; `drawn`: in all, where its file says.
@@ -343,7 +361,11 @@ impl Times<'_> {
     }
 
     /// A message of so many bytes from the busiest device.
-    pub(super) fn message(&self, bytes: f64) -> Result<Message, Problem> {
+    pub(super) fn message(&mut self, bytes: f64) -> Result<Message, Problem> {
+        let bytes = bytes.ceil() as u64;
+        if let Some(found) = self.messages.get(&bytes) {
+            return Ok(*found);
+        }
         let Some(link) = &self.system.network else {
             return Ok(Message::default());
         };
@@ -352,11 +374,13 @@ impl Times<'_> {
         let unknown = || Problem::nowhere(format!("`send` over {} is not known", link.name));
         let time = |bytes: u64| link.send(name, bytes, sharers).ok_or_else(unknown);
         let latency = rounded(time(0)?)?;
-        let all = rounded(time(bytes.ceil() as u64)?)?;
-        Ok(Message {
+        let all = rounded(time(bytes)?)?;
+        let message = Message {
             stream: all.since(latency),
             latency,
-        })
+        };
+        self.messages.insert(bytes, message);
+        Ok(message)
     }
 }
 

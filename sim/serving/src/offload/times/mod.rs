@@ -7,10 +7,14 @@
 mod kernels;
 mod tables;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
+use einflow_arch::device::Kernel;
 use einflow_spec::{Problem, quantity::Seconds};
-use einflow_workloads::layer::{self, WORD_BYTES};
+use einflow_workloads::layer::WORD_BYTES;
 
 use super::{
     Boundary, Partition,
@@ -18,7 +22,6 @@ use super::{
     system::{DevicePool, System},
     time::Ps,
 };
-use crate::device::layer::fused;
 use kernels::Products;
 pub(super) use kernels::operation;
 pub use tables::ServerTables;
@@ -85,7 +88,7 @@ pub struct Work {
 }
 
 impl Work {
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             time: self.time.after(other.time),
             joules: self.joules + other.joules,
@@ -170,14 +173,17 @@ impl Timed {
 pub struct Times<'s> {
     system: &'s System,
     products: HashMap<(usize, u64), Products>,
+    /// By the devices among which heads are divided, too.
+    shards: HashMap<(usize, u64, u64), Products>,
     heads: HashMap<(usize, u64), Work>,
-    /// Of an accelerator: one sequence of a length, and two.
-    lengths: HashMap<(usize, u64), [Work; 2]>,
-    laws: HashMap<usize, String>,
+    /// What a share's new tokens cost beside attention, by requests and parts.
+    copies: HashMap<(u64, u64), Work>,
+    messages: HashMap<u64, Message>,
+    laws: HashMap<usize, Arc<str>>,
     /// What makes the times less sure.
     pub flags: BTreeSet<String>,
-    /// Laws that were asked: the pool, and the law.
-    pub asked: BTreeSet<(usize, String)>,
+    /// What laws said: by pool and law.
+    asked: BTreeMap<usize, BTreeMap<String, HashMap<Kernel, Work>>>,
 }
 
 /// Pools are told apart by their roles.
@@ -191,11 +197,13 @@ impl<'s> Times<'s> {
         Self {
             system,
             products: HashMap::new(),
+            shards: HashMap::new(),
             heads: HashMap::new(),
-            lengths: HashMap::new(),
+            copies: HashMap::new(),
+            messages: HashMap::new(),
             laws: HashMap::new(),
             flags: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -328,19 +336,12 @@ impl<'s> Times<'s> {
         let rest_message = rest.map(|bytes| self.message(each(bytes))).transpose()?;
         let output = self.message(each(out))?;
         // What each device of the pool does.
-        let mut works = Vec::with_capacity(shares.len());
         let (mut attend, mut merge) = (Ps::ZERO, Ps::ZERO);
-        for share in &shares {
+        let works = of_each(&shares, |share| {
             let mut own = Works::default();
             if share.requests > 0 {
                 let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
-                let layer = model.layer(share.requests, share.parts);
-                // With overlap the new tokens' part is added afterwards.
-                let passes = match overlap {
-                    true => &[layer::Operator::CacheWrite, layer::Operator::Merge][..],
-                    false => &[layer::Operator::CacheWrite],
-                };
-                let copied = self.run(pool, &fused(passes, &layer))?;
+                let copied = self.copied(pool, share.requests, share.parts)?;
                 add(&mut own, Operator::Attention, time.times(system.layers));
                 add(&mut own, Operator::Elementwise, copied.times(system.layers));
                 match overlap {
@@ -351,8 +352,8 @@ impl<'s> Times<'s> {
                     false => attend = attend.max(time.time.after(copied.time)),
                 }
             }
-            works.push(own);
-        }
+            Ok(own)
+        })?;
         let layers = Layers {
             count: u32::try_from(system.layers).unwrap_or(u32::MAX),
             first: before.time,
@@ -412,9 +413,8 @@ impl<'s> Times<'s> {
         );
         let back = busiest(bytes, batch, models.group, &shares);
         let (query, output) = (self.message(there)?, self.message(back)?);
-        let mut works = Vec::with_capacity(shares.len());
         let mut attend = Ps::ZERO;
-        for share in &shares {
+        let works = of_each(&shares, |share| {
             let mut own = Works::default();
             if share.requests > 0 {
                 let d = self.shard(pool, share.requests, share.parts)?;
@@ -430,8 +430,8 @@ impl<'s> Times<'s> {
                 }
                 attend = attend.max(Ps(total(&own).0 / system.layers.max(1)));
             }
-            works.push(own);
-        }
+            Ok(own)
+        })?;
         let n = system.layers;
         let layers = Layers {
             count: u32::try_from(n).unwrap_or(u32::MAX),
@@ -495,12 +495,28 @@ impl<'s> Times<'s> {
 }
 
 /// What one device of attention's pool has of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Share {
     requests: u64,
     tokens: u64,
     /// Devices among which its heads are divided.
     parts: u64,
+}
+
+/// What each device does; one that has as much as the one before does the same.
+fn of_each(
+    shares: &[Share],
+    mut does: impl FnMut(&Share) -> Result<Works, Problem>,
+) -> Result<Vec<Works>, Problem> {
+    let mut out: Vec<Works> = Vec::with_capacity(shares.len());
+    for (at, share) in shares.iter().enumerate() {
+        let works = match at.checked_sub(1) {
+            Some(before) if shares[before] == *share => out[before],
+            _ => does(share)?,
+        };
+        out.push(works);
+    }
+    Ok(out)
 }
 
 /// Bytes through the busiest device on either side, of `bytes` for each request.

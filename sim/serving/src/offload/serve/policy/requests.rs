@@ -154,8 +154,11 @@ impl Requests {
         let Some(state) = &mut states[request] else {
             return false;
         };
-        let needed = (state.computed + tokens).div_ceil(block);
-        let more = needed.saturating_sub(state.held);
+        let needed = state.computed + tokens;
+        if needed <= state.held * block {
+            return true;
+        }
+        let more = needed.div_ceil(block) - state.held;
         if !stores[state.store].take(more) {
             return false;
         }
