@@ -321,14 +321,25 @@ fn descend<M: Measured + ?Sized>(
     let mut damping = 1e-2;
     let mut normal = DMatrix::zeros(columns, columns);
     for _ in 0..ROUNDS {
-        let gradient;
+        let mut gradient;
         (normal, gradient) = slopes(open, &values, &now, measured);
+        // What would leave its range stays where it is, and the others move without it.
+        let mut free = normal.clone();
+        for (c, i) in open.iter().enumerate() {
+            let (low, high) = parameters[*i].range;
+            let (value, down) = (values[*i], gradient[c] > 0.0);
+            if down && value <= low || !down && value >= high {
+                free.row_mut(c).fill(0.0);
+                free.column_mut(c).fill(0.0);
+                gradient[c] = 0.0;
+            }
+        }
         let before = cost(&now);
         let mut after = before;
         for _ in 0..12 {
-            let mut system = normal.clone();
+            let mut system = free.clone();
             for i in 0..columns {
-                system[(i, i)] += damping * (normal[(i, i)] + 1e-9);
+                system[(i, i)] += damping * (free[(i, i)] + 1e-9);
             }
             let Some(step) = system.lu().solve(&gradient) else {
                 damping *= 10.0;
