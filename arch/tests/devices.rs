@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use einflow_arch::device::{
-    Attention, Chip, Collective, Device, DeviceLink, Kernel, Times, devices, law, links,
+    Attention, Chip, Collective, Device, DeviceLink, Kernel, Times, devices,
+    law::{self, Sloped},
+    links,
 };
 use einflow_spec::{
     Node, check_sources,
@@ -252,4 +254,58 @@ fn messages_and_reductions_by_hand() {
     let together = pcie.send("send", 1 << 30, 4).unwrap().0;
     // A gigabyte hides latency: four at once take four times as long.
     close(together / alone, 4.0, 1e-2);
+}
+
+#[test]
+fn slopes_are_those_of_small_steps() {
+    let attention = |causal| Attention {
+        batch: 3,
+        heads: 8,
+        key_heads: 2,
+        width: 64,
+        length: 1500,
+        causal,
+    };
+    let kernels = [
+        Kernel::Product {
+            batch: 1,
+            m: 700,
+            k: 4096,
+            n: 900,
+        },
+        Kernel::Prefill(attention(true)),
+        Kernel::Prefill(attention(false)),
+        Kernel::Decode(attention(false)),
+        Kernel::Pass {
+            rows: 900,
+            bytes: 1_500_000,
+        },
+    ];
+    const STEP: f64 = 1e-6;
+    for (kernel, flushed) in kernels.iter().flat_map(|k| [(k, true), (k, false)]) {
+        let values: Vec<f64> = law::parameters(kernel).iter().map(|p| p.start).collect();
+        let call = law::Call::new(&CHIP, kernel, flushed, 0);
+        let mut sloped: Vec<Sloped<{ law::MOST }>> = Vec::new();
+        for (at, value) in values.iter().copied().enumerate() {
+            let slopes = std::array::from_fn(|i| f64::from(u8::from(i == at)));
+            sloped.push(Sloped { value, slopes });
+        }
+        let found = call.us(&sloped);
+        assert_eq!(found.value, call.us(&values));
+        for at in 0..values.len() {
+            let beside = |factor: f64| {
+                let mut other = values.clone();
+                other[at] *= factor;
+                call.us(&other)
+            };
+            let rise = beside(1.0 + STEP) - beside(1.0 - STEP);
+            let expected = rise / (2.0 * STEP * values[at]);
+            let error = (found.slopes[at] - expected).abs() * values[at];
+            assert!(
+                error <= 1e-8 * found.value,
+                "{kernel:?}: {at}: {} is not {expected}",
+                found.slopes[at]
+            );
+        }
+    }
 }
