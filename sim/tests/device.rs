@@ -434,3 +434,45 @@ fn every_device_of_the_library_loads() {
         assert_eq!(answerer.device.name, name);
     }
 }
+
+/// A card whose limit is lowered takes longer for what would draw more, and draws the limit meanwhile.
+#[test]
+fn a_lower_limit_slows_what_would_draw_more() {
+    let (source, _) = devices().find("h200", None).unwrap();
+    let with = |limit: &str, measured: &str| {
+        let own =
+            "limit: 700, // W\n        measured_limit: 700, // W, when the times were measured\n";
+        assert!(source.text().contains(own));
+        let text = source
+            .text()
+            .replace(own, &format!("{limit}\n{measured}\n"));
+        Device::parse(&Source::new("mine.ron", text)).map(|d| Answerer::new(d, None).unwrap())
+    };
+    let task = product(4096);
+    let Step::Call(call) = &task.steps[0] else {
+        panic!()
+    };
+    let time = |device: &Answerer| device.time(&task).unwrap().time.0;
+    let measured = time(&h200());
+    // What it would draw: idle 124.8 W, running 251 W, 0.49 pJ an operation, 108 pJ a byte.
+    let dynamic = 0.49e-12 * call.kernel.operations() + 108e-12 * call.kernel.bytes();
+    let wanted = 124.8 + 251.0 + dynamic / measured;
+    assert!((500.0..700.0).contains(&wanted), "{wanted}");
+    for limit in [450.0, 300.0, 130.0] {
+        let slow = with(&format!("limit: {limit},"), "").unwrap();
+        let took = time(&slow);
+        close(took, measured * (wanted - 124.8) / (limit - 124.8), 1e-12);
+        let (joules, watts) = slow.energy(&call.kernel, Seconds(took)).unwrap().unwrap();
+        close(watts.0, limit, 1e-12);
+        // Beyond idling, the work takes what it took.
+        close(joules.0 - 124.8 * took, (wanted - 124.8) * measured, 1e-12);
+        let flags = slow.time(&task).unwrap().flags;
+        assert_eq!(flags, [format!("slowed down to its limit of {limit} W")]);
+    }
+    // Above what it draws, a limit changes nothing; nor does one under which the times were measured.
+    assert_eq!(time(&with("limit: 699,", "").unwrap()), measured);
+    let same = with("limit: 450,", "measured_limit: 450,").unwrap();
+    assert_eq!(time(&same), measured);
+    let refused = with("limit: 124,", "").err().unwrap().to_string();
+    assert!(refused.contains("124.8 W idle"), "{refused}");
+}

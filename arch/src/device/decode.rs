@@ -1,7 +1,7 @@
 //! Device and link files: what is read otherwise than by its type.
 
 use einflow_spec::{
-    FieldRow, Fields, Form, Node, Part, Problems, Record, Source, map, positive,
+    FieldRow, Fields, Form, Node, Part, Problems, Record, Source, find, map, positive,
     quantity::{DollarsPerHour, Seconds},
     record, text, texts,
 };
@@ -15,7 +15,19 @@ impl Device {
     /// # Errors
     /// Every mistake in it, each with its place.
     pub fn parse(source: &Source) -> Result<Self, Problems> {
-        Self::read_file(source)
+        let device = Self::read_file(source)?;
+        if let Some(power) = device.power
+            && power.limit.0 <= power.idle.0
+        {
+            let root = Node::parse(source)?;
+            let limit = find(&root, "power.limit")?;
+            let problem = limit.problem(format!(
+                "a limit of {} W, and the device draws {} W idle",
+                power.limit.0, power.idle.0
+            ));
+            return Err(problem.help("a limit above `idle`").into());
+        }
+        Ok(device)
     }
 }
 

@@ -123,6 +123,8 @@ record! {
         pub idle: Watts as positive;
         /// The limit of the board: it slows down rather than exceed it.
         pub limit: Watts as positive;
+        /// The limit under which the times of its laws or tables were measured: a lower one slows what would draw more.
+        pub measured_limit: Option<Watts> as positive => "the times are those without a limit";
         /// Beyond idling, whatever it runs.
         pub active: Watts as positive;
         /// Of a score that attention exponentiates, in picojoules beyond running.

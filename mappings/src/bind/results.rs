@@ -5,8 +5,8 @@ use einflow_workloads::cascade::TensorId;
 use super::transfers::{Finder, steps};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Dim, Loop, Projection, Reuse},
-    spec::BindingSpec,
+    nest::{Dim, Loop, Projection, Reuse, Space, iterations},
+    spec::{BindingSpec, Name},
 };
 
 impl Finder<'_> {
@@ -15,7 +15,7 @@ impl Finder<'_> {
         nest: usize,
         einsum: &BoundEinsum,
         binding: &BindingSpec,
-        name: &crate::spec::Name,
+        name: &Name,
     ) {
         let context = self.context;
         let tensor = context.cascade.einsum(einsum.einsum).output;
@@ -71,8 +71,12 @@ impl Finder<'_> {
         let steps = projection.dims.len() - own.dims.len();
         let (loops, tile_depth): (Vec<Loop>, usize) = match (kept_through, registers) {
             (Some(around), Some(depth)) => {
-                let loops = match context.spec.blocks[self.index].skip_empty {
-                    true => self.made_below(nest, depth, einsum, &projection),
+                let made = self.made_below(nest, depth, einsum, &projection);
+                let loops = match self.leaves_out(&made) {
+                    true => {
+                        self.comes_back(nest, depth, name, &projection);
+                        made
+                    }
                     false => around,
                 };
                 let depth = loops.len();
@@ -146,6 +150,44 @@ impl Finder<'_> {
             (told && runs).then_some(l.cut)
         };
         all.iter().enumerate().filter_map(known).collect()
+    }
+
+    /// Whether tiles of these loops are left out.
+    fn leaves_out(&self, loops: &[Loop]) -> bool {
+        let space = &self.block.space;
+        if !space.skips() {
+            return false;
+        }
+        let all = Space {
+            skip_empty: false,
+            ..space.clone()
+        };
+        // What cannot be counted may be.
+        let some = iterations(space, loops).ok();
+        some.is_none() || some != iterations(&all, loops).ok()
+    }
+
+    /// Refuses a tile in registers, parts of which are left out, to which a loop may come back with no other between: the
+    /// parts would be told from those before them, and not the tile.
+    fn comes_back(&mut self, nest: usize, depth: usize, name: &Name, leaving: &Projection) {
+        let block = self.block;
+        let all = || block.loops.iter().chain(&block.nests[nest].loops);
+        let touched = |l: &&NamedLoop| l.count > 1 && l.touches_any(&leaving.dims);
+        let parts = all().skip(depth).any(|l| touched(&l));
+        let last = all().take(depth).collect::<Vec<_>>();
+        let last = last.iter().rposition(touched).unwrap_or(0);
+        let mut again = all().take(last).filter(|l| l.count > 1 && !touched(l));
+        let (true, Some(again)) = (parts, again.next()) else {
+            return;
+        };
+        let why = format!(
+            "tiles of {} in registers, parts of which `skip_empty` leaves out, would be made again as loop {} comes round",
+            name.text, again.name
+        );
+        self.problems.push(self.context.at(name, why).help(format!(
+            "put {} inside the loops of {}, keep it in no registers, or leave `skip_empty` out",
+            again.name, name.text
+        )));
     }
 
     /// Which words leave a place where a tensor's tile serves while these loops stand: of a running value that passes

@@ -10,7 +10,7 @@ use einflow_spec::{
 
 use einflow_engine::request::Engine;
 
-use super::energy::energy;
+use super::energy::{energy, slowed};
 use super::{Call, Launch, Step, Task, accelerator::Modelled, profiled::Profile};
 
 /// A time, and what it rests on beyond the device's own numbers.
@@ -129,8 +129,8 @@ impl Answerer {
 
     fn step(&self, step: &Step, task: &Task, held: u64) -> Result<Answer, Problem> {
         match step {
-            Step::Call(call) => self.call(call, task),
-            Step::Clean(call) => self.clean(call, task),
+            Step::Call(call) => Ok(self.limited(call, self.call(call, task)?)),
+            Step::Clean(call) => Ok(self.limited(call, self.clean(call, task)?)),
             Step::Gaps(count) => Ok(plain(self.graph()?.gap * *count as f64)),
             Step::Repeat { count, steps } => {
                 let one = self.all(steps, task, held)?;
@@ -142,7 +142,7 @@ impl Answerer {
                 let mut best: Option<Answer> = None;
                 let mut problem = None;
                 for call in calls {
-                    match self.call(call, task) {
+                    match self.call(call, task).map(|a| self.limited(call, a)) {
                         Ok(a) if best.as_ref().is_none_or(|b| a.time < b.time) => best = Some(a),
                         Ok(_) => {}
                         Err(p) => problem = Some(p),
@@ -174,6 +174,20 @@ impl Answerer {
                 .map(plain)
                 .ok_or_else(|| self.no_operation(link, operation)),
         }
+    }
+
+    /// A kernel under the limit of the board's power.
+    fn limited(&self, call: &Call, mut answer: Answer) -> Answer {
+        let Some(power) = self.device.power.filter(|_| self.accelerator.is_none()) else {
+            return answer;
+        };
+        let slowed = slowed(&power, &call.kernel, answer.time);
+        if slowed > 1.0 {
+            answer.time = answer.time * slowed;
+            let flag = format!("slowed down to its limit of {} W", power.limit.0);
+            join(&mut answer.flags, vec![flag]);
+        }
+        answer
     }
 
     fn find_link(&self, name: &str) -> Result<&DeviceLink, Problem> {

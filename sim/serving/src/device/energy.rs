@@ -29,6 +29,12 @@ pub struct Measured {
 /// The board's limit is a regime: what would draw more is slowed down until it draws that, so its time is the measured one and its
 /// power the limit.
 pub fn energy(power: &Power, kernel: &Kernel, time: Seconds) -> Option<(Joules, Watts)> {
+    let drawn = wanted(power, kernel, time)?.0.min(power.limit.0);
+    Some((Joules(drawn * time.0), Watts(drawn)))
+}
+
+/// What a kernel that takes this long would draw without a limit.
+fn wanted(power: &Power, kernel: &Kernel, time: Seconds) -> Option<Watts> {
     let bytes = kernel.bytes()
         * match kernel {
             Kernel::Pass { .. } => power.copied_byte?,
@@ -41,8 +47,19 @@ pub fn energy(power: &Power, kernel: &Kernel, time: Seconds) -> Option<(Joules, 
         _ => 0.0,
     };
     let dynamic = (operations + scores + bytes) * 1e-12 / time.0;
-    let drawn = (power.idle.0 + power.active.0 + dynamic).min(power.limit.0);
-    Some((Joules(drawn * time.0), Watts(drawn)))
+    Some(Watts(power.idle.0 + power.active.0 + dynamic))
+}
+
+/// How often as long a kernel takes under the board's limit as was measured, without one or under a higher one: what it
+/// draws beyond idling is spread over more time. 1 where nothing is known of what it draws.
+pub(super) fn slowed(power: &Power, kernel: &Kernel, time: Seconds) -> f64 {
+    let measured = power.measured_limit.map_or(f64::INFINITY, |limit| limit.0);
+    // As `energy`: at the limit while it works.
+    let wanted = wanted(power, kernel, time).map_or(measured, |watts| watts.0.min(measured));
+    if !wanted.is_finite() || wanted <= power.limit.0 {
+        return 1.0;
+    }
+    (wanted - power.idle.0) / (power.limit.0 - power.idle.0)
 }
 
 /// Reads a row of an energy table.
