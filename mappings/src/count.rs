@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use einflow_arch::Counting;
 
 use crate::{
-    mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
+    mapped::{Block, BoundEinsum, LoadWay, Place, Transfer, TransferKind},
     nest::{
-        CountError, Dim, Moved, Projection, Reuse, Space, iterations, iterations_within,
+        CountError, Dim, Loop, Moved, Projection, Reuse, Space, iterations, iterations_within,
         moved_within, points, touched,
     },
 };
@@ -332,6 +332,8 @@ pub struct Exchange {
     pub inner: Access,
     /// At [`Transfer::spill`].
     pub spill: Access,
+    /// Partial results that come back in an update.
+    pub returned: u128,
 }
 
 /// The accesses of each transfer, where they move so many words. The drains of a tensor stand in
@@ -377,6 +379,7 @@ pub fn exchanges(
                     made.spill.reads = spilled(words.words, share)?;
                 }
                 TransferKind::Update => {
+                    made.returned = returned;
                     made.inner.writes = inward(words.words)?;
                     made.inner.reads = inward(returned)?;
                     made.spill.writes = spilled(words.words, share)?;
@@ -454,28 +457,54 @@ pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
         .ok_or(CountError::Overflow)
 }
 
-/// Counts the cycles of a block. Partial tiles take a full tile's spatial time; what stays in the PEs is loaded while they
-/// compute, and costs what that takes longer.
+/// How often something happens in a space, in loops of which so many step from tile to tile.
+type Times<'t> = &'t dyn Fn(&Space, &[Loop], usize) -> Result<u128, CountError>;
+
+/// Cycles in which an Einsum's unit works on it. Partial tiles take a full tile's spatial time; what stays in the PEs
+/// passes its links while they compute, and costs what that takes longer.
+fn einsum_cycles(block: &Block, e: &BoundEinsum) -> Result<u128, CountError> {
+    let space = &block.space;
+    let all: Vec<Loop> = e.loops.iter().map(|l| l.cut).collect();
+    let shared = e.shared_loops().len();
+    // As often as something happens, or as often as that is when results have left before.
+    let times = |again: bool, loops: &[Loop], depth: usize, of: Times<'_>| {
+        let whole = of(space, loops, depth)?;
+        if !again {
+            return Ok(whole);
+        }
+        let (first, left) = e.first(space, loops);
+        let (_, outer) = e.first(space, &loops[..depth]);
+        Ok(whole.saturating_sub(of(&first, &left, outer.len())?))
+    };
+    let mut cycles = times(false, &all, shared, &iterations_within)?.checked_mul(e.interval.into());
+    if e.returns.interval > e.interval {
+        let longer = u128::from(e.returns.interval - e.interval);
+        let longer = longer.checked_mul(times(true, &all, shared, &iterations_within)?);
+        cycles = longer.and_then(|more| cycles?.checked_add(more));
+    }
+    let mut waits = 0;
+    for load in &e.loads {
+        let kept = load.kept.map(|t| &block.transfers[t]);
+        let (loops, depth) = kept.map_or((&all, shared), |t| (&t.loops, t.tile_depth));
+        let back = load.way == LoadWay::Back;
+        let times = times(back, loops, depth, &|space, loops, depth| {
+            let words = &load.projection;
+            Ok(moved_within(space, loops, depth, words, Reuse::Previous)?.tiles)
+        })?;
+        let own = times.checked_mul(load.excess.into());
+        waits = own.ok_or(CountError::Overflow)?.max(waits);
+    }
+    cycles
+        .and_then(|cycles| cycles.checked_add(waits))
+        .ok_or(CountError::Overflow)
+}
+
+/// Counts the cycles of a block.
 ///
 /// # Errors
 /// Overflow of 128 bits.
 pub fn cycles(block: &Block, arrays: usize) -> Result<BlockCycles, CountError> {
-    let of = |e: &BoundEinsum| {
-        let loops: Vec<_> = e.loops.iter().map(|l| l.cut).collect();
-        let tiles = e.loops.len() - e.own_loops;
-        let steps = iterations_within(&block.space, &loops, tiles)?;
-        let mut waits = 0;
-        for load in &e.loads {
-            let reuse = Reuse::Previous;
-            let moved = moved_within(&block.space, &loops, tiles, &load.projection, reuse)?;
-            let own = moved.tiles.checked_mul(u128::from(load.excess));
-            waits = own.ok_or(CountError::Overflow)?.max(waits);
-        }
-        steps
-            .checked_mul(u128::from(e.interval))
-            .and_then(|cycles| cycles.checked_add(waits))
-            .ok_or(CountError::Overflow)
-    };
+    let of = |e: &BoundEinsum| einsum_cycles(block, e);
     let einsums: Vec<Vec<u128>> = block
         .nests
         .iter()

@@ -24,6 +24,7 @@ pub mod hierarchy;
 mod library;
 pub mod mapped;
 pub mod nest;
+pub mod passed;
 pub mod spec;
 mod touches;
 

@@ -160,14 +160,27 @@ pub struct BoundEinsum {
     pub interval: u64,
     /// That link, where it takes longer: array, and which of its links.
     pub narrow: Option<(usize, usize)>,
-    /// What stays in the PEs for some steps and takes longer to load than they take.
+    /// The same while partial results come back.
+    pub returns: Returns,
+    /// What stays in the PEs for some steps and takes longer to pass its links than they take.
     pub loads: Vec<Load>,
     /// What passes links for it.
     pub passing: Vec<Passing>,
 }
 
+/// What pace partial results leave an Einsum that come back for it to add to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returns {
+    /// The loops, of [`BoundEinsum::loops`], each further iteration of which adds to results that have left.
+    pub loops: Vec<usize>,
+    /// Cycles from one step to the next while they come back.
+    pub interval: u64,
+    /// The link that takes so long, where it takes longer than the operators: array, and which of its links.
+    pub narrow: Option<(usize, usize)>,
+}
+
 /// Words that pass one family of links, at the edge of an array or between its PEs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passing {
     /// The array whose links they are.
     pub array: usize,
@@ -180,23 +193,47 @@ pub struct Passing {
 }
 
 /// How many words pass links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PassingWords {
-    /// As many as come from memories for the Einsum.
-    Read(TensorId),
-    /// As many as it writes to memories.
-    Written(TensorId),
-    /// One for each point at which it works.
-    Points,
+    /// As many as a transfer of the block moves.
+    Moved(usize),
+    /// As many partial results as come back in one.
+    Returned(usize),
+    /// One whenever a step brings another.
+    Changing(Projection),
+    /// Parts that lanes add up, less the sums that they make: a sum of n lanes passes from each to the next.
+    Added {
+        /// A part: a sum, and the lane.
+        parts: Projection,
+        /// A sum.
+        sums: Projection,
+        /// What stays of them for the next step.
+        reuse: Reuse,
+    },
 }
 
-/// Words that stay in the PEs for some steps, one for each, and are loaded meanwhile for the next.
+/// Words that stay in the PEs for some steps, one for each, or as registers keep them. They pass their links meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Which.
     pub projection: Projection,
-    /// Cycles by which loading them takes longer than those steps.
+    /// Which way they go.
+    pub way: LoadWay,
+    /// The transfer that moves them, where registers keep a tile of them; else they may change with every step.
+    pub kept: Option<usize>,
+    /// Cycles by which passing takes longer than those steps.
     pub excess: u64,
+}
+
+/// Which way the words of a [`Load`] go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadWay {
+    /// An operand comes.
+    In,
+    /// A result leaves.
+    Out,
+    /// A partial result that has left comes back.
+    Back,
 }
 
 /// An operand of an Einsum, and where it comes from.
@@ -225,6 +262,25 @@ impl BoundEinsum {
     /// The loops that step from tile to tile.
     pub fn shared_loops(&self) -> &[NamedLoop] {
         &self.loops[..self.loops.len() - self.own_loops]
+    }
+
+    /// Of loops of the Einsum those that do not come back to results that have left, and the space that they walk: with
+    /// it, what is counted is what happens when results leave for the first time.
+    pub(crate) fn first(&self, space: &Space, loops: &[Loop]) -> (Space, Vec<Loop>) {
+        let again = |at: &usize| self.returns.loops.contains(at);
+        let cuts = |at: usize| self.loops[at].cut;
+        let mut space = space.clone();
+        for at in &self.returns.loops {
+            let Loop { rank, step, .. } = cuts(*at);
+            let mut inside = at + 1..self.loops.len();
+            // What is inside walks each iteration of the outer loop alike.
+            if inside.any(|i| cuts(i).rank == rank && self.loops[i].count > 1 && !again(&i)) {
+                space.sizes[rank] = space.sizes[rank].min(step);
+            }
+        }
+        let again: Vec<Loop> = self.returns.loops.iter().map(|at| cuts(*at)).collect();
+        let left = loops.iter().filter(|l| !again.contains(l));
+        (space, left.copied().collect())
     }
 }
 

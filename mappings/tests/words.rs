@@ -2,79 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, sync::Arc};
+mod small;
 
-use einflow_arch::Accelerator;
-use einflow_mappings::{
-    bind,
-    count::traffic,
-    mapped::{MappedCascade, TransferKind},
-    spec::MappingSpec,
-};
-use einflow_spec::Source;
-use einflow_workloads::cascade::Cascade;
-
-/// A row of eight PEs below a buffer and DRAM; `links` between them.
-fn chip(links: &str) -> String {
-    let operator = |name: &str| {
-        format!(
-            r#"{name:?}: (cycles: 1, actions: {{"alu": 1}}, register_reads: 2, register_writes: 1),"#
-        )
-    };
-    let operators: String = ["mac", "mul", "add", "sub", "relu"].map(operator).concat();
-    format!(
-        r#"(name: "chip", description: "for tests", source: "assumed", clock: "1 GHz", word: f16, memories: {{
-            "dram": (source: "assumed", capacity: unbounded, row: "8 B", latency: "1 ns", read_energy: 1, write_energy: 1, area: 0),
-            "buffer": (source: "assumed", capacity: "1 MiB", row: "16 B", banks: 16, ports: 16, latency: "1 cycle", read_energy: 1, write_energy: 1, area: 0),
-        }}, arrays: {{ "row": (source: "assumed", rows: 1, columns: 8,
-            components: {{ "alu": (source: "assumed", energy: 1, area: 1) }}, operators: {{ {operators} }},
-            registers: (source: "assumed", words: 64, read_energy: 1, write_energy: 1, area: 1),
-            links: {{ {links} "in": (from: "buffer", direction: down), "out": (to: "buffer", direction: down) }},
-        ) }})"#
-    )
-}
-
-const ACROSS: &str = r#""across": (direction: right, multicast: true, reduce: true),"#;
-
-fn mapped(
-    chip: &str,
-    cascade: &str,
-    mapping: &str,
-    sizes: &[(&str, u64)],
-) -> Result<MappedCascade, String> {
-    let cascade =
-        format!(r#"(name: "test", source: "assumed", description: "for tests", {cascade})"#);
-    let mapping = format!(r#"(name: "case", source: "assumed", workload: "test", {mapping})"#);
-    let cascade = Cascade::parse(&Source::new("test.ron", cascade)).unwrap();
-    let chip = Accelerator::parse(&Source::new("chip.ron", chip)).unwrap();
-    let spec = MappingSpec::parse(&Source::new("case.ron", mapping), None).unwrap();
-    let sizes: BTreeMap<String, u64> = sizes.iter().map(|(n, s)| (n.to_string(), *s)).collect();
-    bind(&Arc::new(cascade), &Arc::new(chip), &Arc::new(spec), &sizes).map_err(|problems| {
-        problems
-            .iter()
-            .map(|p| p.message.clone())
-            .collect::<Vec<_>>()
-            .join("; ")
-    })
-}
-
-/// Words of a tensor read from and written to a memory.
-fn words(mapped: &MappedCascade, memory: usize, tensor: &str) -> [u128; 2] {
-    let tensors = &mapped.cascade.tensors;
-    let id = tensors.iter().position(|t| t.name == tensor).unwrap();
-    let chip = &mapped.accelerator;
-    let mut sum = [0; 2];
-    for block in mapped.blocks.iter() {
-        let all = traffic(block, chip.counting, chip.memories.len(), tensors.len()).unwrap();
-        let access = all.get(memory, id);
-        sum[0] += access.reads.rounded();
-        sum[1] += access.writes.rounded();
-    }
-    sum
-}
-
-const DRAM: usize = 0;
-const BUFFER: usize = 1;
+use einflow_mappings::mapped::{MappedCascade, TransferKind};
+use small::{ACROSS, BUFFER, DRAM, chip, mapped, words};
 
 fn need(mapped: &MappedCascade, tensor: &str) -> u128 {
     mapped.needed(mapped.cascade.tensor_named(tensor).unwrap())
@@ -205,28 +136,6 @@ fn a_running_value_leaves_once() {
     assert_eq!(words(&found, BUFFER, "S")[1], 400);
     let drains = found.blocks[0].transfers.iter();
     assert_eq!(drains.filter(|t| t.kind == TransferKind::Drain).count(), 1);
-}
-
-/// Eight PEs that each take a word of their own over one link across the row: eight words on it in each step, at one a
-/// cycle; with three a cycle, three cycles.
-#[test]
-fn a_narrow_link_slows_the_steps() {
-    let cascade = r#"inputs: ["A[m, k]"], outputs: ["Z[m]"], einsums: "Z[m] = A[m, k]""#;
-    let mapping = r#"blocks: [(name: "b", loops: [], keep: {"A": [(memory: "buffer")], "Z": [(memory: "buffer")]},
-        einsums: {"Z": (unit: "row", columns: "m", loops: ["k"])})]"#;
-    for (width, interval) in [(1, 8), (3, 3), (8, 1)] {
-        let chip = chip(&format!(
-            r#""across": (direction: right, words_per_cycle: {width}),"#
-        ));
-        let chip = chip.replace(
-            r#""in": (from: "buffer", direction: down)"#,
-            &format!(r#""in": (from: "buffer", direction: right, words_per_cycle: {width})"#),
-        );
-        let found = mapped(&chip, cascade, mapping, &[("M", 8), ("K", 5)]).unwrap();
-        let einsum = &found.blocks[0].nests[0].einsums[0];
-        assert_eq!(einsum.interval, interval);
-        assert_eq!(einsum.narrow.is_some(), interval > 1);
-    }
 }
 
 /// Masks as they are written, joined by `or`, `not`, `min` and `max`: the points, the tiles that run and the words of the
@@ -415,32 +324,6 @@ fn registers_hand_over_to_their_own_pe_only() {
     assert_eq!(words(&kept, BUFFER, "Q"), [16, 8]);
 }
 
-/// What only copies has no operator, and takes its links' time: four words over a link of one a cycle, or a cycle.
-#[test]
-fn a_copy_takes_its_links_time() {
-    let cascade = r#"inputs: ["S[b, a]"], outputs: ["T[a, b]"], einsums: "T[a, b] = S[b, a]""#;
-    let narrow = chip(r#""across": (direction: right),"#).replace(
-        r#""in": (from: "buffer", direction: down)"#,
-        r#""in": (from: "buffer", direction: right)"#,
-    );
-    for (chip, loops, interval) in [
-        (chip(ACROSS), r#""b""#, 1),
-        (narrow.clone(), r#""b""#, 4),
-        (narrow, "", 4),
-    ] {
-        let mapping = format!(
-            r#"blocks: [(name: "b", loops: [], einsums: {{"T": (unit: "row", columns: "a", loops: [{loops}])}})]"#
-        );
-        let rows = if loops.is_empty() { 1 } else { 3 };
-        let found = mapped(&chip, cascade, &mapping, &[("A", 4), ("B", rows)]).unwrap();
-        let einsum = &found.blocks[0].nests[0].einsums[0];
-        assert!(einsum.operators.is_empty());
-        assert_eq!(einsum.interval, interval);
-        assert_eq!(words(&found, DRAM, "S"), [u128::from(4 * rows), 0]);
-        assert_eq!(words(&found, DRAM, "T"), [0, u128::from(4 * rows)]);
-    }
-}
-
 /// A word of the next tile, of a tensor that is made tile by tile: on one array it would be waited for for ever; another
 /// array runs ahead as far as there is room.
 #[test]
@@ -477,65 +360,37 @@ fn what_comes_later_is_waited_for_only_where_it_can_come() {
     of("", "", "row", r#""m1""#).unwrap();
 }
 
-/// Links that words pass, by array's link: how many words each stands for is said, and how far they go is on average.
-fn hops(mapped: &MappedCascade, points: u128) -> BTreeMap<String, f64> {
-    use einflow_mappings::{count::transferred, mapped::PassingWords};
-    let block = &mapped.blocks[0];
-    let einsum = &block.nests[0].einsums[0];
-    let mut out = BTreeMap::new();
-    for p in &einsum.passing {
-        let words = |tensor| -> u128 {
-            let own = block.transfers.iter().filter(|t| {
-                t.tensor == tensor && matches!(t.kind, TransferKind::Operand | TransferKind::Update)
-            });
-            own.map(|t| transferred(&block.space, t).unwrap().words)
-                .sum()
-        };
-        let words = match p.of {
-            PassingWords::Points => points,
-            PassingWords::Read(tensor) | PassingWords::Written(tensor) => words(tensor),
-        };
-        let link = &mapped.accelerator.arrays[p.array].links[p.link];
-        *out.entry(link.name.clone()).or_insert(0.0) += p.hops.as_f64() * words as f64;
-    }
-    out
-}
-
-/// A product on eight PEs in a row, ten columns: tiles of eight and of two. Each of the 3 x 4 words of A comes once for
-/// each tile and passes the 7, and 1, links to the other PEs; a word of Z passes as many links as its PE is far away.
+/// A word of the tile before, of a tensor that is made tile by tile: it is gone where one tile is kept, wherever the others
+/// are, or nothing keeps it. A second tile has it, a memory that holds all does, and an outer one from which it is read.
 #[test]
-fn words_pass_links() {
-    let cascade = r#"inputs: ["A[m, k]", "B[k, n]"], outputs: ["Z[m, n]"], einsums: "Z[m, n] = A[m, k] * B[k, n]""#;
-    let mapping = r#"sizes: {"N0": 8}, splits: {"N": ["N1", "N0"]}, blocks: [(name: "b", loops: ["n1", "m"],
-        keep: {"Z": [(memory: "buffer", below: "m")]}, einsums: {"Z": (unit: "row", columns: "n0", loops: ["k"])})]"#;
-    let links = r#""across": (direction: right, multicast: true), "in2": (from: "buffer", direction: right),"#;
-    let chip = chip(links).replace(
-        r#""out": (to: "buffer", direction: down)"#,
-        r#""out": (to: "buffer", direction: right)"#,
-    );
-    let found = mapped(&chip, cascade, mapping, &[("M", 3), ("N", 10), ("K", 4)]).unwrap();
-    let hops = hops(&found, 120);
-    // A over the link at the row's end, B, with fewer links to pass, from above straight to its own PE.
-    let (a, b, z) = (3.0 * 4.0 * 2.0, 3.0 * 4.0 * 10.0, 3.0 * 10.0);
-    let passed = 3.0 * 4.0 * (7.0 + 1.0);
-    let left = 3.0 * (28.0 + 1.0);
-    assert_eq!(hops.get("in"), Some(&b), "{hops:?}");
-    assert_eq!(hops.get("across"), Some(&(passed + left)), "{hops:?}");
-    assert_eq!(hops.get("out"), Some(&z), "{hops:?}");
-    assert_eq!(hops.get("in2"), Some(&a), "{hops:?}");
-}
-
-/// A sum down four PEs: 3 of each 4 points pass a word on.
-#[test]
-fn sums_pass_links() {
-    let cascade = r#"inputs: ["A[k, n]"], outputs: ["Z[n]"], einsums: "Z[n] = A[k, n]""#;
-    let mapping = r#"sizes: {"K0": 4}, splits: {"K": ["K1", "K0"]}, blocks: [(name: "b", loops: ["n"],
-        keep: {"Z": [(memory: "buffer", below: "n")]}, einsums: {"Z": (unit: "row", columns: "k0", loops: ["k1"])})]"#;
-    for (k, sums) in [(4u64, 3.0), (8, 3.0)] {
-        let found = mapped(&chip(ACROSS), cascade, mapping, &[("N", 5), ("K", k)]).unwrap();
-        let hops = hops(&found, u128::from(5 * k));
-        // What stays in the last PE over the steps of k1 is added up in each first, and passed on once.
-        let average = sums * 5.0;
-        assert_eq!(hops.get("across"), Some(&average), "{k}: {hops:?}");
+fn what_was_made_before_is_read_only_where_it_still_is() {
+    let cascade = r#"inputs: ["A[m, p]"], outputs: ["Y[m, p]"], einsums: "X[m, p] = relu(A[m, p]); Y[m, p] = X[m, p] + X[m - 1, p]""#;
+    let of = |loops: &str, keep: &str, own: &str, from: &str| {
+        let mapping = format!(
+            r#"sizes: {{"M0": 4}}, splits: {{"M": ["M1", "M0"]}}, blocks: [(name: "b", loops: [{loops}], keep: {{{keep}}}, einsums: {{
+               "X": (unit: "row", columns: "p", loops: [{own}]), "Y": (unit: "row", columns: "p", loops: [{own}]{from}) }})]"#
+        );
+        mapped(&chip(ACROSS), cascade, &mapping, &[("M", 12), ("P", 8)])
+    };
+    let (all, one) = (r#""X": [(memory: "buffer")]"#, r#""X": [(memory: "buffer", below: "m1")]"#);
+    let outer = r#""X": [(memory: "dram"), (memory: "buffer", below: "m1")]"#;
+    let registers = r#""X": [(memory: "row", below: "m1")]"#;
+    for keep in [one, outer, registers, ""] {
+        let message = of(r#""m1""#, keep, r#""m0""#, "").unwrap_err();
+        let place = if keep == one || keep == outer { "buffer" } else { "row" };
+        let said = format!("one tile of it stays in `{place}`: what was made before is gone");
+        assert!(message.contains(&said), "{keep}: {message}");
+        let message = "Y reads X up to 1 iterations of `m1` before its own";
+        assert!(of(r#""m1""#, keep, r#""m0""#, "").unwrap_err().contains(message));
     }
+    let two = one.replace(r#""m1""#, r#""m1", buffers: 2"#);
+    for keep in [all, &two] {
+        let found = of(r#""m1""#, keep, r#""m0""#, "").unwrap();
+        // 12 rows as X[m], 11 as X[m - 1].
+        assert_eq!(words(&found, BUFFER, "X"), [23 * 8, 12 * 8], "{keep}");
+    }
+    // Where no loop around both steps along it, all of it waits in registers.
+    of("", "", r#""m1", "m0""#, "").unwrap();
+    let found = of(r#""m1""#, outer, r#""m0""#, r#", from: {"X": "dram"}"#).unwrap();
+    assert_eq!(words(&found, DRAM, "X"), [23 * 8, 12 * 8]);
 }

@@ -76,10 +76,18 @@ pub struct EvalOutput {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvalError {
     /// The largest `|output - reference|`; infinite where only one of them is NaN, or infinite, or
-    /// they are infinities of different signs.
+    /// they are infinities of different signs, or where no double holds it.
     pub absolute: f64,
-    /// The same, over the largest `|reference|`; 0 where both are equal everywhere.
+    /// The same, over the largest `|reference|`; 0 where both are equal everywhere, infinite where only the reference is 0
+    /// everywhere.
     pub relative: f64,
+}
+
+impl EvalError {
+    /// Whether both are numbers.
+    pub fn is_finite(&self) -> bool {
+        self.absolute.is_finite() && self.relative.is_finite()
+    }
 }
 
 /// Computes the outputs of a cascade for the arrays of a file.

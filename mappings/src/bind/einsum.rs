@@ -5,7 +5,7 @@ use einflow_workloads::cascade::EinsumId;
 
 use super::{context::Context, operators::operators_of, ranks::Parts};
 use crate::{
-    mapped::{BoundEinsum, NamedLoop},
+    mapped::{BoundEinsum, NamedLoop, Returns},
     nest::Space,
     spec::{BindingSpec, BlockSpec, Name},
 };
@@ -239,6 +239,7 @@ impl Context<'_> {
                 partials: spec.partials.is_some(),
                 interval: cycles,
                 narrow: None,
+                returns: Returns::default(),
                 loads: Vec::new(),
                 passing: Vec::new(),
             });

@@ -16,8 +16,6 @@ pub(super) struct Filled {
     pub further: Count,
     /// How far a PE is from the first.
     pub apart: Count,
-    /// Those beyond the first, for each of all.
-    pub sums: Count,
 }
 
 /// Tiles of so many steps of a lane that loops over one rank leave, and how often.
@@ -65,7 +63,6 @@ impl Check<'_, '_> {
             lanes: ratio(lanes, number.max(1)),
             further: ratio(lanes - number, number.max(1)),
             apart: ratio(apart, lanes.max(1)),
-            sums: ratio(lanes - number, lanes.max(1)),
         }
     }
 }

@@ -9,6 +9,15 @@ use crate::{
     nest::Dim,
 };
 
+/// Who takes a word that comes to an array.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takers {
+    /// Each PE of the lanes that have no word of their own.
+    All,
+    /// One of them, which adds to it: the others start from nothing.
+    One,
+}
+
 /// A dimension of an array: words move along its rows' index going down or up, along its columns' going right or left.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dimension {
@@ -17,21 +26,21 @@ pub(super) enum Dimension {
 }
 
 impl Dimension {
-    fn of(direction: Direction) -> Self {
+    pub(super) fn of(direction: Direction) -> Self {
         match direction {
             Direction::Down | Direction::Up => Self::Rows,
             Direction::Right | Direction::Left => Self::Columns,
         }
     }
 
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Rows => Self::Columns,
             Self::Columns => Self::Rows,
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Rows => "rows",
             Self::Columns => "columns",
@@ -55,15 +64,6 @@ impl Dimension {
     }
 }
 
-fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Right => Direction::Left,
-        Direction::Left => Direction::Right,
-        Direction::Down => Direction::Up,
-        Direction::Up => Direction::Down,
-    }
-}
-
 /// What words of a tensor pass on their way, link by link.
 pub(super) type Way = Vec<Passed>;
 
@@ -75,20 +75,20 @@ pub(super) struct Passed {
     pub link: usize,
     /// Words that one value of the tensor for each PE puts on a single link, the busiest.
     pub words: u64,
-    /// Links that each word passes, on average over all tiles; of a sum, for each PE that adds to it.
+    /// Links that each word passes, on average over all tiles; of what lanes add up, each part one.
     pub hops: Count,
 }
 
 /// Words that come to an array over a link.
-struct Entering {
+pub(super) struct Entering {
     /// On a single link of the family.
-    words: u64,
+    pub(super) words: u64,
     /// Links of the family that each word passes.
     hops: Count,
 }
 
 impl Entering {
-    fn over(&self, unit: usize, link: usize) -> Passed {
+    pub(super) fn over(&self, unit: usize, link: usize) -> Passed {
         Passed {
             unit,
             link,
@@ -107,15 +107,6 @@ pub(super) fn product(a: Count, b: Count) -> Count {
 /// A refusal: what is missing, and what would do.
 pub(super) type Fault = (String, String);
 
-/// The lane of a dimension, where different PEs along it have different words of a tensor.
-fn divided<'e>(
-    einsum: &'e BoundEinsum,
-    dims: &[Dim],
-    dimension: Dimension,
-) -> Option<&'e NamedLoop> {
-    dimension.lane(einsum).filter(|l| l.touches_any(dims))
-}
-
 /// What links an Einsum's words have.
 pub(super) struct Check<'a, 'h> {
     pub(super) homes: &'h Homes<'a>,
@@ -126,12 +117,12 @@ impl Check<'_, '_> {
         &self.homes.context.accelerator.arrays[unit]
     }
 
-    fn links(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
+    pub(super) fn links(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
         self.array(unit).links.iter().enumerate()
     }
 
     /// Links between neighbours.
-    fn neighbours(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
+    pub(super) fn neighbours(&self, unit: usize) -> impl Iterator<Item = (usize, &Link)> {
         self.links(unit)
             .filter(|(_, l)| l.from.is_none() && l.to.is_none())
     }
@@ -181,43 +172,73 @@ impl Check<'_, '_> {
             }
             Origin::Kept(_) => Ok(vec![Vec::new()]),
             Origin::Made(writer) => self.forwarded(writer, einsum, operand),
-            Origin::Memory(memory) => {
-                let memory_name = &self.homes.context.accelerator.memories[memory].name;
-                let array = self.array(unit);
-                let feeders = self
-                    .links(unit)
-                    .filter(|(_, l)| self.passes(l.from.as_ref(), memory));
-                let mut ways = Vec::new();
-                let mut fault = None;
-                for (index, link) in feeders {
-                    match self.arrive(einsum, operand.dims, link, tensor) {
-                        Ok((entering, mut way)) => {
-                            way.push(entering.over(unit, index));
-                            ways.push(way);
-                        }
-                        Err(why) => fault = fault.or(Some(why)),
-                    }
-                }
-                if ways.is_empty() {
-                    return Err(fault.unwrap_or_else(|| {
-                        (
-                            format!("{} on {} reads {tensor} from `{memory_name}`, and no link of {} comes from there", einsum.name, array.name, array.name),
-                            format!("give {} a link with `from: {:?}`", array.name, self.innermost()),
-                        )
-                    }));
-                }
-                Ok(ways)
-            }
+            Origin::Memory(memory) => self.come(einsum, operand.dims, memory, tensor, Takers::All),
         }
     }
 
-    /// What words need that enter an array over `link`: to be passed on to all PEs of their lanes. With the words on each single link of the family.
-    fn arrive(
+    /// Words from a memory.
+    fn come(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        memory: usize,
+        tensor: &str,
+        takers: Takers,
+    ) -> Result<Vec<Way>, Fault> {
+        let unit = einsum.unit;
+        let feeders = self
+            .links(unit)
+            .filter(|(_, l)| self.passes(l.from.as_ref(), memory));
+        let (mut ways, mut fault) = (Vec::new(), None);
+        for (index, link) in feeders {
+            match self.arrive(einsum, dims, link, tensor, takers) {
+                Ok((entering, mut way)) => {
+                    way.push(entering.over(unit, index));
+                    ways.push(way);
+                }
+                Err(why) => fault = fault.or(Some(why)),
+            }
+        }
+        if !ways.is_empty() {
+            return Ok(ways);
+        }
+        Err(fault.unwrap_or_else(|| {
+            let array = &self.array(unit).name;
+            let memory = &self.homes.context.accelerator.memories[memory].name;
+            let reads = match takers {
+                Takers::All => format!("reads {tensor} from `{memory}`"),
+                Takers::One => format!("adds to partial results of {tensor} in `{memory}`"),
+            };
+            (
+                format!(
+                    "{} on {array} {reads}, and no link of {array} comes from there",
+                    einsum.name
+                ),
+                format!("give {array} a link with `from: {:?}`", self.innermost()),
+            )
+        }))
+    }
+
+    /// Partial results on their way back from a memory.
+    pub(super) fn come_back(
+        &self,
+        einsum: &BoundEinsum,
+        dims: &[Dim],
+        memory: usize,
+    ) -> Result<Vec<Way>, Fault> {
+        let tensor = self.homes.name(self.homes.output(einsum));
+        self.come(einsum, dims, memory, tensor, Takers::One)
+    }
+
+    /// What words need that enter an array over `link`: to be passed on to the PEs of their lanes that take them. With
+    /// the words on each single link of the family.
+    pub(super) fn arrive(
         &self,
         einsum: &BoundEinsum,
         dims: &[Dim],
         link: &Link,
         tensor: &str,
+        takers: Takers,
     ) -> Result<(Entering, Way), Fault> {
         let unit = einsum.unit;
         let array = &self.array(unit).name;
@@ -232,7 +253,8 @@ impl Check<'_, '_> {
         };
         // PEs along the first dimension that a word comes to.
         let mut places = Count::whole(1);
-        if let Some(lane) = along.lane(einsum) {
+        let passes_on = |lane: &&NamedLoop| takers == Takers::All || lane.touches_any(dims);
+        if let Some(lane) = along.lane(einsum).filter(passes_on) {
             let own = lane.touches_any(dims);
             let filled = self.filled(einsum, lane);
             let on = self
@@ -270,7 +292,8 @@ impl Check<'_, '_> {
                 places = filled.lanes;
             }
         }
-        if let Some(lane) = across.lane(einsum).filter(|l| !l.touches_any(dims)) {
+        let across_lane = across.lane(einsum).filter(passes_on);
+        if let Some(lane) = across_lane.filter(|l| !l.touches_any(dims)) {
             let on = self
                 .neighbours(unit)
                 .find(|(_, l)| Dimension::of(l.direction) == across && l.multicast);
@@ -300,75 +323,8 @@ impl Check<'_, '_> {
         Ok((entering, way))
     }
 
-    /// An operand over a link from the array that makes it.
-    fn forwarded(
-        &self,
-        writer: &BoundEinsum,
-        reader: &BoundEinsum,
-        operand: &Operand<'_>,
-    ) -> Result<Vec<Way>, Fault> {
-        let (from, to) = (&self.array(writer.unit).name, &self.array(reader.unit).name);
-        let made = &self.homes.context.projections.own(operand.tensor).dims;
-        let tensor = self.homes.name(operand.tensor);
-        let out = self
-            .links(writer.unit)
-            .filter(|(_, l)| l.to.as_ref() == Some(to))
-            .map(|(i, l)| (writer.unit, i, l));
-        let into = self
-            .links(reader.unit)
-            .filter(|(_, l)| l.from.as_ref() == Some(from))
-            .map(|(i, l)| (reader.unit, i, l));
-        let (mut ways, mut fault) = (Vec::new(), None);
-        for (owner, index, link) in out.chain(into) {
-            // It joins equal columns, or equal rows.
-            let across = Dimension::of(link.direction).other();
-            let (left, right) = (
-                divided(writer, made, across),
-                divided(reader, operand.dims, across),
-            );
-            let found = if left != right {
-                Err((
-                    format!(
-                        "{} takes {tensor} from {from} over `{}`, which joins equal {}, but {} has {} there and {} has {}",
-                        reader.name,
-                        link.name,
-                        across.name(),
-                        writer.name,
-                        laid(left),
-                        reader.name,
-                        laid(right)
-                    ),
-                    format!("lay both alike, or keep {tensor} in a memory and take it from there"),
-                ))
-            } else {
-                self.reach_edge(writer, made, link, tensor)
-                    .and_then(|(_, passed)| {
-                        // In the reader's step only what it takes in that step passes.
-                        let (entering, mut way) =
-                            self.arrive(reader, operand.dims, link, tensor)?;
-                        way.extend(passed.into_iter().map(|p| Passed {
-                            words: entering.words,
-                            ..p
-                        }));
-                        way.push(entering.over(owner, index));
-                        Ok(way)
-                    })
-            };
-            match found {
-                Ok(way) => ways.push(way),
-                Err(why) => fault = fault.or(Some(why)),
-            }
-        }
-        match fault {
-            Some(fault) if ways.is_empty() => Err(fault),
-            // That no link joins the arrays is reported with the movements.
-            _ if ways.is_empty() => Ok(vec![Vec::new()]),
-            _ => Ok(ways),
-        }
-    }
-
     /// What results need that leave an array over `link`: to be passed on to its edge.
-    fn reach_edge(
+    pub(super) fn reach_edge(
         &self,
         einsum: &BoundEinsum,
         dims: &[Dim],
@@ -424,27 +380,15 @@ impl Check<'_, '_> {
             return Ok(vec![Vec::new()]);
         };
         let unit = einsum.unit;
-        // Sums down the rows go on along the columns, once for each of these.
-        let mut hops = self.filled(einsum, lane).sums;
-        if dimension == Dimension::Columns
-            && let Some(rows) = Dimension::Rows
-                .lane(einsum)
-                .filter(|l| !l.touches_any(dims))
-        {
-            let lanes = self.filled(einsum, rows).lanes;
-            let each = Count::ratio(lanes.denominator(), lanes.numerator());
-            hops = product(hops, each.unwrap_or(Count::whole(1)));
-        }
         let ways: Vec<Way> = self
             .neighbours(unit)
             .filter(|(_, l)| l.reduce && Dimension::of(l.direction) == dimension)
             .map(|(link, _)| {
-                let words = 1;
                 vec![Passed {
                     unit,
                     link,
-                    words,
-                    hops,
+                    words: 1,
+                    hops: Count::whole(1),
                 }]
             })
             .collect();
@@ -508,78 +452,4 @@ impl Check<'_, '_> {
         }
         Ok(ways)
     }
-
-    /// A word that stays in an array must be where its reader looks for it: where it was made, or `read` before.
-    fn handed_over(
-        &self,
-        writer: &BoundEinsum,
-        read: Option<&[Dim]>,
-        reader: &BoundEinsum,
-        operand: &Operand<'_>,
-    ) -> Result<(), Fault> {
-        let unit = writer.unit;
-        let array = &self.array(unit).name;
-        let tensor = self.homes.name(operand.tensor);
-        let makes = self.homes.output(writer) == operand.tensor;
-        let own = &self.homes.context.projections.own(operand.tensor).dims;
-        let made = read.unwrap_or(own);
-        for dimension in [Dimension::Rows, Dimension::Columns] {
-            let (left, right) = (
-                divided(writer, made, dimension),
-                divided(reader, operand.dims, dimension),
-            );
-            let neighbour = |good: &dyn Fn(&Link) -> bool| {
-                self.neighbours(unit)
-                    .any(|(_, l)| Dimension::of(l.direction) == dimension && good(l))
-            };
-            // Where each PE uses the word that it has: of p + 1 it is the neighbour's, of a roll another's.
-            let own = |lane: &NamedLoop| {
-                let mut dims = made.iter().zip(operand.dims);
-                dims.all(|(made, used)| made == used || !lane.touches_any([made, used]))
-            };
-            let passed = match (left, right) {
-                (Some(a), Some(b)) => a == b && own(a),
-                // It comes to the one row or column that works, in turn.
-                (Some(_), None) => dimension.lane(reader).is_none() && neighbour(&|_| true),
-                (None, Some(_)) => false,
-                (None, None) => match (dimension.lane(writer), dimension.lane(reader)) {
-                    (_, None) => true,
-                    // A sum ends where its link does, and comes back the other way.
-                    (Some(_), Some(_)) if makes => self.neighbours(unit).any(|(_, sum)| {
-                        sum.reduce
-                            && neighbour(&|back| {
-                                back.multicast && back.direction == opposite(sum.direction)
-                            })
-                    }),
-                    (Some(_), Some(_)) => true,
-                    (None, Some(_)) => neighbour(&|l| l.multicast),
-                },
-            };
-            if !passed {
-                let has = |e: &BoundEinsum, divided: Option<&NamedLoop>| match dimension.lane(e) {
-                    Some(lane) if divided.is_none() => {
-                        format!("`{}`, of which it has one word", lane.name)
-                    }
-                    lane => laid(lane),
-                };
-                return Err((
-                    format!(
-                        "{} takes {tensor} from the registers of {array}, where {} has {} across the {} and {} has {}",
-                        reader.name,
-                        writer.name,
-                        has(writer, left),
-                        dimension.name(),
-                        reader.name,
-                        has(reader, right)
-                    ),
-                    format!("lay both alike, or keep {tensor} in a memory and take it from there"),
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn laid(lane: Option<&NamedLoop>) -> String {
-    lane.map_or_else(|| "one".into(), |l| format!("`{}`", l.name))
 }

@@ -2,6 +2,7 @@
 //! [`MappedCascade`] or is refused with every reason.
 
 mod alive;
+mod between;
 mod build;
 mod capacity;
 mod carried;
@@ -146,11 +147,12 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     problems.absorb(carried::check_carried(context, index, &draft));
     problems.absorb(capacity::check_capacity(context, index, &draft));
     problems.absorb(registers::check_registers(context, index, &draft));
-    let paces = problems.absorb(pace::paces(context, index, &draft));
-    // What is derived follows from the draft alone, none of it from the other.
     let occupancy = capacity::occupancy(context, &draft).unwrap_or_default();
     let origins = homes::origins(context, index, &draft);
-    let transfers = problems.absorb(transfers::transfers(context, index, &draft));
+    let transfers = transfers::transfers(context, index, &draft);
+    let moved = transfers.as_deref().unwrap_or_default();
+    let paces = problems.absorb(pace::paces(context, index, &draft, moved));
+    let transfers = problems.absorb(transfers);
     let conditions = problems.absorb(conditions::of_block(context, index, &draft));
     let (Some(transfers), Some(conditions), Some(paces)) = (transfers, conditions, paces) else {
         return Err(problems);
@@ -163,7 +165,7 @@ fn finish(context: &Context<'_>, index: usize, found: &Found) -> Result<Block, P
     for ((nest, position), pace) in paces {
         let einsum = &mut nests[nest].einsums[position];
         (einsum.interval, einsum.narrow, einsum.loads) = (pace.interval, pace.narrow, pace.loads);
-        einsum.passing = pace.passing;
+        (einsum.returns, einsum.passing) = (pace.returns, pace.passing);
     }
     problems.into_result(Some(Block {
         nests,

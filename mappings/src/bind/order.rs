@@ -3,9 +3,12 @@
 use einflow_spec::Problems;
 use einflow_workloads::cascade::{ReadTime, TensorId, TensorKind};
 
-use super::context::Context;
+use super::{
+    context::Context,
+    homes::{Homes, Origin},
+};
 use crate::{
-    mapped::{Block, BoundEinsum, NamedLoop},
+    mapped::{Block, BoundEinsum, NamedLoop, Place},
     nest::Projection,
 };
 
@@ -67,8 +70,15 @@ pub(crate) fn check_order(
                     writer,
                     name,
                 };
+                let homes = Homes {
+                    context,
+                    index,
+                    block,
+                };
+                let from = || homes.origin(n, e, tensor, read.time);
                 let fault = place.fault(read.time, (wn, we), (n, e));
                 let fault = fault.or_else(|| place.circle(projection, (wn, we), (n, e)));
+                let fault = fault.or_else(|| place.gone(projection, (wn, we), (n, e), from()?));
                 if let Some((message, help)) = fault {
                     problems.push(context.at(at, message).help(help));
                 }
@@ -203,14 +213,8 @@ impl Pair<'_> {
         let (w, r, name) = (&self.writer.name, &self.reader.name, self.name);
         let tensor = self.context.cascade.einsum(self.writer.einsum).output;
         let shared = self.shared(writer.0, reader.0);
-        for (at, l) in shared.iter().enumerate() {
-            // The finest of the loops over a rank says which of its tiles is at work.
-            let finer = |other: &&&NamedLoop| other.count > 1 && other.cut.rank == l.cut.rank;
-            let exits = self.reader.at_exit_of.as_deref() == Some(l.name.as_str());
-            if l.count <= 1 || exits || shared[at + 1..].iter().any(|other| finer(&other)) {
-                continue;
-            }
-            let ahead = self.tiles_ahead(tensor, seen, l);
+        for (at, l) in self.finest(&shared) {
+            let (_, ahead) = self.tiles_apart(tensor, seen, l);
             if ahead == 0 {
                 continue;
             }
@@ -257,8 +261,72 @@ impl Pair<'_> {
         None
     }
 
-    /// By how many iterations of a loop the words that a reader needs are made after those of its own iteration, at most.
-    fn tiles_ahead(&self, tensor: TensorId, seen: &Projection, l: &NamedLoop) -> u128 {
+    /// Of loops around both, with their places, those that say which tile of a rank is at work: the finest over each.
+    fn finest<'l>(&self, shared: &[&'l NamedLoop]) -> Vec<(usize, &'l NamedLoop)> {
+        let says = |(at, l): &(usize, &NamedLoop)| {
+            let finer = |other: &&NamedLoop| other.count > 1 && other.cut.rank == l.cut.rank;
+            let exits = self.reader.at_exit_of.as_deref() == Some(l.name.as_str());
+            l.count > 1 && !exits && !shared[at + 1..].iter().any(finer)
+        };
+        shared.iter().copied().enumerate().filter(says).collect()
+    }
+
+    /// What an Einsum reads of tiles that come before its own must still be where it reads it.
+    fn gone(
+        &self,
+        seen: &Projection,
+        writer: (usize, usize),
+        reader: (usize, usize),
+        from: Origin<'_>,
+    ) -> Option<(String, String)> {
+        let (r, name) = (&self.reader.name, self.name);
+        let tensor = self.context.cascade.einsum(self.writer.einsum).output;
+        let (place, place_name) = match from {
+            Origin::Memory(m) => (Place::Memory(m), &self.context.accelerator.memories[m].name),
+            Origin::Kept(e) | Origin::Made(e) => {
+                let unit = e.unit;
+                (
+                    Place::Registers(unit),
+                    &self.context.accelerator.arrays[unit].name,
+                )
+            }
+        };
+        let keeps = self.block.keeps.iter();
+        let keeps = keeps.chain(&self.block.nests[reader.0].keeps);
+        let mut keeps = keeps.filter(|k| k.tensor == tensor && k.place == place);
+        let kept = keeps.next().map(|k| (k.depth, u128::from(k.generations)));
+        let (depth, tiles) = match (kept, from) {
+            (Some(kept), _) => kept,
+            // At home there it is whole; what nothing keeps is handed over tile by tile.
+            (None, Origin::Memory(_)) => return None,
+            (None, _) => (usize::MAX, 1),
+        };
+        let shared = self.shared(writer.0, reader.0);
+        let below = self
+            .finest(&shared)
+            .into_iter()
+            .filter(|(at, _)| *at < depth);
+        let back = below.map(|(_, l)| (l, self.tiles_apart(tensor, seen, l).0));
+        let (l, back) = back.max_by_key(|(_, back)| *back)?;
+        (back >= tiles).then(|| {
+            let several = if tiles == 1 { "one tile" } else { "fewer tiles" };
+            (
+                format!(
+                    "{r} reads {name} up to {back} iterations of `{}` before its own, and {several} of it stays in `{place_name}`: what was made before is gone",
+                    l.name
+                ),
+                format!(
+                    "keep {name} below a loop outside `{}`, or `buffers: {}`, or in a memory further out and take it `from` there",
+                    l.name,
+                    back.saturating_add(1)
+                ),
+            )
+        })
+    }
+
+    /// By how many iterations of a loop the words that a reader needs are made before and after those of its own
+    /// iteration, at most.
+    fn tiles_apart(&self, tensor: TensorId, seen: &Projection, l: &NamedLoop) -> (u128, u128) {
         let (context, rank) = (self.context, l.cut.rank);
         let size = context.ranks.base[rank].size;
         let own = context.projections.own(tensor);
@@ -269,7 +337,7 @@ impl Pair<'_> {
         let last = size.div_ceil(step).saturating_sub(1);
         // Where it reads furthest ahead of itself, is at an end, or so near that looking finds it.
         let near = (0..=last.min(LOOKED_AT)).chain(last.saturating_sub(LOOKED_AT)..=last);
-        let mut most = 0;
+        let (mut before, mut after) = (0, 0);
         for image in seen.images() {
             for (d, (own, read)) in own.dims.iter().zip(image).enumerate() {
                 let [term] = own.terms.as_slice() else {
@@ -285,19 +353,20 @@ impl Pair<'_> {
                         true => (at * step, step.min(size - at * step)),
                         false => (0, context.ranks.base[r].size),
                     };
-                    let furthest = match read.chosen {
-                        Some(_) => i128::from(size) - 1,
-                        None => read
-                            .range(&tile)
-                            .1
-                            .saturating_mul(unit)
-                            .saturating_add(unit - 1),
+                    let (first, furthest) = match read.chosen {
+                        Some(_) => (0, i128::from(size) - 1),
+                        None => {
+                            let (low, high) = read.range(&tile);
+                            let next = high.saturating_add(1).saturating_mul(unit);
+                            (low.saturating_mul(unit), next.saturating_sub(1))
+                        }
                     };
-                    let made = furthest.clamp(0, i128::from(size) - 1) / i128::from(step);
-                    most = most.max(made - i128::from(at));
+                    let made = |x: i128| x.clamp(0, i128::from(size) - 1) / i128::from(step);
+                    before = before.max(i128::from(at) - made(first));
+                    after = after.max(made(furthest) - i128::from(at));
                 }
             }
         }
-        most.unsigned_abs()
+        (before.unsigned_abs(), after.unsigned_abs())
     }
 }

@@ -101,7 +101,12 @@ fn needs<'a>(homes: &Homes<'a>) -> Option<Vec<Vec<Need<'a>>>> {
 }
 
 /// Words of a tile in one PE: lanes whose rank the tensor has divide it, others hold it each.
-fn kept(homes: &Homes<'_>, nest: usize, einsum: &BoundEinsum, keep: &Keep) -> Option<u64> {
+pub(super) fn kept(
+    homes: &Homes<'_>,
+    nest: usize,
+    einsum: &BoundEinsum,
+    keep: &Keep,
+) -> Option<u64> {
     let loops: Vec<NamedLoop> = homes
         .block
         .loops

@@ -1,10 +1,11 @@
 //! Energy: what each component does, and what doing it costs.
 
+use einflow_arch::Array;
 use einflow_mappings::{
-    count::{Access, Count, Traffic, transferred},
-    mapped::{Block, MappedCascade, PassingWords, Place, Transfer, TransferKind},
+    count::{Access, Count, Traffic},
+    mapped::{MappedCascade, Passing},
+    passed::passed,
 };
-use einflow_workloads::cascade::TensorId;
 use indexmap::IndexMap;
 
 use crate::report::Charge;
@@ -20,7 +21,7 @@ pub(crate) fn energy(
     traffic: &mut IndexMap<String, IndexMap<String, Access>>,
 ) -> Option<Vec<Charge>> {
     let accelerator = &mapped.accelerator;
-    let passed = passed(mapped, points)?;
+    let hops = hops(mapped)?;
     let mut ledger = Vec::new();
     for (m, memory) in accelerator.memories.iter().enumerate() {
         let access = accesses.of_memory(m)?;
@@ -106,7 +107,7 @@ pub(crate) fn energy(
         if !registers.is_empty() {
             traffic.insert(component, registers);
         }
-        for (link, hops) in array.links.iter().zip(&passed[unit]) {
+        for (link, hops) in array.links.iter().zip(&hops[unit]) {
             if link.energy.0 != 0.0 {
                 ledger.push(Charge {
                     component: format!("{}.links.{}", array.name, link.name),
@@ -121,53 +122,17 @@ pub(crate) fn energy(
 }
 
 /// Words times links that they pass, by array and link. Counted where a link's energy is stated, else none.
-fn passed(mapped: &MappedCascade, points: &[Points]) -> Option<Vec<Vec<Count>>> {
-    let arrays = &mapped.accelerator.arrays;
-    let mut out: Vec<Vec<Count>> = arrays
-        .iter()
-        .map(|a| vec![Count::default(); a.links.len()])
-        .collect();
-    let charged = |array: usize, link: usize| arrays[array].links[link].energy.0 != 0.0;
-    for (block, points) in mapped.blocks.iter().zip(points) {
-        let einsums = block.nests.iter().zip(points).enumerate();
-        for (nest, (own, points)) in einsums {
-            for (position, (einsum, points)) in own.einsums.iter().zip(points).enumerate() {
-                for p in &einsum.passing {
-                    if !charged(p.array, p.link) {
-                        continue;
-                    }
-                    let words = match p.of {
-                        PassingWords::Points => *points,
-                        PassingWords::Read(tensor) => moved(block, (nest, position), tensor, true)?,
-                        PassingWords::Written(tensor) => {
-                            moved(block, (nest, position), tensor, false)?
-                        }
-                    };
-                    let hops = p.hops.times(words)?;
-                    let sum = &mut out[p.array][p.link];
-                    *sum = sum.plus(hops)?;
-                }
-            }
+fn hops(mapped: &MappedCascade) -> Option<Vec<Vec<Count>>> {
+    let accelerator = &mapped.accelerator;
+    let arrays = &accelerator.arrays;
+    let none = |a: &Array| vec![Count::default(); a.links.len()];
+    let mut out: Vec<Vec<Count>> = arrays.iter().map(none).collect();
+    let charged = |p: &Passing| arrays[p.array].links[p.link].energy.0 != 0.0;
+    for block in mapped.blocks.iter() {
+        for (p, hops) in passed(block, accelerator.counting, charged).ok()? {
+            let sum = &mut out[p.array][p.link];
+            *sum = sum.plus(hops)?;
         }
     }
     Some(out)
-}
-
-/// Words of a tensor that come into, or leave, an array for an Einsum.
-fn moved(block: &Block, at: (usize, usize), tensor: TensorId, reads: bool) -> Option<u128> {
-    let own = |t: &&Transfer| {
-        let registers = matches!(t.inner, Place::Registers(_));
-        let kind = match t.kind {
-            TransferKind::Operand => reads && !registers,
-            TransferKind::Fill => reads && registers,
-            TransferKind::Update => !reads && !registers,
-            TransferKind::Drain => !reads && registers,
-        };
-        kind && t.einsum == at && t.tensor == tensor
-    };
-    let words = block.transfers.iter().filter(own).map(|t| {
-        let moved = transferred(&block.space, t).ok()?;
-        Some(moved.words)
-    });
-    words.sum()
 }

@@ -273,6 +273,10 @@ impl Request {
         let mut alike = self.clone();
         if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
+            // What the model calls so is another size than the one that the cascade derives: nobody asked for it.
+            let derived = |name: &str| cascade.parameters.get(name).is_some_and(|p| p.fixed);
+            let asked = |name: &str| self.sizes.contains_key(name) || ["M", "P"].contains(&name);
+            given.retain(|name, _| asked(name) || !derived(name));
             if let Some(model) = self
                 .the_model(catalog)?
                 .filter(|_| !self.sizes.contains_key("H"))

@@ -30,10 +30,14 @@ pub(super) fn print_eval(
                 .map(|o| {
                     let mut value = array(&o.array);
                     value["empty"] = json!(o.empty);
-                    value["error"] = o.error.map_or(
-                        Value::Null,
-                        |e| json!({"absolute": e.absolute, "relative": e.relative}),
-                    );
+                    // JSON has no infinity: what is none stands there as null, and is said to be infinite.
+                    value["error"] = o.error.map_or(Value::Null, |e| {
+                        json!({
+                            "absolute": e.absolute,
+                            "relative": e.relative,
+                            "finite": e.is_finite(),
+                        })
+                    });
                     value
                 })
                 .collect();

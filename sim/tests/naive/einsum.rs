@@ -1,7 +1,10 @@
 //! An Einsum's tasks: what each reads, writes and takes.
 
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, OperandOrigin, Place, Transfer, TransferKind},
+    mapped::{
+        Block, BoundEinsum, Load, LoadWay, MappedCascade, OperandOrigin, Place, Transfer,
+        TransferKind,
+    },
     nest::Projection,
 };
 
@@ -88,14 +91,10 @@ impl Plan {
                 w.counts.push((transfer, *n));
                 w.moves.push((memory, *n));
             }
-            let load = einsum.loads.iter();
-            if let Some(load) = load.clone().find(|l| l.projection == operand.projection) {
-                let all = |t: usize| words_of(&tasks[t].steps, &operand.projection);
-                for (t, (w, task)) in work.iter_mut().zip(&tasks).enumerate() {
-                    let other = |pair: &&[Tile]| !stays(einsum, pair, &operand.projection);
-                    let more = task.steps.windows(2).filter(other).count();
-                    let there = more == 0 && t > 0 && all(t) == all(t - 1);
-                    let times = (more + usize::from(!there)) as i64;
+            let slow = |l: &&Load| l.way == LoadWay::In && l.projection == operand.projection;
+            for load in einsum.loads.iter().filter(slow) {
+                let times = times(einsum, &tasks, &operand.projection);
+                for (w, times) in work.iter_mut().zip(times) {
                     w.load = w.load.max(times * load.excess as i64);
                 }
             }
@@ -194,6 +193,10 @@ impl Plan {
             for (w, ((task, count), back)) in work.iter_mut().zip(rest) {
                 w.counts.push((transfer, *count));
                 w.moves.push((memory, count + back));
+                if *back > 0 && einsum.returns.interval > einsum.interval {
+                    w.cycles = einsum.returns.interval as i64;
+                    w.narrow = einsum.returns.narrow;
+                }
                 // What is added to comes in as it goes out.
                 let rows = if *back > 0 { 2 * rows } else { rows };
                 if memory == 0 {
@@ -222,6 +225,14 @@ impl Plan {
                     w.makes = Some((keep, tile, ends[0], delay));
                 }
             }
+            for load in einsum.loads.iter().filter(|l| l.way != LoadWay::In) {
+                let out = load.way == LoadWay::Out;
+                let each = work.iter_mut().zip(times(einsum, &tasks, own)).zip(&back);
+                for ((w, times), _) in each.filter(|(_, back)| out || **back > 0) {
+                    let side = if out { &mut w.shift } else { &mut w.load };
+                    *side = (*side).max(times * load.excess as i64);
+                }
+            }
             if memory == 0 {
                 let mover = self.stream(Kind::Result(index), transfer, einsum.output.0, counts);
                 let end_only = !einsum.partials && (!many || stays(einsum, &tasks[0].steps, own));
@@ -240,13 +251,12 @@ impl Plan {
         if down_every_step && own_lie.rows > 1 {
             for w in &mut work {
                 w.load = w.load.max(loading);
-                w.shift = if own_lie.down && own_lie.across && leaves {
+                if own_lie.down && own_lie.across && leaves {
                     let to = out.map_or(0, |(_, _, memory)| memory);
                     let link = exit(chip, to, einsum.unit);
-                    own_lie.rows.div_ceil(wide(chip, einsum.unit, link)) as i64
-                } else {
-                    0
-                };
+                    let rows = own_lie.rows.div_ceil(wide(chip, einsum.unit, link));
+                    w.shift = w.shift.max(rows as i64);
+                }
             }
         }
         self.ops.push(Op {
@@ -262,6 +272,18 @@ impl Plan {
         });
         Draft { einsum, tasks, out }
     }
+}
+
+/// By task: how often words that stay for some steps are others than before.
+fn times(einsum: &BoundEinsum, tasks: &[Task], projection: &Projection) -> Vec<i64> {
+    let all = |t: usize| words_of(&tasks[t].steps, projection);
+    let of = |t: usize| {
+        let other = |pair: &&[Tile]| !stays(einsum, pair, projection);
+        let more = tasks[t].steps.windows(2).filter(other).count();
+        let there = more == 0 && t > 0 && all(t) == all(t - 1);
+        (more + usize::from(!there)) as i64
+    };
+    (0..tasks.len()).map(of).collect()
 }
 
 fn words_of(steps: &[Tile], projection: &Projection) -> Words {

@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
         }
         self.one_point_a_lane(work, area);
         self.works[work].steps += 1;
-        self.works[work].load(area);
+        self.works[work].load(self.block, area);
         let now: Vec<u64> = at.iter().chain(step.iter()).copied().collect();
         for operand in 0..self.works[work].operands.len() {
             self.read(work, operand, area, at, &now);
@@ -340,9 +340,14 @@ impl<'a> Walk<'a> {
         self.out.cycles = self.out.steps.clone();
         for work in &self.works {
             self.out.steps[work.at.0][work.at.1] = work.steps;
-            let loads = work.loads.iter().map(|(_, excess)| *excess).max();
-            self.out.cycles[work.at.0][work.at.1] =
-                work.steps * u128::from(work.einsum.interval) + loads.unwrap_or(0);
+            let loads = work.loads.iter().map(|(_, _, excess)| *excess).max();
+            let einsum = work.einsum;
+            let mut cycles = work.steps * u128::from(einsum.interval) + loads.unwrap_or(0);
+            if einsum.returns.interval > einsum.interval {
+                let longer = einsum.returns.interval - einsum.interval;
+                cycles += work.returned * u128::from(longer);
+            }
+            self.out.cycles[work.at.0][work.at.1] = cycles;
             self.out.points[work.at.0][work.at.1] = points(self.mapped, names, work);
         }
         let cycles = |(n, e): (usize, usize)| self.out.cycles[n][e];

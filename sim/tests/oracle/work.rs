@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, MappedCascade, NamedLoop},
+    mapped::{Block, BoundEinsum, LoadWay, MappedCascade, NamedLoop},
     spec::BindingSpec,
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
-use crate::index::{Area, Formula, Names, Touch, each_point};
+use crate::index::{Area, Formula, Names, Touch, Words, each_point};
+
+/// Words that stay in PEs.
+pub type Held = BTreeSet<Vec<i128>>;
 
 /// An operand, as it is read.
 pub struct Operand {
@@ -36,8 +39,14 @@ pub struct Work<'a> {
     pub ran: Option<Vec<u64>>,
     pub own: &'a [NamedLoop],
     pub steps: u128,
-    /// By what takes longer to load than it stays: the words that stay, and cycles that it has taken more.
-    pub loads: Vec<(BTreeSet<Vec<i128>>, u128)>,
+    /// By what takes longer to pass its links than it stays: the words that stay, all that have, and cycles that it has
+    /// taken more.
+    pub loads: Vec<(Held, BTreeSet<Held>, u128)>,
+    /// The box of all points.
+    pub whole: Area,
+    /// By step: the results that it made; and steps that came back to results that had been made.
+    pub made: BTreeSet<Words>,
+    pub returned: u128,
     /// Its points in the tiles in which it ran.
     pub worked: BTreeSet<u64>,
     /// Boxes that were laid across the array before.
@@ -45,9 +54,19 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Loads what a step needs and the one before it did not have.
-    pub fn load(&mut self, area: &Area) {
-        for (load, (there, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
+    /// Moves what a step needs and the one before it did not have, and what leaves after it.
+    pub fn load(&mut self, block: &Block, area: &Area) {
+        self.returned += u128::from(!self.made.insert(self.written.words(area)));
+        for (load, (there, left, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
+            let mut tile = area.clone();
+            if let Some(transfer) = load.kept {
+                tile = self.whole.clone();
+                for l in &block.transfers[transfer].loops {
+                    let (low, high) = tile[l.rank];
+                    let first = low + (area[l.rank].0 - low) / l.step * l.step;
+                    tile[l.rank] = (first, high.min(first + l.step));
+                }
+            }
             let mut bases = Vec::new();
             for dim in &load.projection.dims {
                 dim.each_term(&mut |t| bases.push(t.rank));
@@ -55,12 +74,15 @@ impl Work<'_> {
             bases.sort_unstable();
             bases.dedup();
             let mut words = BTreeSet::new();
-            each_point(&bases, area, &mut vec![0; area.len()], &mut |point| {
+            each_point(&bases, &tile, &mut vec![0; tile.len()], &mut |point| {
                 let dims = load.projection.dims.iter();
                 words.insert(dims.map(|d| d.at(&|rank| point[rank])).collect());
             });
             if words != *there {
-                (*there, *cycles) = (words, *cycles + u128::from(load.excess));
+                let passes = load.way != LoadWay::Back || left.contains(&words);
+                *cycles += if passes { u128::from(load.excess) } else { 0 };
+                left.insert(words.clone());
+                *there = words;
             }
         }
     }
@@ -163,6 +185,9 @@ pub fn work<'a>(
         own,
         steps: 0,
         loads: vec![Default::default(); einsum.loads.len()],
+        whole: mapped.base.iter().map(|b| (0, b.size)).collect(),
+        made: BTreeSet::new(),
+        returned: 0,
         worked: BTreeSet::new(),
         checked: BTreeSet::new(),
     }

@@ -72,7 +72,7 @@ impl Arrays<'_> {
             let after = slot.step + 1;
             let next = (after < turn.steps[slot.member].count).then(|| op.step_tile(tile, after));
             if self.leaves(member, next.as_ref()) {
-                self.flush(member, at + slot.time + op.cycles);
+                self.flush(member, at + slot.time + turn.steps[slot.member].cycles);
             }
         }
         for (member, tile) in turn.members.iter().zip(&tiles) {

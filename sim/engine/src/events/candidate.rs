@@ -1,5 +1,6 @@
 //! When a unit's next group may start.
 
+use einflow_mappings::mapped::LoadWay;
 use smallvec::SmallVec;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     state::{Blocked, Candidate, Turn, Whom},
     timing::{Steps, rounds},
 };
-use crate::program::{Maker, Need, Read, StreamKind, Tile, needed, same};
+use crate::program::{Maker, Need, Read, Staying, StreamKind, Tile, needed, same};
 
 /// Tells of a time before which a start cannot be, and of the cause.
 type Later<'l> = &'l mut dyn FnMut(u64, Cause);
@@ -40,31 +41,57 @@ impl Machine<'_> {
             .iter()
             .map(|o| {
                 let op = &self.program.ops[*o];
-                (op.steps_of(&self.state.ops[*o].tile), op.cycles)
+                (op.steps_of(&self.state.ops[*o].tile), self.interval(*o))
             })
             .collect();
         Some(Turn {
             steps: rounds(&counts),
             load: members.iter().map(|o| self.loading(*o)).sum(),
-            shift: members.iter().map(|o| self.program.ops[*o].shift).sum(),
+            shift: members.iter().map(|o| self.shifting(*o)).sum(),
             members,
         })
+    }
+
+    /// Cycles from one step of the next task to the next.
+    fn interval(&self, op: usize) -> u64 {
+        let (one, back) = (
+            self.program.ops[op].cycles,
+            self.program.ops[op].returning.0,
+        );
+        // What cannot be counted is told where the task starts.
+        let returns = || matches!(self.results(op), Ok((_, again)) if again > 0);
+        if back > one && returns() { back } else { one }
     }
 
     /// Cycles before the next task's first step in which its array does nothing but load what stays: as long as links
     /// along the rows are needed for it, or as the loading takes longer than the steps before.
     fn loading(&self, op: usize) -> u64 {
+        let comes = |way| way != LoadWay::Out;
+        self.program.ops[op].load.max(self.slower(op, comes))
+    }
+
+    /// The same after its last step, for results that leave.
+    fn shifting(&self, op: usize) -> u64 {
+        let leaves = |way| way == LoadWay::Out;
+        self.program.ops[op].shift.max(self.slower(op, leaves))
+    }
+
+    /// By how much what stays in the next task takes longer to pass its links.
+    fn slower(&self, op: usize, way: impl Fn(LoadWay) -> bool) -> u64 {
         let (state, op) = (&self.state.ops[op], &self.program.ops[op]);
-        let slots = op.reads.iter().zip(&state.last);
-        let slower = slots.filter_map(|(read, last)| {
-            let (excess, follows) = read.loads?;
-            let changes = op.changes(&state.tile, follows, false);
-            let times: u64 = changes.iter().map(|run| run.2).sum();
-            let there = |last: &Tile| same(last, &state.tile, &read.projection);
-            let again = times == 1 && last.as_ref().is_some_and(there);
-            Some(excess.saturating_mul(times - u64::from(again)))
-        });
-        slower.fold(op.load, u64::max)
+        let returns = || op.repeats || state.cursor.comes_back(op);
+        let passes = |l: &&Staying| way(l.way) && (l.way != LoadWay::Back || returns());
+        let excess = |l: &Staying| {
+            let changes = || op.changes(&state.tile, l.follows, false);
+            let moved = l.kept.map(|t| &self.mapped.blocks[self.block].transfers[t]);
+            let tile = |tile: &Tile| moved.map_or(*tile, |t| self.program.counted_tile(tile, t));
+            let times = moved.map_or_else(|| changes().iter().map(|run| run.2).sum(), |_| 1);
+            let there = |last: &Tile| same(&tile(last), &tile(&state.tile), &l.projection);
+            let again = times == 1 && state.last[l.slot].as_ref().is_some_and(there);
+            l.excess.saturating_mul(times - u64::from(again))
+        };
+        let all = op.loads.iter().filter(passes).map(excess);
+        all.max().unwrap_or(0)
     }
 
     /// When a unit's next group may start, ports aside; none: it has no task left.

@@ -133,9 +133,13 @@ impl Machine<'_> {
         let mut busy = occupied;
         for (member, steps) in turn.members.iter().zip(&turn.steps) {
             let op = &program.ops[*member];
-            let slow = steps.count * (op.cycles - op.works);
+            let slow = steps.count * (steps.cycles - op.works);
             let link = |(array, link)| Cause::Link(array, link);
-            let passes = op.narrow.map_or(Cause::Mapping, link);
+            let narrow = match steps.cycles == op.cycles {
+                true => op.narrow,
+                false => op.returning.1,
+            };
+            let passes = narrow.map_or(Cause::Mapping, link);
             self.totals.wait(unit, passes, slow);
             busy -= slow;
         }
@@ -261,6 +265,17 @@ impl Machine<'_> {
         let Some(update) = op.update else {
             return Ok(false);
         };
+        let (words, again) = self.results(member)?;
+        add(update, words + again);
+        Ok(again > 0)
+    }
+
+    /// Words that an Einsum's next task writes to a memory, and how many of them come back first.
+    pub(super) fn results(&self, member: usize) -> Result<(u128, u128), CountError> {
+        let op = &self.program.ops[member];
+        let Some(update) = op.update else {
+            return Ok((0, 0));
+        };
         let words = self.words_of(update, op.reads.len(), member)?;
         let state = &self.state.ops[member];
         let again = match (state.cursor.comes_back(op), op.repeats) {
@@ -271,8 +286,7 @@ impl Machine<'_> {
             }
             (false, false) => 0,
         };
-        add(update, words + again);
-        Ok(again > 0)
+        Ok((words, again))
     }
 
     /// The steps of a task at each of which a transfer's words are counted: registers that keep a tile of their own are

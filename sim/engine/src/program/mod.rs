@@ -27,8 +27,8 @@ pub use cursor::{Cursor, Digits, Key};
 pub use geometry::{Ports, Way, latency};
 pub use occupied::{Sides, inside};
 pub use parts::{
-    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Read, Stream, StreamKind, StreamSource,
-    Tile,
+    Group, KeepPlan, KeepUse, Lockstep, Maker, Op, Program, Reach, Read, Staying, Stream,
+    StreamKind, StreamSource, Tile,
 };
 pub use read::{Need, needed, stored};
 pub use steps::{Follows, Runs};

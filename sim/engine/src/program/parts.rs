@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use einflow_mappings::{
-    mapped::{NamedLoop, Transfer},
-    nest::{CountError, Loop, MAX_RANKS, Occupied, Projection, Reuse, moved_at},
+    mapped::{LoadWay, NamedLoop, Transfer},
+    nest::{CountError, Dim, Loop, MAX_RANKS, Occupied, Projection, Reuse, moved_at},
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
 
@@ -69,6 +69,10 @@ pub struct Op {
     pub works: u64,
     /// The link that takes the others: array, and which of its links.
     pub narrow: Option<(usize, usize)>,
+    /// The same two of a step while partial results come back.
+    pub returning: (u64, Option<(usize, usize)>),
+    /// Words that stay, and take longer to pass their links.
+    pub loads: Vec<Staying>,
     /// Tiles ahead.
     pub offset: u64,
     /// Its group.
@@ -150,8 +154,23 @@ pub struct Read {
     pub hop: u64,
     /// Whether its words stay in the PEs for a whole task: all of them are there before the first step.
     pub stays: bool,
-    /// Cycles by which loading its words takes longer than they stay, and at which step loops others are loaded.
-    pub loads: Option<(u64, Follows)>,
+}
+
+/// Words of an [`Op`] that stay in the PEs, and take longer to pass their links than they stay.
+#[derive(Debug)]
+pub struct Staying {
+    /// Which operand they are; behind the last, the results.
+    pub slot: usize,
+    /// Which way they go.
+    pub way: LoadWay,
+    /// Which words.
+    pub projection: Projection,
+    /// Cycles by which they take longer.
+    pub excess: u64,
+    /// At which step loops others pass.
+    pub follows: Follows,
+    /// The transfer of which registers keep a tile: others pass where it is another one.
+    pub kept: Option<usize>,
 }
 
 /// Who makes an operand, and how it comes.
@@ -159,8 +178,8 @@ pub struct Read {
 pub struct Maker {
     /// The Einsum.
     pub op: usize,
-    /// By base rank: whether the reader's own coordinates tell which of the maker's words it reads.
-    pub aligned: Vec<bool>,
+    /// By base rank: how far along it a reader's tile reads.
+    pub reach: Vec<Reach>,
     /// By fold of the maker: whether it adds to words that are whole only at its end.
     pub sums: Vec<bool>,
     /// The base rank of the tensor's iterative rank.
@@ -175,6 +194,39 @@ pub struct Maker {
     pub memory: Option<usize>,
     /// Words wait in PEs of another array: how many tiles may wait.
     pub waiting: Option<u64>,
+}
+
+/// How far along a base rank of its maker a tile reads.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// As far as it lies there itself.
+    Own,
+    /// As far as these go, each times the coordinates that it counts.
+    Indices(Vec<(u64, Dim)>),
+    /// To the end.
+    End,
+}
+
+impl Reach {
+    /// The last coordinate, of a part of the rank given as first coordinate and length, that a tile reads.
+    pub fn last(&self, tile: &Tile, rank: usize, (start, len): (u64, u64)) -> u64 {
+        let end = start + len.max(1) - 1;
+        match self {
+            Self::End => end,
+            Self::Own => (tile[rank].0 + tile[rank].1).saturating_sub(1),
+            Self::Indices(all) => {
+                let last = |(unit, dim): &(u64, Dim)| {
+                    let (_, last) = dim.range(&|rank| tile[rank]);
+                    let next = last.saturating_add(1).saturating_mul((*unit).into());
+                    u64::try_from(next - 1).unwrap_or(0)
+                };
+                all.iter()
+                    .map(last)
+                    .max()
+                    .map_or(end, |last| last.clamp(start, end))
+            }
+        }
+    }
 }
 
 /// A tile of a tensor that a memory keeps.
@@ -244,8 +296,8 @@ pub struct Stream {
 pub struct StreamSource {
     /// The Einsum.
     pub op: usize,
-    /// By base rank: whether the stream's own coordinates tell which of its words are needed.
-    pub aligned: Vec<bool>,
+    /// By base rank: how far along it a tile of the stream reads.
+    pub reach: Vec<Reach>,
     /// By fold of the Einsum: whether it adds to words that are whole only at its end.
     pub sums: Vec<bool>,
     /// The stream that writes them.

@@ -45,8 +45,7 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
                 None => return Need::Nothing,
             },
             None if sums => start + len.max(1) - 1,
-            None if maker.aligned[rank] => (tile[rank].0 + tile[rank].1).saturating_sub(1),
-            None => start + len.max(1) - 1,
+            None => maker.reach[rank].last(tile, rank, (start, len)),
         };
         let count = len.div_ceil(l.cut.step.max(1)).max(1);
         let digit = (last.saturating_sub(start) / l.cut.step.max(1)).min(count - 1);
@@ -88,10 +87,10 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> Option<u
         let before = source.previous.filter(|(rank, _)| *rank == l.cut.rank);
         let last = if before.is_some() {
             tile[l.cut.rank].0.checked_sub(1)?
-        } else if source.aligned[l.cut.rank] && !sums {
-            (tile[l.cut.rank].0 + tile[l.cut.rank].1).saturating_sub(1)
-        } else {
+        } else if sums {
             start + len.max(1) - 1
+        } else {
+            source.reach[l.cut.rank].last(tile, l.cut.rank, (start, len))
         };
         let count = len.div_ceil(l.cut.step.max(1)).max(1);
         let digit = (last.saturating_sub(start) / l.cut.step.max(1)).min(count - 1);

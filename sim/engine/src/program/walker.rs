@@ -45,6 +45,8 @@ impl Stream {
             cycles: 0,
             works: 0,
             narrow: None,
+            returning: (1, None),
+            loads: Vec::new(),
             offset: 0,
             group: 0,
             phase: None,

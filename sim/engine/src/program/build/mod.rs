@@ -297,6 +297,7 @@ impl Builder<'_> {
                 .iter()
                 .position(|k| k.maker == Some(id) && k.fill.is_none());
             let uses = self.uses(id, einsum, &reads);
+            let loads = self.loads(einsum, &reads, update, &steps);
             let adds = |l: &NamedLoop| l.count > 1 && !l.touches_any(&output.dims);
             let own: Vec<usize> = own;
             let again = (
@@ -320,6 +321,8 @@ impl Builder<'_> {
                 cycles: einsum.interval,
                 works: einsum.cycles,
                 narrow: einsum.narrow,
+                returning: (einsum.returns.interval, einsum.returns.narrow),
+                loads,
                 offset: einsum.offset,
                 group: 0,
                 phase: phase_of(*at),

@@ -2,14 +2,14 @@
 
 use einflow_mappings::{
     mapped::{BoundEinsum, NamedLoop, OperandOrigin},
-    nest::Projection,
+    nest::{Dim, Projection},
 };
 use einflow_workloads::cascade::ReadTime;
 
 use super::{
     super::{
         geometry::{between, depth, latency, tail},
-        parts::{Lockstep, Maker, Stream, StreamKind, StreamSource},
+        parts::{Lockstep, Maker, Reach, Stream, StreamKind, StreamSource},
     },
     Builder, sums,
 };
@@ -41,7 +41,7 @@ impl Builder<'_> {
     ) -> Maker {
         let (made, read) = (&self.ops[op], &self.ops[reader].reads[position]);
         let own = self.mapped.own_projection(read.tensor);
-        let aligned = self.aligned(own, &read.projection);
+        let reach = self.reach(own, &read.projection);
         let cascade = &self.mapped.cascade;
         let iterative = cascade.tensor(read.tensor).iterative.and_then(|i| {
             let dim = own.dims.get(cascade.batch.len() + i)?;
@@ -78,7 +78,7 @@ impl Builder<'_> {
         let together = from.shared_loops() == to.shared_loops();
         Maker {
             op,
-            aligned,
+            reach,
             sums: sums(made, own),
             iterative: iterative.map(|t| t.rank),
             iteration: iterative.map_or(1, |t| t.unit.max(1)),
@@ -89,17 +89,24 @@ impl Builder<'_> {
         }
     }
 
-    /// By base rank: whether a reader's coordinates are those of the tensor's own ranks.
-    pub(super) fn aligned(&self, own: &Projection, seen: &Projection) -> Vec<bool> {
-        let mut aligned = vec![true; self.block.space.sizes.len()];
-        for image in seen.images() {
-            for (mine, seen) in own.dims.iter().zip(image) {
-                if mine != seen {
-                    mine.terms.iter().for_each(|t| aligned[t.rank] = false);
+    /// By base rank: how far along a tensor's own ranks a reader reads.
+    pub(super) fn reach(&self, own: &Projection, seen: &Projection) -> Vec<Reach> {
+        let mut reach = vec![Reach::Own; self.block.space.sizes.len()];
+        for (d, mine) in own.dims.iter().enumerate() {
+            let seen: Vec<&Dim> = seen.images().filter_map(|i| i.get(d)).collect();
+            if seen.iter().all(|dim| *dim == mine) {
+                continue;
+            }
+            let known = seen.iter().all(|dim| dim.chosen.is_none());
+            match mine.terms.as_slice() {
+                [t] if t.modulus.is_none() && known => {
+                    let all = seen.iter().map(|dim| (t.unit.max(1), (*dim).clone()));
+                    reach[t.rank] = Reach::Indices(all.collect());
                 }
+                terms => terms.iter().for_each(|t| reach[t.rank] = Reach::End),
             }
         }
-        aligned
+        reach
     }
 
     /// What this block writes to an outer memory and takes from there again.
@@ -119,14 +126,14 @@ impl Builder<'_> {
             };
             if let Some(writer) = self.streams.iter().position(writes) {
                 let own = self.mapped.own_projection(stream.tensor);
-                let aligned = self.aligned(own, &stream.projection);
+                let reach = self.reach(own, &stream.projection);
                 let previous = match stream.kind {
                     StreamKind::Operand(reader, position) => self.previous(reader, position),
                     _ => None,
                 };
                 self.streams[id].source = Some(StreamSource {
                     op,
-                    aligned,
+                    reach,
                     sums: sums(&self.ops[op], own),
                     stream: writer,
                     previous,

@@ -2,7 +2,8 @@
 
 use einflow_mappings::{
     mapped::{
-        BoundEinsum, BoundOperand, Keep, NamedLoop, OperandOrigin, Place, Transfer, TransferKind,
+        BoundEinsum, BoundOperand, Keep, Load, LoadWay, NamedLoop, OperandOrigin, Place, Transfer,
+        TransferKind,
     },
     nest::Projection,
 };
@@ -11,7 +12,7 @@ use einflow_workloads::cascade::TensorId;
 use super::{
     super::{
         geometry::{Way, accesses, depth, entering, lanes, latency, rows_of, width},
-        parts::{KeepUse, Read, Stream, StreamKind},
+        parts::{KeepUse, Read, Staying, Stream, StreamKind},
         steps::follows,
     },
     Builder, last_real,
@@ -117,8 +118,6 @@ impl Builder<'_> {
             }),
             OperandOrigin::Made(..) => None,
         };
-        let mut loads = einsum.loads.iter();
-        let loads = loads.find(|l| l.projection == operand.projection && transfer.is_some());
         Read {
             tensor: operand.tensor,
             time: operand.time,
@@ -136,13 +135,36 @@ impl Builder<'_> {
             )
             .map_or(1, |l| l.latency),
             stays: last_real(steps) > 0 && depth(steps, &operand.projection) == 0,
-            loads: loads.map(|l| {
-                (
-                    l.excess,
-                    follows(steps, |s| s.touches_any(&l.projection.dims)),
-                )
-            }),
         }
+    }
+
+    /// Words of an Einsum that stay, and take longer to pass their links.
+    pub(super) fn loads(
+        &self,
+        einsum: &BoundEinsum,
+        reads: &[Read],
+        update: Option<usize>,
+        steps: &[NamedLoop],
+    ) -> Vec<Staying> {
+        let one = |load: &Load| {
+            let mine = |r: &Read| match load.kept {
+                None => r.operand.is_some() && r.projection == load.projection,
+                kept => r.operand == kept,
+            };
+            let slot = match load.way {
+                LoadWay::In => reads.iter().position(mine)?,
+                LoadWay::Out | LoadWay::Back => update.map(|_| reads.len())?,
+            };
+            Some(Staying {
+                slot,
+                way: load.way,
+                projection: load.projection.clone(),
+                excess: load.excess,
+                follows: follows(steps, |l| l.touches_any(&load.projection.dims)),
+                kept: load.kept,
+            })
+        };
+        einsum.loads.iter().filter_map(one).collect()
     }
 
     /// The transfer that counts an operand. RM[m1] and RM[m1+1] of one Einsum touch words alike and are two: each has
