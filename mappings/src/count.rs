@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use einflow_arch::Counting;
 
 use crate::{
-    mapped::{Block, BoundEinsum, LoadWay, Place, Transfer, TransferKind},
+    mapped::{Block, BoundEinsum, Place, Transfer, TransferKind},
     nest::{
         CountError, Dim, Loop, Moved, Projection, Reuse, Space, iterations, iterations_within,
         moved_within, points, touched,
@@ -461,7 +461,7 @@ pub fn work(block: &Block, einsum: &BoundEinsum) -> Result<u128, CountError> {
 type Times<'t> = &'t dyn Fn(&Space, &[Loop], usize) -> Result<u128, CountError>;
 
 /// Cycles in which an Einsum's unit works on it. Partial tiles take a full tile's spatial time; what stays in the PEs
-/// passes its links while they compute, and costs what that takes longer.
+/// is loaded while they compute, and costs what that takes longer.
 fn einsum_cycles(block: &Block, e: &BoundEinsum) -> Result<u128, CountError> {
     let space = &block.space;
     let all: Vec<Loop> = e.loops.iter().map(|l| l.cut).collect();
@@ -486,8 +486,7 @@ fn einsum_cycles(block: &Block, e: &BoundEinsum) -> Result<u128, CountError> {
     for load in &e.loads {
         let kept = load.kept.map(|t| &block.transfers[t]);
         let (loops, depth) = kept.map_or((&all, shared), |t| (&t.loops, t.tile_depth));
-        let back = load.way == LoadWay::Back;
-        let times = times(back, loops, depth, &|space, loops, depth| {
+        let times = times(load.back, loops, depth, &|space, loops, depth| {
             let words = &load.projection;
             Ok(moved_within(space, loops, depth, words, Reuse::Previous)?.tiles)
         })?;

@@ -162,7 +162,7 @@ pub struct BoundEinsum {
     pub narrow: Option<(usize, usize)>,
     /// The same while partial results come back.
     pub returns: Returns,
-    /// What stays in the PEs for some steps and takes longer to pass its links than they take.
+    /// What stays in the PEs for some steps and takes longer to load than they take.
     pub loads: Vec<Load>,
     /// What passes links for it.
     pub passing: Vec<Passing>,
@@ -212,28 +212,17 @@ pub enum PassingWords {
     },
 }
 
-/// Words that stay in the PEs for some steps, one for each, or as registers keep them. They pass their links meanwhile.
+/// Words that stay in the PEs for some steps, one for each, or as registers keep them, and are loaded meanwhile for the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Which.
     pub projection: Projection,
-    /// Which way they go.
-    pub way: LoadWay,
+    /// Whether they are partial results that come back; else an operand.
+    pub back: bool,
     /// The transfer that moves them, where registers keep a tile of them; else they may change with every step.
     pub kept: Option<usize>,
-    /// Cycles by which passing takes longer than those steps.
+    /// Cycles by which loading them takes longer than those steps.
     pub excess: u64,
-}
-
-/// Which way the words of a [`Load`] go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadWay {
-    /// An operand comes.
-    In,
-    /// A result leaves.
-    Out,
-    /// A partial result that has left comes back.
-    Back,
 }
 
 /// An operand of an Einsum, and where it comes from.

@@ -372,16 +372,27 @@ fn what_was_made_before_is_read_only_where_it_still_is() {
         );
         mapped(&chip(ACROSS), cascade, &mapping, &[("M", 12), ("P", 8)])
     };
-    let (all, one) = (r#""X": [(memory: "buffer")]"#, r#""X": [(memory: "buffer", below: "m1")]"#);
+    let (all, one) = (
+        r#""X": [(memory: "buffer")]"#,
+        r#""X": [(memory: "buffer", below: "m1")]"#,
+    );
     let outer = r#""X": [(memory: "dram"), (memory: "buffer", below: "m1")]"#;
     let registers = r#""X": [(memory: "row", below: "m1")]"#;
     for keep in [one, outer, registers, ""] {
         let message = of(r#""m1""#, keep, r#""m0""#, "").unwrap_err();
-        let place = if keep == one || keep == outer { "buffer" } else { "row" };
+        let place = if keep == one || keep == outer {
+            "buffer"
+        } else {
+            "row"
+        };
         let said = format!("one tile of it stays in `{place}`: what was made before is gone");
         assert!(message.contains(&said), "{keep}: {message}");
         let message = "Y reads X up to 1 iterations of `m1` before its own";
-        assert!(of(r#""m1""#, keep, r#""m0""#, "").unwrap_err().contains(message));
+        assert!(
+            of(r#""m1""#, keep, r#""m0""#, "")
+                .unwrap_err()
+                .contains(message)
+        );
     }
     let two = one.replace(r#""m1""#, r#""m1", buffers: 2"#);
     for keep in [all, &two] {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     mapped::{
-        Block, BoundEinsum, Keep, Load, LoadWay, NamedLoop, Passing, PassingWords, Returns,
-        Transfer, TransferKind,
+        Block, BoundEinsum, Keep, Load, NamedLoop, Passing, PassingWords, Returns, Transfer,
+        TransferKind,
     },
     nest::{Dim, Projection, Reuse},
 };
@@ -75,6 +75,17 @@ pub(crate) fn paces(
     problems.into_result(Some(out))
 }
 
+/// Which way words go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heading {
+    /// To the PEs that use them.
+    In,
+    /// From those that made them. What leaves after some steps is the end of these, as the drain of an array is.
+    Out,
+    /// To where partial results are added to.
+    Back,
+}
+
 /// Words that an Einsum moves over links, each in one of several ways.
 struct Words<'c, 'a, 'h> {
     check: &'c Check<'a, 'h>,
@@ -116,7 +127,7 @@ impl Words<'_, '_, '_> {
                     }
                     if let Some((keep, _)) = kept {
                         if let Some(transfer) = moved {
-                            self.kept(nest, keep, LoadWay::In, transfer, &ways);
+                            self.kept(nest, keep, Heading::In, transfer, &ways);
                         }
                         continue;
                     }
@@ -127,7 +138,7 @@ impl Words<'_, '_, '_> {
                 }
                 _ => {}
             }
-            self.move_on(operand.dims, LoadWay::In, ways, false);
+            self.move_on(operand.dims, Heading::In, ways, false);
         }
         faults.extend(self.find_results());
         faults
@@ -145,7 +156,7 @@ impl Words<'_, '_, '_> {
                     if let Some(added) = self.added(own, dimension) {
                         self.passes(&ways, added);
                     }
-                    self.move_on(&own.dims, LoadWay::Out, ways, einsum.partials);
+                    self.move_on(&own.dims, Heading::Out, ways, einsum.partials);
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -156,9 +167,9 @@ impl Words<'_, '_, '_> {
         let update = self.transfers.iter().position(|t| {
             t.kind == TransferKind::Update && t.einsum == self.at && t.tensor == output
         });
-        let mut both = vec![(check.leave(einsum, &own.dims, memory), LoadWay::Out)];
+        let mut both = vec![(check.leave(einsum, &own.dims, memory), Heading::Out)];
         if !self.returning().is_empty() {
-            both.push((check.come_back(einsum, &own.dims, memory), LoadWay::Back));
+            both.push((check.come_back(einsum, &own.dims, memory), Heading::Back));
         }
         let kept = homes.registers(nest, output, einsum.unit);
         for (found, way) in both {
@@ -170,14 +181,14 @@ impl Words<'_, '_, '_> {
                 }
             };
             if let Some(update) = update {
-                let back = way == LoadWay::Back;
+                let back = way == Heading::Back;
                 let words = if back {
                     PassingWords::Returned
                 } else {
                     PassingWords::Moved
                 };
                 self.passes(&ways, words(update));
-                if let Some((keep, _)) = kept {
+                if let Some((keep, _)) = kept.filter(|_| back) {
                     self.kept(nest, keep, way, update, &ways);
                 }
             }
@@ -265,17 +276,20 @@ impl Words<'_, '_, '_> {
     }
 
     /// Words that pass links in every step, or stay for some. What only copies takes its links' time also for these.
-    fn move_on(&mut self, dims: &[Dim], way: LoadWay, ways: Vec<Way>, always: bool) {
+    fn move_on(&mut self, dims: &[Dim], way: Heading, ways: Vec<Way>, always: bool) {
         let (einsum, check) = (self.einsum, self.check);
         if always || changes(einsum, dims) || einsum.operators.is_empty() {
             return match way {
-                LoadWay::Back => self.coming_back.push(ways),
-                LoadWay::In | LoadWay::Out => self.every_step.push(ways),
+                Heading::Back => self.coming_back.push(ways),
+                Heading::In | Heading::Out => self.every_step.push(ways),
             };
+        }
+        if way == Heading::Out {
+            return;
         }
         let load = Load {
             projection: Projection::of(dims.to_vec()),
-            way,
+            back: way == Heading::Back,
             kept: None,
             excess: check.quickest(&ways, 1),
         };
@@ -284,7 +298,7 @@ impl Words<'_, '_, '_> {
     }
 
     /// A tile that registers keep: all of its words pass the links while the one before it is used.
-    fn kept(&mut self, nest: usize, keep: &Keep, way: LoadWay, transfer: usize, ways: &[Way]) {
+    fn kept(&mut self, nest: usize, keep: &Keep, way: Heading, transfer: usize, ways: &[Way]) {
         let (check, einsum) = (self.check, self.einsum);
         let moved = &self.transfers[transfer];
         let around = self.around(nest, keep).len();
@@ -296,7 +310,7 @@ impl Words<'_, '_, '_> {
         let each = kept(check.homes, nest, einsum, keep).unwrap_or(u64::MAX);
         let load = Load {
             projection: moved.projection.clone(),
-            way,
+            back: way == Heading::Back,
             kept: Some(transfer),
             excess: check.quickest(ways, each),
         };

@@ -528,12 +528,37 @@ fn eval_computes_the_users_tensors() {
     );
     // Eight terms of doubles, then one division.
     assert!(output["error"]["relative"].as_f64().unwrap() <= 8.0 * f64::EPSILON);
+    assert_eq!(output["error"]["finite"], true);
     assert!(fs::metadata(folder.path().join("out.npz")).unwrap().len() > 0);
     let arguments = "eval attention/one-pass --input in.npz --number-format bf16 --size M0=4";
     fits(
         "eval",
         &einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).good(),
     );
+}
+
+/// An error that no number holds is said to be none: relative to zeros, or of NaN.
+#[test]
+fn errors_of_eval_that_are_infinite_are_named() {
+    let with = ARRAYS.into_iter().chain([("AV", &[3usize, 4][..])]);
+    let with: Vec<(&str, &[usize])> = with.collect();
+    let arguments = "eval attention/one-pass --input in.npz --size M0=4 --allow-nan --format json";
+    for (reference, absolute) in [(0.0, true), (f64::NAN, false)] {
+        let wrong = |name: &str, values: &mut Vec<f64>| {
+            if name == "AV" {
+                values.fill(reference);
+            }
+        };
+        let folder = tempfile::TempDir::new().unwrap();
+        fs::write(folder.path().join("in.npz"), npz(&with, wrong)).unwrap();
+        let report = einflow_in(folder.path(), &arguments.split(' ').collect::<Vec<_>>()).json();
+        let error = &report["outputs"][0]["error"];
+        assert_eq!(error["finite"], false);
+        assert_eq!(
+            (error["absolute"].is_f64(), error["relative"].is_null()),
+            (absolute, true)
+        );
+    }
 }
 
 /// Where few tiles stand between two updates, a running value waits in registers.

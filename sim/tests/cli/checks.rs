@@ -68,6 +68,26 @@ fn windows_stay_windows() {
     );
 }
 
+/// A bias for each distance of a key and a query: as many in miniature as there are there, and what the model calls D is
+/// none of the cascade's.
+#[test]
+fn distances_are_as_many_as_keys_and_queries_leave() {
+    let rel = r##"(name: "rel", source: "s", description: "d", inputs: ["X[m, p]", "B[d]"], outputs: ["T[m, p]"],
+        parameters: {"D": "= M + P - 1"}, einsums: "T[m, p] = X[m, p] + B[m + P - 1 - p]")"##;
+    let einsum = r#""T": (unit: "array2d", columns: "p0", loops: ["m"])"#;
+    let map = on_columns("own.ron", "P", "\"p1\"", einsum);
+    let map = map.replace("\"X\"", "\"B\": [(memory: \"buffer\")], \"X\"");
+    let files = [("own.ron", rel.to_string()), ("map.ron", map)];
+    let (check, code) = checked(&files, "--model bert --length 700");
+    let sizes = &check["miniature"]["sizes"];
+    // 700 queries in tiles of 256 are two and a part of 188: 8, 8 and 5 of 8.
+    assert_eq!(
+        (&sizes["P"], &sizes["M"], &sizes["D"]),
+        (&21.into(), &8.into(), &28.into())
+    );
+    assert_eq!(code, 0, "{check}");
+}
+
 /// A width that the cascade writes as a number is no size that could shrink.
 #[test]
 fn masks_without_effect_in_miniature_are_named() {

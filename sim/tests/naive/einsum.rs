@@ -2,8 +2,7 @@
 
 use einflow_mappings::{
     mapped::{
-        Block, BoundEinsum, Load, LoadWay, MappedCascade, OperandOrigin, Place, Transfer,
-        TransferKind,
+        Block, BoundEinsum, Load, MappedCascade, OperandOrigin, Place, Transfer, TransferKind,
     },
     nest::Projection,
 };
@@ -67,6 +66,13 @@ impl Plan {
         let mut loading = 0;
         let own_rows = own_lie.rows;
         for (position, operand) in einsum.operands.iter().enumerate() {
+            let slow = |l: &&Load| !l.back && l.projection == operand.projection;
+            for load in einsum.loads.iter().filter(slow) {
+                let times = times(einsum, &tasks, &operand.projection);
+                for (w, times) in work.iter_mut().zip(times) {
+                    w.load = w.load.max(times * load.excess as i64);
+                }
+            }
             let OperandOrigin::Memory(memory) = operand.origin else {
                 continue;
             };
@@ -90,13 +96,6 @@ impl Plan {
             for (w, n) in work.iter_mut().zip(&new) {
                 w.counts.push((transfer, *n));
                 w.moves.push((memory, *n));
-            }
-            let slow = |l: &&Load| l.way == LoadWay::In && l.projection == operand.projection;
-            for load in einsum.loads.iter().filter(slow) {
-                let times = times(einsum, &tasks, &operand.projection);
-                for (w, times) in work.iter_mut().zip(times) {
-                    w.load = w.load.max(times * load.excess as i64);
-                }
             }
             let stay = many && stays(einsum, &tasks[0].steps, &operand.projection);
             if memory == 0 {
@@ -225,12 +224,10 @@ impl Plan {
                     w.makes = Some((keep, tile, ends[0], delay));
                 }
             }
-            for load in einsum.loads.iter().filter(|l| l.way != LoadWay::In) {
-                let out = load.way == LoadWay::Out;
+            for load in einsum.loads.iter().filter(|l| l.back) {
                 let each = work.iter_mut().zip(times(einsum, &tasks, own)).zip(&back);
-                for ((w, times), _) in each.filter(|(_, back)| out || **back > 0) {
-                    let side = if out { &mut w.shift } else { &mut w.load };
-                    *side = (*side).max(times * load.excess as i64);
+                for ((w, times), _) in each.filter(|(_, back)| **back > 0) {
+                    w.load = w.load.max(times * load.excess as i64);
                 }
             }
             if memory == 0 {
@@ -251,12 +248,13 @@ impl Plan {
         if down_every_step && own_lie.rows > 1 {
             for w in &mut work {
                 w.load = w.load.max(loading);
-                if own_lie.down && own_lie.across && leaves {
+                w.shift = if own_lie.down && own_lie.across && leaves {
                     let to = out.map_or(0, |(_, _, memory)| memory);
                     let link = exit(chip, to, einsum.unit);
-                    let rows = own_lie.rows.div_ceil(wide(chip, einsum.unit, link));
-                    w.shift = w.shift.max(rows as i64);
-                }
+                    own_lie.rows.div_ceil(wide(chip, einsum.unit, link)) as i64
+                } else {
+                    0
+                };
             }
         }
         self.ops.push(Op {

@@ -68,7 +68,7 @@ struct Shape {
     reduced: &'static [&'static str],
 }
 
-const SINGLE: [Shape; 9] = [
+const SINGLE: [Shape; 10] = [
     Shape {
         inputs: r#""A[m, k]", "B[k, n]""#,
         output: "Z[m, n]",
@@ -156,6 +156,15 @@ const SINGLE: [Shape; 9] = [
         extra: "",
         ranks: &["I", "J"],
         tensors: &[("A", &["I", "J"]), ("Z", &["I", "J"])],
+        reduced: &[],
+    },
+    Shape {
+        inputs: r#""A[i, j]", "B[l]""#,
+        output: "Z[i, j]",
+        einsum: "Z[i, j] = A[i, j] + B[i + J - 1 - j]",
+        extra: r#"parameters: { "L": "= I + J - 1" },"#,
+        ranks: &["I", "J"],
+        tensors: &[("A", &["I", "J"]), ("B", &["I", "J"]), ("Z", &["I", "J"])],
         reduced: &[],
     },
 ];
@@ -255,9 +264,11 @@ fn chip(dice: &mut Dice, kind: Kind) -> (String, u64, u64) {
 }
 
 /// The Einsums of a pair: the first as one alone, the second on its words.
-const SECOND: [(&str, &str); 2] = [
+const SECOND: [(&str, &str); 4] = [
     ("Y[m, n] = relu(Z[m, n])", "Y[m, n]"),
     ("Y[m, n] = Z[m, n] * C[n]", "Y[m, n]"),
+    ("Y[m, n] = Z[m, n] + Z[m - 1, n]", "Y[m, n]"),
+    ("Y[m, n] = Z[m, n] + Z[m, n + 1]", "Y[m, n]"),
 ];
 
 /// A running sum over M, kept below a loop outside it, and its last value scaled.
@@ -334,7 +345,8 @@ pub fn program(kind: Kind, seed: u64) -> Generated {
         _ => &SINGLE[0],
     };
     let (chip, rows, columns) = chip(dice, kind);
-    let second = SECOND[dice.below(2) as usize];
+    // Its own words, or one before or after them.
+    let second = SECOND[dice.of(&[0, 0, 1, 1, 2, 3])];
     let condition = if kind == Kind::Condition {
         dice.of(&[" where m <= n", " where n <= m", " where m == n"])
     } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use einflow_mappings::{
-    mapped::{Block, BoundEinsum, LoadWay, MappedCascade, NamedLoop},
+    mapped::{Block, BoundEinsum, MappedCascade, NamedLoop},
     spec::BindingSpec,
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
@@ -54,7 +54,7 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Moves what a step needs and the one before it did not have, and what leaves after it.
+    /// Moves what a step needs and the one before it did not have, and what comes back for it.
     pub fn load(&mut self, block: &Block, area: &Area) {
         self.returned += u128::from(!self.made.insert(self.written.words(area)));
         for (load, (there, left, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
@@ -79,7 +79,7 @@ impl Work<'_> {
                 words.insert(dims.map(|d| d.at(&|rank| point[rank])).collect());
             });
             if words != *there {
-                let passes = load.way != LoadWay::Back || left.contains(&words);
+                let passes = !load.back || left.contains(&words);
                 *cycles += if passes { u128::from(load.excess) } else { 0 };
                 left.insert(words.clone());
                 *there = words;

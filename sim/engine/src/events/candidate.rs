@@ -1,6 +1,5 @@
 //! When a unit's next group may start.
 
-use einflow_mappings::mapped::LoadWay;
 use smallvec::SmallVec;
 
 use super::{
@@ -47,7 +46,7 @@ impl Machine<'_> {
         Some(Turn {
             steps: rounds(&counts),
             load: members.iter().map(|o| self.loading(*o)).sum(),
-            shift: members.iter().map(|o| self.shifting(*o)).sum(),
+            shift: members.iter().map(|o| self.program.ops[*o].shift).sum(),
             members,
         })
     }
@@ -66,21 +65,8 @@ impl Machine<'_> {
     /// Cycles before the next task's first step in which its array does nothing but load what stays: as long as links
     /// along the rows are needed for it, or as the loading takes longer than the steps before.
     fn loading(&self, op: usize) -> u64 {
-        let comes = |way| way != LoadWay::Out;
-        self.program.ops[op].load.max(self.slower(op, comes))
-    }
-
-    /// The same after its last step, for results that leave.
-    fn shifting(&self, op: usize) -> u64 {
-        let leaves = |way| way == LoadWay::Out;
-        self.program.ops[op].shift.max(self.slower(op, leaves))
-    }
-
-    /// By how much what stays in the next task takes longer to pass its links.
-    fn slower(&self, op: usize, way: impl Fn(LoadWay) -> bool) -> u64 {
         let (state, op) = (&self.state.ops[op], &self.program.ops[op]);
         let returns = || op.repeats || state.cursor.comes_back(op);
-        let passes = |l: &&Staying| way(l.way) && (l.way != LoadWay::Back || returns());
         let excess = |l: &Staying| {
             let changes = || op.changes(&state.tile, l.follows, false);
             let moved = l.kept.map(|t| &self.mapped.blocks[self.block].transfers[t]);
@@ -90,8 +76,8 @@ impl Machine<'_> {
             let again = times == 1 && state.last[l.slot].as_ref().is_some_and(there);
             l.excess.saturating_mul(times - u64::from(again))
         };
-        let all = op.loads.iter().filter(passes).map(excess);
-        all.max().unwrap_or(0)
+        let slower = op.loads.iter().filter(|l| !l.back || returns());
+        slower.map(excess).fold(op.load, u64::max)
     }
 
     /// When a unit's next group may start, ports aside; none: it has no task left.

@@ -236,6 +236,9 @@ impl Machine<'_> {
                 self.state.ops[member].last[slot] = Some(tile);
             }
         }
+        for load in &op.loads {
+            self.state.ops[member].last[load.slot] = Some(tile);
+        }
         Ok(())
     }
 

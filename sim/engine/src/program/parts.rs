@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use einflow_mappings::{
-    mapped::{LoadWay, NamedLoop, Transfer},
+    mapped::{NamedLoop, Transfer},
     nest::{CountError, Dim, Loop, MAX_RANKS, Occupied, Projection, Reuse, moved_at},
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
@@ -71,7 +71,7 @@ pub struct Op {
     pub narrow: Option<(usize, usize)>,
     /// The same two of a step while partial results come back.
     pub returning: (u64, Option<(usize, usize)>),
-    /// Words that stay, and take longer to pass their links.
+    /// Words that stay, and take longer to load.
     pub loads: Vec<Staying>,
     /// Tiles ahead.
     pub offset: u64,
@@ -156,20 +156,20 @@ pub struct Read {
     pub stays: bool,
 }
 
-/// Words of an [`Op`] that stay in the PEs, and take longer to pass their links than they stay.
+/// Words of an [`Op`] that stay in the PEs, and take longer to load than they stay.
 #[derive(Debug)]
 pub struct Staying {
     /// Which operand they are; behind the last, the results.
     pub slot: usize,
-    /// Which way they go.
-    pub way: LoadWay,
+    /// Whether they are partial results that come back.
+    pub back: bool,
     /// Which words.
     pub projection: Projection,
     /// Cycles by which they take longer.
     pub excess: u64,
-    /// At which step loops others pass.
+    /// At which step loops others are loaded.
     pub follows: Follows,
-    /// The transfer of which registers keep a tile: others pass where it is another one.
+    /// The transfer of which registers keep a tile: others are loaded where it is another one.
     pub kept: Option<usize>,
 }
 

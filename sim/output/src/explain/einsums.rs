@@ -2,7 +2,7 @@
 
 use einflow_mappings::{
     count::Count,
-    mapped::{BoundEinsum, Keep, LoadWay, NamedLoop, Place, TransferKind},
+    mapped::{BoundEinsum, Keep, NamedLoop, Place, TransferKind},
     nest::iterations_within,
 };
 use einflow_workloads::cascade::{ReadTime, TensorId};
@@ -178,18 +178,10 @@ impl<'a> Page<'a> {
         if !steps.is_empty() {
             text.push_str(&format!(", looping over {}", steps.join(", ")));
         }
-        let excess = |out: bool| {
-            let own = einsum.loads.iter();
-            let own = own.filter(|l| (l.way == LoadWay::Out) == out);
-            own.map(|l| l.excess).max()
-        };
-        if let Some(excess) = excess(false) {
+        if let Some(excess) = einsum.loads.iter().map(|l| l.excess).max() {
             text.push_str(&format!(
                 ", {excess} more to load what stays for these steps"
             ));
-        }
-        if let Some(excess) = excess(true) {
-            text.push_str(&format!(", {excess} more for results to leave"));
         }
         if let Some(tile) = Count::ratio(cycles, tiles) {
             let tile = number(tile);

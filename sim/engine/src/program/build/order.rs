@@ -65,6 +65,10 @@ impl Builder<'_> {
         let (mine, theirs) = (real(&made.steps), real(&self.ops[reader].steps));
         let by_word = !mine.is_empty()
             && mine == theirs
+            // Each step takes what the same one made, or the value before it.
+            && reach.iter().enumerate().all(|(rank, along)| {
+                matches!(along, Reach::Own) || iterative.is_some_and(|t| t.rank == rank)
+            })
             && real(&made.folds) == real(&self.ops[reader].folds)
             // A word of which some loop makes only a part is whole at that loop's end.
             && mine.iter().all(|l| l.touches_any(&own.dims))

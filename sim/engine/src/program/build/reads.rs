@@ -2,7 +2,7 @@
 
 use einflow_mappings::{
     mapped::{
-        BoundEinsum, BoundOperand, Keep, Load, LoadWay, NamedLoop, OperandOrigin, Place, Transfer,
+        BoundEinsum, BoundOperand, Keep, Load, NamedLoop, OperandOrigin, Place, Transfer,
         TransferKind,
     },
     nest::Projection,
@@ -138,7 +138,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Words of an Einsum that stay, and take longer to pass their links.
+    /// Words of an Einsum that stay, and take longer to load.
     pub(super) fn loads(
         &self,
         einsum: &BoundEinsum,
@@ -148,16 +148,16 @@ impl Builder<'_> {
     ) -> Vec<Staying> {
         let one = |load: &Load| {
             let mine = |r: &Read| match load.kept {
-                None => r.operand.is_some() && r.projection == load.projection,
+                None => r.projection == load.projection,
                 kept => r.operand == kept,
             };
-            let slot = match load.way {
-                LoadWay::In => reads.iter().position(mine)?,
-                LoadWay::Out | LoadWay::Back => update.map(|_| reads.len())?,
+            let slot = match load.back {
+                false => reads.iter().position(mine)?,
+                true => update.map(|_| reads.len())?,
             };
             Some(Staying {
                 slot,
-                way: load.way,
+                back: load.back,
                 projection: load.projection.clone(),
                 excess: load.excess,
                 follows: follows(steps, |l| l.touches_any(&load.projection.dims)),
