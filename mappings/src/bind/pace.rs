@@ -138,7 +138,7 @@ impl Words<'_, '_, '_> {
                 }
                 _ => {}
             }
-            self.move_on(operand.dims, Heading::In, ways, false);
+            self.move_on(operand.dims, Heading::In, ways);
         }
         faults.extend(self.find_results());
         faults
@@ -156,7 +156,7 @@ impl Words<'_, '_, '_> {
                     if let Some(added) = self.added(own, dimension) {
                         self.passes(&ways, added);
                     }
-                    self.move_on(&own.dims, Heading::Out, ways, einsum.partials);
+                    self.move_on(&own.dims, Heading::Out, ways);
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -193,7 +193,7 @@ impl Words<'_, '_, '_> {
                 }
             }
             if kept.is_none() {
-                self.move_on(&own.dims, way, ways, einsum.partials);
+                self.move_on(&own.dims, way, ways);
             }
         }
         faults
@@ -275,10 +275,11 @@ impl Words<'_, '_, '_> {
         &einsum.loops[..runs.count().min(einsum.shared_loops().len())]
     }
 
-    /// Words that pass links in every step, or stay for some. What only copies takes its links' time also for these.
-    fn move_on(&mut self, dims: &[Dim], way: Heading, ways: Vec<Way>, always: bool) {
+    /// Words that pass links in every step, or stay for some. What only copies takes its links' time also for these. A
+    /// sum that `partials` sends out after a step is forwarded to the next that adds to it.
+    fn move_on(&mut self, dims: &[Dim], way: Heading, ways: Vec<Way>) {
         let (einsum, check) = (self.einsum, self.check);
-        if always || changes(einsum, dims) || einsum.operators.is_empty() {
+        if changes(einsum, dims) || einsum.operators.is_empty() {
             return match way {
                 Heading::Back => self.coming_back.push(ways),
                 Heading::In | Heading::Out => self.every_step.push(ways),
