@@ -486,7 +486,7 @@ fn einsum_cycles(block: &Block, e: &BoundEinsum) -> Result<u128, CountError> {
     for load in &e.loads {
         let kept = load.kept.map(|t| &block.transfers[t]);
         let (loops, depth) = kept.map_or((&all, shared), |t| (&t.loops, t.tile_depth));
-        let times = times(load.back, loops, depth, &|space, loops, depth| {
+        let times = times(false, loops, depth, &|space, loops, depth| {
             let words = &load.projection;
             Ok(moved_within(space, loops, depth, words, Reuse::Previous)?.tiles)
         })?;

@@ -217,8 +217,6 @@ pub enum PassingWords {
 pub struct Load {
     /// Which.
     pub projection: Projection,
-    /// Whether they are partial results that come back; else an operand.
-    pub back: bool,
     /// The transfer that moves them, where registers keep a tile of them; else they may change with every step.
     pub kept: Option<usize>,
     /// Cycles by which loading them takes longer than those steps.

@@ -80,9 +80,9 @@ pub(crate) fn paces(
 enum Heading {
     /// To the PEs that use them.
     In,
-    /// From those that made them. What leaves after some steps is the end of these, as the drain of an array is.
+    /// From those that made them. What leaves after some steps is at the end of these, as the drain of an array is.
     Out,
-    /// To where partial results are added to.
+    /// To where partial results are added to; what then stays comes as the one before leaves.
     Back,
 }
 
@@ -127,7 +127,7 @@ impl Words<'_, '_, '_> {
                     }
                     if let Some((keep, _)) = kept {
                         if let Some(transfer) = moved {
-                            self.kept(nest, keep, Heading::In, transfer, &ways);
+                            self.kept(nest, keep, transfer, &ways);
                         }
                         continue;
                     }
@@ -188,9 +188,6 @@ impl Words<'_, '_, '_> {
                     PassingWords::Moved
                 };
                 self.passes(&ways, words(update));
-                if let Some((keep, _)) = kept.filter(|_| back) {
-                    self.kept(nest, keep, way, update, &ways);
-                }
             }
             if kept.is_none() {
                 self.move_on(&own.dims, way, ways);
@@ -285,12 +282,11 @@ impl Words<'_, '_, '_> {
                 Heading::In | Heading::Out => self.every_step.push(ways),
             };
         }
-        if way == Heading::Out {
+        if way != Heading::In {
             return;
         }
         let load = Load {
             projection: Projection::of(dims.to_vec()),
-            back: way == Heading::Back,
             kept: None,
             excess: check.quickest(&ways, 1),
         };
@@ -299,7 +295,7 @@ impl Words<'_, '_, '_> {
     }
 
     /// A tile that registers keep: all of its words pass the links while the one before it is used.
-    fn kept(&mut self, nest: usize, keep: &Keep, way: Heading, transfer: usize, ways: &[Way]) {
+    fn kept(&mut self, nest: usize, keep: &Keep, transfer: usize, ways: &[Way]) {
         let (check, einsum) = (self.check, self.einsum);
         let moved = &self.transfers[transfer];
         let around = self.around(nest, keep).len();
@@ -311,7 +307,6 @@ impl Words<'_, '_, '_> {
         let each = kept(check.homes, nest, einsum, keep).unwrap_or(u64::MAX);
         let load = Load {
             projection: moved.projection.clone(),
-            back: way == Heading::Back,
             kept: Some(transfer),
             excess: check.quickest(ways, each),
         };

@@ -66,7 +66,7 @@ impl Plan {
         let mut loading = 0;
         let own_rows = own_lie.rows;
         for (position, operand) in einsum.operands.iter().enumerate() {
-            let slow = |l: &&Load| !l.back && l.projection == operand.projection;
+            let slow = |l: &&Load| l.projection == operand.projection;
             for load in einsum.loads.iter().filter(slow) {
                 let times = times(einsum, &tasks, &operand.projection);
                 for (w, times) in work.iter_mut().zip(times) {
@@ -222,12 +222,6 @@ impl Plan {
                 });
                 if self.keeps[keep].fill.is_none() {
                     w.makes = Some((keep, tile, ends[0], delay));
-                }
-            }
-            for load in einsum.loads.iter().filter(|l| l.back) {
-                let each = work.iter_mut().zip(times(einsum, &tasks, own)).zip(&back);
-                for ((w, times), _) in each.filter(|(_, back)| **back > 0) {
-                    w.load = w.load.max(times * load.excess as i64);
                 }
             }
             if memory == 0 {

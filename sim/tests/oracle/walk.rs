@@ -340,7 +340,7 @@ impl<'a> Walk<'a> {
         self.out.cycles = self.out.steps.clone();
         for work in &self.works {
             self.out.steps[work.at.0][work.at.1] = work.steps;
-            let loads = work.loads.iter().map(|(_, _, excess)| *excess).max();
+            let loads = work.loads.iter().map(|(_, excess)| *excess).max();
             let einsum = work.einsum;
             let mut cycles = work.steps * u128::from(einsum.interval) + loads.unwrap_or(0);
             if einsum.returns.interval > einsum.interval {

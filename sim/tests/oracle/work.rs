@@ -39,9 +39,8 @@ pub struct Work<'a> {
     pub ran: Option<Vec<u64>>,
     pub own: &'a [NamedLoop],
     pub steps: u128,
-    /// By what takes longer to pass its links than it stays: the words that stay, all that have, and cycles that it has
-    /// taken more.
-    pub loads: Vec<(Held, BTreeSet<Held>, u128)>,
+    /// By what takes longer to pass its links than it stays: the words that stay, and cycles that it has taken more.
+    pub loads: Vec<(Held, u128)>,
     /// The box of all points.
     pub whole: Area,
     /// By step: the results that it made; and steps that came back to results that had been made.
@@ -54,10 +53,10 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Moves what a step needs and the one before it did not have, and what comes back for it.
+    /// Moves what a step needs and the one before it did not have.
     pub fn load(&mut self, block: &Block, area: &Area) {
         self.returned += u128::from(!self.made.insert(self.written.words(area)));
-        for (load, (there, left, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
+        for (load, (there, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
             let mut tile = area.clone();
             if let Some(transfer) = load.kept {
                 tile = self.whole.clone();
@@ -79,9 +78,7 @@ impl Work<'_> {
                 words.insert(dims.map(|d| d.at(&|rank| point[rank])).collect());
             });
             if words != *there {
-                let passes = !load.back || left.contains(&words);
-                *cycles += if passes { u128::from(load.excess) } else { 0 };
-                left.insert(words.clone());
+                *cycles += u128::from(load.excess);
                 *there = words;
             }
         }

@@ -66,7 +66,6 @@ impl Machine<'_> {
     /// along the rows are needed for it, or as the loading takes longer than the steps before.
     fn loading(&self, op: usize) -> u64 {
         let (state, op) = (&self.state.ops[op], &self.program.ops[op]);
-        let returns = || op.repeats || state.cursor.comes_back(op);
         let excess = |l: &Staying| {
             let changes = || op.changes(&state.tile, l.follows, false);
             let moved = l.kept.map(|t| &self.mapped.blocks[self.block].transfers[t]);
@@ -76,8 +75,7 @@ impl Machine<'_> {
             let again = times == 1 && state.last[l.slot].as_ref().is_some_and(there);
             l.excess.saturating_mul(times - u64::from(again))
         };
-        let slower = op.loads.iter().filter(|l| !l.back || returns());
-        slower.map(excess).fold(op.load, u64::max)
+        op.loads.iter().map(excess).fold(op.load, u64::max)
     }
 
     /// When a unit's next group may start, ports aside; none: it has no task left.

@@ -159,10 +159,8 @@ pub struct Read {
 /// Words of an [`Op`] that stay in the PEs, and take longer to load than they stay.
 #[derive(Debug)]
 pub struct Staying {
-    /// Which operand they are; behind the last, the results.
+    /// Which operand they are.
     pub slot: usize,
-    /// Whether they are partial results that come back.
-    pub back: bool,
     /// Which words.
     pub projection: Projection,
     /// Cycles by which they take longer.

@@ -297,7 +297,7 @@ impl Builder<'_> {
                 .iter()
                 .position(|k| k.maker == Some(id) && k.fill.is_none());
             let uses = self.uses(id, einsum, &reads);
-            let loads = self.loads(einsum, &reads, update, &steps);
+            let loads = self.loads(einsum, &reads, &steps);
             let adds = |l: &NamedLoop| l.count > 1 && !l.touches_any(&output.dims);
             let own: Vec<usize> = own;
             let again = (

@@ -143,7 +143,6 @@ impl Builder<'_> {
         &self,
         einsum: &BoundEinsum,
         reads: &[Read],
-        update: Option<usize>,
         steps: &[NamedLoop],
     ) -> Vec<Staying> {
         let one = |load: &Load| {
@@ -151,13 +150,9 @@ impl Builder<'_> {
                 None => r.projection == load.projection,
                 kept => r.operand == kept,
             };
-            let slot = match load.back {
-                false => reads.iter().position(mine)?,
-                true => update.map(|_| reads.len())?,
-            };
+            let slot = reads.iter().position(mine)?;
             Some(Staying {
                 slot,
-                back: load.back,
                 projection: load.projection.clone(),
                 excess: load.excess,
                 follows: follows(steps, |l| l.touches_any(&load.projection.dims)),
