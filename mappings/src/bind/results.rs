@@ -2,10 +2,13 @@
 
 use einflow_workloads::cascade::TensorId;
 
-use super::transfers::{Finder, steps};
+use super::{
+    conditions::of_block,
+    transfers::{Finder, steps},
+};
 use crate::{
     mapped::{BoundEinsum, NamedLoop, Place, Transfer, TransferKind},
-    nest::{Dim, Loop, Projection, Reuse, Space, iterations},
+    nest::{Dim, Loop, Projection, Reuse, iterations},
     spec::{BindingSpec, Name},
 };
 
@@ -154,17 +157,16 @@ impl Finder<'_> {
 
     /// Whether tiles of these loops are left out.
     fn leaves_out(&self, loops: &[Loop]) -> bool {
-        let space = &self.block.space;
-        if !space.skips() {
+        let mut space = self.block.space.clone();
+        if !space.skip_empty {
             return false;
         }
-        let all = Space {
-            skip_empty: false,
-            ..space.clone()
-        };
+        // Conditions that do not go together are refused elsewhere.
+        space.conditions = of_block(self.context, self.index, self.block).unwrap_or_default();
+        let some = iterations(&space, loops).ok();
+        space.skip_empty = false;
         // What cannot be counted may be.
-        let some = iterations(space, loops).ok();
-        some.is_none() || some != iterations(&all, loops).ok()
+        some.is_none() || some != iterations(&space, loops).ok()
     }
 
     /// Refuses a tile in registers, parts of which are left out, to which a loop may come back with no other between: the

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_mappings::mapped::{MappedCascade, NamedLoop};
 use einflow_spec::expr::{BinaryOp, Expr};
-use einflow_workloads::cascade::{Cascade, Index, RankId};
+use einflow_workloads::cascade::{Cascade, Index, RankId, Sizes};
 
 use super::bounds::bounds;
 
@@ -382,10 +382,16 @@ fn follow(mapped: &MappedCascade, small: &mut Given) {
         {
             continue;
         }
-        let free = |of: &&str| {
-            let base = mapped.base.iter().position(|base| base.name == **of);
-            base.is_some_and(|base| side(mapped, base).is_none()) && small.contains_key(*of)
+        let divided = |of: &str| {
+            let base = mapped.base.iter().position(|base| base.name == of);
+            base.is_none_or(|base| side(mapped, base).is_some())
         };
+        // Of one that no array divides, more coordinates are as good.
+        let enough = |sizes: Sizes| sizes.get(name).is_some_and(|found| found >= wanted);
+        if !divided(name) && cascade.sizes(small).is_ok_and(enough) {
+            continue;
+        }
+        let free = |of: &&str| !divided(of) && small.contains_key(*of);
         let longest = names(&parameter.default)
             .filter(free)
             .max_by_key(|of| mapped.sizes.get(*of));

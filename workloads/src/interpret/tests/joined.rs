@@ -43,9 +43,9 @@ fn what_one_step_hands_on_takes_the_room_of_one() {
     let square = |i: usize, j: usize| value(i, j) * value(i, j);
     let column = |j: usize| -> f64 {
         let of = (0..rows).filter(|i| there(*i, j)).map(|i| square(i, j));
-        of.sum()
+        of.fold(0.0, |sum, x| sum + x)
     };
-    let total: f64 = (0..columns).map(column).sum();
+    let total = (0..columns).map(column).fold(0.0, |sum, x| sum + x);
     let expected: Vec<f64> = (0..columns).map(|j| column(j) * total).collect();
     let same = |found: &[f64]| {
         let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
