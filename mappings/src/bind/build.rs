@@ -32,7 +32,7 @@ impl Context<'_> {
         let mut find = |names: &[Name]| -> Vec<NamedLoop> {
             names
                 .iter()
-                .filter_map(|n| problems.absorb(parts.find(n, source).map_err(Problems::from)))
+                .filter_map(|n| problems.absorb(parts.find_loop(n, source).map_err(Problems::from)))
                 .collect()
         };
         let mut loops = find(&spec.loops);

@@ -56,7 +56,7 @@ impl Context<'_> {
                     .iter()
                     .filter_map(|n| {
                         Some((
-                            problems.absorb(parts.find(n, source).map_err(Problems::from))?,
+                            problems.absorb(parts.find_loop(n, source).map_err(Problems::from))?,
                             n.clone(),
                         ))
                     })

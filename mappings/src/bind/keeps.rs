@@ -32,7 +32,7 @@ impl Context<'_> {
         let find = |names: &[Name]| {
             names
                 .iter()
-                .map(|n| parts.find(n, source))
+                .map(|n| parts.find_loop(n, source))
                 .collect::<Result<Vec<_>, _>>()
         };
         let mut loops = find(&spec.loops)?;

@@ -206,7 +206,23 @@ impl Parts {
         self.parts.iter()
     }
 
-    /// The loop that a name stands for.
+    /// The loop over time that a name stands for: it has no more iterations than the whole rank has tiles, of which there
+    /// may be fewer than of a finer part (M0 = 256 at M = 1).
+    pub fn find_loop(&self, name: &Name, source: &Source) -> Result<NamedLoop, Problem> {
+        let mut found = self.find(name, source)?;
+        let part = self.parts.iter().find(|p| p.name == name.text);
+        if let Some(part) = part {
+            found.count = found
+                .count
+                .min(part.whole.div_ceil(part.step.max(1)).max(1));
+            if found.count == 1 {
+                found.cut.step = part.step.max(part.whole);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The loop, over time or lanes, that a name stands for.
     pub fn find(&self, name: &Name, source: &Source) -> Result<NamedLoop, Problem> {
         let part = self
             .parts

@@ -308,7 +308,7 @@ fn counts(context: &Context<'_>, index: usize, sizes: &BTreeMap<String, u64>) ->
     let parts = Parts::new(context.cascade, context.ranks, &splits, sizes, source).ok()?;
     let loops = spec.searched_loops.iter();
     loops
-        .map(|n| parts.find(n, source).ok().map(|l| l.count))
+        .map(|n| parts.find_loop(n, source).ok().map(|l| l.count))
         .collect()
 }
 
