@@ -405,3 +405,47 @@ fn what_was_made_before_is_read_only_where_it_still_is() {
     let found = of(r#""m1""#, outer, r#""m0""#, r#", from: {"X": "dram"}"#).unwrap();
     assert_eq!(words(&found, DRAM, "X"), [23 * 8, 12 * 8]);
 }
+
+/// Tiles of two words, one for each p, that registers keep: a loop outside them makes them again, but the last one, with
+/// which it finds no other between, is made once.
+#[test]
+fn a_tile_that_stays_in_registers_is_not_made_again() {
+    let found = |condition: &str, loops: &str, skip: bool| {
+        let cascade = format!(
+            r#"inputs: ["X[p, h]", "W[f]"], outputs: ["O[f, p, h]"], einsums: "A[p, h] = relu(X[p, h]) {condition}
+            O[f, p, h] = A[p, h] * W[f] {condition}""#
+        );
+        let mapping = format!(
+            r#"sizes: {{"P0": 3}}, splits: {{"P": ["P1", "P0"]}}, blocks: [(name: "b", loops: [{loops}, "h"], skip_empty: {skip},
+            keep: {{"A": [(memory: "buffer", below: "p0"), (memory: "row", below: "p0")]}},
+            einsums: {{"A": (unit: "row"), "O": (unit: "row")}})]"#
+        );
+        let sizes = [("P", 4), ("F", 2), ("H", 2)];
+        mapped(&chip(ACROSS), &cascade, &mapping, &sizes)
+    };
+    let written = |found: Result<MappedCascade, String>| words(&found.unwrap(), BUFFER, "A")[1];
+    let (again, once) = (r#""p1", "f", "p0""#, r#""p1", "p0", "f""#);
+    // p: 0 1 2 0 1 2 3 3.
+    assert_eq!(written(found("", again, false)), 2 * 7);
+    assert_eq!(written(found("where h <= p + 1", again, true)), 2 * 7);
+    assert_eq!(written(found("where h <= p", again, false)), 2 * 7);
+    assert_eq!(written(found("", once, false)), 2 * 4);
+    // Of p = 0 there is one of two.
+    let refused = found("where h <= p", again, true).unwrap_err();
+    assert!(refused.contains("as loop f comes round"), "{refused}");
+}
+
+/// Tiles of two at one key: the loop over what is in a tile has one iteration, and what it makes is made once.
+#[test]
+fn a_tile_longer_than_its_rank_has_one_iteration() {
+    let cascade = r#"inputs: ["X[m]", "W[f]"], outputs: ["O[f, m]"], einsums: "A[m] = relu(X[m])
+        O[f, m] = A[m] * W[f]""#;
+    let mapping = r#"sizes: {"M0": 2}, splits: {"M": ["M1", "M0"]}, blocks: [(name: "b", loops: ["f"],
+        keep: {"A": [(memory: "buffer")]}, nests: [
+            (loops: ["m0"], einsums: {"A": (unit: "row", loops: ["m1"])}),
+            (loops: [], einsums: {"O": (unit: "row", loops: ["m1", "m0"])}),
+        ])]"#;
+    let found = mapped(&chip(ACROSS), cascade, mapping, &[("M", 1), ("F", 3)]).unwrap();
+    assert_eq!(words(&found, BUFFER, "A")[1], 1);
+    assert_eq!(words(&found, DRAM, "X")[0], 1);
+}
