@@ -476,3 +476,33 @@ fn a_lower_limit_slows_what_would_draw_more() {
     let refused = with("limit: 124,", "").err().unwrap().to_string();
     assert!(refused.contains("124.8 W idle"), "{refused}");
 }
+
+/// 64 requests of 16384 tokens, 64 query heads on 8 key heads of width 128: 2 x 2 x 64 x 64 x 128 x 16384 operations a
+/// layer, of which a memory's units do 30.2 T a second, and 16 for each of the words that they read at 30.168 TB/s.
+#[test]
+fn many_queries_a_key_head_are_bound_by_compute() {
+    let of = |matrix: &str| {
+        let text = format!(
+            r#"(name: "pim", description: "compute beside the banks", source: "assumed",
+            chip: (source: "assumed", units: 5, matrix: "{matrix}", memory: "80 GiB", bandwidth: "30.168 TB/s", cache: "1 MiB"),
+            laws: {{ "decode": (source: "assumed", floor: 1, bandwidth: 1, ramp: 0.001, head: 0.001, combine: 0.001,
+                unsplit: 1, cache_bandwidth: 1, cached: 1) }})"#
+        );
+        let device = Device::parse(&Source::new("pim.ron", text)).unwrap();
+        let kernel = Kernel::Decode(Attention {
+            batch: 64,
+            heads: 64,
+            key_heads: 8,
+            width: 128,
+            length: 16384,
+            causal: false,
+        });
+        device.by_law("decode", &kernel, true).unwrap().0 * 1e6
+    };
+    let products = 4.0 * 64.0 * 64.0 * 128.0 * 16384.0 / 30.2e6;
+    let words = 2.0 * 64.0 * 8.0 * 128.0 * 16385.0 * 2.0 / 30.168e6;
+    assert!(products > 7.0 * words);
+    // Beside the floor and what heads take, below 1 %.
+    close(of("30.2 TFLOP/s"), products + 1.0, 0.01);
+    close(of("30200 TFLOP/s"), words + 1.0, 0.01);
+}

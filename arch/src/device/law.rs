@@ -268,8 +268,9 @@ pub struct Call<'c> {
 enum Of {
     Product(Box<[Way; WAYS]>),
     Prefill(Attention),
-    /// Sequences' key heads, and into how many parts the cache of each is cut.
-    Decode(f64, Option<f64>),
+    /// Sequences' key heads, and into how many parts the cache of each is cut; microseconds that its products take at the
+    /// matrix units' peak.
+    Decode(f64, Option<f64>, f64),
     /// Rows.
     Pass(f64),
 }
@@ -326,10 +327,9 @@ impl<'c> Call<'c> {
                 let heads = (a.batch * a.key_heads) as f64;
                 // The new token's key and value are read too.
                 let bytes = a.cache_bytes() * (a.length as f64 + 1.0) / a.length.max(1) as f64;
-                (
-                    bytes,
-                    Of::Decode(heads, parts(chip, heads, a.length as f64)),
-                )
+                let parts = parts(chip, heads, a.length as f64);
+                let products = kernel.operations() / (chip.matrix.0 * 1e-6);
+                (bytes, Of::Decode(heads, parts, products))
             }
             Kernel::Pass { rows, .. } => (kernel.bytes(), Of::Pass(rows as f64)),
         };
@@ -352,7 +352,7 @@ impl<'c> Call<'c> {
         match &self.of {
             Of::Product(ways) => self.product(&**ways, values),
             Of::Prefill(a) => prefill(self.chip, a, values),
-            Of::Decode(heads, parts) => self.decode(*heads, *parts, values),
+            Of::Decode(heads, parts, products) => self.decode(*heads, *parts, *products, values),
             Of::Pass(rows) => self.pass(*rows, values),
         }
     }
@@ -386,7 +386,7 @@ impl<'c> Call<'c> {
         floor + both * (N::of(1.0) + throttle * both / (both + after) * work / both)
     }
 
-    fn decode<N: Number>(&self, heads: f64, parts: Option<f64>, values: &[N]) -> N {
+    fn decode<N: Number>(&self, heads: f64, parts: Option<f64>, products: f64, values: &[N]) -> N {
         let &[
             floor,
             bandwidth,
@@ -403,6 +403,11 @@ impl<'c> Call<'c> {
         let (chip, bytes) = (self.chip, self.bytes);
         let memory = if parts.is_some() { bandwidth } else { unsplit };
         let stream = N::of(bytes) / reached(chip, bytes, memory, cache, cached, self.flushed);
+        // Many queries a key head on a chip with little compute for each byte.
+        let stream = match products > stream.value() {
+            true => N::of(products),
+            false => stream,
+        };
         let issue = head * heads / N::of(chip.units as f64);
         let added = if parts.is_some_and(|p| p > 1.0) {
             combine
