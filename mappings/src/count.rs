@@ -478,8 +478,17 @@ fn einsum_cycles(block: &Block, e: &BoundEinsum) -> Result<u128, CountError> {
     };
     let mut cycles = times(false, &all, shared, &iterations_within)?.checked_mul(e.interval.into());
     if e.returns.interval > e.interval {
+        let mut back = times(true, &all, shared, &iterations_within)?;
+        let leaves = |t: &&Transfer| t.kind == TransferKind::Update && t.tensor == e.output;
+        if let (false, Some(update)) = (e.partials, block.transfers.iter().find(leaves)) {
+            // What stays over a step, also where a tile is partial, does not come back in it.
+            let results = &update.projection;
+            back = back.min(times(true, &all, shared, &|space, loops, depth| {
+                Ok(moved_within(space, loops, depth, results, Reuse::Previous)?.tiles)
+            })?);
+        }
         let longer = u128::from(e.returns.interval - e.interval);
-        let longer = longer.checked_mul(times(true, &all, shared, &iterations_within)?);
+        let longer = longer.checked_mul(back);
         cycles = longer.and_then(|more| cycles?.checked_add(more));
     }
     let mut waits = 0;

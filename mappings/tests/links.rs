@@ -197,3 +197,21 @@ fn a_copy_takes_its_links_time() {
         assert_eq!(words(&found, DRAM, "T"), [0, u128::from(4 * rows)]);
     }
 }
+
+/// Sums of tiles of four rows and of one: of the four they come back with each further k, 4 words over a link of one
+/// beside one of A's; that of the last stays in its PE.
+#[test]
+fn a_sum_that_stays_in_a_partial_tile_does_not_come_back() {
+    let cascade = r#"inputs: ["A[m, k]", "B[k, n]"], outputs: ["Z[m, n]"], einsums: "Z[m, n] = A[m, k] * B[k, n]""#;
+    let mapping = r#"sizes: {"M0": 4}, splits: {"M": ["M1", "M0"]}, blocks: [(name: "b", loops: [],
+        einsums: {"Z": (unit: "row", columns: "n", loops: ["m1", "k", "m0"])})]"#;
+    let chip = chip(ACROSS).replace(
+        r#""in": (from: "buffer", direction: down)"#,
+        r#""in": (from: "buffer", direction: right)"#,
+    );
+    for k in [1, 9, 99] {
+        let found = mapped(&chip, cascade, mapping, &[("M", 5), ("N", 4), ("K", k)]).unwrap();
+        let taken = cycles(&found.blocks[0], 1).unwrap().compute;
+        assert_eq!(taken, u128::from(5 * k + 4 * 4 * (k - 1)), "{k}");
+    }
+}

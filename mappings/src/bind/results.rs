@@ -176,9 +176,7 @@ impl Finder<'_> {
         let all = || block.loops.iter().chain(&block.nests[nest].loops);
         let touched = |l: &&NamedLoop| l.count > 1 && l.touches_any(&leaving.dims);
         let parts = all().skip(depth).any(|l| touched(&l));
-        let last = all().take(depth).collect::<Vec<_>>();
-        let last = last.iter().rposition(touched).unwrap_or(0);
-        let mut again = all().take(last).filter(|l| l.count > 1 && !touched(l));
+        let mut again = all().take(depth).filter(|l| l.count > 1 && !touched(l));
         let (true, Some(again)) = (parts, again.next()) else {
             return;
         };

@@ -46,6 +46,8 @@ pub struct Work<'a> {
     /// By step: the results that it made; and steps that came back to results that had been made.
     pub made: BTreeSet<Words>,
     pub returned: u128,
+    /// Results of the step before.
+    pub last: Option<Words>,
     /// Its points in the tiles in which it ran.
     pub worked: BTreeSet<u64>,
     /// Boxes that were laid across the array before.
@@ -55,7 +57,10 @@ pub struct Work<'a> {
 impl Work<'_> {
     /// Moves what a step needs and the one before it did not have.
     pub fn load(&mut self, block: &Block, area: &Area) {
-        self.returned += u128::from(!self.made.insert(self.written.words(area)));
+        let words = self.written.words(area);
+        let stays = !self.einsum.partials && self.last.as_ref() == Some(&words);
+        self.returned += u128::from(!self.made.insert(words.clone()) && !stays);
+        self.last = Some(words);
         for (load, (there, cycles)) in self.einsum.loads.iter().zip(&mut self.loads) {
             let mut tile = area.clone();
             if let Some(transfer) = load.kept {
@@ -185,6 +190,7 @@ pub fn work<'a>(
         whole: mapped.base.iter().map(|b| (0, b.size)).collect(),
         made: BTreeSet::new(),
         returned: 0,
+        last: None,
         worked: BTreeSet::new(),
         checked: BTreeSet::new(),
     }

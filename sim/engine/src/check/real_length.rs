@@ -29,7 +29,7 @@ pub use crate::report::{Errors, RealLength, RealLengthError, Reference, Stagnati
 /// E and F are shrunk to this, or further where the tensors would not fit.
 const MOST_CHANNELS: u64 = 8;
 
-/// Bytes that the tensors of a run may take: about 64 MB, whatever the length.
+/// Bytes that the tensors of a run may take with more than one channel: about 64 MB.
 const MEMORY: u128 = 64_000_000;
 
 /// A sum is cured by a format in which its relative error is at most so many unit roundoffs of the word's format.

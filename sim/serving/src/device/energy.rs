@@ -29,7 +29,11 @@ pub struct Measured {
 /// The board's limit is a regime: what would draw more is slowed down until it draws that, so its time is the measured one and its
 /// power the limit.
 pub fn energy(power: &Power, kernel: &Kernel, time: Seconds) -> Option<(Joules, Watts)> {
-    let drawn = wanted(power, kernel, time)?.0.min(power.limit.0);
+    // Under a higher limit the time would be another.
+    let limit = power
+        .measured_limit
+        .map_or(power.limit.0, |m| m.0.min(power.limit.0));
+    let drawn = wanted(power, kernel, time)?.0.min(limit);
     Some((Joules(drawn * time.0), Watts(drawn)))
 }
 
@@ -51,7 +55,8 @@ fn wanted(power: &Power, kernel: &Kernel, time: Seconds) -> Option<Watts> {
 }
 
 /// How often as long a kernel takes under the board's limit as was measured, without one or under a higher one: what it
-/// draws beyond idling is spread over more time. 1 where nothing is known of what it draws.
+/// draws beyond idling is spread over more time. Where its file does not say what it draws, that is the limit under which
+/// it was measured; 1 where it does not say that either.
 pub(super) fn slowed(power: &Power, kernel: &Kernel, time: Seconds) -> f64 {
     let measured = power.measured_limit.map_or(f64::INFINITY, |limit| limit.0);
     // As `energy`: at the limit while it works.

@@ -170,7 +170,14 @@ impl Server<'_> {
         let name = operation(link, "send:graph", "send");
         let time = link.send(name, bytes / lanes, lanes);
         let time = time.and_then(Ps::of).unwrap_or(Ps::ZERO);
-        let channel = prompt.group % self.cache_free.len();
+        // A group's own link, or where fewer groups take caches that which is free first.
+        let channels = self.cache_free.iter().enumerate();
+        let channel = match self.cache_free.len() == self.prompt_free.len() {
+            true => prompt.group,
+            false => channels
+                .min_by_key(|(_, free)| **free)
+                .map_or(0, |(at, _)| at),
+        };
         let start = done.max(self.cache_free[channel]);
         let there = start.after(time);
         self.cache_free[channel] = there;
