@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "offload/replicas.rs"]
+mod replicas;
+
 use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, links};
 use einflow_serving::{
     device::Answerer,
@@ -585,70 +588,5 @@ fn every_shipped_scenario_parses_and_names_what_exists() {
         let scenario = Scenario::load(name).unwrap_or_else(|p| panic!("{name}: {p}"));
         assert_eq!(scenario.name, name);
         System::new(scenario).unwrap_or_else(|p| panic!("{name}: {p}"));
-    }
-}
-
-/// Copies of one server, with as many times the load, do what it does.
-#[test]
-fn a_replica_that_serves_by_itself_has_a_host_of_its_own() {
-    let of = |n: u64| {
-        let text = format!(
-            r#"(name: "test", source: "assumed", model: "llama3-8b",
-            pools: {{"all": (role: all, device: "h200", count: {n}, tensor_parallel: 1)}},
-            batches: {n}, host_overhead: "5 ms", load: (batch: {}, context: 4096))"#,
-            64 * n
-        );
-        run(&text, "")
-    };
-    let one = of(1);
-    for n in [2, 3, 16] {
-        let many = of(n);
-        let share = many.throughput / (n as f64 * one.throughput);
-        assert!((share - 1.0).abs() < 1e-9, "{n}: {share}");
-        assert_eq!(
-            many.between.map(|b| b.mean),
-            one.between.as_ref().map(|b| b.mean)
-        );
-    }
-    // Two batches on one replica share its host: what one's host does while the other runs takes no time, and 5 ms is less.
-    let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
-        pools: {"all": (role: all, device: "h200", count: 1)},
-        batches: 2, host_overhead: "5 ms", load: (batch: 128, context: 4096))"#;
-    let shared = run(text, "");
-    assert!(shared.throughput > one.throughput && shared.throughput < 2.0 * one.throughput);
-}
-
-/// As many groups for prompts as for decoding: prompts' caches travel side by side, each over its own pair's link.
-#[test]
-fn each_pair_of_groups_has_a_link_of_its_own() {
-    let of = |prompts: u64, decodes: u64| {
-        let text = format!(
-            r#"(name: "test", source: "assumed", model: "llama3-8b",
-            pools: {{
-                "p": (role: prefill, device: "h200", count: {prompts}, tensor_parallel: 1),
-                "d": (role: all, device: "h200", count: {decodes}, tensor_parallel: 1),
-            }},
-            batches: {decodes}, links: [(name: "kv", between: ["p", "d"], link: "ethernet-400g")],
-            load: (trace: "trace.csv", arrivals: true), prefill: pool)"#
-        );
-        // 8 prompts at once, of which each cache has 8192 x 131 072 B.
-        let row = "0,8192,4\n".repeat(8);
-        run(
-            &text,
-            &format!("arrival_s,prompt_tokens,generated_tokens\n{row}"),
-        )
-    };
-    let cache = 8192.0 * 131_072.0;
-    let busy = |r: &Report| (r.links[0].utilization * r.window_s, r.links[0].bytes);
-    let (one, eight) = (of(1, 1), of(8, 8));
-    // All of eight links, or one of them for all: as long for each cache.
-    let (time, bytes) = busy(&one);
-    let (side_by_side, all) = busy(&eight);
-    assert_eq!((bytes, all), (8.0 * cache, 8.0 * cache));
-    assert!((side_by_side - time / 8.0).abs() < 1e-9 * time);
-    // What is fewer has a say: two groups that decode take two caches at a time, and so do two that compute prompts.
-    for (prompts, decodes) in [(8, 2), (2, 8)] {
-        let (two, _) = busy(&of(prompts, decodes));
-        assert!((two - time / 2.0).abs() < 1e-9 * time, "{two} {time}");
     }
 }
