@@ -35,6 +35,7 @@ mod energy;
 mod engine;
 mod error;
 pub mod events;
+pub mod failure;
 pub mod hardware;
 mod key_heads;
 pub mod program;

@@ -7,7 +7,8 @@ use super::output;
 use crate::runs::{RunFile, runs};
 use einflow_engine::{
     catalog::Catalog,
-    request::{Engine, Request, not_run},
+    failure::not_run,
+    request::{Engine, Request},
 };
 use einflow_output::{
     explain::{Inputs, explain},

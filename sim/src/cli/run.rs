@@ -13,7 +13,8 @@ use crate::runs::RunFile;
 use einflow_engine::{
     catalog::Catalog,
     check::Depth,
-    request::{Engine, Request, not_run},
+    failure::not_run,
+    request::{Engine, Request},
 };
 use einflow_output::{
     plot, render,
