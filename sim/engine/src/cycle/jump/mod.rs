@@ -14,13 +14,9 @@ mod repeat;
 mod rows;
 mod snapshot;
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use einflow_mappings::mapped::NamedLoop;
-use rustc_hash::FxHasher;
 
 use crate::{
     events::{BackEnd, EventError, Machine, State, Turn},
@@ -211,19 +207,18 @@ impl Jumps {
         }
         let list = &mut self.seen[nest][at];
         let alike = relative(&machine.state, to);
-        let mut mark = FxHasher::default();
-        alike.hash(&mut mark);
         let new = Snapshot {
             state: machine.state.clone(),
             totals: machine.totals.clone(),
-            mark: mark.finish(),
+            mark: alike.mark(),
+            alike,
         };
         let around = Digits::from_slice(&cursor.digits[..at.min(cursor.digits.len())]);
         let mut jumped = None;
         for old in list.alike(new.mark) {
             let found = recurs(machine, &new, old, to, self.joint);
             // Marks tell nearly all states apart: what follows from them is looked at first.
-            if let Some(found) = found.filter(|_| relative(&old.state, to) == alike) {
+            if let Some(found) = found.filter(|_| old.alike == new.alike) {
                 let times = repeat(machine, &new, old, to, &found)?;
                 jumped = times.map(|times| (found, times));
                 break;

@@ -1,17 +1,15 @@
 //! A state apart from when it is and how far its walks have come: what is alike in it goes on alike.
 
-use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 use einflow_mappings::{mapped::NamedLoop, nest::Term};
-use smallvec::SmallVec;
+use rustc_hash::FxHasher;
 
 use super::snapshot::digits;
 
 use crate::{
-    events::{
-        Arrived, Barrier, Candidate, Held, Machine, OpState, Started, State, StreamState, Use,
-    },
-    program::{Cursor, Key, Op, Program, Stream, StreamKind, Tile},
+    events::{Barrier, Machine, OpState, State, StreamState},
+    program::{Cursor, Op, Program, Stream, StreamKind, Tile},
 };
 
 /// Where two states are to be compared.
@@ -64,33 +62,92 @@ impl<'p> At<'p> {
         cursor.shift(self.program, op, self.first..=self.at, by);
     }
 
-    /// How far a tile is ahead of another, with its own lengths.
-    fn ahead(&self, op: &'p Op, tile: &Tile, of: &Tile) -> Tile {
-        let mut out = *tile;
-        for (side, next) in out.iter_mut().zip(of) {
+    /// Notes how far a tile is ahead of another, with its own lengths.
+    fn ahead(&self, op: &'p Op, tile: &Tile, of: &Tile, out: &mut Alike) {
+        let mut sides = *tile;
+        for (side, next) in sides.iter_mut().zip(of) {
             side.0 = side.0.wrapping_sub(next.0);
         }
-        if self.first == self.at {
-            return out;
+        if self.first < self.at {
+            // Along several loops that count as one, in iterations of the innermost.
+            let place = |tile: &Tile| {
+                self.loops(op).iter().fold(0u64, |sum, l| {
+                    let digit = tile[l.cut.rank].0 / l.cut.step.max(1);
+                    sum.wrapping_mul(l.count).wrapping_add(digit)
+                })
+            };
+            for l in self.loops(op) {
+                let start = |t: &Tile| t[l.cut.rank].0 % l.cut.step.max(1);
+                sides[l.cut.rank].0 = start(tile).wrapping_sub(start(of));
+            }
+            self.loops(op).last().into_iter().for_each(|l| {
+                let apart = place(tile).wrapping_sub(place(of));
+                let side = &mut sides[l.cut.rank];
+                side.0 = side.0.wrapping_add(apart.wrapping_mul(l.cut.step));
+            });
         }
-        // Along several loops that count as one, in iterations of the innermost.
-        let place = |tile: &Tile| {
-            self.loops(op).iter().fold(0u64, |sum, l| {
-                let digit = tile[l.cut.rank].0 / l.cut.step.max(1);
-                sum.wrapping_mul(l.count).wrapping_add(digit)
-            })
-        };
-        for l in self.loops(op) {
-            let start = |t: &Tile| t[l.cut.rank].0 % l.cut.step.max(1);
-            out[l.cut.rank].0 = start(tile).wrapping_sub(start(of));
+        let ranks = &sides[..self.groups.ranks()];
+        out.0
+            .extend(ranks.iter().flat_map(|(start, len)| [*start, *len]));
+    }
+}
+
+/// What two states have to have alike, as a list of numbers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Alike(Vec<u64>);
+
+impl Alike {
+    /// A mark of it: of other states it is another, nearly always.
+    pub fn mark(&self) -> u64 {
+        let mut mark = FxHasher::default();
+        self.0.hash(&mut mark);
+        mark.finish()
+    }
+
+    /// So many things of which it is not known beforehand how many there are.
+    fn list<T: Hash>(&mut self, things: impl Iterator<Item = T>) {
+        let at = self.0.len();
+        self.0.push(0);
+        for thing in things {
+            self.0[at] += 1;
+            thing.hash(self);
         }
-        let last = self.loops(op).last();
-        last.into_iter().for_each(|l| {
-            let apart = place(tile).wrapping_sub(place(of));
-            let side = &mut out[l.cut.rank];
-            side.0 = side.0.wrapping_add(apart.wrapping_mul(l.cut.step));
+    }
+}
+
+/// What can be hashed can be listed: its parts are all that equality looks at.
+impl Hasher for Alike {
+    fn finish(&self) -> u64 {
+        self.mark()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let words = bytes.chunks(8).map(|bytes| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_ne_bytes(word)
         });
-        out
+        self.0.extend(words);
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.0.push(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0.push(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0.push(value);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.0.push(value as u64);
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.0.extend([value as u64, (value >> 64) as u64]);
     }
 }
 
@@ -99,7 +156,7 @@ impl<'p> At<'p> {
 /// the same go on alike, as long as the walks see no end of the loop.
 ///
 /// Clocks of what did not move at all stand still: units' times and the end are compared by `clocks_alike`.
-pub(super) fn relative(state: &State, to: At<'_>) -> State {
+pub(super) fn relative(state: &State, to: At<'_>) -> Alike {
     let State {
         now,
         ops,
@@ -114,77 +171,75 @@ pub(super) fn relative(state: &State, to: At<'_>) -> State {
         ready,
         blocked,
     } = state;
-    let (program, now) = (to.program, *now);
-    let from_now = |time: u64| time.wrapping_sub(now);
-    let live = |end: u64| end + to.reach >= now;
-    State {
-        now: 0,
-        ops: (0..ops.len())
-            .map(|op| op_state(state, op, to, &from_now, &live))
-            .collect(),
-        streams: streams
-            .iter()
-            .zip(program.streams.iter().zip(to.walkers))
-            .map(|(s, (stream, walker))| stream_state(s, stream, walker, to, &from_now, &live))
-            .collect(),
-        uses: uses
-            .iter()
-            .enumerate()
-            .map(|(keep, users)| {
-                let of_user = |(user, list): (usize, &VecDeque<Use>)| {
-                    if list.is_empty() {
-                        return VecDeque::new();
-                    }
-                    let next = state.generation(user, keep);
-                    let live = list.iter().filter(|u| live(u.end));
-                    live.map(|u| Use {
-                        generation: next.wrapping_sub(u.generation),
-                        end: from_now(u.end),
-                    })
-                    .collect()
-                };
-                users.iter().enumerate().map(of_user).collect()
-            })
-            .collect(),
-        unit_free: Vec::new(),
-        barrier: of_barrier(barrier, &ops[to.reference], program, &from_now),
-        ports: ports.iter().map(|p| p.relative(now, to.reach)).collect(),
-        channels: channels.iter().map(|c| c.relative(now)).collect(),
-        bandwidths: bandwidths
-            .iter()
-            .map(|b| Some(b.as_ref()?.relative(now.saturating_sub(to.reach))))
-            .collect(),
-        end: 0,
-        ready: ready
-            .iter()
-            .map(|r| {
-                r.as_ref().map(|c| Candidate {
-                    time: from_now(c.time),
-                    cause: c.cause,
-                })
-            })
-            .collect(),
-        // How long something has kept a queue matters to nothing; whether only since now does.
-        blocked: blocked
-            .iter()
-            .map(|held| {
-                held.map(|held| Held {
-                    cause: held.cause,
-                    since: u64::from(held.since == now),
-                    before: held.before.filter(|_| held.since == now),
-                })
-            })
-            .collect(),
+    let mut out = Alike::default();
+    let now = *now;
+    let clock = Clock {
+        now,
+        reach: to.reach,
+    };
+    for op in 0..ops.len() {
+        op_state(state, op, to, clock, &mut out);
+    }
+    let walks = to.program.streams.iter().zip(to.walkers);
+    for (state, (stream, walker)) in streams.iter().zip(walks) {
+        stream_state(state, stream, walker, to, clock, &mut out);
+    }
+    for (keep, users) in uses.iter().enumerate() {
+        for (user, list) in users.iter().enumerate() {
+            let next = state.generation(user, keep);
+            let live = list.iter().filter(|u| clock.live(u.end));
+            out.list(live.map(|u| (next.wrapping_sub(u.generation), clock.since(u.end))));
+        }
+    }
+    of_barrier(barrier, &ops[to.reference], to.program, clock, &mut out);
+    for ports in ports {
+        ports.relative(now, to.reach).hash(&mut out);
+    }
+    for channel in channels {
+        channel.relative(now).hash(&mut out);
+    }
+    for bandwidth in bandwidths.iter().flatten() {
+        let from = now.saturating_sub(to.reach);
+        bandwidth.relative(from).hash(&mut out);
+    }
+    for candidate in ready {
+        let candidate = candidate.as_ref();
+        candidate
+            .map(|c| (clock.since(c.time), c.cause))
+            .hash(&mut out);
+    }
+    // How long something has kept a queue matters to nothing; whether only since now does.
+    for held in blocked {
+        let held = held.as_ref();
+        held.map(|held| {
+            let fresh = held.since == now;
+            (held.cause, fresh, held.before.filter(|_| fresh))
+        })
+        .hash(&mut out);
+    }
+    out
+}
+
+/// Times as they look from now.
+#[derive(Clone, Copy)]
+struct Clock {
+    now: u64,
+    /// See [`At::reach`].
+    reach: u64,
+}
+
+impl Clock {
+    fn since(self, time: u64) -> u64 {
+        time.wrapping_sub(self.now)
+    }
+
+    /// Whether what ends then may bear on what starts.
+    fn live(self, end: u64) -> bool {
+        end + self.reach >= self.now
     }
 }
 
-fn op_state(
-    state: &State,
-    id: usize,
-    to: At<'_>,
-    from_now: &dyn Fn(u64) -> u64,
-    live: &dyn Fn(u64) -> bool,
-) -> OpState {
+fn op_state(state: &State, id: usize, to: At<'_>, clock: Clock, out: &mut Alike) {
     let OpState {
         cursor,
         key,
@@ -198,37 +253,25 @@ fn op_state(
         recent,
     } = &state.ops[id];
     let op = &to.program.ops[id];
-    let written = to.program.ops[id].writes;
-    let next = written.map_or(0, |keep| state.generation(id, keep));
-    OpState {
-        cursor: cursor.without(to.first..=to.at),
-        // What is due when follows from the walk; of the segments, the barrier says how far they are.
-        key: Key {
-            scope: 0,
-            epoch: 0,
-            fold: 0,
-            ..*key
-        },
-        tile: to.ahead(op, tile, tile),
-        place: 0,
-        started: 0,
-        kept: SmallVec::new(),
-        history: history
-            .iter()
-            .filter(|t| live(t.end()))
-            .map(|t| Started {
-                place: place.wrapping_sub(t.place),
-                number: started.wrapping_sub(t.number),
-                start: from_now(t.start),
-                steps: t.steps.clone(),
-            })
-            .collect(),
-        last: last
-            .iter()
-            .map(|l| l.as_ref().map(|l| to.ahead(op, l, tile)))
-            .collect(),
-        recent: recent.iter().map(|g| next.wrapping_sub(*g)).collect(),
+    let next = op.writes.map_or(0, |keep| state.generation(id, keep));
+    cursor.without(to.first..=to.at).hash(out);
+    // What is due when follows from the walk; of the segments, the barrier says how far they are.
+    (key.nest, key.segment, key.place).hash(out);
+    to.ahead(op, tile, tile, out);
+    let live = history.iter().filter(|t| clock.live(t.end()));
+    out.list(live.map(|t| {
+        (
+            place.wrapping_sub(t.place),
+            started.wrapping_sub(t.number),
+            clock.since(t.start),
+            &t.steps,
+        )
+    }));
+    for last in last {
+        last.is_some().hash(out);
+        last.iter().for_each(|l| to.ahead(op, l, tile, out));
     }
+    out.list(recent.iter().map(|g| next.wrapping_sub(*g)));
 }
 
 fn stream_state(
@@ -236,9 +279,9 @@ fn stream_state(
     stream: &Stream,
     walker: &Op,
     to: At<'_>,
-    from_now: &dyn Fn(u64) -> u64,
-    live: &dyn Fn(u64) -> bool,
-) -> StreamState {
+    clock: Clock,
+    out: &mut Alike,
+) {
     let StreamState {
         cursor,
         place,
@@ -253,37 +296,31 @@ fn stream_state(
         StreamKind::Drain(_) => around,
         _ => place,
     };
-    StreamState {
-        cursor: cursor.without(to.first..=to.at),
-        place: 0,
-        around: 0,
-        tile: to.ahead(walker, tile, tile),
-        last: last.as_ref().map(|l| to.ahead(walker, l, tile)),
-        arrived: arrived
-            .iter()
-            .filter(|a| live(a.whole))
-            .map(|a| Arrived {
-                place: place.wrapping_sub(a.place),
-                around: around.wrapping_sub(a.around),
-                taken: from_now(a.taken),
-                first: from_now(a.first),
-                whole: from_now(a.whole),
-                cause: a.cause,
-            })
-            .collect(),
-        recent: recent.iter().map(|g| to_room.wrapping_sub(*g)).collect(),
-        issued: 0,
-    }
+    cursor.without(to.first..=to.at).hash(out);
+    to.ahead(walker, tile, tile, out);
+    last.is_some().hash(out);
+    last.iter().for_each(|l| to.ahead(walker, l, tile, out));
+    let live = arrived.iter().filter(|a| clock.live(a.whole));
+    out.list(live.map(|a| {
+        (
+            place.wrapping_sub(a.place),
+            around.wrapping_sub(a.around),
+            [a.taken, a.first, a.whole].map(|time| clock.since(time)),
+            a.cause,
+        )
+    }));
+    out.list(recent.iter().map(|g| to_room.wrapping_sub(*g)));
 }
 
 fn of_barrier(
     barrier: &Barrier,
     reference: &OpState,
     program: &Program,
-    from_now: &dyn Fn(u64) -> u64,
-) -> Barrier {
+    clock: Clock,
+    out: &mut Alike,
+) {
     if program.segments.is_empty() {
-        return barrier.clone();
+        return barrier.hash(out);
     }
     let Barrier {
         open,
@@ -295,22 +332,16 @@ fn of_barrier(
         waited,
     } = barrier;
     let key = reference.key;
-    Barrier {
-        // How far the open segment is behind what the marking Einsum does next.
-        open: open.map(|(scope, epoch, segment)| {
-            (
-                key.scope.wrapping_sub(scope),
-                key.epoch.wrapping_sub(epoch),
-                segment,
-            )
-        }),
-        floor: from_now(*floor),
-        end: from_now(*end),
-        epoch: from_now(*epoch),
-        work: work.clone(),
-        cause: *cause,
-        waited: *waited,
-    }
+    // How far the open segment is behind what the marking Einsum does next.
+    let behind = open.map(|(scope, epoch, segment)| {
+        (
+            key.scope.wrapping_sub(scope),
+            key.epoch.wrapping_sub(epoch),
+            segment,
+        )
+    });
+    let times = [floor, end, epoch].map(|time| clock.since(*time));
+    (behind, times, work, cause, waited).hash(out);
 }
 
 /// By rank: how many coordinates share a word, or after how many words begin anew, each such number once; none where
@@ -336,7 +367,12 @@ impl Groups {
                 groups
             })
         };
-        Self((0..machine.program.whole.len()).map(of).collect())
+        let ranks = machine.mapped.blocks[machine.block].space.sizes.len();
+        Self((0..ranks).map(of).collect())
+    }
+
+    fn ranks(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether they stand as they did so many iterations of a loop before.

@@ -1,8 +1,13 @@
 //! What is remembered of the end of an iteration.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use super::numbers::{Split, split};
+use super::{
+    numbers::{Split, split},
+    relative::Alike,
+};
+use rustc_hash::FxHashSet;
+
 use crate::{
     events::{Machine, State, Totals},
     program::{Cursor, Digits, Key},
@@ -24,13 +29,15 @@ pub(super) struct Snapshot {
     pub totals: Totals,
     /// A mark of the state apart from when it was: states that are alike have the same.
     pub mark: u64,
+    /// The state apart from when it was.
+    pub alike: Alike,
 }
 
 /// What is remembered of the ends of a loop's iterations.
 #[derive(Default)]
 pub(super) struct Seen {
     recent: VecDeque<Snapshot>,
-    marks: HashSet<u64>,
+    marks: FxHashSet<u64>,
     /// The first state of which the mark came round after longer.
     anchor: Option<Snapshot>,
 }

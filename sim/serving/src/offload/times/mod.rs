@@ -8,13 +8,14 @@ mod kernels;
 mod tables;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use einflow_arch::device::Kernel;
 use einflow_spec::{Problem, quantity::Seconds};
 use einflow_workloads::layer::WORD_BYTES;
+use rustc_hash::FxHashMap;
 
 use super::{
     Boundary, Partition,
@@ -172,18 +173,18 @@ impl Timed {
 /// Times of a system's iterations, remembered where they come back.
 pub struct Times<'s> {
     system: &'s System,
-    products: HashMap<(usize, u64), Products>,
+    products: FxHashMap<(usize, u64), Products>,
     /// By the devices among which heads are divided, too.
-    shards: HashMap<(usize, u64, u64), Products>,
-    heads: HashMap<(usize, u64), Work>,
+    shards: FxHashMap<(usize, u64, u64), Products>,
+    heads: FxHashMap<(usize, u64), Work>,
     /// What a share's new tokens cost beside attention, by requests and parts.
-    copies: HashMap<(u64, u64), Work>,
-    messages: HashMap<u64, Message>,
-    laws: HashMap<usize, Arc<str>>,
+    copies: FxHashMap<(u64, u64), Work>,
+    messages: FxHashMap<u64, Message>,
+    laws: FxHashMap<usize, Arc<str>>,
     /// What makes the times less sure.
     pub flags: BTreeSet<String>,
     /// What laws said: by pool and law.
-    asked: BTreeMap<usize, BTreeMap<String, HashMap<Kernel, Work>>>,
+    asked: BTreeMap<usize, BTreeMap<String, FxHashMap<Kernel, Work>>>,
 }
 
 /// Pools are told apart by their roles.
@@ -196,12 +197,12 @@ impl<'s> Times<'s> {
     pub fn new(system: &'s System) -> Self {
         Self {
             system,
-            products: HashMap::new(),
-            shards: HashMap::new(),
-            heads: HashMap::new(),
-            copies: HashMap::new(),
-            messages: HashMap::new(),
-            laws: HashMap::new(),
+            products: FxHashMap::default(),
+            shards: FxHashMap::default(),
+            heads: FxHashMap::default(),
+            copies: FxHashMap::default(),
+            messages: FxHashMap::default(),
+            laws: FxHashMap::default(),
             flags: BTreeSet::new(),
             asked: BTreeMap::new(),
         }

@@ -1,6 +1,8 @@
 //! Blocks of a KV cache: how many are free, and whose tokens those still hold that nobody has taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 /// The blocks of a store.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +14,7 @@ pub(super) struct Blocks {
     /// The others by when they were given back, a run for each time.
     runs: BTreeMap<u64, Run>,
     /// The run of each request that may come back.
-    found: HashMap<usize, u64>,
+    found: FxHashMap<usize, u64>,
     next: u64,
     reuse: bool,
 }
