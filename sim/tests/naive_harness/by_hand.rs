@@ -146,3 +146,16 @@ fn every_hop_takes_its_links_latency() {
     let found = [1, 4].map(|hop| cycles_on(&chip(WIDE, 3, hop), RELU, &[("M", 3)], mapping));
     assert_eq!(found, [32, 38]);
 }
+
+/// A is in the buffer at 6 and in the PE at 12, X one cycle later each. Z is made in cycle 12; of it the only step of Y
+/// reads nothing, as m - 1 lies outside, so that it runs in cycle 13 and does not wait for Z to come back. Y is written
+/// at 15, read 5 cycles later, at 21, and in the outermost memory at 27.
+#[test]
+fn what_reads_nothing_waits_for_nothing() {
+    let mapping = r#"blocks: [(name: "b", loops: [],
+        keep: { "A": [(memory: "buffer")], "X": [(memory: "buffer")], "Z": [(memory: "buffer")], "Y": [(memory: "buffer")] },
+        einsums: { "Z": (unit: "pe", loops: ["m"]), "Y": (unit: "pe", loops: ["m"]) })]"#;
+    let einsums = "Z[m] = relu(A[m])\nY[m] = Z[m - 1] + X[m]";
+    let cascade = [r#""A[m]", "X[m]""#, "Y[m]", einsums, ""];
+    assert_eq!(cycles(cascade, &[("M", 1)], mapping), 27);
+}

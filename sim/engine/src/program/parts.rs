@@ -206,6 +206,19 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// Whether a tile reads nothing along a rank of so many coordinates: every index of it lies outside.
+    pub fn misses(&self, tile: &Tile, length: u64) -> bool {
+        let Self::Indices(all) = self else {
+            return false;
+        };
+        !all.is_empty()
+            && all.iter().all(|(unit, dim)| {
+                let (first, last) = dim.range(&|rank| tile[rank]);
+                let unit: i128 = (*unit).into();
+                last < 0 || first.saturating_mul(unit) >= length.into()
+            })
+    }
+
     /// The last coordinate, of a part of the rank given as first coordinate and length, that a tile reads.
     pub fn last(&self, tile: &Tile, rank: usize, (start, len): (u64, u64)) -> u64 {
         let end = start + len.max(1) - 1;

@@ -4,7 +4,7 @@ use einflow_workloads::cascade::ReadTime;
 
 use super::{
     occupied::inside,
-    parts::{Maker, Op, Program, Read, StreamKind, StreamSource, Tile},
+    parts::{Maker, Op, Program, Reach, Read, StreamKind, StreamSource, Tile},
 };
 
 /// What must have been done before a task may read.
@@ -16,11 +16,20 @@ pub enum Need {
     UpTo(u128),
 }
 
+/// Whether a tile reads no word: along some rank all lie outside the tensor.
+fn misses(program: &Program, reach: &[Reach], tile: &Tile) -> bool {
+    let mut ranks = reach.iter().zip(&program.whole);
+    ranks.any(|(reach, (_, length))| reach.misses(tile, *length))
+}
+
 /// The place in a maker's sequence up to which a reader's tile needs it.
 pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Tile) -> Need {
     // Before the first step there is the initial value.
     let first = |rank: usize| tile[rank].0 + tile[rank].1 <= maker.iteration;
     if read.time == ReadTime::Previous && maker.iterative.is_some_and(first) {
+        return Need::Nothing;
+    }
+    if misses(program, &maker.reach, tile) {
         return Need::Nothing;
     }
     let made = &program.ops[maker.op];
@@ -63,6 +72,9 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> Option<u
     if let Some((rank, by)) = source.previous
         && tile[rank].0 + tile[rank].1 <= by
     {
+        return None;
+    }
+    if misses(program, &source.reach, tile) {
         return None;
     }
     let writer = &program.streams[source.stream];
