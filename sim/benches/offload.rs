@@ -22,7 +22,8 @@ fn benches(c: &mut Criterion) {
         let demand = Demand::Requests {
             list: list.clone(),
             arrivals,
-            left_out: None,
+            left_out: Vec::new(),
+            skips_too_large: false,
             source: source.clone(),
         };
         let when = if arrivals {

@@ -28,6 +28,7 @@ use einflow_mappings::{
     spec::{BindingSpec, BlockSpec, MappingSpec, NestSpec, PhaseSpec, PipelineSpec, PlaceSpec},
 };
 use einflow_serving::offload::scenario::{self, Fixed, Pool, Scenario, Trace, scenarios};
+use einflow_serving::offload::serve::trace::Columns;
 use einflow_spec::{Edit, FieldRow, Kind, Library, Node, Record, Source, edited, find};
 use einflow_workloads::{
     cascades,
@@ -69,6 +70,7 @@ fn declared() -> BTreeMap<&'static str, Vec<FieldRow>> {
         ("pool", Pool::fields()),
         ("scenario link", scenario::Link::fields()),
         ("trace", Trace::fields()),
+        ("columns of a trace", Columns::fields()),
         ("fixed", Fixed::fields()),
     ]);
     all

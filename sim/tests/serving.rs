@@ -307,6 +307,9 @@ fn on(device: &str, trace: &str) -> Replay {
         prefix_caching: true,
         reserve_prompts: true,
         host_overhead: Seconds(0.0),
+        skip: Vec::new(),
+        columns: Vec::new(),
+        speed_up: 1.0,
     }
 }
 

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use einflow_arch::device::{Device, devices};
-use einflow_spec::{Problems, Source, quantity::Seconds};
+use einflow_spec::{Problem, Problems, Source, quantity::Seconds};
 
 use crate::offload::{
-    Scenario, System,
-    serve::{Demand, Options, Served, Watch, serve, trace},
+    Load, Scenario, System,
+    serve::{Demand, Options, Served, Watch, serve, trace::Skip},
 };
 
 /// What the runtime takes of a device's memory, in bytes: beside Llama-3-8B's weights and the activations of a step it
@@ -37,6 +37,12 @@ pub struct Replay {
     pub reserve_prompts: bool,
     /// What the host adds to each step.
     pub host_overhead: Seconds,
+    /// Requests that are left out.
+    pub skip: Vec<Skip>,
+    /// Columns of the trace: which, and its name there.
+    pub columns: Vec<(String, String)>,
+    /// How many times as fast as the trace says requests come.
+    pub speed_up: f64,
 }
 
 impl Replay {
@@ -54,6 +60,22 @@ impl Replay {
         let blocks = self
             .kv_blocks
             .map_or(String::new(), |n| format!(", kv_blocks: {n}"));
+        let mut load = String::new();
+        if !self.skip.is_empty() {
+            let names: Vec<&str> = self.skip.iter().map(|s| s.name()).collect();
+            load.push_str(&format!(", skip: [{}]", names.join(", ")));
+        }
+        if !self.columns.is_empty() {
+            let named = self
+                .columns
+                .iter()
+                .map(|(of, name)| format!("{of}: {name:?}"));
+            let named: Vec<String> = named.collect();
+            load.push_str(&format!(", columns: ({})", named.join(", ")));
+        }
+        if self.speed_up != 1.0 {
+            load.push_str(&format!(", speed_up: {:?}", self.speed_up));
+        }
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = write!(
@@ -68,7 +90,7 @@ impl Replay {
   block_size: {},
   prefix_caching: {},
   reserve_prompts: {},
-  load: (trace: {:?}, arrivals: true),
+  load: (trace: {:?}, arrivals: true{load}),
   prefill: chunked,
   step_tokens: {},
 )
@@ -97,18 +119,18 @@ pub fn replay(
     watch: &dyn Watch,
 ) -> Result<(System, Served), Problems> {
     let mut problems = Problems::new();
-    let list = problems.absorb(trace::read(requests));
-    let system = problems.absorb(Scenario::parse(scenario, None).and_then(System::new));
+    let scenario = Scenario::parse(scenario, None)?;
+    let Load::Trace(load) = &scenario.load else {
+        return Err(Problem::nowhere("a replay is of a trace").into());
+    };
+    let demand = problems.absorb(Demand::of(&scenario, load, requests));
+    let system = problems.absorb(System::new(scenario));
     problems.into_result(Some(()))?;
-    let (Some(list), Some(system)) = (list, system) else {
+    let (Some(demand), Some(system)) = (demand, system) else {
         return Err(Problems::new());
     };
-    let demand = Demand::Requests {
-        list,
-        arrivals: true,
-        left_out: None,
-        source: requests.clone(),
-    };
-    let served = serve(&system, &demand, Options::default(), watch)?;
+    let demand = demand.on(&system)?;
+    let mut served = serve(&system, &demand, Options::default(), watch)?;
+    served.flags.extend(demand.left_out());
     Ok((system, served))
 }

@@ -2,9 +2,10 @@ use std::{ffi::OsStr, path::PathBuf};
 
 use clap::{
     Arg, Args, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValue, StringValueParser, TypedValueParser},
+    builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser},
 };
 use einflow_engine::Engine;
+use einflow_serving::offload::serve::trace::Skip;
 use einflow_spec::NumberFormat;
 
 /// Simulates attention, written as cascades of Einsums, on spatial-array accelerators.
@@ -253,7 +254,8 @@ pub struct PredictArguments {
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
 pub struct ReplayArguments {
-    /// The requests: a CSV file with arrival_s, prompt_tokens, generated_tokens
+    /// The requests: a CSV file with arrival_s, prompt_tokens, generated_tokens, or a trace as Azure, BurstGPT, Vidur (CSV),
+    /// Mooncake or Qwen (JSON lines) publish it
     pub requests: PathBuf,
     /// The device: a name or a file
     #[arg(long)]
@@ -282,6 +284,16 @@ pub struct ReplayArguments {
     /// What the host adds to each step, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,
+    /// Columns of the requests' file where it has others: arrival=NAME (seconds, or dates) or arrival_ms=NAME, prompt=NAME,
+    /// generated=NAME
+    #[arg(long, value_name = "OF=NAME", value_delimiter = ',', value_parser = column)]
+    pub columns: Vec<(String, String)>,
+    /// Requests to leave out and count: without tokens, out of order, larger than the cache
+    #[arg(long, value_name = "WHICH", value_delimiter = ',', value_parser = skips())]
+    pub skip: Vec<Skip>,
+    /// How many times as fast as the file says requests come
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, value_parser = above_zero)]
+    pub speed_up: f64,
     /// A file for the scenario that this is, to vary and run with `offload`
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
@@ -465,6 +477,29 @@ impl TypedValueParser for OneOf {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new((self.0)().into_iter()))
+    }
+}
+
+/// A column of a trace: which, and its name in the file.
+fn column(text: &str) -> Result<(String, String), String> {
+    const KNOWN: [&str; 4] = ["arrival", "arrival_ms", "prompt", "generated"];
+    match text.split_once('=') {
+        Some((of, name)) if KNOWN.contains(&of) && !name.is_empty() => Ok((of.into(), name.into())),
+        _ => Err(format!("{}=NAME is wanted", KNOWN.join("=NAME, "))),
+    }
+}
+
+/// Which requests may be left out.
+fn skips() -> impl TypedValueParser<Value = Skip> {
+    let names = Skip::ALL.iter().map(|skip| skip.name());
+    PossibleValuesParser::new(names).try_map(|name| Skip::named(&name).ok_or("no such kind"))
+}
+
+/// A number above 0.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("a number above 0 is wanted".into()),
     }
 }
 

@@ -51,6 +51,9 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
         prefix_caching: arguments.prefix_caching,
         reserve_prompts: arguments.reserve_prompts,
         host_overhead: Seconds(arguments.host_overhead * 1e-6),
+        skip: arguments.skip.clone(),
+        columns: arguments.columns.clone(),
+        speed_up: arguments.speed_up,
     }
     .scenario();
     let scenario = problems.absorb(scenario);

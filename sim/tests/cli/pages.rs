@@ -8,6 +8,7 @@ use einflow::{
     validate,
 };
 use einflow_serving::offload::scenario::{Fixed, Link, Pool, Scenario, Trace};
+use einflow_serving::offload::serve::trace::Columns;
 use einflow_spec::{Record, with_tables};
 use serde_json::Value;
 
@@ -86,6 +87,7 @@ fn the_tables_are_those_of_the_declarations() {
         ("### A pool", Pool::fields()),
         ("### A link", Link::fields()),
         ("### A load", Trace::fields()),
+        ("### Columns of a trace", Columns::fields()),
         ("### A fixed load", Fixed::fields()),
     ];
     let sweeps = [

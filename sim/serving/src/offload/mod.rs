@@ -21,7 +21,7 @@ pub mod values;
 use einflow_spec::named;
 
 pub use report::{Report, report};
-pub use scenario::Scenario;
+pub use scenario::{Load, Scenario};
 pub use system::System;
 
 named! {

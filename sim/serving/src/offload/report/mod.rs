@@ -194,6 +194,7 @@ pub fn report(
     let (Some(demand), Some(system)) = (demand, system) else {
         return Err(Problems::new());
     };
+    let demand = demand.on(&system)?;
     let served = serve(&system, &demand, options, watch)?;
     let report = Report::new(&system, &demand, &served)?;
     Ok((report, served))
@@ -303,15 +304,7 @@ impl Report {
                 report.requests.1
             ));
         }
-        if let Demand::Requests {
-            left_out: Some((count, row)),
-            ..
-        } = demand
-        {
-            report.flags.push(format!(
-                "{count} requests longer than `longest` are left out, the first in row {row}"
-            ));
-        }
+        report.flags.extend(demand.left_out());
         if account.preemptions > 0 && scenario.prefill.value == Prefill::Excluded {
             report.flags.push(format!(
                 "{} times a request gave its room back; to make its cache again took no time, as prompts are not simulated",

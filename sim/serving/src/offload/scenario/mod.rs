@@ -11,7 +11,10 @@ use einflow_spec::{
     record,
 };
 
-use super::serve::policy::{Choice, POLICIES};
+use super::serve::{
+    policy::{Choice, POLICIES},
+    trace::{Columns, Skip},
+};
 use super::{Boundary, Partition};
 use einflow_engine::request::Engine;
 
@@ -184,7 +187,8 @@ record! {
     /// A trace of requests.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Trace = "a load" {
-        /// A table with arrival_s, prompt_tokens, generated_tokens: beside the scenario, or in the embedded set.
+        /// A table with arrival_s, prompt_tokens, generated_tokens, or a trace as others publish it (Azure, BurstGPT, Vidur,
+        /// Mooncake, Qwen; conversations without times): beside the scenario, or in the embedded set.
         pub path("trace"): At<String>;
         /// Whether requests come when the trace says; else all are there at the start.
         pub arrivals: bool = false;
@@ -192,6 +196,18 @@ record! {
         pub requests: Option<u64> as counted::<MOST, _> => "all";
         /// Requests of more tokens, prompt and generated, are left out, and the report says so.
         pub longest: Option<u64> as counted::<MOST, _> => "none is too long";
+        /// Names of the trace's columns, below.
+        pub columns: Columns = Columns::default() => "those of the form that the file has";
+        /// Requests that are left out, and counted in the report: without tokens, before the one listed before them, more than
+        /// a store holds.
+        pub skip: Vec<Skip> = Vec::new() => "none: each is refused";
+        /// How many times as fast as the trace says requests come.
+        pub speed_up: f64 as positive = 1.0;
+    } check |fields| {
+        if arrivals == Some(false) && let Some(node) = fields.optional("speed_up") {
+            let problem = node.problem("all requests are there at the start");
+            fields.push(problem.help("`arrivals: true`, or no `speed_up`"));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::{
     System,
     scenario::{Load, Prefill, Scenario, Trace},
 };
-use super::trace::{self, Arrival};
+use super::trace::{self, Arrival, LeftOut, Reading, Skip};
 
 /// What comes, read.
 #[derive(Clone, Debug)]
@@ -17,8 +17,10 @@ pub enum Demand {
         list: Vec<Arrival>,
         /// Whether they come when they say; else all are there at the start.
         arrivals: bool,
-        /// Those that the scenario leaves out: how many, and the row of the first.
-        left_out: Option<(usize, u64)>,
+        /// Those that the scenario leaves out.
+        left_out: Vec<LeftOut>,
+        /// Whether those that no store holds are.
+        skips_too_large: bool,
         /// Their file.
         source: Source,
     },
@@ -42,12 +44,8 @@ impl Demand {
                 batch: fixed.batch.value,
                 context: fixed.context,
             }),
-            Load::Trace(Trace {
-                path,
-                arrivals,
-                requests,
-                longest,
-            }) => {
+            Load::Trace(trace) => {
+                let path = &trace.path;
                 let source = crate::data::data(&path.value, scenario.beside.as_deref());
                 let source = source.map_err(|p| match p.place {
                     Some(_) => p,
@@ -56,44 +54,102 @@ impl Demand {
                         ..p
                     },
                 })?;
-                let mut list = trace::read(&source)?;
-                if let Some(most) = requests {
-                    list.truncate(usize::try_from(*most).unwrap_or(usize::MAX));
-                }
-                let too_long =
-                    |r: &Arrival| longest.is_some_and(|most| r.prompt + r.generated > most);
-                let first = list.iter().find(|r| too_long(r)).map(|r| r.row);
-                let before = list.len();
-                list.retain(|r| !too_long(r));
-                if list.is_empty() {
-                    return Err(Problem {
-                        place: Some((scenario.source.clone(), path.span)),
-                        ..Problem::nowhere("every request is longer than `longest`")
-                            .help("a larger `longest`, or none")
-                    }
-                    .into());
-                }
-                Ok(Self::Requests {
-                    arrivals: *arrivals,
-                    left_out: first.map(|row| (before - list.len(), row)),
-                    list,
-                    source,
-                })
+                Self::of(scenario, trace, &source)
             }
         }
     }
 
+    /// The requests of a file, as a scenario's load reads it.
+    ///
+    /// # Errors
+    /// Every wrong cell in it.
+    pub fn of(scenario: &Scenario, trace: &Trace, source: &Source) -> Result<Self, Problems> {
+        let reading = Reading {
+            columns: trace.columns.clone(),
+            skip: trace.skip.clone(),
+            arrivals: trace.arrivals,
+        };
+        let (mut list, mut left_out) = trace::read(source, &reading)?;
+        if let Some(most) = trace.requests {
+            list.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            let last = list.last().map_or(0, |r| r.row);
+            left_out.retain(|l| l.first < last);
+        }
+        list.retain(|r| {
+            let long = trace
+                .longest
+                .is_some_and(|most| r.prompt + r.generated > most);
+            if long {
+                LeftOut::note(&mut left_out, "longer than `longest`", r.row);
+            }
+            !long
+        });
+        if list.is_empty() {
+            return Err(Problem {
+                place: Some((scenario.source.clone(), trace.path.span)),
+                ..Problem::nowhere("every request is longer than `longest`")
+                    .help("a larger `longest`, or none")
+            }
+            .into());
+        }
+        list.iter_mut().for_each(|r| r.at.0 /= trace.speed_up);
+        Ok(Self::Requests {
+            arrivals: trace.arrivals,
+            skips_too_large: trace.skip.contains(&Skip::TooLarge),
+            left_out,
+            list,
+            source: source.clone(),
+        })
+    }
+
+    /// Leaves out what no store of the system holds, where that is asked for.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub fn on(mut self, system: &System) -> Result<Self, Problem> {
+        if let Self::Requests {
+            list,
+            left_out,
+            skips_too_large: true,
+            source,
+            ..
+        } = &mut self
+        {
+            let (most, needs) = room(system);
+            list.retain(|r| {
+                let large = needs(r) > most;
+                if large {
+                    LeftOut::note(left_out, "more than a store holds", r.row);
+                }
+                !large
+            });
+            if list.is_empty() {
+                let message =
+                    format!("every request is more than the {most} tokens that a store holds");
+                return Err(trace::at_row(source, 1, message));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What is left out, a sentence for each reason.
+    pub fn left_out(&self) -> impl Iterator<Item = String> {
+        let all = match self {
+            Self::Requests { left_out, .. } => &left_out[..],
+            Self::Fixed { .. } => &[],
+        };
+        all.iter().map(|LeftOut { why, count, first }| match count {
+            1 => format!("1 request {why} is left out, in row {first}"),
+            _ => format!("{count} requests {why} are left out, the first in row {first}"),
+        })
+    }
+
     /// Refuses requests that no store holds.
     pub(super) fn fits(&self, system: &System) -> Result<(), Problem> {
-        let block = system.scenario.block_size;
-        let most = system.stores.iter().map(|s| s / block * block).max();
-        let most = most.unwrap_or(0);
+        let (most, needs) = room(system);
         let Self::Requests { list, source, .. } = self else {
             return Ok(());
         };
-        // Where prompts are computed the last token is never read; one that comes with its cache comes with a token, too.
-        let unread = u64::from(system.scenario.prefill.value != Prefill::Excluded);
-        let needs = |r: &Arrival| r.prompt.saturating_add(r.generated) - unread;
         let too_large = |r: &&Arrival| needs(r) > most;
         let Some(first) = list.iter().find(too_large) else {
             return Ok(());
@@ -109,7 +165,17 @@ impl Demand {
             system.attends().spec.name,
         );
         Err(trace::at_row(source, first.row, message).help(
-            "more devices, memory or `kv_blocks` in that pool; `longest` in the load leaves such requests out",
+            "more devices, memory or `kv_blocks` in that pool; `skip: [too_large]` (--skip too_large) leaves such requests out",
         ))
     }
+}
+
+/// Tokens that the largest store holds, and those that a request needs at its end.
+fn room(system: &System) -> (u64, impl Fn(&Arrival) -> u64) {
+    let block = system.scenario.block_size;
+    let most = system.stores.iter().map(|s| s / block * block).max();
+    // Where prompts are computed the last token is never read; one that comes with its cache comes with a token, too.
+    let unread = u64::from(system.scenario.prefill.value != Prefill::Excluded);
+    let needs = move |r: &Arrival| r.prompt.saturating_add(r.generated) - unread;
+    (most.unwrap_or(0), needs)
 }

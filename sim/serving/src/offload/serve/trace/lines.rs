@@ -1,0 +1,87 @@
+//! Traces as JSON objects, one a line.
+
+use einflow_spec::{Problem, Problems, Source};
+use serde_json::{Map, Value};
+
+use super::{
+    Reading, Row, Rows, at_row,
+    clock::nanoseconds,
+    forms::{Form, LINES, recognised},
+    table::MOST,
+};
+
+/// The requests of a file of JSON lines.
+pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
+    let mut problems = Problems::new();
+    let mut out = Vec::new();
+    let mut known: Option<Form<'_>> = None;
+    for (line, text) in (1..).zip(source.text().lines()) {
+        if text.trim().is_empty() {
+            continue;
+        }
+        let parsed: Result<Map<String, Value>, Problem> = serde_json::from_str(text).map_err(|e| {
+            let message = format!("row {line}: no JSON object on one line: {e}");
+            at_row(source, line, message)
+        });
+        let Some(object) = problems.absorb(parsed.map_err(Problems::from)) else {
+            continue;
+        };
+        let form = match known {
+            Some(form) => form,
+            None => {
+                let has: Vec<&str> = object.keys().map(String::as_str).collect();
+                // Of two forms with the same columns one has this besides.
+                let forms = match object.contains_key("chat_id") {
+                    true => &LINES[..],
+                    false => &LINES[1..],
+                };
+                let form = recognised(forms, &how.columns, &has, |m| at_row(source, line, m))?;
+                *known.insert(form)
+            }
+        };
+        let row = request(source, line, &object, form);
+        out.extend(problems.absorb(row.map_err(Problems::from)));
+    }
+    Ok((out, problems))
+}
+
+fn request(
+    source: &Source,
+    line: u64,
+    object: &Map<String, Value>,
+    form: Form<'_>,
+) -> Result<Row, Problem> {
+    let written = |column: &str| match object.get(column) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => String::new(),
+    };
+    let wrong = |column: &str, want: &str| {
+        let found = match written(column) {
+            text if text.is_empty() => "nothing".to_string(),
+            text => format!("`{text}`"),
+        };
+        at_row(
+            source,
+            line,
+            format!("row {line}, field `{column}`: {found} is not {want}"),
+        )
+    };
+    let at = match form.arrival {
+        None => None,
+        Some(column) => {
+            let at = nanoseconds(&written(column), form.milliseconds);
+            Some(at.ok_or_else(|| wrong(column, "a time"))?)
+        }
+    };
+    let tokens = |column: &str| {
+        let tokens: Option<u64> = written(column).parse().ok().filter(|n| *n <= MOST);
+        tokens.ok_or_else(|| wrong(column, "a whole number of tokens up to 2^40"))
+    };
+    Ok(Row {
+        at,
+        prompt: tokens(form.prompt)?,
+        generated: tokens(form.generated)?,
+        line,
+    })
+}
