@@ -30,6 +30,7 @@ pub mod analysis;
 pub mod bounds;
 pub mod cascade;
 mod check;
+pub mod counts;
 mod emptiness;
 mod file;
 pub mod interpret;

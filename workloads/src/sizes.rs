@@ -102,6 +102,28 @@ impl Cascade {
         problems.into_result(Some(()))
     }
 
+    /// Refuses a model that has no one size for a rank or parameter of this cascade, where it is not among those that
+    /// are `known` otherwise.
+    ///
+    /// # Errors
+    /// Each such size, and what it is in which layers.
+    pub fn check_model(&self, model: &Model, known: &dyn Fn(&str) -> bool) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        let unsized_ranks = model.unsized_ranks();
+        let needed = |name: &&str| !known(name) && !self.follows(name);
+        for name in self.size_names().filter(needed) {
+            if let Some(why) = unsized_ranks.get(name) {
+                let (model, cascade) = (&model.name, &self.name);
+                let message = format!("the layers of {model} have no one size of `{name}`: {why}");
+                let help = format!(
+                    "give `{name}` itself, if {cascade} is what some of them compute: --size {name}=N"
+                );
+                problems.push(Problem::nowhere(message).help(help));
+            }
+        }
+        problems.into_result(Some(()))
+    }
+
     /// Computes every size: by partition (ceil(M / M0) for the outermost part), by a fixed parameter's expression, as
     /// given, or by a parameter's default. Names that the cascade does not have are ignored, so that the sizes of a
     /// model serve any cascade; [`Cascade::check_size_names`] refuses them.

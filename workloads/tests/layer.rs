@@ -4,7 +4,8 @@
 
 use einflow_workloads::{
     Model,
-    layer::{Elementwise, Layer, Operator, Product, Shape},
+    layer::{Elementwise, Layer, Operator, Phase, Product, Shape},
+    models::Layers,
 };
 use proptest::prelude::*;
 
@@ -16,12 +17,12 @@ fn divided() -> impl Strategy<Value = (Model, u64)> {
             let model = Model {
                 key_heads: keys * devices,
                 heads: group * keys * devices,
-                layers: Some(layers),
+                layers: Some(Layers::Alike(layers)),
                 vocabulary: Some(vocabulary * devices),
                 query_width: query,
                 value_width: value,
                 model_width: hidden,
-                feed_forward_width: feed * devices,
+                feed_forward_width: Some(feed * devices),
                 ..Model::load("llama3-8b", None).unwrap()
             };
             (model, devices)
@@ -41,9 +42,9 @@ proptest! {
     fn weights_are_the_products((model, _) in divided()) {
         let (d, e, f) = (model.model_width, model.query_width, model.value_width);
         let attention = d * (model.heads * (e + f) + model.key_heads * (e + f));
-        let layers = model.layers.unwrap();
+        let layers = model.depth().unwrap();
         let ends = 2 * d * model.vocabulary.unwrap();
-        let expected = layers * (attention + 3 * d * model.feed_forward_width) + ends;
+        let expected = layers * (attention + 3 * d * model.feed_forward_width.unwrap()) + ends;
         prop_assert_eq!(model.weights(), Some(expected));
         prop_assert_eq!(model.attention_weights(), Some(layers * attention));
         prop_assert_eq!(model.cache_words(), Some(layers * model.key_heads * (e + f)));
@@ -55,6 +56,9 @@ proptest! {
     #[test]
     fn devices_have_the_layer_between_them((model, devices) in divided(), tokens in 0..100u64) {
         let (all, one) = (model.layer(tokens, 1), model.layer(tokens, devices));
+        for phase in [Phase::Prefill, Phase::Decode] {
+            prop_assert_eq!(all.operators(phase), Layer::OPERATORS);
+        }
         let whole = [Operator::Norm, Operator::Residual];
         for operator in Layer::OPERATORS.into_iter().chain([Operator::Query, Operator::KeyValue, Operator::Merge]) {
             match (all.shape(operator), one.shape(operator)) {
@@ -71,6 +75,12 @@ proptest! {
                     let maps: Vec<u64> = b.maps.iter().map(|words| words * times).collect();
                     prop_assert_eq!(a.maps, maps);
                     prop_assert_eq!(a.rows, b.rows);
+                }
+                (Shape::Attention(a), Shape::Attention(b)) => {
+                    let whole = [a.heads, a.key_heads, a.read];
+                    prop_assert_eq!(whole, [b.heads, b.key_heads, b.read].map(|n| n * devices));
+                    let widths = [a.query_width, a.value_width];
+                    prop_assert_eq!(widths, [b.query_width, b.value_width]);
                 }
                 (a, b) => prop_assert_eq!(a, b),
             }

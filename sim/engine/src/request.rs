@@ -271,21 +271,24 @@ impl Request {
             return Err(problems);
         };
         let mut alike = self.clone();
+        let model = self.the_model(catalog)?;
         if own {
             self.check_sizes(&cascade, &spec).map_err(at("sizes"))?;
             // What the model calls so is another size than the one that the cascade derives: nobody asked for it.
             let derived = |name: &str| cascade.parameters.get(name).is_some_and(|p| p.fixed);
             let asked = |name: &str| self.sizes.contains_key(name) || ["M", "P"].contains(&name);
             given.retain(|name, _| asked(name) || !derived(name));
-            if let Some(model) = self
-                .the_model(catalog)?
-                .filter(|_| !self.sizes.contains_key("H"))
-            {
+        } else {
+            alike.accelerator = Some(self.its_chip());
+        }
+        if let Some(model) = model {
+            let set = |name: &str| spec.sizes.iter().any(|(size, _)| size.text == name);
+            let known = |name: &str| given.contains_key(name) || set(name);
+            cascade.check_model(&model, &known).map_err(at("model"))?;
+            if own && !self.sizes.contains_key("H") {
                 let shared = key_heads::share(&model, &cascade, &mut given);
                 shared.map_err(|problem| at("model")(problem.into()))?;
             }
-        } else {
-            alike.accelerator = Some(self.its_chip());
         }
         alike.overrides.retain(|(path, _)| bears_on_mappings(path));
         catalog

@@ -30,7 +30,7 @@ fn models() -> impl Strategy<Value = Model> {
         query_width: width,
         value_width: width,
         model_width: hidden,
-        feed_forward_width: 2 * feed,
+        feed_forward_width: Some(2 * feed),
         ..Model::load("llama3-8b", None).unwrap()
     })
 }

@@ -90,9 +90,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Describe a cascade, an accelerator or a mapping
+    /// Describe a cascade, an accelerator, a mapping or a model
     #[command(
-        after_help = "Examples:\n  einflow describe attention/one-pass --model bert --length 4K\n  einflow describe attention/one-pass --format dot | dot -Tsvg\n  einflow describe fusemax"
+        after_help = "Examples:\n  einflow describe attention/one-pass --model bert --length 4K\n  einflow describe attention/one-pass --format dot | dot -Tsvg\n  einflow describe fusemax\n  einflow describe deepseek-v3 --length 32K --devices 8"
     )]
     Describe {
         /// The name or file
@@ -106,6 +106,9 @@ pub enum Command {
         /// A size of a cascade besides the model's, such as K=1024
         #[arg(long, value_name = "NAME=SIZE")]
         size: Vec<String>,
+        /// Devices that share each layer of a model: what one of them has
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        devices: Option<u64>,
         /// How to print it
         #[arg(long, value_enum, default_value_t)]
         format: DescribeFormat,

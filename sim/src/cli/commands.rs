@@ -97,12 +97,14 @@ pub fn run(arguments: &Arguments) -> Result<u8, Problems> {
             model,
             length,
             size,
+            devices,
             format,
         } => {
             let shape = describe::Shape {
                 model,
                 length: length_of(length)?,
                 sizes: &sizes(size)?,
+                devices: *devices,
             };
             describe::describe(name, &shape, *format)?;
             Ok(0)

@@ -6,14 +6,14 @@ use einflow_spec::{Problem, Problems, did_you_mean, files};
 use einflow_workloads::{
     analysis::{PassReport, compulsory, dot, footprints, operations, passes},
     cascade::{Cascade, TensorKind},
-    cascades,
+    cascades, models,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     args::{DescribeFormat, Format},
     commands::pretty,
-    output,
+    model, output,
 };
 use einflow_engine::catalog::Catalog;
 use einflow_engine::{report::whole, units::si};
@@ -25,6 +25,12 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
     let stem = name.strip_suffix(".ron").unwrap_or(name);
     let path = std::path::Path::new(name);
     let is_file = files::is_there(path);
+    if models().get(stem).is_some() && !is_file {
+        return model::describe(&*catalog.model(name, None, &[])?, shape, format);
+    }
+    if let (Some(devices), false) = (shape.devices, is_file) {
+        return Err(shared(name, devices));
+    }
     if cascades().get(stem).is_some() && !is_file {
         return cascade(&*catalog.cascade(name, None, &[])?, &catalog, shape, format);
     }
@@ -42,6 +48,12 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
             node.record()
                 .is_ok_and(|r| r.iter().any(|(k, _, _)| k == field))
         };
+        if has("heads") {
+            return model::describe(&*catalog.model(name, None, &[])?, shape, format);
+        }
+        if let Some(devices) = shape.devices {
+            return Err(shared(name, devices));
+        }
         if has("einsums") {
             return cascade(&*catalog.cascade(name, None, &[])?, &catalog, shape, format);
         }
@@ -56,15 +68,23 @@ pub fn describe(name: &str, shape: &Shape<'_>, format: DescribeFormat) -> Result
         .names()
         .chain(accelerators().names())
         .chain(mappings().names())
+        .chain(models().names())
         .collect();
     Err(Problem::nowhere(format!(
-        "there is no cascade, accelerator or mapping named `{name}`"
+        "there is no cascade, accelerator, mapping or model named `{name}`"
     ))
     .help(did_you_mean(name, known.iter().copied()))
     .into())
 }
 
-fn only(format: DescribeFormat, what: &str) -> Result<(), Problems> {
+/// Nothing but a model is shared.
+fn shared(name: &str, devices: u64) -> Problems {
+    Problem::nowhere(format!("{name} is no model that {devices} devices share"))
+        .help("leave out --devices, or name a model (einflow list models)")
+        .into()
+}
+
+pub(super) fn only(format: DescribeFormat, what: &str) -> Result<(), Problems> {
     match format {
         DescribeFormat::Dot => Err(Problem::nowhere(format!("{what} has no graph"))
             .help("a cascade has one")
@@ -81,6 +101,8 @@ pub struct Shape<'a> {
     pub length: u64,
     /// Sizes besides the model's.
     pub sizes: &'a BTreeMap<String, u64>,
+    /// Devices that share a model.
+    pub devices: Option<u64>,
 }
 
 /// Bytes of a word, for intensities: the published accelerators use 16-bit words.
@@ -100,7 +122,8 @@ fn cascade(
     let mut given = model.sizes(shape.length);
     given.extend(shape.sizes.iter().map(|(k, v)| (k.clone(), *v)));
     let report = passes(c);
-    let sizes = c.sizes(&given);
+    let sizes = c.check_model(&model, &|name| given.contains_key(name));
+    let sizes = sizes.and_then(|()| c.sizes(&given));
     let mut overridden = sizes
         .as_ref()
         .map_or(Vec::new(), |s| c.overridden(&s.0, &model));

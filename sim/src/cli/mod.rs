@@ -9,6 +9,7 @@ mod eval;
 mod explain;
 mod interrupt;
 mod list;
+mod model;
 mod offload;
 mod output;
 mod replay;

@@ -34,6 +34,7 @@ mod reader;
 mod record;
 mod source;
 mod sources;
+mod stored;
 mod written;
 
 pub use edit::{Edit, edited, find};
@@ -48,4 +49,5 @@ pub use record::Maybe;
 pub use record::{Check, FieldRow, Form, Key, Part, Record, Written, table, with_tables};
 pub use source::{Location, Source, Span};
 pub use sources::check_sources;
+pub use stored::Stored;
 pub use written::{by_name, choice, choices, counted, list, map, pairs, positive, text, texts};

@@ -1,22 +1,14 @@
 //! The decoder layer as the kernels that implementations launch for its operators.
 
 use einflow_arch::device::{Attention, Kernel};
-use einflow_spec::Problems;
+use einflow_spec::{Problem, Problems};
+pub use einflow_workloads::layer::Phase;
 use einflow_workloads::{
-    layer::{Layer, Operator, Product, Shape, WORD_BYTES},
-    models::Model,
+    layer::{Grouped, Layer, Operator, Product, Shape, WORD_BYTES},
+    models::{Formats, Model, Positions},
 };
 
 use super::{Call, Launch, Step, Task};
-
-/// What a layer computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// All tokens of prompts.
-    Prefill,
-    /// One token of each sequence, over its cache.
-    Decode,
-}
 
 /// An implementation: which kernels it launches for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +33,8 @@ impl Lowering {
     pub fn kernels(self, operator: Operator, layer: &Layer) -> Vec<Call> {
         let map = match layer.shape(operator) {
             Shape::Product(shape) => return vec![product(shape)],
-            Shape::Attention => return Vec::new(),
+            Shape::Grouped(shape) => return vec![grouped(shape)],
+            Shape::Attention(_) | Shape::Recurrence(_) => return Vec::new(),
             Shape::Elementwise(map) => map,
         };
         let words = match (self, operator) {
@@ -85,8 +78,55 @@ pub(crate) fn fused(operators: &[Operator], layer: &Layer) -> Call {
 }
 
 /// A model's shape by name.
+///
+/// # Errors
+/// As [`Model::load`], and [`timed`].
 pub fn model(name: &str) -> Result<Model, Problems> {
-    Model::load(name, None)
+    let model = Model::load(name, None)?;
+    timed(&model)?;
+    Ok(model)
+}
+
+/// Refuses a model of which some part takes a time that nothing here says.
+///
+/// # Errors
+/// Those parts.
+pub fn timed(model: &Model) -> Result<(), Problem> {
+    let kinds = model.kinds();
+    let any = |of: fn(&Model) -> bool| kinds.iter().any(|(_, _, model)| of(model));
+    let parts = [
+        (any(|m| m.latent.is_some()), "attention over a latent"),
+        (any(|m| m.linear.is_some()), "linear attention"),
+        (any(|m| m.window.is_some()), "windows"),
+        (any(|m| m.sinks), "sinks"),
+        (any(|m| m.experts.is_some()), "experts"),
+        (
+            model.positions != Positions::Rotary,
+            "positions other than rotary",
+        ),
+        (
+            model.formats != Formats::default(),
+            "words that are not bf16",
+        ),
+        (kinds.len() > 1, "layers of several kinds"),
+    ];
+    let parts: Vec<&str> = parts
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, part)| *part)
+        .collect();
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "devices have no time for parts of {}: {}",
+        model.name,
+        parts.join(", ")
+    );
+    Err(Problem::nowhere(message).help(format!(
+        "served are grouped key heads with one feed-forward layer; `einflow describe {}` shows what it takes",
+        model.name
+    )))
 }
 
 /// A pass over words of memory, read and written.
@@ -112,6 +152,17 @@ pub(crate) fn product(Product { m, k, n }: Product) -> Call {
         kernel: Kernel::Product { batch: 1, m, k, n },
         // A layer's weights were last used a layer's whole traffic ago.
         flushed: true,
+    }
+}
+
+/// Products with weights of their own, whose rows are spread evenly over those that have any.
+fn grouped(shape: Grouped) -> Call {
+    let Grouped { rows, k, n, .. } = shape;
+    let batch = shape.touched();
+    let m = rows.div_ceil(batch.max(1));
+    Call {
+        kernel: Kernel::Product { batch, m, k, n },
+        ..product(Product { m, k, n })
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     scenario::{Pool, Role, Scenario},
     times::ServerTables,
 };
-use crate::device::Answerer;
+use crate::device::{Answerer, layer::timed};
 
 /// A pool with its devices.
 pub struct DevicePool {
@@ -180,6 +180,7 @@ impl System {
         let mut problems = Problems::new();
         let beside = scenario.beside.clone();
         let model = Model::load(&scenario.model.value, beside.as_deref());
+        let model = model.and_then(|model| timed(&model).map(|()| model).map_err(Problems::from));
         let model =
             problems.absorb(model.map_err(|found| placed(&scenario, scenario.model.span, &found)));
         let n = scenario.batches.value;
@@ -231,7 +232,7 @@ impl System {
         let (Some(model), Some(models)) = (model, all.or(models)) else {
             return Err(Problems::new());
         };
-        let layers = model.layers.unwrap_or(0);
+        let layers = model.depth().unwrap_or(0);
         let mut system = Self {
             layers,
             shape: Shape {

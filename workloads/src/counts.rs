@@ -1,0 +1,285 @@
+//! What a model takes: its parameters, their bytes, and what is kept of the tokens so far.
+//!
+//! The scales of normalisations are left out, and what else has no more words than they: less than a ten-thousandth.
+
+use einflow_spec::{Stored, named, quantity::Bytes};
+
+use crate::{
+    Model,
+    layer::{Layer, Mixer, Operator, Phase, Shape, WORD_BYTES},
+    models::{AttentionBias, Positions},
+};
+
+named! {
+    /// A part of a model whose weights have a format of their own.
+    pub enum Part {
+        /// Attention, of any sort.
+        Attention = "attention",
+        /// Feed-forward layers, and experts that work on every token.
+        FeedForward = "feed_forward",
+        /// Experts that a router chooses.
+        Experts = "experts",
+        /// Routers.
+        Router = "router",
+        /// The vocabulary in and out, and learned positions.
+        Embeddings = "embeddings",
+    }
+}
+
+/// Weights that an operator has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// Whose.
+    pub part: Part,
+    /// Matrices: one, or as many as there are experts.
+    pub groups: u64,
+    /// Of them, those that work on a token.
+    pub active: u64,
+    /// Rows of each: the rank that a product reduces.
+    pub k: u64,
+    /// Columns of each.
+    pub n: u64,
+    /// Words besides that of each: biases, kept in [`crate::layer::SERVED`].
+    pub bias: u64,
+}
+
+impl Weights {
+    /// Words of so many of them; `None` on overflow.
+    fn words(&self, groups: u64) -> Option<u128> {
+        let one = self.k.checked_mul(self.n)?.checked_add(self.bias)?;
+        one.checked_mul(groups).map(u128::from)
+    }
+
+    fn bytes(&self, format: &Stored) -> Option<u128> {
+        let one = format.bytes(self.k, self.n).0 + u128::from(self.bias) * u128::from(WORD_BYTES);
+        one.checked_mul(self.groups.into())
+    }
+}
+
+impl Layer {
+    /// The weights of an operator; none where it has none, or has those of another ([`Operator::LatentUp`]'s).
+    pub fn stored(&self, operator: Operator) -> Option<Weights> {
+        use Operator as O;
+        let part = match operator {
+            O::Absorb | O::Expand => return None,
+            O::ExpertsGateUp | O::ExpertsDown => Part::Experts,
+            O::Router => Part::Router,
+            O::GateUp | O::Down | O::SharedGateUp | O::SharedDown => Part::FeedForward,
+            _ => Part::Attention,
+        };
+        let (groups, k, n) = match self.shape(operator) {
+            Shape::Product(product) => (1, product.k, product.n),
+            Shape::Grouped(grouped) => (grouped.groups, grouped.k, grouped.n),
+            // A learned score for each head.
+            Shape::Attention(attended) if self.sinks => (1, attended.heads, 1),
+            Shape::Elementwise(_) => match (operator, self.mixer) {
+                (O::Convolution, Mixer::Linear(linear)) => {
+                    (1, linear.convolution?, self.queries() + self.keys_values())
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let biased = match part {
+            Part::Attention => match operator {
+                O::QueryKeyValue | O::Query | O::KeyValue => {
+                    self.attention_bias != AttentionBias::None
+                }
+                O::Output => self.attention_bias == AttentionBias::All,
+                _ => false,
+            },
+            _ => self.feed_forward_bias,
+        };
+        Some(Weights {
+            part,
+            groups,
+            active: self
+                .experts
+                .filter(|_| part == Part::Experts)
+                .map_or(groups, |e| e.active),
+            k,
+            n,
+            bias: if biased { n } else { 0 },
+        })
+    }
+
+    /// All weights of the layer.
+    pub fn all_stored(&self) -> impl Iterator<Item = Weights> {
+        let operators = self.operators(Phase::Prefill).into_iter();
+        operators.filter_map(|operator| self.stored(operator))
+    }
+
+    /// Words of all weights; `None` on overflow.
+    pub fn weights(&self) -> Option<u64> {
+        words(self.all_stored().map(|w| w.words(w.groups)))
+    }
+
+    /// Of them, those that work on a token: of experts the active ones.
+    pub fn active_weights(&self) -> Option<u64> {
+        words(self.all_stored().map(|w| w.words(w.active)))
+    }
+
+    /// Words that are kept of a token: its keys and values, or their latent, which every device has whole.
+    pub fn cached(&self) -> u64 {
+        match self.mixer {
+            Mixer::Grouped => self.keys_values(),
+            Mixer::Latent(latent) => latent.cache_rank + latent.rope_width,
+            Mixer::Linear(_) => 0,
+        }
+    }
+
+    /// Words that are kept of a sequence, however long: of the heads' matrices, and of the tokens under the convolution.
+    pub fn state(&self) -> [u64; 2] {
+        match self.mixer {
+            Mixer::Linear(linear) => [
+                self.queries().saturating_mul(self.value_width),
+                (linear.convolution.unwrap_or(1) - 1)
+                    .saturating_mul(self.queries() + self.keys_values()),
+            ],
+            _ => [0, 0],
+        }
+    }
+}
+
+fn sum(items: impl IntoIterator<Item = Option<u128>>) -> Option<u128> {
+    items
+        .into_iter()
+        .try_fold(0u128, |sum, item| sum.checked_add(item?))
+}
+
+/// Words, where they are no more than 64 bits hold.
+fn words(items: impl IntoIterator<Item = Option<u128>>) -> Option<u64> {
+    sum(items).and_then(|words| u64::try_from(words).ok())
+}
+
+impl Model {
+    /// Of each kind of layer on one of `devices` devices: how many there are, times what is counted of one.
+    fn per_layer(&self, devices: u64, of: impl Fn(&Layer) -> Option<u128>) -> Vec<Option<u128>> {
+        let kinds = self.kinds().into_iter();
+        let all = kinds
+            .map(|(_, layers, model)| of(&model.layer(1, devices))?.checked_mul(layers.into()));
+        all.collect()
+    }
+
+    /// Words of the vocabulary in and out, and of learned positions.
+    fn ends(&self) -> Option<u128> {
+        let table = u128::from(self.layer(1, 1).head()?.weights()?);
+        let both = if self.tied_embeddings {
+            table
+        } else {
+            2 * table
+        };
+        let positions = match self.positions {
+            Positions::Learned(positions) => u128::from(positions) * u128::from(self.model_width),
+            _ => 0,
+        };
+        Some(both + positions)
+    }
+
+    /// Words of all weights: decoder layers, and the vocabulary in and out. `None` on overflow, or where the file
+    /// describes one layer only.
+    pub fn weights(&self) -> Option<u64> {
+        self.depth()?;
+        let layers = self.per_layer(1, |layer| layer.weights().map(u128::from));
+        words(layers.into_iter().chain([self.ends()]))
+    }
+
+    /// Of [`Model::weights`], those that products read for one token: of experts the active ones, and of the vocabulary
+    /// the way out. An embedding's row is looked up, and not counted.
+    pub fn active_weights(&self) -> Option<u64> {
+        self.depth()?;
+        let head = self.layer(1, 1).head()?.weights().map(u128::from);
+        let layers = self.per_layer(1, |layer| layer.active_weights().map(u128::from));
+        words(layers.into_iter().chain([head]))
+    }
+
+    /// Words of the weights of attention, in all layers. `None` as for [`Model::weights`].
+    pub fn attention_weights(&self) -> Option<u64> {
+        self.depth()?;
+        words(self.per_layer(1, |layer| {
+            let stored = layer.all_stored();
+            sum(stored
+                .filter(|w| w.part == Part::Attention)
+                .map(|w| w.words(w.groups)))
+        }))
+    }
+
+    /// The format of a part's weights.
+    pub fn format(&self, part: Part) -> Stored {
+        let formats = &self.formats;
+        let own = match part {
+            Part::Attention => formats.attention,
+            Part::FeedForward => None,
+            Part::Experts => formats.experts,
+            Part::Router => formats.router,
+            Part::Embeddings => formats.embeddings,
+        };
+        own.unwrap_or(formats.weights)
+    }
+
+    /// Bytes of all weights on one of `devices` devices that share each product: the one with most. Routers, the latents'
+    /// first products and learned positions are whole on each. `None` as for [`Model::weights`].
+    pub fn weight_bytes(&self, devices: u64) -> Option<Bytes> {
+        self.depth()?;
+        let head = self.layer(1, devices).head()?;
+        let format = self.format(Part::Embeddings);
+        let table = format.bytes(head.k, head.n).0;
+        let both = if self.tied_embeddings {
+            table
+        } else {
+            table.checked_mul(2)?
+        };
+        let positions = match self.positions {
+            Positions::Learned(positions) => format.bytes(self.model_width, positions).0,
+            _ => 0,
+        };
+        let layers = self.per_layer(devices, |layer| self.layer_bytes(layer));
+        sum(layers.into_iter().chain([Some(both), Some(positions)])).map(Bytes)
+    }
+
+    /// Bytes of the weights of a layer.
+    pub fn layer_bytes(&self, layer: &Layer) -> Option<u128> {
+        sum(layer
+            .all_stored()
+            .map(|weights| weights.bytes(&self.format(weights.part))))
+    }
+
+    /// Words of a token's keys and values, or their latents, in all layers: what a request's cache grows by while it is
+    /// in every window. `None` as for [`Model::weights`].
+    pub fn cache_words(&self) -> Option<u64> {
+        self.depth()?;
+        words(self.per_layer(1, |layer| Some(layer.cached().into())))
+    }
+
+    /// Bytes of them on one of `devices` devices that share heads: a latent is whole on each, and so is a key head that
+    /// several share.
+    pub fn token_cache_bytes(&self, devices: u64) -> Option<Bytes> {
+        self.depth()?;
+        sum(self.per_layer(devices, |layer| Some(self.cache_bytes_of(layer, 1)))).map(Bytes)
+    }
+
+    /// Bytes that are kept of a request of `length` tokens on one of `devices` devices: its cache, of which layers with a
+    /// window hold no more than that, and the states of linear attention, which do not grow.
+    pub fn request_bytes(&self, length: u64, devices: u64) -> Option<Bytes> {
+        self.depth()?;
+        sum(self.per_layer(devices, |layer| {
+            let cache = self.cache_bytes_of(layer, length);
+            cache.checked_add(self.state_bytes_of(layer))
+        }))
+        .map(Bytes)
+    }
+
+    /// Bytes of a layer's cache of a request of that length.
+    pub fn cache_bytes_of(&self, layer: &Layer, length: u64) -> u128 {
+        let held = layer.window.map_or(length, |window| window.min(length));
+        let token = self.formats.cache.bytes(layer.cached(), 1).0;
+        token.saturating_mul(held.into())
+    }
+
+    /// Bytes of a layer's state.
+    pub fn state_bytes_of(&self, layer: &Layer) -> u128 {
+        let [matrices, tokens] = layer.state();
+        let state = self.formats.state.unwrap_or(self.formats.cache);
+        state.bytes(matrices, 1).0 + self.formats.cache.bytes(tokens, 1).0
+    }
+}
