@@ -32,7 +32,7 @@ use einflow_serving::offload::serve::trace::Columns;
 use einflow_spec::{Edit, FieldRow, Kind, Library, Node, Record, Source, edited, find};
 use einflow_workloads::{
     cascades,
-    models::{Model, models},
+    models::{Experts, Formats, Kind as LayerKind, Latent, Linear, Model, models},
 };
 use rayon::prelude::*;
 
@@ -55,6 +55,11 @@ fn declared() -> BTreeMap<&'static str, Vec<FieldRow>> {
         ("modelled", Modelled::fields()),
         ("device link", DeviceLink::fields()),
         ("model", Model::fields()),
+        ("layer kind", LayerKind::fields()),
+        ("latent", Latent::fields()),
+        ("linear attention", Linear::fields()),
+        ("experts", Experts::fields()),
+        ("formats", Formats::fields()),
         ("mapping", MappingSpec::fields()),
         ("block", BlockSpec::fields()),
         ("nest", NestSpec::fields()),

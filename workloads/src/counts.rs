@@ -193,17 +193,6 @@ impl Model {
         words(layers.into_iter().chain([head]))
     }
 
-    /// Words of the weights of attention, in all layers. `None` as for [`Model::weights`].
-    pub fn attention_weights(&self) -> Option<u64> {
-        self.depth()?;
-        words(self.per_layer(1, |layer| {
-            let stored = layer.all_stored();
-            sum(stored
-                .filter(|w| w.part == Part::Attention)
-                .map(|w| w.words(w.groups)))
-        }))
-    }
-
     /// The format of a part's weights.
     pub fn format(&self, part: Part) -> Stored {
         let formats = &self.formats;
@@ -237,11 +226,23 @@ impl Model {
         sum(layers.into_iter().chain([Some(both), Some(positions)])).map(Bytes)
     }
 
+    /// Bytes of the weights of attention in all layers, on one of `devices` devices. `None` as for [`Model::weights`].
+    pub fn attention_bytes(&self, devices: u64) -> Option<Bytes> {
+        self.depth()?;
+        let own = |weights: &Weights| weights.part == Part::Attention;
+        sum(self.per_layer(devices, |layer| {
+            self.bytes_of(layer.all_stored().filter(own))
+        }))
+        .map(Bytes)
+    }
+
     /// Bytes of the weights of a layer.
     pub fn layer_bytes(&self, layer: &Layer) -> Option<u128> {
-        sum(layer
-            .all_stored()
-            .map(|weights| weights.bytes(&self.format(weights.part))))
+        self.bytes_of(layer.all_stored())
+    }
+
+    fn bytes_of(&self, stored: impl Iterator<Item = Weights>) -> Option<u128> {
+        sum(stored.map(|weights| weights.bytes(&self.format(weights.part))))
     }
 
     /// Words of a token's keys and values, or their latents, in all layers: what a request's cache grows by while it is

@@ -236,8 +236,6 @@ record! {
         /// How words are kept.
         pub formats: Formats = Formats::default() => "all are `bf16`";
     } check |fields| {
-        let kinds = kinds.as_deref().unwrap_or_default();
-        named_kinds(fields, layers.as_ref().and_then(Option::as_ref), kinds);
         let whole = Together {
             heads,
             key_heads,
@@ -248,9 +246,15 @@ record! {
             feed_forward_width,
             experts: experts.map(|experts| experts.is_some()),
         };
-        match kinds {
-            [] => whole.check(fields, None),
-            kinds => kinds.iter().for_each(|kind| whole.with(kind).check(fields, Some(&kind.name))),
+        // What could not be read says nothing of the rest.
+        if let Some(kinds) = kinds.as_deref() {
+            if let Some(layers) = &layers {
+                named_kinds(fields, layers.as_ref(), kinds);
+            }
+            match kinds {
+                [] => whole.check(fields, None),
+                kinds => kinds.iter().for_each(|kind| whole.with(kind).check(fields, Some(&kind.name))),
+            }
         }
     }
 }

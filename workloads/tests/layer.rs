@@ -46,7 +46,7 @@ proptest! {
         let ends = 2 * d * model.vocabulary.unwrap();
         let expected = layers * (attention + 3 * d * model.feed_forward_width.unwrap()) + ends;
         prop_assert_eq!(model.weights(), Some(expected));
-        prop_assert_eq!(model.attention_weights(), Some(layers * attention));
+        prop_assert_eq!(model.attention_bytes(1).unwrap().0, u128::from(2 * layers * attention));
         prop_assert_eq!(model.cache_words(), Some(layers * model.key_heads * (e + f)));
         // The cache grows by what the operator that writes it reads, and writes.
         let written = map(&model.layer(1, 1), Operator::CacheWrite).words;

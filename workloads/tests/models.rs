@@ -4,9 +4,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::{fs, path::Path};
+
+use einflow_spec::{Record, with_tables};
 use einflow_workloads::{
     Model,
     layer::{Attended, Grouped, Layer, Operator, Phase, Product, Recurrence, Shape},
+    models::{Experts, Formats, Kind, Latent, Linear},
 };
 
 /// A published number of parameters.
@@ -550,4 +554,59 @@ fn ranks_without_one_size_say_why() {
     assert_eq!(kimi.keys().copied().collect::<Vec<_>>(), ["D", "E", "S"]);
     assert_eq!(why("mixtral-8x7b")["S"], "that of each expert");
     assert_eq!(load("deepseek-v3").sizes(7)["E"], 192);
+}
+
+/// The tables of the page are those of the declarations, and of what is derived here.
+#[test]
+fn the_page_has_the_fields_and_the_numbers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/models.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let tables = [
+        ("## A file", Model::fields()),
+        ("### A kind of layer", Kind::fields()),
+        ("### A latent", Latent::fields()),
+        ("### Linear attention", Linear::fields()),
+        ("### Experts", Experts::fields()),
+        ("### Formats", Formats::fields()),
+    ];
+    let mut found = with_tables(&page, &tables);
+    let head = "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+    let from = found.find(head).unwrap() + head.len();
+    let length: usize = found[from..]
+        .split_inclusive('\n')
+        .take_while(|line| line.starts_with('|'))
+        .map(str::len)
+        .sum();
+    found.replace_range(
+        from..from + length,
+        &derived().iter().map(row).collect::<String>(),
+    );
+    if std::env::var_os("EINFLOW_BLESS").is_some_and(|v| v == "1") {
+        fs::write(&path, &found).unwrap();
+    } else {
+        assert!(
+            found == page,
+            "EINFLOW_BLESS=1 writes the tables of models.md anew"
+        );
+    }
+}
+
+fn row(of: &Derived) -> String {
+    let billions = |words: u64| format!("{:.2}", words as f64 * 1e-9);
+    let published = match of.published {
+        Count::Exact(published) => published.to_string(),
+        Count::About(published) => billions(published),
+    };
+    let active = of.stated_active.map_or("-".into(), |(stated, _)| {
+        format!("{}", stated as f64 / 100.0)
+    });
+    format!(
+        "| `{}` | {} | {published} | {} | {active} | {} | {} | {} |\n",
+        of.name,
+        billions(of.weights),
+        billions(of.active),
+        of.bytes,
+        of.cache,
+        of.request
+    )
 }

@@ -19,11 +19,11 @@ use super::{
     output,
 };
 
-/// A number of parameters, to four digits.
+/// A number of parameters in words.
 fn parameters(words: u64) -> String {
     match words as f64 {
-        few if few < 1e9 => format!("{:.4} million", few * 1e-6),
-        many => format!("{:.5} billion", many * 1e-9),
+        few if few < 1e9 => format!("{:.2} million", few * 1e-6),
+        many => format!("{:.2} billion", many * 1e-9),
     }
 }
 

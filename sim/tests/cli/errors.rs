@@ -6,6 +6,7 @@ mod devices;
 mod eval;
 mod files;
 mod mappings;
+mod models;
 mod offload;
 mod sweeps;
 
@@ -14,10 +15,11 @@ use std::{fmt::Write as _, io::Write as _};
 use einflow::{runs::runs, validate::experiments};
 use einflow_arch::accelerators;
 use einflow_mappings::mappings as shipped;
-use einflow_workloads::{cascades, models::models};
+use einflow_workloads::{cascades, models::models as shapes};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 use self::mappings::{cascade_cases, home_cases, mapping_cases};
+use self::models::model_cases;
 use devices::device_cases;
 use eval::eval_cases;
 pub use eval::{ARRAYS, npz};
@@ -248,7 +250,7 @@ fn command_cases() -> Vec<Case> {
         )
         .with(
             "mine.ron",
-            edited(models(), "bert", &[("batch: 64", "batch: -64")]),
+            edited(shapes(), "bert", &[("batch: 64", "batch: -64")]),
         ),
         case("accelerator-wrong", "describe mine.ron", &["mine.ron:"]).with(
             "mine.ron",
@@ -268,6 +270,7 @@ fn every_mistake() {
     cases.extend(none(mapping_cases()));
     cases.extend(none(home_cases()));
     cases.extend(none(command_cases()));
+    cases.extend(none(model_cases()));
     cases.extend(none(run_file_cases()));
     cases.extend(none(experiment_cases()));
     cases.extend(none(sweep_cases()));

@@ -98,11 +98,11 @@ crate::record! {
     /// A format with scales.
     struct Scaled = "a format" {
         /// The numbers.
-        pub(self) format: Stored as named;
+        pub(crate) format: Stored as named;
         /// Numbers that share a scale: along the rank that a product reduces, and along the other.
-        pub(self) block: [u64; 2] as block;
+        pub(crate) block: [u64; 2] as block;
         /// The scale.
-        pub(self) scale: NumberFormat;
+        pub(crate) scale: NumberFormat;
     } check |fields| {
         if let (Some(Stored { name, scales: Some(_), .. }), Some(node)) = (format, fields.optional("block")) {
             fields.push(node.problem(format!("{name} has blocks of its own")).help(format!("write `{name}` alone")));

@@ -35,12 +35,12 @@ impl DevicePool {
         &mut self,
         scenario: &Scenario,
         model: &Model,
-        weights: f64,
+        weights: Bytes,
         activations: f64,
         cached: bool,
     ) -> Result<(), Problem> {
         let memory = &mut self.memory;
-        memory.weights = Bytes(weights.ceil() as u128);
+        memory.weights = weights;
         memory.activations = Bytes(activations.ceil() as u128);
         let taken = memory.weights.0 + memory.activations.0 + memory.reserved.0;
         let gb = |bytes: u128| bytes as f64 * 1e-9;
@@ -82,10 +82,15 @@ impl System {
             Problem::nowhere(format!("the weights of {} overflow", model.name))
                 .help("smaller sizes")
         };
-        let bytes = |words: u64| words as f64 * WORD_BYTES as f64;
-        let all = bytes(model.weights().ok_or_else(overflow)?);
-        let cached = bytes(model.cache_words().ok_or_else(overflow)?);
-        let attention = bytes(model.attention_weights().ok_or_else(overflow)?);
+        let offloads = self.attention.is_some();
+        let moves = offloads && scenario.boundary == Boundary::Projections;
+        // On one of so many devices: all weights, and those that go with attention.
+        let weights = |devices: u64| model.weight_bytes(devices).ok_or_else(overflow);
+        let moved = |devices: u64| match moves {
+            true => model.attention_bytes(devices).ok_or_else(overflow),
+            false => Ok(Bytes(0)),
+        };
+        let cached = |devices: u64| model.token_cache_bytes(devices).ok_or_else(overflow);
         let (steps, sampled) = match scenario.prefill.value {
             // A token comes out of each request at most, however long the chunks of prompts beside it.
             Prefill::Chunked => (
@@ -118,27 +123,23 @@ impl System {
             }) => batch.div_ceil(shares),
             _ => steps.min(DEFAULT_STEP.max(scenario.step_tokens)),
         };
-        let offloads = self.attention.is_some();
-        let moved = match (offloads, scenario.boundary) {
-            (true, Boundary::Projections) => attention,
-            _ => 0.0,
-        };
-        let group = self.models.group as f64;
-        let room = step(tokens, self.models.group);
+        let group = self.models.group;
+        let room = step(tokens, group);
+        let own = weights(group)?.0.saturating_sub(moved(group)?.0);
         let filled = self
             .models
-            .fill(scenario, model, (all - moved) / group, room, !offloads);
+            .fill(scenario, model, Bytes(own), room, !offloads);
         problems.absorb(filled.map_err(Problems::from));
         let mut stores = Vec::new();
         let mut flags = Vec::new();
         // What is left of each device's memory, or as many blocks as the scenario says.
-        let mut tokens_in = |pool: &mut DevicePool, parts: u64| {
+        let mut tokens_in = |pool: &mut DevicePool, token: Bytes| {
             let Some(blocks) = &pool.spec.kv_blocks else {
-                let cache = pool.memory.cache.0 as f64;
-                return (cache * parts as f64 / cached).floor() as u64;
+                let tokens = pool.memory.cache.0 / token.0.max(1);
+                return u64::try_from(tokens).unwrap_or(u64::MAX);
             };
             let tokens = blocks.value.saturating_mul(scenario.block_size);
-            let bytes = Bytes((tokens as f64 * cached / parts as f64).ceil() as u128);
+            let bytes = Bytes(token.0.saturating_mul(tokens.into()));
             if bytes > pool.memory.cache {
                 let gb = |bytes: u128| bytes as f64 * 1e-9;
                 let (room, asked) = (pool.memory.cache.0, blocks.value);
@@ -155,38 +156,33 @@ impl System {
         };
         match &mut self.attention {
             None => {
-                let group = self.models.group;
-                let one = tokens_in(&mut self.models, group);
+                let one = tokens_in(&mut self.models, cached(group)?);
                 stores = vec![one; self.models.replicas as usize];
             }
             Some(pool) => {
                 let parts = match pool.spec.partition {
-                    Partition::Heads => pool.count() as f64,
-                    Partition::Requests => 1.0,
+                    Partition::Heads => pool.count(),
+                    Partition::Requests => 1,
                 };
                 let words = tokens as f64 * (3 * model.heads * model.query_width) as f64;
                 let filled = pool.fill(
                     scenario,
                     model,
-                    moved / parts,
-                    bytes(1) * words / parts,
+                    moved(parts)?,
+                    WORD_BYTES as f64 * words / parts as f64,
                     true,
                 );
                 problems.absorb(filled.map_err(Problems::from));
-                match pool.spec.partition {
-                    Partition::Heads => {
-                        let count = pool.count();
-                        stores.push(tokens_in(pool, count));
-                    }
-                    Partition::Requests => {
-                        stores = vec![tokens_in(pool, 1); pool.count() as usize];
-                    }
-                }
+                let one = tokens_in(pool, cached(parts)?);
+                stores = match pool.spec.partition {
+                    Partition::Heads => vec![one],
+                    Partition::Requests => vec![one; pool.count() as usize],
+                };
             }
         }
         if let Some(pool) = &mut self.prefill {
             let room = step(scenario.step_tokens, pool.group);
-            let filled = pool.fill(scenario, model, all / pool.group as f64, room, false);
+            let filled = pool.fill(scenario, model, weights(pool.group)?, room, false);
             problems.absorb(filled.map_err(Problems::from));
         }
         self.stores = stores;
