@@ -195,20 +195,6 @@ fn room_for_caches_is_what_weights_and_runtime_leave() {
     assert_eq!(system.stores, [tokens as u64]);
 }
 
-/// Each of two devices has half of the heads, their biases, columns and vocabulary.
-#[test]
-fn biases_are_weights_too() {
-    let text = TOGETHER.replace("llama3-8b", "qwen2.5-32b");
-    let system = System::new(scenario(&text, "")).unwrap();
-    let biased = 5120 * 128 * (20 + 4 + 4) + 128 * (20 + 4 + 4);
-    let layer = biased + 20 * 128 * 5120 + 3 * 5120 * 27648 / 2;
-    let weights: u128 = 2 * (64 * layer + 2 * 5120 * 152_064 / 2);
-    assert_eq!(system.models.memory.weights.0, weights);
-    // 64 layers, keys and values of four heads of 128, two bytes.
-    let room = system.models.memory.cache.0 / (64 * 2 * 4 * 128 * 2);
-    assert_eq!(u128::from(system.stores[0]), room);
-}
-
 /// Requests of mixed lengths, some of them bursts.
 fn trace(seed: u64, count: u64, longest: u64) -> String {
     let mut state = seed;

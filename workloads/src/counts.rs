@@ -128,7 +128,7 @@ impl Layer {
         }
     }
 
-    /// Words that are kept of a sequence, however long: of the heads' matrices, and of the tokens under the convolution.
+    /// Words that are kept of a sequence, however long: of the heads' matrices, and of tokens under the convolution.
     pub fn state(&self) -> [u64; 2] {
         match self.mixer {
             Mixer::Linear(linear) => [
@@ -206,8 +206,8 @@ impl Model {
         own.unwrap_or(formats.weights)
     }
 
-    /// Bytes of all weights on one of `devices` devices that share each product: the one with most. Routers, the latents'
-    /// first products and learned positions are whole on each. `None` as for [`Model::weights`].
+    /// Bytes of all weights on one of `devices` devices that share each product: the one with most. Routers, the
+    /// latents' first products and learned positions are whole on each. `None` as for [`Model::weights`].
     pub fn weight_bytes(&self, devices: u64) -> Option<Bytes> {
         self.depth()?;
         let head = self.layer(1, devices).head()?;
@@ -259,8 +259,8 @@ impl Model {
         sum(self.per_layer(devices, |layer| Some(self.cache_bytes_of(layer, 1)))).map(Bytes)
     }
 
-    /// Bytes that are kept of a request of `length` tokens on one of `devices` devices: its cache, of which layers with a
-    /// window hold no more than that, and the states of linear attention, which do not grow.
+    /// Bytes that are kept of a request of `length` tokens on one of `devices` devices: its cache, of which layers with
+    /// a window hold no more than that, and the states of linear attention, which do not grow.
     pub fn request_bytes(&self, length: u64, devices: u64) -> Option<Bytes> {
         self.depth()?;
         sum(self.per_layer(devices, |layer| {

@@ -48,9 +48,9 @@ named! {
         LatentNorm = "latent_norm",
         /// The product that makes keys and values of all heads of the latent.
         LatentUp = "latent_up",
-        /// In place of [`Operator::LatentUp`]: queries into the latent's space, with each head's own weights of keys.
+        /// In place of [`Operator::LatentUp`]: queries into the latent's space, with each head's weights of keys.
         Absorb = "absorb",
-        /// In place of [`Operator::LatentUp`]: values out of the latent's space, with each head's own weights of values.
+        /// In place of [`Operator::LatentUp`]: values out of the latent's space, with each head's weights of values.
         Expand = "expand",
         /// The short convolution of queries, keys and values.
         Convolution = "convolution",

@@ -5,10 +5,14 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use einflow_spec::{
-    Fields, Form, Key, Kind as Written, Library, Name, Node, NumberFormat, Problem, Problems,
-    Record, Source, Stored, by_name, did_you_mean, find, named, record,
+    Fields, Key, Library, Name, NumberFormat, Problem, Problems, Record, Source, Stored, by_name,
+    did_you_mean, find, named, record,
 };
 use include_dir::{Dir, include_dir};
+
+use self::forms::{layers, positions, size, window};
+
+mod forms;
 
 static MODELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models");
 
@@ -243,13 +247,15 @@ record! {
             latent: latent.flatten(),
             linear: linear.flatten(),
             window: window.flatten(),
-            feed_forward_width,
-            experts: experts.map(|experts| experts.is_some()),
+            feed_forward_width: feed_forward_width.filter(|w| w.is_some() || !fields.has("feed_forward_width")),
+            experts: Some(fields.has("experts")),
         };
         // What could not be read says nothing of the rest.
-        if let Some(kinds) = kinds.as_deref() {
-            if let Some(layers) = &layers {
-                named_kinds(fields, layers.as_ref(), kinds);
+        let kinds = kinds.as_deref().unwrap_or_default();
+        if !kinds.is_empty() || !fields.has("kinds") {
+            let layers = layers.as_ref().and_then(Option::as_ref);
+            if layers.is_some() || !fields.has("layers") {
+                named_kinds(fields, layers, kinds);
             }
             match kinds {
                 [] => whole.check(fields, None),
@@ -461,8 +467,8 @@ impl Model {
     }
 
     /// Sizes of the ranks B, H, E, F, D, S, of G, the key heads, and of M and P, both `length` tokens long: what
-    /// [`crate::cascade::Cascade::sizes`] takes, which also checks the range of `length`. Those of [`Model::unsized_ranks`]
-    /// are left out.
+    /// [`crate::cascade::Cascade::sizes`] takes, which also checks the range of `length`. Those of
+    /// [`Model::unsized_ranks`] are left out.
     pub fn sizes(&self, length: u64) -> BTreeMap<String, u64> {
         let lacking = self.unsized_ranks();
         let all = self
@@ -525,106 +531,4 @@ impl Model {
         }
         found
     }
-}
-
-fn size() -> Form<u64> {
-    Form {
-        value: || "1 to 2^24".into(),
-        read: |_, node| match node.u64()? {
-            0 => Err(node
-                .problem("a size of 0")
-                .help("a size is at least 1")
-                .into()),
-            size if size > crate::sizes::LARGEST_SIZE => Err(node
-                .problem(format!("a size of {size}"))
-                .help("sizes go to 2^24")
-                .into()),
-            size => Ok(size),
-        },
-    }
-}
-
-/// A window; `()` is none.
-fn window() -> Form<Option<u64>> {
-    Form {
-        value: || format!("{}, or ()", (size().value)()),
-        read: |name, node| match node.kind {
-            Written::Empty => Ok(None),
-            _ => (size().read)(name, node).map(Some),
-        },
-    }
-}
-
-fn positions() -> Form<Positions> {
-    Form {
-        value: || format!("`rotary`, `none`, or learned: {}", (size().value)()),
-        read: |name, node| match &node.kind {
-            Written::Number(_) => (size().read)(name, node).map(Positions::Learned),
-            _ => match node.text() {
-                Ok("rotary") => Ok(Positions::Rotary),
-                Ok("none") => Ok(Positions::None),
-                _ => Err(node
-                    .expected("`rotary`, `none`, or how many positions have an embedding")
-                    .into()),
-            },
-        },
-    }
-}
-
-fn layers() -> Form<Layers> {
-    Form {
-        value: || {
-            "1 to 2^24, or a list: kinds in order, each a name or `(repeat: 5, of: [...])`".into()
-        },
-        read: |name, node| match &node.kind {
-            Written::Number(_) => (size().read)(name, node).map(Layers::Alike),
-            Written::List(_) => {
-                let mut found = Vec::new();
-                in_order(node, 1, &mut found)?;
-                let all = found
-                    .iter()
-                    .try_fold(0u64, |sum, (_, layers)| sum.checked_add(*layers));
-                match all {
-                    Some(1..=crate::sizes::LARGEST_SIZE) => Ok(Layers::Kinds(found)),
-                    Some(0) => Err(node.problem("no layer").help("name at least one").into()),
-                    _ => Err(node
-                        .problem("too many layers")
-                        .help("sizes go to 2^24")
-                        .into()),
-                }
-            }
-            _ => Err(node
-                .expected("a number of layers, or a list of kinds")
-                .into()),
-        },
-    }
-}
-
-/// Adds the layers of a list, so many times, to those found.
-fn in_order(list: &Node, times: u64, found: &mut Vec<(Name, u64)>) -> Result<(), Problems> {
-    let mut problems = Problems::new();
-    let items = match &list.kind {
-        Written::List(items) => &items[..],
-        _ => std::slice::from_ref(list),
-    };
-    for item in items {
-        if let Written::Record(_) = item.kind {
-            let mut fields = Fields::new(item, "a repetition");
-            let repeat = fields.given("repeat", size()).unwrap_or(1);
-            let of = fields.required("of");
-            if let Some(of) = problems.absorb(fields.finish(of)) {
-                problems.absorb(in_order(of, times.saturating_mul(repeat), found));
-            }
-            continue;
-        }
-        match Name::read(item) {
-            Err(_) => problems
-                .push(item.expected("the name of a kind of layer, or (repeat: 5, of: [...])")),
-            Ok(name) => match found.iter_mut().find(|(known, _)| known.text == name.text) {
-                Some((_, layers)) => *layers = layers.saturating_add(times),
-                None => found.push((name, times)),
-            },
-        }
-    }
-    problems.into_result(Some(()))
 }

@@ -1,5 +1,7 @@
 //! What a model takes: parameters, bytes of weights and caches, and the operators of its kinds of layers.
 
+use std::collections::BTreeMap;
+
 use einflow_engine::{
     report::whole,
     units::{length as tokens, si},
@@ -11,7 +13,7 @@ use einflow_workloads::{
     counts::Part,
     layer::{Attended, Grouped, Layer, Operator, Phase, Product, Recurrence, Shape},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     args::DescribeFormat,
@@ -27,8 +29,8 @@ fn parameters(words: u64) -> String {
     }
 }
 
-/// A kind of layer on one of the devices: its name, how many there are, a model that has no others, and a layer over one
-/// token.
+/// A kind of layer on one of the devices: its name, how many there are, a model that has no others, and a layer over
+/// one token.
 struct Kind<'m> {
     name: &'m str,
     layers: u64,
@@ -70,7 +72,7 @@ pub fn describe(
                 "weight_bytes": model.weight_bytes(devices).map(|bytes| whole(bytes.0)),
                 "cache_bytes_per_token": model.token_cache_bytes(devices).map(|bytes| whole(bytes.0)),
                 "request_bytes": model.request_bytes(asked.length, devices).map(|bytes| whole(bytes.0)),
-                "formats": formats(model).into_iter().map(|(part, format)| (part.to_owned(), json!(format))).collect::<Map<_, _>>(),
+                "formats": formats(model).into_iter().collect::<BTreeMap<_, _>>(),
                 "kinds": kinds.ok_or_else(overflow)?,
             }))
         }

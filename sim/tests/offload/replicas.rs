@@ -66,3 +66,17 @@ fn each_pair_of_groups_has_a_link_of_its_own() {
         assert!((two - time / 2.0).abs() < 1e-9 * time, "{two} {time}");
     }
 }
+
+/// Each of two devices has half of the heads, their biases, columns and vocabulary.
+#[test]
+fn biases_are_weights_too() {
+    let text = TOGETHER.replace("llama3-8b", "qwen2.5-32b");
+    let system = System::new(scenario(&text, "")).unwrap();
+    let biased = 5120 * 128 * (20 + 4 + 4) + 128 * (20 + 4 + 4);
+    let layer = biased + 20 * 128 * 5120 + 3 * 5120 * 27648 / 2;
+    let weights: u128 = 2 * (64 * layer + 2 * 5120 * 152_064 / 2);
+    assert_eq!(system.models.memory.weights.0, weights);
+    // 64 layers, keys and values of four heads of 128, two bytes.
+    let room = system.models.memory.cache.0 / (64 * 2 * 4 * 128 * 2);
+    assert_eq!(u128::from(system.stores[0]), room);
+}

@@ -6,7 +6,7 @@ use crate::{
     Form, Kind, Node, NumberFormat, Problems, Record, Written, did_you_mean, quantity::Bytes,
 };
 
-/// Formats that numbers are kept in and not computed in: name, bits of a number, and numbers that share a scale of 8 bits.
+/// Formats that numbers are kept in and not computed in: name, bits of a number, numbers that share a scale of 8 bits.
 const KEPT: [(&str, u64, Option<u64>); 6] = [
     // OCP 8-bit floating point, E4M3 or E5M2.
     ("fp8", 8, None),
@@ -68,8 +68,8 @@ impl Stored {
         Some(Self { name, bits, scales })
     }
 
-    /// Bytes of a matrix whose `k` rows a product reduces, and `n` columns: its numbers and their scales, a block at the
-    /// edge having one too.
+    /// Bytes of a matrix whose `k` rows a product reduces, and `n` columns: its numbers and their scales, a block at
+    /// the edge having one too.
     pub fn bytes(&self, k: u64, n: u64) -> Bytes {
         let whole = |count: u128, bits: u64| count.saturating_mul(bits.into()).div_ceil(8);
         let numbers = whole(u128::from(k) * u128::from(n), self.bits);
