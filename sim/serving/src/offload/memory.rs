@@ -130,7 +130,7 @@ impl System {
             .models
             .fill(scenario, model, Bytes(own), room, !offloads);
         problems.absorb(filled.map_err(Problems::from));
-        let mut stores = Vec::new();
+        let stores;
         let mut flags = Vec::new();
         // What is left of each device's memory, or as many blocks as the scenario says.
         let mut tokens_in = |pool: &mut DevicePool, token: Bytes| {
