@@ -130,7 +130,6 @@ impl System {
             .models
             .fill(scenario, model, Bytes(own), room, !offloads);
         problems.absorb(filled.map_err(Problems::from));
-        let stores;
         let mut flags = Vec::new();
         // What is left of each device's memory, or as many blocks as the scenario says.
         let mut tokens_in = |pool: &mut DevicePool, token: Bytes| {
@@ -154,10 +153,10 @@ impl System {
             pool.memory.cache = bytes;
             tokens
         };
-        match &mut self.attention {
+        let stores = match &mut self.attention {
             None => {
                 let one = tokens_in(&mut self.models, cached(group)?);
-                stores = vec![one; self.models.replicas as usize];
+                vec![one; self.models.replicas as usize]
             }
             Some(pool) => {
                 let parts = match pool.spec.partition {
@@ -174,12 +173,12 @@ impl System {
                 );
                 problems.absorb(filled.map_err(Problems::from));
                 let one = tokens_in(pool, cached(parts)?);
-                stores = match pool.spec.partition {
+                match pool.spec.partition {
                     Partition::Heads => vec![one],
                     Partition::Requests => vec![one; pool.count() as usize],
-                };
+                }
             }
-        }
+        };
         if let Some(pool) = &mut self.prefill {
             let room = step(scenario.step_tokens, pool.group);
             let filled = pool.fill(scenario, model, weights(pool.group)?, room, false);
