@@ -16,6 +16,7 @@ use einflow_spec::{
 const CHIP: Chip = Chip {
     units: 4,
     matrix: OperationsPerSecond(4e12),
+    matrix_8bit: None,
     memory: Bytes(1 << 34),
     bandwidth: BytesPerSecond(1e12),
     cache: Bytes(1_000_000),
@@ -77,6 +78,7 @@ fn a_product_by_hand() {
         m: side,
         k: side,
         n: side,
+        operands: Operands::WORDS,
     };
     // 1024^3: 32 tiles of 128 x 256 on four units, eight waves of 67.1 million operations at 0.8 x 10^6 a microsecond, 83.9 us, and half a
     // microsecond each. Smaller tiles take more steps; memory takes 12.6 us.
@@ -89,6 +91,7 @@ fn a_product_by_hand() {
         m: 1,
         k: 4096,
         n: 4096,
+        operands: Operands::WORDS,
     };
     let work = 8.0 * (2.0 * 64.0 * 128.0 * 4096.0 / 0.8e6 + 0.5);
     close(us(&thin, &values, true), 2.0 + work, 1e-3);
@@ -98,6 +101,7 @@ fn a_product_by_hand() {
         m: 64,
         k: 4096,
         n: 64,
+        operands: Operands::WORDS,
     };
     let work = 2.0 * 64.0 * 64.0 * 1024.0 / 0.8e6 + 0.5 + 0.5;
     close(us(&deep, &values, true), 2.0 + work, 1e-3);
@@ -118,6 +122,7 @@ fn held_units_make_another_wave() {
         m: 1024,
         k: 1024,
         n: 1024,
+        operands: Operands::WORDS,
     };
     // 32 tiles of 128 x 256 on three units of four: eleven waves in place of eight.
     let wave = 2.0 * 128.0 * 256.0 * 1024.0 / 0.8e6 + 0.5;
@@ -128,6 +133,7 @@ fn held_units_make_another_wave() {
         m: 128,
         k: 1024,
         n: 512,
+        operands: Operands::WORDS,
     };
     let wave = 2.0 * 128.0 * 128.0 * 1024.0 / 0.8e6 + 0.5;
     close(us(&small, &values, true), 2.0 + wave, 1e-3);
@@ -151,6 +157,7 @@ fn what_has_to_be_written_back_by_hand() {
         heads: 8,
         key_heads: 2,
         width: 64,
+        value_width: 64,
         length: 4096,
         causal: false,
     };
@@ -173,6 +180,7 @@ fn a_decode_by_hand() {
             heads: 8,
             key_heads: 2,
             width: 64,
+            value_width: 64,
             length,
             causal: false,
         })
@@ -202,6 +210,7 @@ fn a_prompt_by_hand() {
             heads: 4,
             key_heads: 4,
             width: 64,
+            value_width: 64,
             length: 512,
             causal,
         })
@@ -220,6 +229,7 @@ fn a_prompt_by_hand() {
         heads: 3,
         key_heads: 3,
         width: 64,
+        value_width: 64,
         length: 384,
         causal: false,
     });
@@ -263,6 +273,7 @@ fn slopes_are_those_of_small_steps() {
         heads: 8,
         key_heads: 2,
         width: 64,
+        value_width: 64,
         length: 1500,
         causal,
     };
@@ -272,6 +283,7 @@ fn slopes_are_those_of_small_steps() {
             m: 700,
             k: 4096,
             n: 900,
+            operands: Operands::WORDS,
         },
         Kernel::Prefill(attention(true)),
         Kernel::Prefill(attention(false)),

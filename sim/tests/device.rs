@@ -41,6 +41,7 @@ fn planted(values: &[f64]) -> Samples {
                     heads,
                     key_heads: heads,
                     width: 128,
+                    value_width: 128,
                     length: 1 << power,
                     causal: false,
                 });
@@ -146,6 +147,7 @@ fn what_fits_in_the_cache_is_another_regime() {
             heads: 8,
             key_heads: 8,
             width: 128,
+            value_width: 128,
             length,
             causal: false,
         });
@@ -218,6 +220,7 @@ fn kernels_count_as_the_cascades_do() {
         heads: 8,
         key_heads: 2,
         width: 64,
+        value_width: 64,
         length: 96,
         causal: false,
     };
@@ -320,6 +323,7 @@ fn an_accelerator_is_a_device() {
         heads: 32,
         key_heads: 8,
         width: 128,
+        value_width: 128,
         length: 2048,
         causal: false,
     };
@@ -494,6 +498,7 @@ fn many_queries_a_key_head_are_bound_by_compute() {
             heads: 64,
             key_heads: 8,
             width: 128,
+            value_width: 128,
             length: 16384,
             causal: false,
         });

@@ -57,7 +57,7 @@ fn law(name: &str, kernel: Kernel) -> f64 {
 }
 
 fn product(m: u64, k: u64, n: u64) -> f64 {
-    law("product:graph", Kernel::Product { batch: 1, m, k, n })
+    law("product:graph", Kernel::product(m, k, n))
 }
 
 fn pass(law_name: &str, rows: u64, words: u64) -> f64 {
@@ -76,6 +76,7 @@ fn decode(batch: u64, heads: u64, key_heads: u64, length: u64) -> f64 {
         heads,
         key_heads,
         width: 128,
+        value_width: 128,
         length,
         causal: false,
     };
@@ -381,6 +382,7 @@ fn prompts_in_chunks_come_before_the_first_token() {
             heads: 32,
             key_heads: 8,
             width: 128,
+            value_width: 128,
             length,
             causal: true,
         };

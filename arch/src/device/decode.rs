@@ -139,7 +139,7 @@ fn fitted_law(name: &str, node: &Node) -> Result<Fitted, Problems> {
     let Some(parameters) = law_parameters(name) else {
         let problem = node.problem(format!("there is no law `{name}`"));
         return Err(problem
-            .help("product, decode, prefill or pass, with a suffix as in decode:flash")
+            .help("product, grouped, decode, ragged, ragged-cores, prefill, masked, chunked or pass, with a suffix as in decode:flash")
             .into());
     };
     fitted(node, parameters)
@@ -166,9 +166,14 @@ fn fitted(node: &Node, parameters: &'static [law::Parameter]) -> Result<Fitted, 
             })
         })
         .collect();
+    let times = [
+        fields.given("shortest", positive::<f64>()),
+        fields.given("longest", positive::<f64>()),
+    ];
     let value = (|| {
         Some(Fitted {
             cited: cited?,
+            times,
             values: values.into_iter().collect::<Option<_>>()?,
         })
     })();

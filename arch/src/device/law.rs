@@ -2,219 +2,22 @@
 //!
 //! Times are in microseconds in here, bandwidths in bytes a microsecond.
 
+pub mod grouped;
+mod parameters;
+pub mod ragged;
+
 use einflow_spec::quantity::{BytesPerSecond, Seconds};
 
 pub use super::number::Sloped;
-use super::{Chip, Kernel, kernel::Attention, number::Number};
-
-/// A parameter of a law.
-#[derive(Clone, Copy, Debug)]
-pub struct Parameter {
-    /// Its name in a device file.
-    pub name: &'static str,
-    /// Its unit: `us`, or nothing for a fraction of the chip's own number.
-    pub unit: &'static str,
-    /// What it is.
-    pub about: &'static str,
-    /// Where it may lie.
-    pub range: (f64, f64),
-    /// Where a fit begins.
-    pub start: f64,
-}
-
-const fn us(name: &'static str, start: f64, high: f64, about: &'static str) -> Parameter {
-    Parameter {
-        name,
-        unit: "us",
-        about,
-        range: (1e-3, high),
-        start,
-    }
-}
-
-const fn part(name: &'static str, start: f64, range: (f64, f64), about: &'static str) -> Parameter {
-    Parameter {
-        name,
-        unit: "",
-        about,
-        range,
-        start,
-    }
-}
-
-const FLOOR: Parameter = us("floor", 6.0, 200.0, "what the smallest launch takes");
-const BANDWIDTH: Parameter = part(
-    "bandwidth",
-    0.85,
-    (0.02, 1.5),
-    "what a long stream reaches of the memory's peak",
-);
-const RAMP: Parameter = us(
-    "ramp",
-    8.0,
-    200.0,
-    "what a stream far larger than the cache loses until it runs at full speed",
-);
-const CACHED: Parameter = part(
-    "cached",
-    1.0,
-    (1e-3, 16.0),
-    "the share of the cache below which data that was touched before is still there",
-);
-const CACHE_BANDWIDTH: Parameter = part(
-    "cache_bandwidth",
-    2.0,
-    (0.1, 20.0),
-    "what such data come with, in the memory's peak",
-);
-const THROTTLE: Parameter = part(
-    "throttle",
-    0.2,
-    (1e-3, 0.6),
-    "by how much the power limit slows work that keeps the matrix units busy for long",
-);
-const THROTTLE_AFTER: Parameter = Parameter {
-    name: "throttle_after",
-    unit: "us",
-    about: "the time in which half of that comes",
-    // A board averages what it draws over more than this.
-    range: (100.0, 1e5),
-    start: 500.0,
+pub use parameters::{
+    CHUNKED, DECODE, GROUPED, MASKED, MOST, PASS, PREFILL, PRODUCT, Parameter, RAGGED,
+    RAGGED_CORES, TRANSFER,
 };
 
-/// Parameters of a matrix product.
-pub const PRODUCT: &[Parameter] = &[
-    FLOOR,
-    BANDWIDTH,
-    RAMP,
-    part(
-        "efficiency",
-        0.85,
-        (0.05, 2.0),
-        "what the largest tile reaches of the matrix units' peak",
-    ),
-    part(
-        "tile_penalty",
-        20.0,
-        (1e-2, 500.0),
-        "by how much smaller tiles do worse: words of a row and a column that cost as much as a multiply",
-    ),
-    THROTTLE,
-    THROTTLE_AFTER,
-    us(
-        "step",
-        1.0,
-        20.0,
-        "what a wave of tiles takes besides its products",
-    ),
-    CACHE_BANDWIDTH,
-    CACHED,
-];
+use grouped::Grouped;
+use ragged::Pieces;
 
-/// Parameters of fused attention over a cache.
-pub const DECODE: &[Parameter] = &[
-    FLOOR,
-    BANDWIDTH,
-    RAMP,
-    us(
-        "head",
-        1.0,
-        50.0,
-        "what a unit takes for a sequence's key head besides its bytes",
-    ),
-    us(
-        "combine",
-        2.0,
-        100.0,
-        "what adding up the parts of a split cache takes",
-    ),
-    part(
-        "unsplit",
-        0.85,
-        (0.02, 1.5),
-        "the bandwidth where there are heads enough and the cache is not split",
-    ),
-    CACHE_BANDWIDTH,
-    CACHED,
-];
-
-/// Parameters of fused attention of a prompt.
-pub const PREFILL: &[Parameter] = &[
-    FLOOR,
-    part(
-        "efficiency",
-        0.8,
-        (0.05, 2.0),
-        "what the products of a block reach of the matrix units' peak",
-    ),
-    part(
-        "scores",
-        0.2,
-        (0.01, 10.0),
-        "scores that a unit exponentiates, in 2^18 a microsecond",
-    ),
-    us(
-        "row",
-        1.5,
-        50.0,
-        "what a block of queries takes besides its scores",
-    ),
-    part(
-        "imbalance",
-        0.8,
-        (0.05, 3.0),
-        "how much of the longest block of queries is left over at the end of a causal one",
-    ),
-    THROTTLE,
-    THROTTLE_AFTER,
-];
-
-/// Parameters of a pass over memory.
-pub const PASS: &[Parameter] = &[
-    FLOOR,
-    BANDWIDTH,
-    RAMP,
-    us(
-        "row",
-        0.01,
-        20.0,
-        "what a wave of rows, one to a unit, takes besides its bytes",
-    ),
-    CACHE_BANDWIDTH,
-    CACHED,
-];
-
-/// Parameters of a transfer over a link.
-pub const TRANSFER: &[Parameter] = &[
-    FLOOR,
-    part(
-        "bandwidth",
-        0.8,
-        (1e-3, 1.5),
-        "what a long message reaches of the link's peak",
-    ),
-    us(
-        "ramp",
-        5.0,
-        1000.0,
-        "what a message far larger than `half` loses until it runs at full speed",
-    ),
-    part(
-        "half",
-        1.0,
-        (1e-3, 1e3),
-        "the message in MiB at which half of that is lost",
-    ),
-    us(
-        "step",
-        1.0,
-        100.0,
-        "what each device beyond two adds to a collective",
-    ),
-];
-
-/// The most parameters of a law.
-pub const MOST: usize = PRODUCT.len();
+use super::{Chip, Kernel, kernel::Attention, number::Number};
 
 /// Queries, and keys, of a block of fused attention.
 const BLOCK: f64 = 128.0;
@@ -240,6 +43,10 @@ const TILES: [(f64, f64); 7] = [
 pub fn parameters(kernel: &Kernel) -> &'static [Parameter] {
     match kernel {
         Kernel::Product { .. } => PRODUCT,
+        Kernel::Grouped { .. } => GROUPED,
+        Kernel::Ragged { plan, .. } => plan.parameters(),
+        Kernel::Masked { .. } => MASKED,
+        Kernel::Chunked(_) => CHUNKED,
         Kernel::Prefill(_) => PREFILL,
         Kernel::Decode(_) => DECODE,
         Kernel::Pass { .. } => PASS,
@@ -266,11 +73,18 @@ pub struct Call<'c> {
 
 #[derive(Clone, Debug)]
 enum Of {
-    Product(Box<[Way; WAYS]>),
+    /// Its tiles, and what the matrix units do of its operands, in operations a microsecond.
+    Product(Box<[Way; WAYS]>, f64),
+    Grouped(Grouped),
     Prefill(Attention),
     /// Sequences' key heads, and into how many parts the cache of each is cut; microseconds that its products take at the
     /// matrix units' peak.
     Decode(f64, Option<f64>, f64),
+    Ragged(Box<Pieces>),
+    /// Microseconds that the products of kept blocks take at the matrix units' peak; blocks of queries, and blocks with a
+    /// mask.
+    Masked(f64, [f64; 2]),
+    Chunked,
     /// Rows.
     Pass(f64),
 }
@@ -316,13 +130,50 @@ impl<'c> Call<'c> {
     /// `flushed`: nothing of its data is in the cache when it begins.
     pub fn new(chip: &'c Chip, kernel: &Kernel, flushed: bool, held: u64) -> Self {
         let free = chip.units.saturating_sub(held).max(1) as f64;
-        let (bytes, of) = match *kernel {
-            Kernel::Product { batch, m, k, n } => {
-                let sides = [batch, m, k, n].map(|s| s as f64);
+        let (bytes, of) = match kernel {
+            Kernel::Product {
+                batch,
+                m,
+                k,
+                n,
+                operands,
+            } => {
+                let sides = [batch, m, k, n].map(|s| *s as f64);
                 let ways = ways(sides, chip.units as f64, free);
-                (kernel.bytes(), Of::Product(ways))
+                let matrix = chip.peak(operands.bits()).0 * 1e-6;
+                (kernel.bytes(), Of::Product(ways, matrix))
             }
-            Kernel::Prefill(a) => (0.0, Of::Prefill(a)),
+            Kernel::Grouped {
+                experts,
+                rows,
+                k,
+                n,
+            } => {
+                let tiles = Grouped::new(chip, *experts, rows, *k, *n);
+                (kernel.bytes(), Of::Grouped(tiles))
+            }
+            Kernel::Prefill(a) => (0.0, Of::Prefill(*a)),
+            Kernel::Ragged {
+                shape,
+                lengths,
+                plan,
+            } => {
+                let pieces = Pieces::new(chip, shape, lengths, *plan);
+                (kernel.bytes(), Of::Ragged(Box::new(pieces)))
+            }
+            Kernel::Masked {
+                shape,
+                blocks,
+                partial,
+            } => {
+                let rows = (shape.length as f64 / BLOCK).ceil();
+                let heads = (shape.batch * shape.heads) as f64;
+                let products = heads * *blocks as f64 * 2.0 * BLOCK * BLOCK * shape.widths();
+                let products = products / (chip.matrix.0 * 1e-6);
+                let each = [heads * rows, heads * *partial as f64];
+                (kernel.bytes(), Of::Masked(products, each))
+            }
+            Kernel::Chunked(_) => (kernel.bytes(), Of::Chunked),
             Kernel::Decode(a) => {
                 let heads = (a.batch * a.key_heads) as f64;
                 // The new token's key and value are read too.
@@ -331,7 +182,7 @@ impl<'c> Call<'c> {
                 let products = kernel.operations() / (chip.matrix.0 * 1e-6);
                 (bytes, Of::Decode(heads, parts, products))
             }
-            Kernel::Pass { rows, .. } => (kernel.bytes(), Of::Pass(rows as f64)),
+            Kernel::Pass { rows, .. } => (kernel.bytes(), Of::Pass(*rows as f64)),
         };
         Self {
             chip,
@@ -350,14 +201,44 @@ impl<'c> Call<'c> {
     /// The same in microseconds, in numbers that may have slopes.
     pub fn us<N: Number>(&self, values: &[N]) -> N {
         match &self.of {
-            Of::Product(ways) => self.product(&**ways, values),
+            Of::Product(ways, matrix) => self.product(&**ways, *matrix, values),
+            Of::Grouped(tiles) => tiles.us(self.chip, self.bytes, values),
             Of::Prefill(a) => prefill(self.chip, a, values),
             Of::Decode(heads, parts, products) => self.decode(*heads, *parts, *products, values),
+            Of::Ragged(pieces) => pieces.us(self.chip, self.bytes, values),
+            Of::Masked(products, each) => self.masked(*products, *each, values),
+            Of::Chunked => self.chunked(values),
             Of::Pass(rows) => self.pass(*rows, values),
         }
     }
 
-    fn product<N: Number>(&self, ways: &[Way], values: &[N]) -> N {
+    /// What the host takes to launch it by the law's own parameter, in microseconds; none: the law has no such.
+    pub fn host(&self, values: &[f64]) -> Option<f64> {
+        match &self.of {
+            Of::Ragged(pieces) => Some(pieces.host(values)),
+            Of::Masked(..) | Of::Chunked => values.first().copied(),
+            _ => None,
+        }
+    }
+
+    fn masked<N: Number>(&self, products: f64, [rows, partial]: [f64; 2], values: &[N]) -> N {
+        let &[launches, efficiency, row, mask] = values else {
+            return N::of(f64::NAN);
+        };
+        let units = self.chip.units as f64;
+        let work = N::of(products) / efficiency + row * (rows / units) + mask * (partial / units);
+        overlapped(launches, work, 4)
+    }
+
+    fn chunked<N: Number>(&self, values: &[N]) -> N {
+        let &[launches, bandwidth] = values else {
+            return N::of(f64::NAN);
+        };
+        let stream = N::of(self.bytes) / (bandwidth * (self.chip.bandwidth.0 * 1e-6));
+        overlapped(launches, stream, 4)
+    }
+
+    fn product<N: Number>(&self, ways: &[Way], matrix: f64, values: &[N]) -> N {
         let &[
             floor,
             bandwidth,
@@ -378,7 +259,7 @@ impl<'c> Call<'c> {
         let memory = (N::of(bytes) / reached(chip, bytes, bandwidth, cache, cached, self.flushed)
             + ramp(chip, bytes, lost))
             * (units / self.free);
-        let peak = efficiency * chip.matrix.0 * 1e-6 / N::of(units);
+        let peak = efficiency * matrix / N::of(units);
         let (way, (rows, columns)) = fastest(ways, peak.value(), penalty.value(), step.value());
         let rate = tile_rate(peak, penalty, rows, columns);
         let work = way.time(way.waves.1, rate, step);
@@ -499,7 +380,7 @@ fn prefill<N: Number>(chip: &Chip, a: &Attention, values: &[N]) -> N {
     let units = chip.units as f64;
     let blocks = (a.length as f64 / BLOCK).ceil();
     let rate = efficiency * chip.matrix.0 * 1e-6 / N::of(units);
-    let block = N::of(4.0 * BLOCK * BLOCK * a.width as f64) / rate
+    let block = N::of(2.0 * BLOCK * BLOCK * a.widths()) / rate
         + N::of(BLOCK * BLOCK) / (scores * f64::from(1 << 18));
     let steps = steps(chip, a, imbalance);
     let work = if a.causal {

@@ -21,7 +21,7 @@ use include_dir::{Dir, include_dir};
 use indexmap::IndexMap;
 
 use decode::{microseconds, price, servers, units};
-pub use kernel::{Attention, Kernel};
+pub use kernel::{Attention, CHUNK, Kernel, Operands};
 pub use link::{Collective, DeviceLink, links};
 pub use number::Number;
 
@@ -91,12 +91,24 @@ record! {
         pub units: u64 as units;
         /// Dense products of 16-bit words.
         pub matrix: OperationsPerSecond as positive;
+        /// Dense products of 8-bit words.
+        pub matrix_8bit: Option<OperationsPerSecond> as positive => "as of 16-bit words";
         /// Memory.
         pub memory: Bytes;
         /// Its peak.
         pub bandwidth: BytesPerSecond as positive;
         /// The last-level cache.
         pub cache: Bytes;
+    }
+}
+
+impl Chip {
+    /// What its matrix units do at best of operands of so many bits.
+    pub fn peak(&self, bits: u64) -> OperationsPerSecond {
+        match self.matrix_8bit {
+            Some(rate) if bits <= 8 => rate,
+            _ => self.matrix,
+        }
     }
 }
 
@@ -156,6 +168,17 @@ pub struct Fitted {
     pub cited: String,
     /// Their values, in the order of the law's parameters.
     pub values: Vec<f64>,
+    /// The shortest and the longest time that they were fitted to, in microseconds (`shortest`, `longest`).
+    pub times: [Option<f64>; 2],
+}
+
+impl Fitted {
+    /// Whether a time is half of the shortest that was measured or less, or twice the longest or more.
+    pub fn beyond(&self, time: Seconds) -> bool {
+        let us = time.0 * 1e6;
+        let [shortest, longest] = self.times;
+        shortest.is_some_and(|s| us < s / 2.0) || longest.is_some_and(|l| us > l * 2.0)
+    }
 }
 
 record! {
@@ -172,13 +195,25 @@ record! {
     }
 }
 
-/// Names of laws, as in a device file. A suffix tells the library or the launch apart: `decode:flash`, `product:graph`.
+/// The operator of a law's name: `decode` of `decode:flash`, `prefill` of `divided:prefill:flash`.
+pub fn operator(law: &str) -> &str {
+    let own = law.strip_prefix("divided:").unwrap_or(law);
+    own.split(':').next().unwrap_or(own)
+}
+
+/// Names of laws, as in a device file. A suffix tells the library or the launch apart: `decode:flash`, `product:graph`;
+/// `divided:` before it, that devices which divide the work launch it.
 pub fn law_parameters(name: &str) -> Option<&'static [law::Parameter]> {
-    match name.split(':').next().unwrap_or(name) {
+    match operator(name) {
         "product" => Some(law::PRODUCT),
         "decode" => Some(law::DECODE),
         "prefill" => Some(law::PREFILL),
         "pass" => Some(law::PASS),
+        "grouped" => Some(law::GROUPED),
+        "ragged" => Some(law::RAGGED),
+        "ragged-cores" => Some(law::RAGGED_CORES),
+        "masked" => Some(law::MASKED),
+        "chunked" => Some(law::CHUNKED),
         _ => None,
     }
 }
@@ -211,18 +246,50 @@ impl Device {
         Some(call.time(values))
     }
 
-    /// The same of a stream that nothing slows at its start: what the law calls `ramp` left out.
-    pub fn by_law_running(&self, name: &str, kernel: &Kernel, flushed: bool) -> Option<Seconds> {
+    /// The same with these parameters of the law left out: `ramp` of a stream that nothing slows at its start, those of
+    /// the host where a graph is launched.
+    pub fn by_law_without(
+        &self,
+        name: &str,
+        kernel: &Kernel,
+        flushed: bool,
+        parameters: &[&str],
+    ) -> Option<Seconds> {
         let Times::Laws(laws) = &self.times else {
             return None;
         };
         let mut values = laws.get(name)?.values.clone();
-        let parameters = law::parameters(kernel);
-        let ramp = parameters.iter().position(|p| p.name == "ramp");
-        if let Some(value) = ramp.and_then(|at| values.get_mut(at)) {
+        let known = law::parameters(kernel).iter();
+        for (_, value) in known
+            .zip(&mut values)
+            .filter(|(p, _)| parameters.contains(&p.name))
+        {
             *value = 0.0;
         }
         Some(law::time(&self.chip, kernel, &values, flushed))
+    }
+
+    /// What makes a time by the named law less sure: the host bounds it (where it launches), or it is far from those that
+    /// the law was fitted to.
+    pub fn doubts(&self, name: &str, kernel: &Kernel, time: Seconds, eager: bool) -> Vec<String> {
+        let Times::Laws(laws) = &self.times else {
+            return Vec::new();
+        };
+        let Some(law) = laws.get(name) else {
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        if law.beyond(time) {
+            out.push(format!("`{name}` beyond the times that it was fitted to"));
+        }
+        // Launching and running overlap by the fourth power: half each at 2^(1/4) of either.
+        let host = law::Call::new(&self.chip, kernel, true, 0).host(&law.values);
+        if eager && host.is_some_and(|us| us * 1e-6 > 0.84 * time.0) {
+            out.push(format!(
+                "`{name}`: the host that launches it takes about as long"
+            ));
+        }
+        out
     }
 
     /// What attention over a cache takes longer by the named law where so much of the cache has to be written back.

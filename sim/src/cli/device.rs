@@ -259,6 +259,7 @@ fn summary(found: &Predicted) -> String {
 const ASSUMED: Chip = Chip {
     units: 132,
     matrix: OperationsPerSecond(1e15),
+    matrix_8bit: None,
     memory: Bytes(80_000_000_000),
     bandwidth: BytesPerSecond(3e12),
     cache: Bytes(50_000_000),

@@ -173,6 +173,7 @@ pub(super) fn side_by_side(
         heads: spec.heads.0,
         key_heads: spec.heads.1,
         width: spec.width,
+        value_width: spec.width,
         length,
         causal,
     };
@@ -207,7 +208,7 @@ pub(super) fn side_by_side(
                 .map(|(what, kernel, law)| {
                     let call = Call {
                         law: (*law).to_string(),
-                        kernel: *kernel,
+                        kernel: kernel.clone(),
                         flushed: true,
                     };
                     let answer = answerer.time(&Task::alone(call, Launch::Eager))?;

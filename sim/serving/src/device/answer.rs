@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use einflow_arch::device::{Device, DeviceLink, Graph, Kernel, Times, devices, links};
+use einflow_arch::device::{Device, DeviceLink, Graph, Kernel, Times, devices, links, operator};
 use einflow_spec::{
     Problem, Problems,
     quantity::{BytesPerSecond, Joules, Seconds, Watts},
@@ -37,6 +37,9 @@ pub struct Answerer {
 
 /// What the host takes to launch a kernel from a framework, where nothing is captured; assumed: a few layers of Python and C++.
 const HOST_LAUNCH: Seconds = Seconds(9e-6);
+
+/// Parameters of laws that are the host's.
+const HOST: [&str; 2] = ["launch", "launches"];
 
 impl Answerer {
     /// Loads a device by its name in the library or by path.
@@ -139,6 +142,15 @@ impl Answerer {
                 Ok(Answer { time, ..one })
             }
             Step::Apart(apart) => self.apart(apart, task),
+            Step::Beside(ways) => {
+                let mut longest = plain(Seconds(0.0));
+                for steps in ways {
+                    let one = self.all(steps, task, held)?;
+                    longest.time = Seconds(longest.time.0.max(one.time.0));
+                    join(&mut longest.flags, one.flags);
+                }
+                Ok(longest)
+            }
             Step::Fastest(calls) => {
                 let mut best: Option<Answer> = None;
                 let mut problem = None;
@@ -271,7 +283,7 @@ impl Answerer {
         let events = self.events().unwrap_or(0.0) * 1e-6;
         let less = |time: Seconds, much: f64| Seconds((time.0 - much).max(1e-7));
         let laws = |device: &Device| {
-            let time = device.by_law_running(&call.law, &call.kernel, call.flushed)?;
+            let time = device.by_law_without(&call.law, &call.kernel, call.flushed, &["ramp"])?;
             Some(less(time, events))
         };
         let Some(profile) = &self.profile else {
@@ -342,24 +354,31 @@ impl Answerer {
             }
         }
         let mut flags = Vec::new();
-        let time = match device.by_law(&call.law, &call.kernel, call.flushed) {
-            Some(time) => time,
+        let captured = task.launch == Launch::Graph;
+        let ask = |name: &str| {
+            let without: &[&str] = if captured { &HOST } else { &[] };
+            device.by_law_without(name, &call.kernel, call.flushed, without)
+        };
+        let (name, time) = match ask(&call.law) {
+            Some(time) => (&call.law, time),
             None => {
                 // Another library's kernel for the same is better than no answer.
-                let operator = call.law.split(':').next().unwrap_or(&call.law);
+                let wanted = operator(&call.law);
                 let Times::Laws(laws) = &device.times else {
                     return Err(self.unknown(&call.law));
                 };
                 let other = laws
                     .keys()
-                    .find(|k| k.split(':').next() == Some(operator) && !k.ends_with(":graph"));
+                    .find(|k| operator(k) == wanted && !k.ends_with(":graph"));
                 let other = other.ok_or_else(|| self.unknown(&call.law))?;
                 flags.push(format!("`{other}` in place of `{}`", call.law));
-                device
-                    .by_law(other, &call.kernel, call.flushed)
-                    .ok_or_else(|| self.unknown(&call.law))?
+                (other, ask(other).ok_or_else(|| self.unknown(&call.law))?)
             }
         };
+        join(
+            &mut flags,
+            device.doubts(name, &call.kernel, time, !captured),
+        );
         let time = match self.events() {
             Some(events) if task.launch == Launch::Graph || !alone => {
                 Seconds((time.0 - events * 1e-6).max(1e-7))
@@ -424,7 +443,7 @@ impl Answerer {
         }
         let chip = &self.device.chip;
         let memory = kernel.bytes() / chip.bandwidth.0;
-        let matrix = kernel.operations() / chip.matrix.0;
+        let matrix = kernel.operations() / chip.peak(kernel.bits()).0;
         Ok(if memory > matrix {
             "memory"
         } else {

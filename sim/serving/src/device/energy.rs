@@ -45,10 +45,9 @@ fn wanted(power: &Power, kernel: &Kernel, time: Seconds) -> Option<Watts> {
             _ => power.byte?,
         };
     let operations = kernel.operations() * power.operation?;
-    let scores = match kernel {
-        Kernel::Prefill(a) => a.scores(a.length) * power.score?,
-        Kernel::Decode(a) => a.scores(1) * power.score?,
-        _ => 0.0,
+    let scores = match kernel.scores() {
+        0.0 => 0.0,
+        scores => scores * power.score?,
     };
     let dynamic = (operations + scores + bytes) * 1e-12 / time.0;
     Some(Watts(power.idle.0 + power.active.0 + dynamic))
@@ -98,6 +97,7 @@ pub(super) fn row(cells: &Cells, row: &CellRow) -> Result<Measured, Problem> {
             heads: field("h")?,
             key_heads: field("hkv")?,
             width: field("d")?,
+            value_width: field("d")?,
             length: field(length)?,
             causal,
         })
@@ -111,7 +111,7 @@ pub(super) fn row(cells: &Cells, row: &CellRow) -> Result<Measured, Problem> {
         "idle" => None,
         "gemm" => {
             let (m, k, n) = (field("m")?, field("k")?, field("n")?);
-            Some(call("product", Kernel::Product { batch: 1, m, k, n }))
+            Some(call("product", Kernel::product(m, k, n)))
         }
         "d2d" => {
             let bytes = field("bytes")?.saturating_mul(2);

@@ -44,8 +44,18 @@ pub fn laws(field: &str, found: &[FittedLaw]) -> String {
         let _ = writeln!(out, "        \"{}\": (", law.name);
         let _ = writeln!(
             out,
-            "            source: \"fitted by `einflow fit` to {}\",",
+            "            source: \"{} {}\",",
+            match law.stood {
+                true => "as before: too few times in",
+                false => "fitted by `einflow fit` to",
+            },
             law.tables.join(", ")
+        );
+        let _ = writeln!(
+            out,
+            "            shortest: {}, longest: {}, // us",
+            short(law.times.0),
+            short(law.times.1)
         );
         let parameters = law_parameters(&law.name).unwrap_or(TRANSFER);
         let values = law.fit.values.iter().zip(&law.fit.uncertainty);
@@ -82,13 +92,16 @@ pub fn device(heading: &Heading, found: &[FittedLaw]) -> String {
     tables.sort_unstable();
     tables.dedup();
     format!(
-        "(\n    name: \"{}\",\n    description: \"Fitted to {} measured times.\",\n    source: \"{}\",\n    chip: (\n        source: \"{}\",\n        units: {},\n        matrix: {:?}, // op/s\n        memory: {},\n        bandwidth: {:?}, // B/s\n        cache: {},\n    ),\n{})\n",
+        "(\n    name: \"{}\",\n    description: \"Fitted to {} measured times.\",\n    source: \"{}\",\n    chip: (\n        source: \"{}\",\n        units: {},\n        matrix: {:?}, // op/s\n{}        memory: {},\n        bandwidth: {:?}, // B/s\n        cache: {},\n    ),\n{})\n",
         heading.name,
         found.iter().map(|l| l.samples).sum::<usize>(),
         tables.join(", "),
         heading.chip_source,
         chip.units,
         chip.matrix.0,
+        chip.matrix_8bit
+            .map(|m| format!("        matrix_8bit: {:?}, // op/s\n", m.0))
+            .unwrap_or_default(),
         chip.memory.0,
         chip.bandwidth.0,
         chip.cache.0,

@@ -68,7 +68,7 @@ impl Samples {
                     Launch::Eager => call.law.clone(),
                 };
                 out.entry(name).or_default().all.push(Sample {
-                    kernel: call.kernel,
+                    kernel: call.kernel.clone(),
                     flushed: call.flushed,
                     us: *us,
                     group: row.group.clone(),
@@ -421,6 +421,18 @@ fn parent(name: &str) -> Option<(String, &'static [&'static str])> {
             "pass:graph".into(),
             &["bandwidth", "ramp", "cache_bandwidth", "cached"],
         )),
+        // A framework on each of two devices: another launch of the same kernel.
+        ["divided", "decode", library] => Some((
+            format!("decode:{library}"),
+            &[
+                "ramp",
+                "head",
+                "combine",
+                "unsplit",
+                "cache_bandwidth",
+                "cached",
+            ],
+        )),
         _ => None,
     }
 }
@@ -436,6 +448,15 @@ pub struct FittedLaw {
     pub tables: Vec<String>,
     /// How many.
     pub samples: usize,
+    /// The shortest and the longest, in microseconds.
+    pub times: (f64, f64),
+    /// They are fewer than the parameters, which stay what the device said of them.
+    pub stood: bool,
+}
+
+/// The least and the largest.
+fn ends(times: impl Iterator<Item = f64>) -> (f64, f64) {
+    times.fold((f64::INFINITY, 0.0), |(a, b), t| (a.min(t), b.max(t)))
 }
 
 /// What a law keeps of the one that it inherits from.
@@ -485,13 +506,25 @@ pub fn fit_all(
     order.sort_by_key(|(name, _)| (inherits(name), name.clone()));
     let mut out = Vec::new();
     for (name, (samples, tables)) in order {
-        let found = fit(&name, chip, &samples, &kept(&name, &known))?;
+        let mut keep = kept(&name, &known);
+        let parameters = law_parameters(&name).unwrap_or_default();
+        // What the device says already stands where there are too few times to say otherwise.
+        let own = known
+            .get(&name)
+            .filter(|_| samples.all.len() < parameters.len());
+        for (parameter, value) in parameters.iter().zip(own.into_iter().flatten()) {
+            keep.insert(parameter.name.to_string(), *value);
+        }
+        let stood = own.is_some();
+        let found = fit(&name, chip, &samples, &keep)?;
         known.insert(name.clone(), found.values.clone());
         out.push(FittedLaw {
             name,
             fit: found,
             tables,
             samples: samples.all.len(),
+            times: ends(samples.all.iter().map(|s| s.us)),
+            stood,
         });
     }
     Ok(out)
@@ -522,6 +555,13 @@ pub fn fit_links(tables: &[Table]) -> Result<BTreeMap<String, Vec<FittedLaw>>, S
             fit: found,
             tables,
             samples: samples.all.len(),
+            times: ends(
+                samples
+                    .all
+                    .iter()
+                    .map(|(_, _, count, us)| us / *count as f64),
+            ),
+            stood: false,
         });
     }
     Ok(out)

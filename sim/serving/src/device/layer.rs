@@ -1,6 +1,6 @@
 //! The decoder layer as the kernels that implementations launch for its operators.
 
-use einflow_arch::device::{Attention, Kernel};
+use einflow_arch::device::{Attention, Kernel, Operands};
 use einflow_spec::{Problem, Problems};
 pub use einflow_workloads::layer::Phase;
 use einflow_workloads::{
@@ -149,7 +149,7 @@ pub(super) fn copy(words: u64) -> Call {
 pub(crate) fn product(Product { m, k, n }: Product) -> Call {
     Call {
         law: "product".into(),
-        kernel: Kernel::Product { batch: 1, m, k, n },
+        kernel: Kernel::product(m, k, n),
         // A layer's weights were last used a layer's whole traffic ago.
         flushed: true,
     }
@@ -173,6 +173,7 @@ pub(crate) fn attention(layer: &Layer, batch: u64, length: u64, causal: bool) ->
         heads: layer.heads,
         key_heads: layer.key_heads,
         width: layer.query_width,
+        value_width: layer.value_width,
         length,
         causal,
     };
@@ -201,6 +202,7 @@ pub fn unfused(heads: u64, width: u64, length: u64) -> [Call; 3] {
             m,
             k,
             n,
+            operands: Operands::WORDS,
         },
         ..product(Product { m, k, n })
     };

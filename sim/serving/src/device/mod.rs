@@ -8,6 +8,7 @@ mod accelerator;
 mod answer;
 pub mod apart;
 pub mod cells;
+pub mod divided;
 pub mod energy;
 pub mod file;
 pub mod fit;
@@ -62,6 +63,8 @@ pub enum Step {
     },
     /// Layers whose attention is on a second device like this one.
     Apart(Box<apart::Apart>),
+    /// Several at once, until the last has ended.
+    Beside(Vec<Vec<Step>>),
     /// Messages over a link, one after another.
     Send {
         /// The operation in the link's file.

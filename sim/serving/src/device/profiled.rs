@@ -47,31 +47,33 @@ fn place(chip: &Chip, call: &Call, launch: Launch) -> (String, u64, f64) {
     };
     let law = &call.law;
     let heads = |a: &Attention| format!("h={} hkv={} d={}", a.heads, a.key_heads, a.width);
-    match call.kernel {
-        Kernel::Product { batch, m, k, n } => (
+    match &call.kernel {
+        Kernel::Product { batch, m, k, n, .. } => (
             match batch {
                 1 => format!("{law}{suffix} of k={k} n={n}"),
                 _ => format!("{law}{suffix} of k={k} n={n}, {batch} at once"),
             },
             0,
-            m as f64,
+            *m as f64,
         ),
         // The work grows with the square of the length, and in whole waves of blocks.
         Kernel::Prefill(a) => (
             format!(
                 "{law}{suffix} of {} causal={}",
-                heads(&a),
+                heads(a),
                 u8::from(a.causal)
             ),
             a.batch,
-            law::steps(chip, &a, IMBALANCE),
+            law::steps(chip, a, IMBALANCE),
         ),
         Kernel::Decode(a) => (
-            format!("{law}{suffix} of {}", heads(&a)),
+            format!("{law}{suffix} of {}", heads(a)),
             a.batch,
             a.length as f64,
         ),
-        Kernel::Pass { bytes, .. } => (format!("{law}{suffix}"), 0, bytes as f64),
+        Kernel::Pass { bytes, .. } => (format!("{law}{suffix}"), 0, *bytes as f64),
+        // Shapes of more than two coordinates: each is a family of its own, answered where it was measured.
+        other => (format!("{law}{suffix} of {other:?}"), 0, 1.0),
     }
 }
 
@@ -126,10 +128,15 @@ impl Profile {
                     x,
                     bytes: call.kernel.bytes(),
                     us: *us,
-                    shown: match call.kernel {
-                        Kernel::Product { m, .. } => m,
-                        Kernel::Prefill(a) | Kernel::Decode(a) => a.length,
-                        Kernel::Pass { bytes, .. } => bytes,
+                    shown: match &call.kernel {
+                        Kernel::Product { m, .. } => *m,
+                        Kernel::Pass { bytes, .. } => *bytes,
+                        Kernel::Grouped { rows, .. } => rows.iter().sum(),
+                        Kernel::Prefill(a)
+                        | Kernel::Decode(a)
+                        | Kernel::Ragged { shape: a, .. }
+                        | Kernel::Masked { shape: a, .. }
+                        | Kernel::Chunked(a) => a.length,
                     },
                 };
                 match points.get_mut(at) {

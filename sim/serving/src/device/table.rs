@@ -1,14 +1,19 @@
 //! Tables of measurements: which one a file is, and what each row asks of a device.
 
+mod kinds;
+mod shapes;
+
 use einflow_arch::device::{Attention, Collective, Kernel};
 use einflow_spec::{Problem, Problems, Source};
 
 use super::{
     Call, Launch, Step, Task,
     cells::{CellRow, Cells},
+    divided,
     layer::{self, Phase},
     two_gpus,
 };
+use kinds::recognised;
 
 /// What a file measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,18 @@ pub enum Kind {
     Network,
     /// Energy of sustained loops.
     Energy,
+    /// Products of a mixture's experts.
+    Grouped,
+    /// Fused attention over caches of unequal lengths.
+    Ragged,
+    /// Fused attention of prompts with values of another width.
+    Widths,
+    /// Mechanisms over prompts.
+    Mechanism,
+    /// Fused attention under masks.
+    Pattern,
+    /// Attention divided over two devices.
+    Divided,
 }
 
 /// A table that was recognised.
@@ -81,72 +98,6 @@ impl Row {
     }
 }
 
-/// The columns of each kind: those that it must have besides what was measured.
-const KINDS: &[(Kind, &[&str], &str)] = &[
-    (Kind::Product, &["m", "k", "n", "us"], "matrix products"),
-    (
-        Kind::Prefill,
-        &["backend", "b", "h", "hkv", "d", "s", "causal", "us"],
-        "fused attention of prompts",
-    ),
-    (
-        Kind::Decode,
-        &["b", "h", "hkv", "d", "l", "us"],
-        "fused attention over a cache (with `backend` or `framework`)",
-    ),
-    (
-        Kind::Unfused,
-        &[
-            "b",
-            "h",
-            "d",
-            "s",
-            "qk_us",
-            "softmax_us",
-            "av_us",
-            "total_us",
-        ],
-        "attention in three kernels",
-    ),
-    (
-        Kind::Layer,
-        &["model", "phase", "b", "s", "us_eager", "us_graph"],
-        "decoder layers",
-    ),
-    (
-        Kind::Parts,
-        &[
-            "device",
-            "tp",
-            "tokens",
-            "attn_pre_proj_us",
-            "mlp_up_proj_us",
-        ],
-        "parts of a Llama-2-70B layer",
-    ),
-    (
-        Kind::TwoGpus,
-        &["mode", "b", "l", "layers", "us"],
-        "a decode step over two devices",
-    ),
-    (
-        Kind::Network,
-        &["system", "op", "gpus", "gpus_per_node", "bytes", "us"],
-        "messages among devices",
-    ),
-    (Kind::Messages, &["op", "bytes", "us"], "copies or messages"),
-    (
-        Kind::Elementwise,
-        &["op", "rows", "us"],
-        "element-wise maps",
-    ),
-    (
-        Kind::Energy,
-        &["op", "params", "us_per_call", "joule_per_call", "mean_watt"],
-        "energy",
-    ),
-];
-
 /// Operations within a device's memory or over the host's link.
 const MEMORY: [&str; 4] = ["d2d", "add", "h2d", "d2h"];
 /// Operations between two devices.
@@ -187,54 +138,6 @@ impl Table {
     }
 }
 
-fn recognised(cells: &Cells) -> Result<Kind, Problem> {
-    let lacks = |columns: &[&str]| -> Vec<String> {
-        let missing = columns.iter().filter(|c| !cells.has(c));
-        missing.map(|c| format!("`{c}`")).collect()
-    };
-    if let Some((kind, ..)) = KINDS
-        .iter()
-        .find(|(_, columns, _)| lacks(columns).is_empty())
-    {
-        if *kind == Kind::Messages {
-            let memory = |row: &CellRow| MEMORY.contains(&cells.text(row, "op"));
-            if cells.rows.iter().any(memory) {
-                return Ok(Kind::Memory);
-            }
-        }
-        return Ok(*kind);
-    }
-    // The kind that shares the most columns is likely meant.
-    let shared = |columns: &[&str]| columns.iter().filter(|c| cells.has(c)).count();
-    let nearest = KINDS
-        .iter()
-        .max_by_key(|(_, columns, _)| (shared(columns) * 100) / columns.len());
-    let problem = cells.at_header("this is no table of measurements that is known");
-    Err(match nearest {
-        Some((_, columns, what)) if shared(columns) > 1 => {
-            let lacking = lacks(columns);
-            let near: Vec<String> = lacking
-                .iter()
-                .filter_map(|c| {
-                    let known = cells.header.iter().map(String::as_str);
-                    einflow_spec::nearest(c.trim_matches('`'), known)
-                        .map(|n| format!("; is `{n}` {c}?"))
-                })
-                .collect();
-            problem.help(format!(
-                "a table of {what} has the columns {}; this one lacks {}{}",
-                columns.join(", "),
-                lacking.join(", "),
-                near.concat()
-            ))
-        }
-        _ => problem.help(format!(
-            "a table of matrix products has the columns {}; see validation/data for the others",
-            KINDS[0].1.join(", ")
-        )),
-    })
-}
-
 fn row_of(
     kind: Kind,
     cells: &Cells,
@@ -272,16 +175,15 @@ fn row_of(
     };
     let (group, tasks): (String, Vec<(&str, Task)>) = match kind {
         Kind::Product => {
-            let (m, k, n) = (size("m"), size("k"), size("n"));
-            problems.into_result(Some(()))?;
-            let (m, k, n) = (m.unwrap_or(1), k.unwrap_or(1), n.unwrap_or(1));
-            let kernel = Kernel::Product { batch: 1, m, k, n };
             // A chain of products with weights of their own finds none in the cache.
             let flushed = !cells.has("framework");
-            (
-                format!("k={k} n={n}"),
-                vec![("us", alone("product".into(), kernel, flushed))],
-            )
+            let (law, kernel) = shapes::product(cells, row)?;
+            let group = match (&kernel, law.split_once(':')) {
+                (Kernel::Product { k, n, .. }, None) => format!("k={k} n={n}"),
+                (Kernel::Product { k, n, .. }, Some((_, kind))) => format!("{kind} k={k} n={n}"),
+                _ => law.clone(),
+            };
+            (group, vec![("us", alone(law, kernel, flushed))])
         }
         Kind::Prefill => {
             let shape = (size("b"), size("h"), size("hkv"), size("d"), size("s"));
@@ -486,6 +388,36 @@ fn row_of(
                 vec![("us", message(op, link, bytes, gpus, launch))],
             )
         }
+        Kind::Grouped => {
+            let (group, experts, dense) = shapes::grouped(cells, row)?;
+            (
+                group,
+                vec![
+                    ("us", alone("grouped".into(), experts, true)),
+                    ("dense_us", alone(shapes::DENSE.into(), dense, true)),
+                ],
+            )
+        }
+        Kind::Ragged | Kind::Widths | Kind::Mechanism | Kind::Pattern => {
+            let (group, law, kernel) = match kind {
+                Kind::Ragged => shapes::ragged(cells, row)?,
+                Kind::Widths => shapes::widths(cells, row)?,
+                Kind::Mechanism => shapes::mechanism(cells, row)?,
+                _ => shapes::pattern(cells, row)?,
+            };
+            (group, vec![("us", alone(law, kernel, flushed))])
+        }
+        Kind::Divided => {
+            let a = shapes::divided(cells, row)?;
+            let mode = problems.absorb(
+                cells
+                    .choice(row, "mode", &divided::MODES)
+                    .map_err(Problems::from),
+            );
+            problems.into_result(Some(()))?;
+            let mode = mode.unwrap_or_default();
+            (mode.to_string(), vec![("us", divided::task(mode, &a))])
+        }
         Kind::Energy => {
             let energy = super::energy::row(cells, row)?;
             let group = energy.op.clone();
@@ -527,6 +459,7 @@ fn attention(
         heads: h.unwrap_or(1),
         key_heads: hkv.unwrap_or(1),
         width: d.unwrap_or(1),
+        value_width: d.unwrap_or(1),
         length: length.unwrap_or(1),
         causal,
     };

@@ -163,14 +163,14 @@ impl Times<'_> {
         if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
             let kernel = kernel(requests, mean.round() as u64);
             let law = self.law(pool, &kernel);
-            return self.call(pool, &law, kernel);
+            return self.call(pool, &law, &kernel);
         }
         // An accelerator runs one sequence after another: each after the first adds as much. Its times are computed at eight lengths of
         // each octave, and are nearly straight between.
         let step = 1u64 << ((mean.max(1.0) as u64).ilog2().max(3) - 3);
         let low = (mean as u64 / step * step).max(1);
         let mut at = |length: u64| -> Result<[Work; 2], Problem> {
-            let mut made = |batch| self.call(pool, "decode", kernel(batch, length));
+            let mut made = |batch| self.call(pool, "decode", &kernel(batch, length));
             Ok([made(1)?, made(2)?])
         };
         let (a, b) = (at(low)?, at(low + step)?);
@@ -201,7 +201,7 @@ impl Times<'_> {
             let kernel = attention(&layer, 1, length, true);
             let mut best: Option<Work> = None;
             for law in &laws {
-                let work = self.call(pool, law, kernel)?;
+                let work = self.call(pool, law, &kernel)?;
                 best = Some(best.map_or(work, |b| if work.time < b.time { work } else { b }));
             }
             sum = sum.plus(best.unwrap_or_default());
@@ -233,7 +233,7 @@ impl Times<'_> {
         let candidates = ["decode:vllm", "decode:flash", "decode:cudnn", "decode"];
         let works = |law: &&&str| match &pool.answerer.device.times {
             Answers::Laws(laws) => laws.contains_key(**law),
-            _ => self.ask(pool, law, *kernel).is_ok(),
+            _ => self.ask(pool, law, kernel).is_ok(),
         };
         let found: Arc<str> = match &pool.spec.attention_library {
             Some(library) => format!("decode:{}", library.value).into(),
@@ -260,29 +260,29 @@ impl Times<'_> {
     /// A kernel; a pass also on an accelerator, which has none.
     pub(super) fn run(&mut self, pool: &DevicePool, call: &Call) -> Result<Work, Problem> {
         let on_accelerator = matches!(pool.answerer.device.times, Answers::Accelerator(_));
-        if let (Kernel::Pass { bytes, .. }, true) = (call.kernel, on_accelerator) {
+        if let (Kernel::Pass { bytes, .. }, true) = (&call.kernel, on_accelerator) {
             self.flags.insert(format!(
                 "{}: writes to the cache and sums of parts take their bytes over its bandwidth: assumed",
                 pool.device()
             ));
-            let seconds = bytes as f64 / pool.answerer.device.chip.bandwidth.0;
+            let seconds = *bytes as f64 / pool.answerer.device.chip.bandwidth.0;
             return Ok(Work {
                 time: rounded(Seconds(seconds))?,
                 joules: 0.0,
             });
         }
-        self.call(pool, &call.law, call.kernel)
+        self.call(pool, &call.law, &call.kernel)
     }
 
     pub(super) fn ask(
         &self,
         pool: &DevicePool,
         law: &str,
-        kernel: Kernel,
+        kernel: &Kernel,
     ) -> Result<(Seconds, Vec<String>), Problem> {
         let call = Call {
             law: law.to_string(),
-            kernel,
+            kernel: kernel.clone(),
             // Between two uses of a layer's weights and caches those of all others pass.
             flushed: !matches!(kernel, Kernel::Pass { .. }),
         };
@@ -303,21 +303,21 @@ impl Times<'_> {
         &mut self,
         pool: &DevicePool,
         law: &str,
-        kernel: Kernel,
+        kernel: &Kernel,
     ) -> Result<Work, Problem> {
         let known = self.asked.get(&key(pool)).and_then(|laws| laws.get(law));
-        if let Some(found) = known.and_then(|kernels| kernels.get(&kernel)) {
+        if let Some(found) = known.and_then(|kernels| kernels.get(kernel)) {
             return Ok(*found);
         }
         let (time, flags) = self.ask(pool, law, kernel)?;
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
-        let drawn = pool.answerer.energy(&kernel, time)?;
+        let drawn = pool.answerer.energy(kernel, time)?;
         let made = self.drawn(pool, drawn.map(|(joules, _)| joules), time)?;
         let laws = self.asked.entry(key(pool)).or_default();
         let kernels = laws.entry(law.to_string()).or_default();
-        kernels.insert(kernel, made);
+        kernels.insert(kernel.clone(), made);
         Ok(made)
     }
 
