@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use einflow_arch::device::{Attention, Device, Kernel, devices, law};
+use einflow_arch::device::{Attention, Device, Kernel, Operands, devices, law};
 use einflow_engine::request::Request;
 use einflow_serving::device::{
     Answerer, Call, Launch, Step, Task,
@@ -46,9 +46,9 @@ fn planted(values: &[f64]) -> Samples {
                     causal: false,
                 });
                 all.push(Sample {
+                    us: law::time(&chip, &kernel, values, false).0 * 1e6,
                     kernel,
                     flushed: false,
-                    us: law::time(&chip, &kernel, values, false).0 * 1e6,
                     group: format!("h={heads}"),
                 });
             }
@@ -107,6 +107,7 @@ fn product(m: u64) -> Task {
         m,
         k: 1024,
         n: 1024,
+        operands: Operands::WORDS,
     };
     let call = Call {
         law: "product".into(),
@@ -302,6 +303,7 @@ fn energy_is_idle_active_and_dynamic_up_to_the_limit() {
         m: 16384,
         k: 8192,
         n: 8192,
+        operands: Operands::WORDS,
     };
     // In a second the operations are nothing: idle and active.
     let (joules, watts) = energy(&power, &kernel, Seconds(1.0)).unwrap();
@@ -363,7 +365,7 @@ fn an_accelerator_is_a_device() {
     assert_eq!(time(Kernel::Decode(shape)), run(decode));
     // Energy is the engine's ledger, power that over the time.
     let kernel = Kernel::Decode(shape);
-    let found = fusemax.energy(&kernel, Seconds(time(kernel)));
+    let found = fusemax.energy(&kernel, Seconds(time(kernel.clone())));
     let (joules, watts) = found.unwrap().unwrap();
     let request = Request {
         accelerator: Some("fusemax-hbm".into()),
@@ -375,7 +377,7 @@ fn an_accelerator_is_a_device() {
         .run(&einflow_engine::catalog::Catalog::new())
         .unwrap();
     close(joules.0, report.energy_pj() * 1e-12, 1e-12);
-    close(watts.0 * time(kernel), joules.0, 1e-12);
+    close(watts.0 * time(kernel.clone()), joules.0, 1e-12);
     let prefill = [
         ("B", 4),
         ("H", 8),

@@ -167,7 +167,7 @@ impl<'c> Call<'c> {
                 partial,
             } => {
                 let rows = (shape.length as f64 / BLOCK).ceil();
-                let heads = (shape.batch * shape.heads) as f64;
+                let heads = shape.batch as f64 * shape.heads as f64;
                 let products = heads * *blocks as f64 * 2.0 * BLOCK * BLOCK * shape.widths();
                 let products = products / (chip.matrix.0 * 1e-6);
                 let each = [heads * rows, heads * *partial as f64];

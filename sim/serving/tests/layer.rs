@@ -38,7 +38,9 @@ fn models() -> impl Strategy<Value = Model> {
 /// The products of some kernels, in no order.
 fn products<'c>(calls: impl IntoIterator<Item = &'c Call>) -> Vec<Product> {
     let product = |call: &Call| match call.kernel {
-        Kernel::Product { batch: 1, m, k, n } => Some(Product { m, k, n }),
+        Kernel::Product {
+            batch: 1, m, k, n, ..
+        } => Some(Product { m, k, n }),
         _ => None,
     };
     let mut out: Vec<Product> = calls.into_iter().filter_map(product).collect();
@@ -138,7 +140,10 @@ fn a_framework_launches_each_map() {
     };
     let (hidden, keys, feed) = (16 * 4096, 16 * 1024, 16 * 14336);
     let kernels = calls(&task.steps);
-    let found: Vec<_> = kernels.iter().filter_map(|c| pass(c.kernel)).collect();
+    let found: Vec<_> = kernels
+        .iter()
+        .filter_map(|c| pass(c.kernel.clone()))
+        .collect();
     let mut expected = vec![(16, 4 * hidden)];
     expected.extend([(1, 4 * hidden); 5]);
     expected.extend([(1, 4 * keys); 5]);

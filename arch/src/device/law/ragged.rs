@@ -175,7 +175,10 @@ fn by_longest(chip: &Chip, heads: u64, group: u64, lengths: &[u64]) -> (Vec<u64>
     let splits = match group {
         // Query heads of their own keys take the kernel of prompts.
         0 | 1 => 1,
-        _ => splits(2 * chip.units, lengths.len() as u64 * heads, blocks),
+        _ => {
+            let pieces = (lengths.len() as u64).saturating_mul(heads);
+            splits(chip.units.saturating_mul(2), pieces, blocks)
+        }
     };
     let whole = |l: &u64| l.div_ceil(KEYS) * KEYS;
     if splits == 1 {
@@ -205,7 +208,7 @@ fn splits(slots: u64, pieces: u64, blocks: u64) -> u64 {
     }
     let shorter = |n: &u64| *n == 1 || blocks.div_ceil(*n) != blocks.div_ceil(*n - 1);
     let filled = |n: u64| {
-        let waves = (pieces * n) as f64 / slots as f64;
+        let waves = pieces as f64 * n as f64 / slots as f64;
         waves / waves.ceil()
     };
     let most = MOST_SPLITS.min(slots).min(blocks);
@@ -219,8 +222,9 @@ fn splits(slots: u64, pieces: u64, blocks: u64) -> u64 {
 /// The pieces of FlashInfer's kernels, and whether they split.
 fn by_chunk(chip: &Chip, heads: u64, lengths: &[u64], plan: Plan) -> (Vec<u64>, bool) {
     let pages: Vec<u64> = lengths.iter().map(|l| l.div_ceil(PAGE).max(1)).collect();
-    let slots = plan.resident() * chip.units;
-    let fill = plan == Plan::Filled || lengths.len() as u64 * heads < slots;
+    let slots = chip.units.saturating_mul(plan.resident());
+    let pieces = (lengths.len() as u64).saturating_mul(heads);
+    let fill = plan == Plan::Filled || pieces < slots;
     let mut high = pages.iter().copied().max().unwrap_or(1);
     let mut low = if fill { LEAST } else { high };
     let room = slots / heads;
@@ -255,10 +259,16 @@ struct Unit {
 /// What pieces do at a time, and how long, in the time that a piece alone takes for a token: rates of all pieces
 /// together, in that of one alone, each with the time for which it is so.
 fn schedule(tokens: &[f64], units: usize, resident: usize, together: f64) -> Vec<(f64, f64)> {
+    // Units without a piece do not count.
+    let units = units.min(tokens.len()).max(1);
     let rate = |pieces: usize| (together / pieces.max(1) as f64).min(1.0);
     let mut waiting = tokens.iter().copied();
     let mut all = vec![Unit::default(); units];
-    for (at, piece) in waiting.by_ref().take(units * resident).enumerate() {
+    for (at, piece) in waiting
+        .by_ref()
+        .take(units.saturating_mul(resident))
+        .enumerate()
+    {
         all[at % units].left.push(piece);
     }
     let mut total = 0.0;

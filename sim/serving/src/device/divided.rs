@@ -84,12 +84,13 @@ pub fn task(mode: &str, a: &Attention) -> Task {
         }
         "decode-one-gpu" => vec![cached(*a)],
         "decode-part" => vec![cached(keys)],
-        // The other's output and sums, then the merge.
+        // The other's output, in words of four bytes, and its sums, each gathered; then the merge.
         _ => {
-            let output = keys.batch * keys.heads * keys.value_width * 2 * WORD;
             let one = Attention { length: 1, ..keys };
-            let gather = exchange("gather", output as f64);
-            [vec![cached(keys), gather], merge(&one)].concat()
+            let heads = keys.batch.saturating_mul(keys.heads) as f64 * (2 * WORD) as f64;
+            let gathers = [heads * keys.value_width as f64, heads];
+            let gathers = gathers.map(|bytes| exchange("gather", bytes)).to_vec();
+            [vec![cached(keys)], gathers, merge(&one)].concat()
         }
     };
     let parts = steps.len() > 1;
@@ -146,7 +147,8 @@ fn own_and_exchange(own: Step, keys: &Attention) -> Vec<Step> {
 /// Two outputs weighted by their sums into one, as a framework does it in words of four bytes: both widened, their
 /// difference, its weight, the product, the sum, and back to words of two bytes.
 fn merge(a: &Attention) -> Vec<Step> {
-    let outputs = a.batch * a.heads * a.length * a.value_width;
+    let sizes = [a.batch, a.heads, a.length, a.value_width];
+    let outputs = sizes.into_iter().fold(1, u64::saturating_mul);
     let wide = 2 * WORD;
     let bytes = [
         WORD + wide,
@@ -165,7 +167,10 @@ fn repeated(whole: &Attention, a: &Attention) -> Vec<Step> {
     if whole.key_heads == a.key_heads {
         return Vec::new();
     }
-    let words = |width: u64| whole.batch * whole.key_heads * whole.length * width;
+    let words = |width: u64| {
+        let sizes = [whole.batch, whole.key_heads, whole.length, width];
+        sizes.into_iter().fold(1, u64::saturating_mul)
+    };
     [a.width, a.value_width]
         .map(|width| Step::Call(copy(words(width))))
         .to_vec()

@@ -424,14 +424,7 @@ fn parent(name: &str) -> Option<(String, &'static [&'static str])> {
         // A framework on each of two devices: another launch of the same kernel.
         ["divided", "decode", library] => Some((
             format!("decode:{library}"),
-            &[
-                "ramp",
-                "head",
-                "combine",
-                "unsplit",
-                "cache_bandwidth",
-                "cached",
-            ],
+            &["ramp", "head", "combine", "cache_bandwidth", "cached"],
         )),
         _ => None,
     }

@@ -8,6 +8,9 @@ use super::super::cells::{CellRow, Cells};
 /// The law of products of two-byte words in tables that tell kinds of products apart.
 pub(super) const DENSE: &str = "product:bf16";
 
+/// Pieces of work that one row may be made of: each is placed on a unit by itself.
+const MOST: u64 = 1 << 20;
+
 /// Side of a block of queries and keys that a mask keeps or leaves out.
 const BLOCK: u64 = 128;
 
@@ -44,9 +47,10 @@ pub(super) fn grouped(cells: &Cells, row: &CellRow) -> Result<(String, Kernel, K
     let size = |column| cells.size(row, column);
     let (experts, active, tokens) = (size("experts")?, size("active")?, size("tokens")?);
     let (k, n) = (size("k")?, size("n")?);
-    if active > experts.min(tokens) {
+    if active > experts.min(tokens).min(MOST) {
         let text = active.to_string();
-        return Err(cells.wrong(row, "active", &text, "`experts` and `tokens` at the most"));
+        let want = format!("`experts`, `tokens` and {MOST} at the most");
+        return Err(cells.wrong(row, "active", &text, &want));
     }
     let balance = cells.choice(row, "balance", &["even", "zipf", "one"])?;
     let rows: Vec<u64> = match balance {
@@ -100,6 +104,11 @@ pub(super) fn ragged(cells: &Cells, row: &CellRow) -> Result<Asked, Problem> {
     }
     let longest = lengths.iter().copied().max().unwrap_or(1);
     let shape = grouped_heads(cells, row, batch, longest)?;
+    if batch.saturating_mul(shape.key_heads) > MOST {
+        let text = shape.key_heads.to_string();
+        let want = format!("{MOST} key heads of all sequences at the most");
+        return Err(cells.wrong(row, "hkv", &text, &want));
+    }
     let group = format!("{backend} h={} hkv={}", shape.heads, shape.key_heads);
     let kernel = Kernel::Ragged {
         shape,
@@ -142,14 +151,14 @@ pub(super) fn mechanism(cells: &Cells, row: &CellRow) -> Result<Asked, Problem> 
             (format!("prefill:{library}"), kernel)
         }
         // Scores of all pairs that a query sees.
-        None if name == "based" => masked(name, blocks * (blocks + 1) / 2, 1),
+        None if name == "based" => masked(name, triangle(blocks), 1),
         _ => match name.rsplit_once("-window-") {
             Some((law, window)) => {
                 let wrong = || cells.wrong(row, "mechanism", name, "a window of whole tokens");
                 let window: u64 = window.parse().map_err(|_| wrong())?;
                 let seen = (window / BLOCK).saturating_add(1).min(blocks);
                 // Rows of blocks from one at the start to the whole window.
-                let kept = seen * (seen + 1) / 2 + (blocks - seen) * seen;
+                let kept = triangle(seen).saturating_add((blocks - seen).saturating_mul(seen));
                 masked(law, kept, 2)
             }
             None if name.is_empty() => {
@@ -181,6 +190,11 @@ pub(super) fn pattern(cells: &Cells, row: &CellRow) -> Result<Asked, Problem> {
     };
     let kernel = under(shape, blocks, edges);
     Ok((name.to_string(), "masked:flex".into(), kernel))
+}
+
+/// Blocks of so many rows of which each has one more than the one before.
+fn triangle(rows: u64) -> u64 {
+    rows.saturating_mul(rows.saturating_add(1)) / 2
 }
 
 /// Under a mask that keeps so many blocks, up to `edges` of them only in part for each block of queries.
