@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use einflow_arch::device::{
-    Attention, Chip, Collective, Device, DeviceLink, Kernel, Times, devices,
-    law::{self, Sloped},
+    Attention, Chip, Collective, Device, DeviceLink, Kernel, Operands, Times, devices,
+    law::{self, Sloped, ragged::Plan},
     links,
 };
 use einflow_spec::{
@@ -277,6 +277,11 @@ fn slopes_are_those_of_small_steps() {
         length: 1500,
         causal,
     };
+    let ragged = |plan, lengths: [u64; 3]| Kernel::Ragged {
+        shape: attention(false),
+        lengths: lengths.into(),
+        plan,
+    };
     let kernels = [
         Kernel::Product {
             batch: 1,
@@ -292,6 +297,21 @@ fn slopes_are_those_of_small_steps() {
             rows: 900,
             bytes: 1_500_000,
         },
+        Kernel::Grouped {
+            experts: 8,
+            rows: [700, 20, 3].into(),
+            k: 4096,
+            n: 900,
+        },
+        Kernel::Masked {
+            shape: attention(false),
+            blocks: 60,
+            partial: 24,
+        },
+        Kernel::Chunked(attention(false)),
+        ragged(Plan::Longest, [1500, 300, 7]),
+        ragged(Plan::Filled, [15_000, 300, 7]),
+        ragged(Plan::Cores, [15_000, 300, 7]),
     ];
     const STEP: f64 = 1e-6;
     for (kernel, flushed) in kernels.iter().flat_map(|k| [(k, true), (k, false)]) {

@@ -121,6 +121,11 @@ fn the_parameters_of_laws_are_explained() {
         law::DECODE,
         law::PREFILL,
         law::PASS,
+        law::GROUPED,
+        law::RAGGED,
+        law::RAGGED_CORES,
+        law::MASKED,
+        law::CHUNKED,
         law::TRANSFER,
     ] {
         for parameter in law {

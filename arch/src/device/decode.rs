@@ -131,7 +131,7 @@ fn laws() -> Form<IndexMap<String, Fitted>> {
 pub(super) fn operations() -> Form<IndexMap<String, Fitted>> {
     Form {
         value: || "map from operations to their parameters".into(),
-        read: |_, node| map(node, |_, node| fitted(node, law::TRANSFER)),
+        read: |_, node| map(node, |_, node| fitted(node, law::TRANSFER, &[])),
     }
 }
 
@@ -142,10 +142,15 @@ fn fitted_law(name: &str, node: &Node) -> Result<Fitted, Problems> {
             .help("product, grouped, decode, ragged, ragged-cores, prefill, masked, chunked or pass, with a suffix as in decode:flash")
             .into());
     };
-    fitted(node, parameters)
+    fitted(node, parameters, &["shortest", "longest"])
 }
 
-fn fitted(node: &Node, parameters: &'static [law::Parameter]) -> Result<Fitted, Problems> {
+/// A law's parameters, and of its times those that it may have.
+fn fitted(
+    node: &Node,
+    parameters: &'static [law::Parameter],
+    times: &[&'static str],
+) -> Result<Fitted, Problems> {
     let mut fields = Fields::new(node, "a law");
     let cited = fields.needed("source", text());
     let values: Vec<Option<f64>> = parameters
@@ -166,10 +171,8 @@ fn fitted(node: &Node, parameters: &'static [law::Parameter]) -> Result<Fitted, 
             })
         })
         .collect();
-    let times = [
-        fields.given("shortest", positive::<f64>()),
-        fields.given("longest", positive::<f64>()),
-    ];
+    let mut time = |at: usize| fields.given(times.get(at)?, positive::<f64>());
+    let times = [time(0), time(1)];
     let value = (|| {
         Some(Fitted {
             cited: cited?,

@@ -92,6 +92,17 @@ pub struct Operands {
     pub activations: u64,
     /// Bits of a number of the second matrix.
     pub weights: u64,
+    /// How many numbers share a scale, where they have any.
+    pub scales: Scales,
+}
+
+/// Which numbers of an operand share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scales {
+    /// All, or there is none.
+    Whole,
+    /// Those of a row of the first matrix, and of a column of the second: another library multiplies them.
+    Rows,
 }
 
 impl Operands {
@@ -99,12 +110,18 @@ impl Operands {
     pub const WORDS: Self = Self::both(NumberFormat::Bf16.bits());
     /// Words of one byte (e4m3, e5m2, int8).
     pub const BYTES: Self = Self::both(8);
+    /// Words of one byte with a scale for each row and column.
+    pub const SCALED_ROWS: Self = Self {
+        scales: Scales::Rows,
+        ..Self::BYTES
+    };
 
     /// Both as wide.
     pub const fn both(bits: u64) -> Self {
         Self {
             activations: bits,
             weights: bits,
+            scales: Scales::Whole,
         }
     }
 

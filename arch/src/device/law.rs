@@ -17,7 +17,11 @@ pub use parameters::{
 use grouped::Grouped;
 use ragged::Pieces;
 
-use super::{Chip, Kernel, kernel::Attention, number::Number};
+use super::{
+    Chip, Kernel,
+    kernel::{Attention, Scales},
+    number::Number,
+};
 
 /// Queries, and keys, of a block of fused attention.
 const BLOCK: f64 = 128.0;
@@ -97,7 +101,7 @@ const WAYS: usize = TILES.len() * SPLITS.len();
 /// A tile and a split of the sum.
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
-    /// Operations of a tile.
+    /// Operations of a tile; infinite: the library has no such way.
     operations: f64,
     /// Waves of tiles over all units, and over the free ones.
     waves: (f64, f64),
@@ -105,16 +109,25 @@ struct Way {
     split: bool,
 }
 
-fn ways(sides: [f64; 4], units: f64, free: f64) -> Box<[Way; WAYS]> {
+fn ways(sides: [f64; 4], scales: Scales, units: f64, free: f64) -> Box<[Way; WAYS]> {
     let [batch, m, k, n] = sides;
     let mut out = Box::new([Way::default(); WAYS]);
     let choices = TILES.iter().flat_map(|t| SPLITS.map(|split| (*t, split)));
+    let tiles = |(rows, columns): (f64, f64)| batch * (m / rows).ceil() * (n / columns).ceil();
+    // PyTorch's kernel for scales of rows (CUTLASS) splits no sum, and takes the smaller of two tiles where all are
+    // computed at once.
+    let small = tiles((64.0, 128.0)) <= units;
+    let only = if small { (64.0, 128.0) } else { (128.0, 128.0) };
     for (way, ((rows, columns), split)) in out.iter_mut().zip(choices) {
-        let tiles = batch * (m / rows).ceil() * (n / columns).ceil();
+        let tiles = tiles((rows, columns));
         let depth = (k / split).max(64.0);
         let waves = |units: f64| (tiles * split / units).ceil();
+        let offered = scales == Scales::Whole || (rows, columns) == only && split == 1.0;
         *way = Way {
-            operations: 2.0 * rows * columns * depth,
+            operations: match offered {
+                true => 2.0 * rows * columns * depth,
+                false => f64::INFINITY,
+            },
             waves: (waves(units), waves(free)),
             split: split > 1.0,
         };
@@ -139,7 +152,7 @@ impl<'c> Call<'c> {
                 operands,
             } => {
                 let sides = [batch, m, k, n].map(|s| *s as f64);
-                let ways = ways(sides, chip.units as f64, free);
+                let ways = ways(sides, operands.scales, chip.units as f64, free);
                 let matrix = chip.peak(operands.bits()).0 * 1e-6;
                 (kernel.bytes(), Of::Product(ways, matrix))
             }

@@ -21,7 +21,7 @@ use include_dir::{Dir, include_dir};
 use indexmap::IndexMap;
 
 use decode::{microseconds, price, servers, units};
-pub use kernel::{Attention, CHUNK, Kernel, Operands};
+pub use kernel::{Attention, CHUNK, Kernel, Operands, Scales};
 pub use link::{Collective, DeviceLink, links};
 pub use number::Number;
 

@@ -51,12 +51,10 @@ pub fn laws(field: &str, found: &[FittedLaw]) -> String {
             },
             law.tables.join(", ")
         );
-        let _ = writeln!(
-            out,
-            "            shortest: {}, longest: {}, // us",
-            short(law.times.0),
-            short(law.times.1)
-        );
+        if let Some((shortest, longest)) = law.times {
+            let (from, to) = (short(shortest), short(longest));
+            let _ = writeln!(out, "            shortest: {from}, longest: {to}, // us");
+        }
         let parameters = law_parameters(&law.name).unwrap_or(TRANSFER);
         let values = law.fit.values.iter().zip(&law.fit.uncertainty);
         for (parameter, (value, uncertainty)) in parameters.iter().zip(values) {

@@ -318,6 +318,10 @@ fn descend<M: Measured + ?Sized>(
     };
     let mut now = measured.logs(&values);
     let columns = open.len();
+    if columns == 0 {
+        let found = cost(&now);
+        return (values, found, DMatrix::zeros(0, 0));
+    }
     let mut damping = 1e-2;
     let mut normal = DMatrix::zeros(columns, columns);
     for _ in 0..ROUNDS {
@@ -441,8 +445,8 @@ pub struct FittedLaw {
     pub tables: Vec<String>,
     /// How many.
     pub samples: usize,
-    /// The shortest and the longest, in microseconds.
-    pub times: (f64, f64),
+    /// The shortest and the longest, in microseconds; none: of an operation over a link.
+    pub times: Option<(f64, f64)>,
     /// They are fewer than the parameters, which stay what the device said of them.
     pub stood: bool,
 }
@@ -516,7 +520,7 @@ pub fn fit_all(
             fit: found,
             tables,
             samples: samples.all.len(),
-            times: ends(samples.all.iter().map(|s| s.us)),
+            times: Some(ends(samples.all.iter().map(|s| s.us))),
             stood,
         });
     }
@@ -548,12 +552,7 @@ pub fn fit_links(tables: &[Table]) -> Result<BTreeMap<String, Vec<FittedLaw>>, S
             fit: found,
             tables,
             samples: samples.all.len(),
-            times: ends(
-                samples
-                    .all
-                    .iter()
-                    .map(|(_, _, count, us)| us / *count as f64),
-            ),
+            times: None,
             stood: false,
         });
     }

@@ -29,7 +29,8 @@ pub(super) fn product(cells: &Cells, row: &CellRow) -> Result<(String, Kernel), 
         false => ("product".into(), Operands::WORDS),
         true => match cells.choice(row, "kind", &["bf16", "tensor", "row"])? {
             "bf16" => (DENSE.into(), Operands::WORDS),
-            kind => (format!("product:fp8-{kind}"), Operands::BYTES),
+            "row" => ("product:fp8-row".into(), Operands::SCALED_ROWS),
+            _ => ("product:fp8-tensor".into(), Operands::BYTES),
         },
     };
     let kernel = Kernel::Product {
