@@ -5,7 +5,11 @@
 //! Pieces are placed in the order of the launch, those that find no place as soon as another ends. A unit's pieces
 //! share it, and all share the memory.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::OnceLock,
+};
 
 use super::{super::Number, Attention, Chip, Parameter, RAGGED, RAGGED_CORES, ramp};
 
@@ -252,8 +256,6 @@ struct Unit {
     left: Vec<f64>,
     /// When that was so.
     since: f64,
-    /// When the first of them ends; infinite: there is none.
-    next: f64,
 }
 
 /// What pieces do at a time, and how long, in the time that a piece alone takes for a token: rates of all pieces
@@ -262,37 +264,31 @@ fn schedule(tokens: &[f64], units: usize, resident: usize, together: f64) -> Vec
     // Units without a piece do not count.
     let units = units.min(tokens.len()).max(1);
     let rate = |pieces: usize| (together / pieces.max(1) as f64).min(1.0);
+    let all_of = |unit: &Unit| unit.left.len() as f64 * rate(unit.left.len());
+    // When the first of a unit's pieces ends; times are positive, and order as their bits do.
+    let next = |unit: &Unit| {
+        let least = unit.left.iter().copied().reduce(f64::min)?;
+        Some((unit.since + least / rate(unit.left.len())).to_bits())
+    };
     let mut waiting = tokens.iter().copied();
     let mut all = vec![Unit::default(); units];
-    for (at, piece) in waiting
-        .by_ref()
-        .take(units.saturating_mul(resident))
-        .enumerate()
-    {
+    let places = units.saturating_mul(resident);
+    for (at, piece) in waiting.by_ref().take(places).enumerate() {
         all[at % units].left.push(piece);
     }
-    let mut total = 0.0;
-    let plan = |unit: &mut Unit, now: f64, total: &mut f64| {
-        let least = unit.left.iter().copied().fold(f64::INFINITY, f64::min);
-        unit.next = now + least / rate(unit.left.len());
-        unit.since = now;
-        *total += unit.left.len() as f64 * rate(unit.left.len());
-    };
-    for unit in &mut all {
-        plan(unit, 0.0, &mut total);
-    }
+    let mut ends: BinaryHeap<_> = (all.iter().enumerate())
+        .filter_map(|(at, unit)| Some(Reverse((next(unit)?, at))))
+        .collect();
+    let mut total: f64 = all.iter().map(all_of).sum();
     let mut now = 0.0;
     // Rates in 1024ths: as good as the same.
     let mut out: BTreeMap<u64, f64> = BTreeMap::new();
-    while let Some(unit) = all.iter_mut().min_by(|a, b| a.next.total_cmp(&b.next)) {
-        if !unit.next.is_finite() {
-            break;
-        }
-        *out.entry((total * 1024.0).round() as u64).or_default() += unit.next - now;
-        now = unit.next;
-        let pace = rate(unit.left.len());
-        total -= unit.left.len() as f64 * pace;
-        let done = (now - unit.since) * pace;
+    while let Some(Reverse((end, at))) = ends.pop() {
+        let (end, unit) = (f64::from_bits(end), &mut all[at]);
+        *out.entry((total * 1024.0).round() as u64).or_default() += end - now;
+        now = end;
+        total -= all_of(unit);
+        let done = (now - unit.since) * rate(unit.left.len());
         let mut left = Vec::with_capacity(resident);
         for piece in &unit.left {
             // Pieces of one length end together.
@@ -301,8 +297,9 @@ fn schedule(tokens: &[f64], units: usize, resident: usize, together: f64) -> Vec
                 _ => left.extend(waiting.next()),
             }
         }
-        unit.left = left;
-        plan(unit, now, &mut total);
+        *unit = Unit { left, since: now };
+        total += all_of(unit);
+        ends.extend(next(unit).map(|end| Reverse((end, at))));
     }
     let pairs = out.into_iter().filter(|(_, time)| *time > 0.0);
     pairs

@@ -110,7 +110,7 @@ impl Modelled {
             ("B", a.batch),
             ("H", heads),
             ("E", a.width),
-            ("F", a.width),
+            ("F", a.value_width),
             ("M", a.length),
             ("P", rows),
         ];

@@ -9,7 +9,7 @@ use super::super::cells::{CellRow, Cells};
 pub(super) const DENSE: &str = "product:bf16";
 
 /// Pieces of work that one row may be made of: each is placed on a unit by itself.
-const MOST: u64 = 1 << 20;
+const MOST: u64 = 1 << 18;
 
 /// Side of a block of queries and keys that a mask keeps or leaves out.
 const BLOCK: u64 = 128;
