@@ -157,12 +157,18 @@ pub(crate) fn product(Product { m, k, n }: Product) -> Call {
 
 /// Products with weights of their own, whose rows are spread evenly over those that have any.
 fn grouped(shape: Grouped) -> Call {
-    let Grouped { rows, k, n, .. } = shape;
-    let batch = shape.touched();
-    let m = rows.div_ceil(batch.max(1));
+    let Grouped { groups, rows, k, n } = shape;
+    let with = shape.touched().max(1);
+    let rows = (0..with).map(|at| rows / with + u64::from(at < rows % with));
     Call {
-        kernel: Kernel::Product { batch, m, k, n },
-        ..product(Product { m, k, n })
+        law: "grouped".into(),
+        kernel: Kernel::Grouped {
+            experts: groups,
+            rows: rows.collect(),
+            k,
+            n,
+        },
+        flushed: true,
     }
 }
 
