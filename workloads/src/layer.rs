@@ -154,6 +154,8 @@ pub struct Grouped {
     pub groups: u64,
     /// Rows of all groups together.
     pub rows: u64,
+    /// Groups in which a token has a row.
+    pub each: u64,
     /// The reduced rank.
     pub k: u64,
     /// Columns.
@@ -164,6 +166,14 @@ impl Grouped {
     /// Groups that have a row, at most: those whose weights are read.
     pub fn touched(&self) -> u64 {
         self.groups.min(self.rows)
+    }
+
+    /// The same in the mean, where the groups of each token are drawn at random, all as often: one is missed by a token
+    /// with the probability 1 - each / groups.
+    pub fn drawn(&self) -> u64 {
+        let (groups, each) = (self.groups.max(1) as f64, self.each.max(1));
+        let missed = (1.0 - (each as f64 / groups).min(1.0)).powf((self.rows / each) as f64);
+        ((groups * (1.0 - missed)).round() as u64).clamp(1, self.touched().max(1))
     }
 }
 
@@ -355,6 +365,27 @@ impl Layer {
         all
     }
 
+    /// What it computes between the second normalisation and the residual sum after it.
+    pub fn feed_forward_operators(&self) -> Vec<Operator> {
+        let all = self.operators(Phase::Decode);
+        let from = all.iter().rposition(|o| *o == Operator::Norm);
+        let behind = all.into_iter().skip(from.map_or(0, |at| at + 1));
+        behind.filter(|o| *o != Operator::Residual).collect()
+    }
+
+    /// Words that the products of the feed-forward, or those of a token's experts, read and make of a token, but for the
+    /// residual stream.
+    pub fn fed_words(&self) -> u64 {
+        let both = |width: u64| self.into(width).saturating_add(width);
+        match self.experts {
+            None => both(self.feed_forward),
+            Some(experts) => {
+                let routed = experts.active.saturating_mul(both(experts.width));
+                routed.saturating_add(experts.shared_width.map_or(0, both))
+            }
+        }
+    }
+
     /// Words of a token's queries.
     pub fn queries(&self) -> u64 {
         self.heads.saturating_mul(self.query_width)
@@ -411,6 +442,7 @@ impl Layer {
             Shape::Grouped(Grouped {
                 groups,
                 rows: self.words(rows),
+                each: rows,
                 k,
                 n,
             })

@@ -173,6 +173,7 @@ fn a_latent_is_expanded_for_prompts_and_absorbed_in_decoding() {
         let expected = Grouped {
             groups: 128,
             rows: 1280,
+            each: 128,
             k,
             n,
         };
@@ -227,16 +228,20 @@ fn experts_have_the_rows_that_chose_them() {
     let into = Grouped {
         groups: 256,
         rows: 80,
+        each: 8,
         k: 7168,
         n: 4096,
     };
     assert_eq!(layer.shape(O::ExpertsGateUp), Shape::Grouped(into));
     assert_eq!(into.touched(), 80);
+    // 256 (1 - (1 - 8 / 256)^10) = 69.6 of them have a row, if they are drawn at random.
+    assert_eq!(into.drawn(), 70);
     assert_eq!(
         layer.shape(O::ExpertsDown),
         Shape::Grouped(Grouped {
             groups: 256,
             rows: 80,
+            each: 8,
             k: 2048,
             n: 7168
         })

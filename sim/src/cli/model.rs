@@ -246,12 +246,12 @@ impl Kind<'_> {
 fn shape(layer: &Layer, operator: Operator) -> Option<String> {
     match layer.shape(operator) {
         Shape::Product(Product { k, n, .. }) => Some(format!("[{k}, {n}]")),
-        Shape::Grouped(Grouped { groups, rows, k, n }) if rows == groups => {
-            Some(format!("{groups} x [{k}, {n}]"))
-        }
-        Shape::Grouped(Grouped { groups, rows, k, n }) => {
-            Some(format!("{rows} of {groups} x [{k}, {n}]"))
-        }
+        Shape::Grouped(Grouped {
+            groups, rows, k, n, ..
+        }) if rows == groups => Some(format!("{groups} x [{k}, {n}]")),
+        Shape::Grouped(Grouped {
+            groups, rows, k, n, ..
+        }) => Some(format!("{rows} of {groups} x [{k}, {n}]")),
         Shape::Elementwise(_) => None,
         Shape::Attention(attended) => {
             let Attended {
@@ -277,7 +277,9 @@ fn shape(layer: &Layer, operator: Operator) -> Option<String> {
 fn operator_json(layer: &Layer, operator: Operator) -> Value {
     let mut document = match layer.shape(operator) {
         Shape::Product(Product { m, k, n }) => json!({"rows": m, "k": k, "n": n}),
-        Shape::Grouped(Grouped { groups, rows, k, n }) => {
+        Shape::Grouped(Grouped {
+            groups, rows, k, n, ..
+        }) => {
             json!({"groups": groups, "rows": rows, "k": k, "n": n})
         }
         Shape::Elementwise(map) => json!({"words": map.words}),

@@ -99,7 +99,6 @@ pub fn timed(model: &Model) -> Result<(), Problem> {
         (any(|m| m.linear.is_some()), "linear attention"),
         (any(|m| m.window.is_some()), "windows"),
         (any(|m| m.sinks), "sinks"),
-        (any(|m| m.experts.is_some()), "experts"),
         (
             model.positions != Positions::Rotary,
             "positions other than rotary",
@@ -124,7 +123,7 @@ pub fn timed(model: &Model) -> Result<(), Problem> {
         parts.join(", ")
     );
     Err(Problem::nowhere(message).help(format!(
-        "served are grouped key heads with one feed-forward layer; `einflow describe {}` shows what it takes",
+        "served are grouped key heads with a feed-forward layer or experts, alike in all layers; `einflow describe {}` shows what it takes",
         model.name
     )))
 }
@@ -155,10 +154,12 @@ pub(crate) fn product(Product { m, k, n }: Product) -> Call {
     }
 }
 
-/// Products with weights of their own, whose rows are spread evenly over those that have any.
+/// Products with weights of their own, whose rows are spread evenly over as many as have any in the mean.
 fn grouped(shape: Grouped) -> Call {
-    let Grouped { groups, rows, k, n } = shape;
-    let with = shape.touched().max(1);
+    let Grouped {
+        groups, rows, k, n, ..
+    } = shape;
+    let with = shape.drawn();
     let rows = (0..with).map(|at| rows / with + u64::from(at < rows % with));
     Call {
         law: "grouped".into(),
@@ -250,7 +251,7 @@ pub fn layer(model: &Model, phase: Phase, batch: u64, length: u64, launch: Launc
         flushed: true,
     });
     let mut steps = Vec::new();
-    for operator in Layer::OPERATORS {
+    for operator in layer.operators(phase) {
         match operator {
             Operator::Attention => steps.push(Step::Fastest(backends.to_vec())),
             _ => {

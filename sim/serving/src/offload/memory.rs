@@ -103,10 +103,7 @@ impl System {
         // of four bytes.
         let step = |tokens: u64, group: u64| {
             let layer = model.layer(1, 1);
-            let (d, f) = (
-                layer.hidden as f64,
-                (layer.fed() + layer.feed_forward) as f64,
-            );
+            let (d, f) = (layer.hidden as f64, layer.fed_words() as f64);
             let vocabulary = model.vocabulary.unwrap_or(0) as f64;
             let group = group as f64;
             let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;

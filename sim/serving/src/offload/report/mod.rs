@@ -389,7 +389,11 @@ impl Report {
         let models = &system.models;
         let batch = served.typical.as_ref().map_or(1, |(load, _)| load.width());
         let layer = system.model.layer(batch.max(1), models.group);
-        let product = Lowering::Served.kernels(Operator::GateUp, &layer);
+        let into = match layer.experts {
+            Some(_) => Operator::ExpertsGateUp,
+            None => Operator::GateUp,
+        };
+        let product = Lowering::Served.kernels(into, &layer);
         let product = product.first().map(|c| models.answerer.bound_by(&c.kernel));
         let model = match product.transpose()?.as_deref() {
             Some("memory") => "model (weights from memory)",

@@ -7,7 +7,7 @@ use einflow_spec::{
     Problem,
     quantity::{Joules, Seconds},
 };
-use einflow_workloads::layer::{Layer, Operator, WORD_BYTES};
+use einflow_workloads::layer::{Layer, Operator, Shape, WORD_BYTES};
 
 use super::{
     super::{pipeline::Message, system::DevicePool, time::Ps},
@@ -36,6 +36,12 @@ impl Times<'_> {
     /// What the times rest on that nobody measured: the laws that were asked and are assumed.
     pub fn assumed(&self) -> BTreeSet<String> {
         let mut out = BTreeSet::new();
+        if self.system.model.layer(1, 1).experts.is_some() {
+            out.insert(format!(
+                "{}: experts are drawn at random, each as often, and rows are even over those that are: assumed",
+                self.system.model.name
+            ));
+        }
         let asked = self.asked.iter();
         for (pool, law) in asked.flat_map(|(pool, laws)| laws.keys().map(move |law| (pool, law))) {
             let pools = self.system.pools();
@@ -64,9 +70,14 @@ impl Times<'_> {
         }
         let mut made = self.shard(pool, tokens, pool.group)?;
         let layer = self.system.model.layer(tokens, pool.group);
-        let [into, out, gate] = [Operator::GateUp, Operator::Down, Operator::Gate]
-            .map(|operator| self.operator(pool, operator, &layer));
-        (made.feed, made.gate) = (into?.plus(out?), gate?);
+        for operator in layer.feed_forward_operators() {
+            let work = self.operator(pool, operator, &layer)?;
+            let sum = match layer.shape(operator) {
+                Shape::Elementwise(_) => &mut made.gate,
+                _ => &mut made.feed,
+            };
+            *sum = sum.plus(work);
+        }
         self.products.insert(known, made);
         Ok(made)
     }
