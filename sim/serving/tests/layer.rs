@@ -157,3 +157,70 @@ fn a_framework_launches_each_map() {
     });
     assert_eq!(attention, Some((2, 32, 8, 128, 8, true)));
 }
+
+/// Mixtral: 8 experts, of which two work on a token. Of one token both have a row; of four, 8 (1 - (3/4)^4) = 5.47 have one
+/// in the mean, so that 8 rows lie as 2, 2, 2, 1, 1 on five; of 64, all eight have 16.
+#[test]
+fn experts_are_one_launch_over_those_that_are_drawn() {
+    let model = Model::load("mixtral-8x7b", None).unwrap();
+    let rows = |tokens: u64| {
+        let layer = model.layer(tokens, 2);
+        let calls = Lowering::Served.kernels(Operator::ExpertsGateUp, &layer);
+        let [Call { law, kernel, .. }] = &calls[..] else {
+            panic!("{calls:?}");
+        };
+        let Kernel::Grouped {
+            experts,
+            rows,
+            k,
+            n,
+        } = kernel
+        else {
+            panic!("{kernel:?}");
+        };
+        // A device of two has half of each expert's columns: of gate and up 14 336.
+        assert_eq!(
+            (law.as_str(), *experts, *k, *n),
+            ("grouped", 8, 4096, 14_336)
+        );
+        rows.to_vec()
+    };
+    assert_eq!(rows(1), [1, 1]);
+    assert_eq!(rows(4), [2, 2, 2, 1, 1]);
+    assert_eq!(rows(64), [16; 8]);
+    let layer = model.layer(1, 1);
+    assert_eq!(
+        layer.feed_forward_operators(),
+        [
+            Operator::Router,
+            Operator::ExpertsGateUp,
+            Operator::ExpertsGate,
+            Operator::ExpertsDown,
+            Operator::Combine,
+        ]
+    );
+    // Gate and up, and what is multiplied, of two experts: 2 x 3 x 14 336.
+    assert_eq!(layer.fed_words(), 86_016);
+    let dense = Model::load("llama3-8b", None).unwrap().layer(1, 1);
+    assert_eq!(dense.fed_words(), 3 * 14_336);
+    assert_eq!(
+        dense.feed_forward_operators(),
+        [Operator::GateUp, Operator::Gate, Operator::Down]
+    );
+}
+
+/// Learned positions turn nothing: new keys and values go to the cache in a pass of their own.
+#[test]
+fn without_a_rotary_embedding_caches_are_written_all_the_same() {
+    let passes = |model: &str, operator| {
+        let layer = Model::load(model, None).unwrap().layer(10, 1);
+        let calls = Lowering::Served.kernels(operator, &layer).into_iter();
+        calls.map(|c| c.kernel.bytes() as u64).collect::<Vec<_>>()
+    };
+    assert_eq!(passes("gpt3-175b", Operator::Rotary), [0; 0]);
+    // Keys and values of 96 heads of 128, read and written in two bytes each.
+    let bytes = 10 * 2 * (2 * 96 * 128) * 2;
+    assert_eq!(passes("gpt3-175b", Operator::CacheWrite), [bytes]);
+    assert_eq!(passes("llama3-8b", Operator::CacheWrite), [0; 0]);
+    assert_eq!(passes("llama3-8b", Operator::Rotary).len(), 1);
+}

@@ -206,17 +206,17 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Whether a tile reads nothing along a rank of so many coordinates: every index of it lies outside.
-    pub fn misses(&self, tile: &Tile, length: u64) -> bool {
+    /// Whether a tile reads nothing: every index of it lies outside the tensor.
+    pub fn misses(&self, tile: &Tile) -> bool {
         let Self::Indices(all) = self else {
             return false;
         };
-        !all.is_empty()
-            && all.iter().all(|(unit, dim)| {
-                let (first, last) = dim.range(&|rank| tile[rank]);
-                let unit: i128 = (*unit).into();
-                last < 0 || first.saturating_mul(unit) >= length.into()
-            })
+        let outside = |dim: &Dim| {
+            let (first, last) = dim.range(&|rank| tile[rank]);
+            let size = dim.within.map(i128::from);
+            size.is_some_and(|size| last < 0 || first >= size)
+        };
+        !all.is_empty() && all.iter().all(|(_, dim)| outside(dim))
     }
 
     /// The last coordinate, of a part of the rank given as first coordinate and length, that a tile reads.

@@ -17,9 +17,8 @@ pub enum Need {
 }
 
 /// Whether a tile reads no word: along some rank all lie outside the tensor.
-fn misses(program: &Program, reach: &[Reach], tile: &Tile) -> bool {
-    let mut ranks = reach.iter().zip(&program.whole);
-    ranks.any(|(reach, (_, length))| reach.misses(tile, *length))
+fn misses(reach: &[Reach], tile: &Tile) -> bool {
+    reach.iter().any(|along| along.misses(tile))
 }
 
 /// The place in a maker's sequence up to which a reader's tile needs it.
@@ -29,7 +28,7 @@ pub fn needed(program: &Program, op: &Op, read: &Read, maker: &Maker, tile: &Til
     if read.time == ReadTime::Previous && maker.iterative.is_some_and(first) {
         return Need::Nothing;
     }
-    if misses(program, &maker.reach, tile) {
+    if misses(&maker.reach, tile) {
         return Need::Nothing;
     }
     let made = &program.ops[maker.op];
@@ -74,7 +73,7 @@ pub fn stored(program: &Program, source: &StreamSource, tile: &Tile) -> Option<u
     {
         return None;
     }
-    if misses(program, &source.reach, tile) {
+    if misses(&source.reach, tile) {
         return None;
     }
     let writer = &program.streams[source.stream];

@@ -5,7 +5,7 @@ use einflow_spec::{Problem, Problems};
 pub use einflow_workloads::layer::Phase;
 use einflow_workloads::{
     layer::{Grouped, Layer, Operator, Product, Shape, WORD_BYTES},
-    models::{Formats, Model, Positions},
+    models::{Formats, Model},
 };
 
 use super::{Call, Launch, Step, Task};
@@ -38,12 +38,15 @@ impl Lowering {
             Shape::Elementwise(map) => map,
         };
         let words = match (self, operator) {
-            (Self::Framework, Operator::Rotary) => {
+            (Self::Framework, Operator::Rotary) if layer.rotary => {
                 let kernels = map.maps.iter();
                 kernels.flat_map(|w| [*w; ROTARY_KERNELS]).collect()
             }
             (Self::Bare, Operator::Norm | Operator::Rotary)
-            | (Self::Served, Operator::Residual | Operator::CacheWrite) => Vec::new(),
+            | (Self::Served, Operator::Residual) => Vec::new(),
+            (_, Operator::Rotary) if !layer.rotary => Vec::new(),
+            // The rotary embedding writes to the cache.
+            (Self::Served, Operator::CacheWrite) if layer.rotary => Vec::new(),
             // Queries, keys and values are read, and written: to the cache but for the queries.
             (Self::Served, Operator::Rotary) => {
                 let width = layer.queries() + layer.keys_values();
@@ -99,10 +102,6 @@ pub fn timed(model: &Model) -> Result<(), Problem> {
         (any(|m| m.linear.is_some()), "linear attention"),
         (any(|m| m.window.is_some()), "windows"),
         (any(|m| m.sinks), "sinks"),
-        (
-            model.positions != Positions::Rotary,
-            "positions other than rotary",
-        ),
         (
             model.formats != Formats::default(),
             "words that are not bf16",

@@ -171,7 +171,7 @@ pub(super) fn device_cases() -> Vec<Case> {
             "replay trace.csv --device rtx4090 --model llama3-8b",
             &[
                 "row 2, field `prompt_tokens`: `-5`",
-                "row 4, field `arrival_s`: `0.5` is not at or after the arrival before it",
+                "row 4: it comes before the request that is listed before it",
             ],
         )
         .with(

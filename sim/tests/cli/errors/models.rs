@@ -18,23 +18,43 @@ pub(super) fn model_cases() -> Vec<Case> {
     vec![
         wrong(
             "model-kind-unknown",
-            &["mine.ron:19:", "there is no kind of layer `lattent`", "did you mean `latent`?"],
-            kimi(&[("\"dense\", \"linear\", \"linear\", \"latent\"", "\"dense\", \"linear\", \"linear\", \"lattent\"")]),
+            &[
+                "mine.ron:19:",
+                "there is no kind of layer `lattent`",
+                "did you mean `latent`?",
+            ],
+            kimi(&[(
+                "\"dense\", \"linear\", \"linear\", \"latent\"",
+                "\"dense\", \"linear\", \"linear\", \"lattent\"",
+            )]),
         ),
         wrong(
             "model-kind-unused",
             &["no layer is of the kind `wide`", "name it in `layers`"],
-            kimi(&[("\"dense\": (experts: ()),", "\"dense\": (experts: ()), \"wide\": (query_width: 256),")]),
+            kimi(&[(
+                "\"dense\": (experts: ()),",
+                "\"dense\": (experts: ()), \"wide\": (query_width: 256),",
+            )]),
         ),
         wrong(
             "model-kinds-none",
-            &["there is no kind of layer `full`", "kinds: {\"name\": (...)}"],
-            edited(shapes(), "llama3-8b", &[("layers: 32", "layers: [(repeat: 32, of: \"full\")]")]),
+            &[
+                "there is no kind of layer `full`",
+                "kinds: {\"name\": (...)}",
+            ],
+            edited(
+                shapes(),
+                "llama3-8b",
+                &[("layers: 32", "layers: [(repeat: 32, of: \"full\")]")],
+            ),
         ),
         wrong(
             "model-layers",
             &["has no field `off`", "did you mean `of`?", "a size of 0"],
-            kimi(&[("(repeat: 5, of: [", "(repeat: 0, of: \"latent\"), (repeat: 5, off: [")]),
+            kimi(&[(
+                "(repeat: 5, of: [",
+                "(repeat: 0, of: \"latent\"), (repeat: 5, off: [",
+            )]),
         ),
         wrong(
             "model-contradictions",
@@ -46,7 +66,10 @@ pub(super) fn model_cases() -> Vec<Case> {
             ],
             kimi(&[
                 ("active: 8", "active: 300"),
-                ("\"latent\": (linear: (), latent: (cache_rank: 512, rope_width: 64)", "\"latent\": (key_heads: 8, latent: (cache_rank: 512, rope_width: 256)"),
+                (
+                    "\"latent\": (linear: (), latent: (cache_rank: 512, rope_width: 64)",
+                    "\"latent\": (key_heads: 8, latent: (cache_rank: 512, rope_width: 256)",
+                ),
             ]),
         ),
         wrong(
@@ -56,9 +79,16 @@ pub(super) fn model_cases() -> Vec<Case> {
         ),
         wrong(
             "model-format",
-            &["there is no number format `mxfp5`", "mxfp4 has blocks of its own", "or how many positions have an embedding"],
+            &[
+                "there is no number format `mxfp5`",
+                "mxfp4 has blocks of its own",
+                "or how many positions have an embedding",
+            ],
             kimi(&[
-                ("formats: (state: f32)", "formats: (weights: mxfp5, cache: (format: mxfp4, block: [16, 1], scale: f32))"),
+                (
+                    "formats: (state: f32)",
+                    "formats: (weights: mxfp5, cache: (format: mxfp4, block: [16, 1], scale: f32))",
+                ),
                 ("positions: none", "positions: alibi"),
             ]),
         ),
@@ -80,17 +110,37 @@ pub(super) fn model_cases() -> Vec<Case> {
         case(
             "model-not-served",
             "offload s.ron",
-            &["s.ron:1:", "gpt-oss-20b: windows, sinks, experts, words that are not bf16, layers of several kinds"],
+            &[
+                "s.ron:1:",
+                "gpt-oss-20b: windows, sinks, words that are not bf16, layers of several kinds",
+            ],
         )
         .with("s.ron", scenario("gpt-oss-20b")),
         case(
-            "model-positions-not-served",
+            "model-positions-too-few",
             "offload s.ron",
-            &["gpt3-175b: positions other than rotary"],
+            &["a context of 4096 tokens, and gpt3-175b has 2048 positions"],
         )
-        .with("s.ron", scenario("gpt3-175b")),
-        case("describe-devices", "describe fusemax --devices 8", &["no model"]),
-        case("describe-devices-none", "describe llama3-8b --devices 0", &["0"]),
-        case("describe-model-dot", "describe llama3-8b --format dot", &["a model has no graph"]),
+        .with(
+            "s.ron",
+            scenario("gpt3-175b")
+                .replace("count: 1", "count: 8, link: \"nvlink4\"")
+                .replace("batch: full, context: 1024", "batch: 4, context: 4096"),
+        ),
+        case(
+            "describe-devices",
+            "describe fusemax --devices 8",
+            &["no model"],
+        ),
+        case(
+            "describe-devices-none",
+            "describe llama3-8b --devices 0",
+            &["0"],
+        ),
+        case(
+            "describe-model-dot",
+            "describe llama3-8b --format dot",
+            &["a model has no graph"],
+        ),
     ]
 }

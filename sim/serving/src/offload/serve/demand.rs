@@ -1,6 +1,7 @@
 //! What comes: requests of a trace, or the same ones all the time.
 
 use einflow_spec::{Problem, Problems, Source};
+use einflow_workloads::models::Positions;
 
 use super::super::{
     System,
@@ -147,9 +148,34 @@ impl Demand {
     /// Refuses requests that no store holds.
     pub(super) fn fits(&self, system: &System) -> Result<(), Problem> {
         let (most, needs) = room(system);
-        let Self::Requests { list, source, .. } = self else {
-            return Ok(());
+        let model = &system.model;
+        let positions = match model.positions {
+            Positions::Learned(positions) => positions,
+            _ => u64::MAX,
         };
+        let (list, source) = match self {
+            Self::Requests { list, source, .. } => (list, source),
+            Self::Fixed { context, .. } if *context > positions => {
+                let message = format!(
+                    "a context of {context} tokens, and {} has {positions} positions",
+                    model.name
+                );
+                return Err(Problem::nowhere(message).help("a shorter `context`"));
+            }
+            Self::Fixed { .. } => return Ok(()),
+        };
+        // The last token is never read.
+        let long = |r: &&Arrival| r.prompt.saturating_add(r.generated) - 1 > positions;
+        if let Some(first) = list.iter().find(long) {
+            let message = format!(
+                "row {}: a request of {} tokens, and {} has {positions} positions",
+                first.row,
+                first.prompt.saturating_add(first.generated) - 1,
+                model.name
+            );
+            return Err(trace::at_row(source, first.row, message)
+                .help("`longest` in the load leaves such requests out"));
+        }
         let too_large = |r: &&Arrival| needs(r) > most;
         let Some(first) = list.iter().find(too_large) else {
             return Ok(());

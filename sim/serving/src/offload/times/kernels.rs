@@ -10,7 +10,7 @@ use einflow_spec::{
 use einflow_workloads::layer::{Layer, Operator, Shape, WORD_BYTES};
 
 use super::{
-    super::{pipeline::Message, system::DevicePool, time::Ps},
+    super::{Boundary, pipeline::Message, system::DevicePool, time::Ps},
     Times, Work, key,
 };
 use crate::device::{
@@ -94,11 +94,16 @@ impl Times<'_> {
             return Ok(*found);
         }
         let layer = self.system.model.layer(tokens, parts);
-        let overlap = self.system.scenario.overlap;
+        let (overlap, boundary) = (self.system.scenario.overlap, self.system.scenario.boundary);
+        // Where attention alone is elsewhere, caches are written there.
+        let caches = self.system.attention.is_none() || boundary == Boundary::Projections;
         let mut work = |operator| self.operator(pool, operator, &layer);
         let mut made = Products {
             norm: work(Operator::Norm)?,
-            rotary: work(Operator::Rotary)?,
+            rotary: match caches {
+                true => work(Operator::Rotary)?.plus(work(Operator::CacheWrite)?),
+                false => work(Operator::Rotary)?,
+            },
             output: work(Operator::Output)?,
             projections: work(Operator::QueryKeyValue)?,
             ..Products::default()
