@@ -6,5 +6,6 @@
 
 pub mod data;
 pub mod device;
+pub mod objectives;
 pub mod offload;
 pub mod replay;

@@ -109,15 +109,11 @@ impl Replay {
     }
 }
 
-/// Serves a trace that was read.
+/// A trace that was read, and the system that it is for.
 ///
 /// # Errors
-/// Every mistake in the files that the scenario names; a request that the KV cache cannot hold.
-pub fn replay(
-    scenario: &Source,
-    requests: &Source,
-    watch: &dyn Watch,
-) -> Result<(System, Served), Problems> {
+/// Every mistake in the files that the scenario names, and in the trace.
+pub fn prepared(scenario: &Source, requests: &Source) -> Result<(System, Demand), Problems> {
     let mut problems = Problems::new();
     let scenario = Scenario::parse(scenario, None)?;
     let Load::Trace(load) = &scenario.load else {
@@ -130,6 +126,19 @@ pub fn replay(
         return Err(Problems::new());
     };
     let demand = demand.on(&system)?;
+    Ok((system, demand))
+}
+
+/// Serves a trace that was read.
+///
+/// # Errors
+/// As [`prepared`]; a request that the KV cache cannot hold.
+pub fn replay(
+    scenario: &Source,
+    requests: &Source,
+    watch: &dyn Watch,
+) -> Result<(System, Served), Problems> {
+    let (system, demand) = prepared(scenario, requests)?;
     let mut served = serve(&system, &demand, Options::default(), watch)?;
     served.flags.extend(demand.left_out());
     Ok((system, served))

@@ -297,6 +297,15 @@ pub struct ReplayArguments {
     /// How many times as fast as the file says requests come
     #[arg(long, value_name = "TIMES", default_value_t = 1.0, value_parser = above_zero)]
     pub speed_up: f64,
+    /// A request is good where its first token comes within so many seconds (TTFT)
+    #[arg(long, value_name = "S", value_parser = above_zero)]
+    pub ttft: Option<f64>,
+    /// A request is good where it takes at most so many milliseconds a token after the first (TPOT)
+    #[arg(long, value_name = "MS", value_parser = above_zero)]
+    pub tpot: Option<f64>,
+    /// Search how fast requests may come for this share of them to be good: above 0, at most 1
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub find_load: Option<f64>,
     /// A file for the scenario that this is, to vary and run with `offload`
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
@@ -496,6 +505,12 @@ fn column(text: &str) -> Result<(String, String), String> {
 fn skips() -> impl TypedValueParser<Value = Skip> {
     let names = Skip::ALL.iter().map(|skip| skip.name());
     PossibleValuesParser::new(names).try_map(|name| Skip::named(&name).ok_or("no such kind"))
+}
+
+/// A number above 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    let number = above_zero(text).ok().filter(|share| *share <= 1.0);
+    number.ok_or("a number above 0, at most 1, is wanted".into())
 }
 
 /// A number above 0.

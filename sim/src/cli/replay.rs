@@ -12,11 +12,12 @@ use super::{
     output,
 };
 use einflow_serving::{
+    objectives::{Load, Objectives, highest_load},
     offload::{
         System,
         serve::{Served, ServedRequest},
     },
-    replay::{Replay, replay},
+    replay::{Replay, prepared, replay},
 };
 
 /// As a scenario has it: a file by its whole path, or a name.
@@ -39,6 +40,16 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
             "a host overhead of {} us",
             arguments.host_overhead
         )));
+    }
+    let objectives = Objectives {
+        first_token: arguments.ttft.map(Seconds),
+        per_token: arguments.tpot.map(|ms| Seconds(ms * 1e-3)),
+    };
+    if arguments.find_load.is_some() && !objectives.any() {
+        problems.push(
+            Problem::nowhere("without an objective every load is good")
+                .help("--ttft SECONDS, --tpot MILLISECONDS, or both"),
+        );
     }
     let scenario = Replay {
         trace: named(&name),
@@ -68,15 +79,61 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
     interrupt::remember();
     let bar = Bar::new();
     let replayed = replay(&scenario, &requests, &bar);
+    let replayed = replayed.and_then(|(system, served)| {
+        let searched = match arguments.find_load.filter(|_| !served.stopped) {
+            None => None,
+            Some(share) => {
+                let (system, demand) = prepared(&scenario, &requests)?;
+                let highest = highest_load(&system, &demand, &objectives, share, &bar)?;
+                Some((share, highest))
+            }
+        };
+        Ok((system, served, searched))
+    });
     bar.0.finish_and_clear();
-    let (system, served) = replayed?;
+    let (system, served, searched) = replayed?;
     let found: Vec<ServedRequest> = served.by_request().collect();
+    let goal = Goal {
+        objectives,
+        searched,
+    };
     match arguments.format {
         Format::Csv => output::print(&csv(&found))?,
-        Format::Json => output::json(&document(&system, &served, &found))?,
-        Format::Table => output::print(&table(&system, &served, &found))?,
+        Format::Json => output::json(&document(&system, &served, &found, &goal))?,
+        Format::Table => output::print(&table(&system, &served, &found, &goal))?,
     }
     Ok(interrupt::code(served.stopped))
+}
+
+/// Objectives, and what a search for the highest load found: the share that it asks for, and the load, if there is one.
+struct Goal {
+    objectives: Objectives,
+    searched: Option<(f64, Option<Load>)>,
+}
+
+impl Goal {
+    /// Good requests: how many, of how many, and how many a second.
+    fn good(&self, served: &Served, found: &[ServedRequest]) -> Option<(u64, u64, f64)> {
+        let end = found.iter().map(|r| r.finish.0).fold(0.0, f64::max);
+        let good = self.objectives.good(served);
+        let rate = good as f64 / end.max(f64::MIN_POSITIVE);
+        self.objectives
+            .any()
+            .then_some((good, served.requests, rate))
+    }
+}
+
+/// The value below which a share of the sorted ones lies: the nearest rank.
+fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+/// Times of all requests, ascending.
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut all: Vec<f64> = values.collect();
+    all.sort_by(f64::total_cmp);
+    all
 }
 
 /// A row for each request.
@@ -97,7 +154,12 @@ fn blocks(system: &System) -> u64 {
     system.stores.iter().sum::<u64>() / system.scenario.block_size
 }
 
-fn document(system: &System, served: &Served, found: &[ServedRequest]) -> serde_json::Value {
+fn document(
+    system: &System,
+    served: &Served,
+    found: &[ServedRequest],
+    goal: &Goal,
+) -> serde_json::Value {
     let requests = found.iter().map(|r| {
         json!({
             "request": r.request,
@@ -106,17 +168,39 @@ fn document(system: &System, served: &Served, found: &[ServedRequest]) -> serde_
             "finish_s": r.finish.0,
         })
     });
-    json!({
+    let percentiles = |values: Vec<f64>| {
+        json!({
+            "p50": percentile(&values, 50),
+            "p90": percentile(&values, 90),
+            "p99": percentile(&values, 99),
+        })
+    };
+    let mut out = json!({
         "kv_blocks": blocks(system),
         "block_size": system.scenario.block_size,
         "steps": served.account.totals.iterations,
         "preemptions": served.account.preemptions,
+        "ttft_s": percentiles(sorted(found.iter().map(|r| r.first_token.0))),
+        "tpot_s": percentiles(sorted(found.iter().filter_map(|r| Some(r.per_token?.0)))),
+        "latency_s": percentiles(sorted(found.iter().map(|r| r.latency.0))),
         "requests": requests.collect::<Vec<_>>(),
         "flags": served.flags,
-    })
+    });
+    if let Some((good, of, rate)) = goal.good(served, found) {
+        out["good"] = json!({"requests": good, "of": of, "goodput_per_s": rate});
+    }
+    if let Some((share, load)) = &goal.searched {
+        out["highest_load"] = json!({
+            "wanted_share": share,
+            "speed_up": load.map(|l| l.speed_up),
+            "requests_per_s": load.map(|l| l.rate),
+            "share": load.map(|l| l.share),
+        });
+    }
+    out
 }
 
-fn table(system: &System, served: &Served, found: &[ServedRequest]) -> String {
+fn table(system: &System, served: &Served, found: &[ServedRequest], goal: &Goal) -> String {
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let first = mean(found.iter().map(|r| r.first_token.0).collect());
     let per = mean(found.iter().filter_map(|r| Some(r.per_token?.0)).collect());
@@ -137,6 +221,42 @@ fn table(system: &System, served: &Served, found: &[ServedRequest]) -> String {
         1e3 * per,
         tokens as f64 / end.max(f64::MIN_POSITIVE),
     );
+    let mut spread = |name: &str, values: Vec<f64>, unit: &str, scale: f64, digits: usize| {
+        let all = [50, 90, 99].map(|p| percentile(&values, p));
+        if let [Some(a), Some(b), Some(c)] = all.map(|v| v.map(|v| v * scale)) {
+            out.push_str(&format!(
+                "{name}, p50 p90 p99 {a:.digits$} {b:.digits$} {c:.digits$} {unit}\n"
+            ));
+        }
+    };
+    spread(
+        "first token",
+        sorted(found.iter().map(|r| r.first_token.0)),
+        "s",
+        1.0,
+        3,
+    );
+    let per = found.iter().filter_map(|r| Some(r.per_token?.0));
+    spread("time per token", sorted(per), "ms", 1e3, 2);
+    if let Some((good, of, rate)) = goal.good(served, found) {
+        let percent = 100.0 * good as f64 / of.max(1) as f64;
+        out.push_str(&format!(
+            "good: {good} of {of} requests ({percent:.1} %), {rate:.3} a second\n"
+        ));
+    }
+    match goal.searched {
+        Some((share, Some(load))) => out.push_str(&format!(
+            "highest load at which {:.1} % are good: {:.3} requests a second, {:.3} times the trace's\n",
+            100.0 * share,
+            load.rate,
+            load.speed_up
+        )),
+        Some((share, None)) => out.push_str(&format!(
+            "at no load are {:.1} % good\n",
+            100.0 * share
+        )),
+        None => {}
+    }
     for flag in &served.flags {
         out.push_str(&format!("flag: {flag}\n"));
     }
