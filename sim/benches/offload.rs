@@ -24,6 +24,7 @@ fn benches(c: &mut Criterion) {
             arrivals,
             left_out: Vec::new(),
             skips_too_large: false,
+            speed_up: 1.0,
             source: source.clone(),
         };
         let when = if arrivals {

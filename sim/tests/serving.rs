@@ -591,6 +591,29 @@ fn the_highest_load_is_between_good_and_bad() {
     }
     // Both ends of a search are within 1 % of where it turns.
     assert!((found[0] / found[1] - 1.0).abs() < 0.02, "{found:?}");
+    // Speeds are over the trace's own, whatever it was sped up by before.
+    let (system, demand) = prepared(
+        &Replay {
+            speed_up: 1e5,
+            ..on("h100", "t.csv")
+        }
+        .scenario()
+        .unwrap(),
+        &source(2.0),
+    )
+    .unwrap();
+    let load = highest_load(&system, &demand, &objectives, 0.9, &Unwatched)
+        .unwrap()
+        .unwrap();
+    assert!((load.rate / found[0] - 1.0).abs() < 0.02 && !load.at_least);
+    assert!((load.rate * 2.0 / load.speed_up - 1.0).abs() < 1e-9);
+    // What nothing breaks has no highest load.
+    let loose = Objectives {
+        first_token: Some(Seconds(1e9)),
+        per_token: None,
+    };
+    let load = highest_load(&system, &demand, &loose, 1.0, &Unwatched).unwrap();
+    assert!(load.is_some_and(|l| l.at_least && l.share == 1.0));
     let (system, demand) = prepared(&of, &source(1.0)).unwrap();
     let never = Objectives {
         first_token: Some(Seconds(1e-6)),

@@ -170,10 +170,10 @@ impl Grouped {
 
     /// The same in the mean, where the groups of each token are drawn at random, all as often: one is missed by a token
     /// with the probability 1 - each / groups.
-    pub fn drawn(&self) -> u64 {
+    pub fn drawn(&self) -> f64 {
         let (groups, each) = (self.groups.max(1) as f64, self.each.max(1));
         let missed = (1.0 - (each as f64 / groups).min(1.0)).powf((self.rows / each) as f64);
-        ((groups * (1.0 - missed)).round() as u64).clamp(1, self.touched().max(1))
+        (groups * (1.0 - missed)).clamp(1.0, self.touched().max(1) as f64)
     }
 }
 

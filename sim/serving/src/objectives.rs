@@ -4,7 +4,7 @@ use einflow_spec::{Problem, quantity::Seconds};
 
 use crate::offload::{
     System,
-    serve::{Demand, Options, Served, ServedRequest, Watch, serve},
+    serve::{Demand, Options, Served, ServedRequest, Watch, serve, trace::Arrival},
 };
 
 /// Limits on the times of a request; it is good where it keeps all of them.
@@ -49,17 +49,22 @@ pub struct Load {
     pub rate: f64,
     /// The share that is good then.
     pub share: f64,
+    /// Whether the search ended here although it is good: the highest load may be higher.
+    pub at_least: bool,
 }
 
 /// How near two loads are between which the highest one lies, as a ratio.
 const NEAR: f64 = 1.01;
-/// How much faster or slower than the trace requests may come.
-const MOST: f64 = 4096.0;
+/// Requests a second, in the mean, at which the search up ends.
+const FASTEST: f64 = 1e6;
+/// Seconds over which the requests come at which the search down ends: far longer than any of them takes.
+const LONGEST: f64 = 1e7;
 
 /// Searches the highest load, by the speed at which a trace's requests come: in factors of two up or down, then by
 /// halving. It takes for granted that what fails at a load fails at a higher one, too.
 ///
-/// None where not even the slowest load is good enough; where all are, the fastest.
+/// None where not even the slowest load is good enough; where all are, the fastest ([`Load::at_least`]). Speeds are over
+/// the trace's own, whatever the demand was sped up by.
 ///
 /// # Errors
 /// As [`serve`]; a demand without arrivals; a run that was stopped.
@@ -70,13 +75,17 @@ pub fn highest_load(
     share: f64,
     watch: &dyn Watch,
 ) -> Result<Option<Load>, Problem> {
-    let last = match demand {
+    let (last, own) = match demand {
         Demand::Requests {
             list,
             arrivals: true,
+            speed_up,
             ..
-        } => list.last().map_or(0.0, |r| r.at.0) - list.first().map_or(0.0, |r| r.at.0),
-        _ => 0.0,
+        } => {
+            let at = |r: Option<&Arrival>| r.map_or(0.0, |r| r.at.0);
+            (at(list.last()) - at(list.first()), *speed_up)
+        }
+        _ => (0.0, 1.0),
     };
     if last <= 0.0 {
         return Err(
@@ -96,37 +105,48 @@ pub fn highest_load(
             ));
         }
         Ok(Load {
-            speed_up,
+            speed_up: speed_up * own,
+            at_least: false,
             // As many gaps as there are requests but one.
             rate: (served.requests.max(1) - 1) as f64 * speed_up / last,
             share: objectives.share(&served),
         })
     };
     let good = |load: &Load| load.share >= share;
-    let first = at(1.0)?;
-    let (mut best, mut bad) = (good(&first).then_some(first), None);
-    let step = if best.is_some() { 2.0 } else { 0.5 };
     let mut speed_up = 1.0;
-    if best.is_none() {
-        bad = Some(1.0);
-    }
-    while (best.is_none() || bad.is_none()) && (1.0 / MOST..=MOST).contains(&(speed_up * step)) {
-        speed_up *= step;
-        let load = at(speed_up)?;
+    let mut load = at(speed_up)?;
+    let (mut best, mut bad) = (None, None);
+    let up = good(&load);
+    loop {
         match good(&load) {
-            true => best = Some(load),
+            true => best = Some((speed_up, load)),
             false => bad = Some(speed_up),
         }
-    }
-    while let (Some(low), Some(high)) = (best, bad) {
-        if high / low.speed_up < NEAR {
+        let done = best.is_some() && bad.is_some();
+        speed_up *= if up { 2.0 } else { 0.5 };
+        let beyond = match up {
+            true => load.rate > FASTEST,
+            false => last / speed_up > LONGEST,
+        };
+        if done || beyond {
             break;
         }
-        let load = at((low.speed_up * high).sqrt())?;
+        load = at(speed_up)?;
+    }
+    while let (Some((low, _)), Some(high)) = (best, bad) {
+        if high / low < NEAR {
+            break;
+        }
+        let between = (low * high).sqrt();
+        let load = at(between)?;
         match good(&load) {
-            true => best = Some(load),
-            false => bad = Some(load.speed_up),
+            true => best = Some((between, load)),
+            false => bad = Some(between),
         }
     }
+    let best = best.map(|(_, load)| Load {
+        at_least: bad.is_none(),
+        ..load
+    });
     Ok(best)
 }

@@ -102,6 +102,16 @@ fn other_columns_are_named() {
     let (found, _) = list("t", text, &how);
     assert_eq!(plain(&found), [(0.0, 374, 44), (0.25, 396, 109)]);
     assert_eq!(found[1].row, 3);
+    // A byte order mark is no part of it; what follows the first requests is not looked at.
+    let first = Reading {
+        most: Some(1),
+        skip: vec![Skip::Empty],
+        ..how.clone()
+    };
+    let text =
+        "\u{feff}{\"t\": 100, \"in\": 374, \"out\": 44}\n{\"t\": 350, \"in\": 396, \"out\": 0}\n";
+    let (found, left_out) = list("t", text, &first);
+    assert_eq!((plain(&found), left_out.len()), (vec![(0.0, 374, 44)], 0));
     // One name alone: the rest as the form has it.
     let how = Reading {
         columns: Columns {

@@ -51,6 +51,12 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
                 .help("--ttft SECONDS, --tpot MILLISECONDS, or both"),
         );
     }
+    if arguments.find_load.is_some() && arguments.format == Format::Csv {
+        problems.push(
+            Problem::nowhere("a CSV has a row for each request, and no place for a load")
+                .help("--format table or json with --find-load"),
+        );
+    }
     let scenario = Replay {
         trace: named(&name),
         device: named(&arguments.device),
@@ -195,13 +201,15 @@ fn document(
             "speed_up": load.map(|l| l.speed_up),
             "requests_per_s": load.map(|l| l.rate),
             "share": load.map(|l| l.share),
+            "at_least": load.map(|l| l.at_least),
         });
     }
     out
 }
 
 fn table(system: &System, served: &Served, found: &[ServedRequest], goal: &Goal) -> String {
-    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    // The sum of nothing is -0.
+    let mean = |values: Vec<f64>| (0.0 + values.iter().sum::<f64>()) / values.len().max(1) as f64;
     let first = mean(found.iter().map(|r| r.first_token.0).collect());
     let per = mean(found.iter().filter_map(|r| Some(r.per_token?.0)).collect());
     let latency = mean(found.iter().map(|r| r.latency.0).collect());
@@ -246,8 +254,9 @@ fn table(system: &System, served: &Served, found: &[ServedRequest], goal: &Goal)
     }
     match goal.searched {
         Some((share, Some(load))) => out.push_str(&format!(
-            "highest load at which {:.1} % are good: {:.3} requests a second, {:.3} times the trace's\n",
+            "highest load at which {:.1} % are good: {}{:.3} requests a second, {:.3} times the trace's\n",
             100.0 * share,
+            if load.at_least { "at least " } else { "" },
             load.rate,
             load.speed_up
         )),

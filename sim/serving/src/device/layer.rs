@@ -33,7 +33,7 @@ impl Lowering {
     pub fn kernels(self, operator: Operator, layer: &Layer) -> Vec<Call> {
         let map = match layer.shape(operator) {
             Shape::Product(shape) => return vec![product(shape)],
-            Shape::Grouped(shape) => return vec![grouped(shape)],
+            Shape::Grouped(shape) => return vec![grouped(shape, shape.drawn().round() as u64)],
             Shape::Attention(_) | Shape::Recurrence(_) => return Vec::new(),
             Shape::Elementwise(map) => map,
         };
@@ -153,12 +153,12 @@ pub(crate) fn product(Product { m, k, n }: Product) -> Call {
     }
 }
 
-/// Products with weights of their own, whose rows are spread evenly over as many as have any in the mean.
-fn grouped(shape: Grouped) -> Call {
+/// Products with weights of their own, whose rows are spread evenly over so many of them.
+pub(crate) fn grouped(shape: Grouped, with: u64) -> Call {
     let Grouped {
         groups, rows, k, n, ..
     } = shape;
-    let with = shape.drawn();
+    let with = with.max(1);
     let rows = (0..with).map(|at| rows / with + u64::from(at < rows % with));
     Call {
         law: "grouped".into(),

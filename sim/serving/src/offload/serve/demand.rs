@@ -22,6 +22,8 @@ pub enum Demand {
         left_out: Vec<LeftOut>,
         /// Whether those that no store holds are.
         skips_too_large: bool,
+        /// How many times as fast as in the file they come.
+        speed_up: f64,
         /// Their file.
         source: Source,
     },
@@ -69,13 +71,9 @@ impl Demand {
             columns: trace.columns.clone(),
             skip: trace.skip.clone(),
             arrivals: trace.arrivals,
+            most: trace.requests,
         };
         let (mut list, mut left_out) = trace::read(source, &reading)?;
-        if let Some(most) = trace.requests {
-            list.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-            let last = list.last().map_or(0, |r| r.row);
-            left_out.retain(|l| l.first < last);
-        }
         list.retain(|r| {
             let long = trace
                 .longest
@@ -97,6 +95,7 @@ impl Demand {
         Ok(Self::Requests {
             arrivals: trace.arrivals,
             skips_too_large: trace.skip.contains(&Skip::TooLarge),
+            speed_up: trace.speed_up,
             left_out,
             list,
             source: source.clone(),
@@ -117,8 +116,9 @@ impl Demand {
         } = &mut self
         {
             let (most, needs) = room(system);
+            let positions = positions(system);
             list.retain(|r| {
-                let large = needs(r) > most;
+                let large = needs(r) > most || read_tokens(r) > positions;
                 if large {
                     LeftOut::note(left_out, "more than a store holds", r.row);
                 }
@@ -148,11 +148,7 @@ impl Demand {
     /// Refuses requests that no store holds.
     pub(super) fn fits(&self, system: &System) -> Result<(), Problem> {
         let (most, needs) = room(system);
-        let model = &system.model;
-        let positions = match model.positions {
-            Positions::Learned(positions) => positions,
-            _ => u64::MAX,
-        };
+        let (model, positions) = (&system.model, positions(system));
         let (list, source) = match self {
             Self::Requests { list, source, .. } => (list, source),
             Self::Fixed { context, .. } if *context > positions => {
@@ -164,17 +160,16 @@ impl Demand {
             }
             Self::Fixed { .. } => return Ok(()),
         };
-        // The last token is never read.
-        let long = |r: &&Arrival| r.prompt.saturating_add(r.generated) - 1 > positions;
+        let long = |r: &&Arrival| read_tokens(r) > positions;
         if let Some(first) = list.iter().find(long) {
             let message = format!(
                 "row {}: a request of {} tokens, and {} has {positions} positions",
                 first.row,
-                first.prompt.saturating_add(first.generated) - 1,
+                read_tokens(first),
                 model.name
             );
             return Err(trace::at_row(source, first.row, message)
-                .help("`longest` in the load leaves such requests out"));
+                .help("`skip: [too_large]` (--skip too_large) leaves such requests out"));
         }
         let too_large = |r: &&Arrival| needs(r) > most;
         let Some(first) = list.iter().find(too_large) else {
@@ -194,6 +189,19 @@ impl Demand {
             "more devices, memory or `kv_blocks` in that pool; `skip: [too_large]` (--skip too_large) leaves such requests out",
         ))
     }
+}
+
+/// Positions that the model has learned.
+fn positions(system: &System) -> u64 {
+    match system.model.positions {
+        Positions::Learned(positions) => positions,
+        _ => u64::MAX,
+    }
+}
+
+/// Tokens of a request that the model reads: the last is never read.
+fn read_tokens(request: &Arrival) -> u64 {
+    request.prompt.saturating_add(request.generated) - 1
 }
 
 /// Tokens that the largest store holds, and those that a request needs at its end.

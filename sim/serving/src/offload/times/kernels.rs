@@ -15,7 +15,7 @@ use super::{
 };
 use crate::device::{
     Call, Launch, Step, Task,
-    layer::{Lowering, attention, fused, product},
+    layer::{Lowering, attention, fused, grouped, product},
 };
 
 /// Layers' products by the tokens that they run over.
@@ -266,6 +266,17 @@ impl Times<'_> {
         operator: Operator,
         layer: &Layer,
     ) -> Result<Work, Problem> {
+        if let Shape::Grouped(shape) = layer.shape(operator) {
+            // As many as have rows in the mean, which is no whole number.
+            let (low, share) = (shape.drawn().floor(), shape.drawn().fract());
+            let mut of = |with: f64| self.run(pool, &grouped(shape, with as u64));
+            let (a, b) = (of(low)?, of(low + share.ceil())?);
+            let between = |a: f64, b: f64| a + (b - a) * share;
+            return Ok(Work {
+                time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
+                joules: between(a.joules, b.joules),
+            });
+        }
         let mut sum = Work::default();
         for call in Lowering::Served.kernels(operator, layer) {
             sum = sum.plus(self.run(pool, &call)?);

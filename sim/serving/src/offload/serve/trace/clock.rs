@@ -13,7 +13,7 @@ pub(super) fn nanoseconds(text: &str, milliseconds: bool) -> Option<i128> {
         if !(seconds.is_finite() && seconds.abs() <= LATEST) {
             return None;
         }
-        // Digits as written, where there are no more than nanoseconds.
+        // Digits as written, down to nanoseconds.
         return exact(text, if milliseconds { 6 } else { 9 })
             .or(Some((seconds * 1e9).round() as i128));
     }
@@ -37,9 +37,10 @@ fn exact(text: &str, power: usize) -> Option<i128> {
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let plain = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if part.len() > power || !plain(whole) || !plain(part) || digits.len() > 30 {
+    if !plain(whole) || !plain(part) || whole.len() > 20 {
         return None;
     }
+    let part = &part[..part.len().min(power)];
     let padded = format!("{whole}{part:0<power$}");
     let value: i128 = padded.parse().ok()?;
     Some(if negative { -value } else { value })
@@ -57,6 +58,8 @@ mod tests {
             nanoseconds("1699000000.123456789", false),
             Some(1_699_000_000_123_456_789)
         );
+        let longer = nanoseconds("1699000000.1234567891", false);
+        assert_eq!(longer, Some(1_699_000_000_123_456_789));
         assert_eq!(nanoseconds("3052", true), Some(3_052_000_000));
         assert_eq!(nanoseconds("1e3", false), Some(1_000_000_000_000));
         // Azure writes seven digits, and in 2024 an offset: 18:15:46.68059 of that day is 1 700 158 546.68059 s.

@@ -3,7 +3,7 @@
 use einflow_spec::{Problems, Source};
 use serde::Deserialize;
 
-use super::{Reading, Row, Rows, at_row};
+use super::{Columns, Reading, Row, Rows, at_row, unmarked};
 
 /// Characters of a token: the rule of thumb for English text that OpenAI gives for its tokenisers.
 const CHARACTERS: u64 = 4;
@@ -27,7 +27,13 @@ pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
         let help = "all at the start, with `arrivals: false` in a scenario; or a file with times";
         return Err(problem.help(help).into());
     }
-    let text = source.text();
+    if how.columns != Columns::default() {
+        let problem = at_row(source, 1, "conversations have no columns");
+        return Err(problem
+            .help("no `columns`: tokens are estimated from the text")
+            .into());
+    }
+    let text = unmarked(source);
     let parsed: Result<Vec<Conversation<'_>>, _> = serde_json::from_str(text);
     let parsed = parsed.map_err(|e| {
         let message = format!("no list of conversations: {e}");

@@ -8,6 +8,7 @@ use super::{
     clock::nanoseconds,
     forms::{Form, LINES, recognised},
     table::MOST,
+    unmarked,
 };
 
 /// The requests of a file of JSON lines.
@@ -15,7 +16,7 @@ pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
     let mut problems = Problems::new();
     let mut out = Vec::new();
     let mut known: Option<Form<'_>> = None;
-    for (line, text) in (1..).zip(source.text().lines()) {
+    for (line, text) in (1..).zip(unmarked(source).lines()) {
         if text.trim().is_empty() {
             continue;
         }

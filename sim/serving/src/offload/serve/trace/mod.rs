@@ -1,6 +1,6 @@
 //! Request traces, as they are published.
 //!
-//! A table with a header, a JSON object a line, or a list of conversations: [`forms`] knows the columns of each. Where a
+//! A table with a header, a JSON object a line, or a list of conversations: `forms.rs` has the columns of each. Where a
 //! file has others, [`Columns`] names them.
 
 mod clock;
@@ -65,6 +65,8 @@ pub struct Reading {
     pub skip: Vec<Skip>,
     /// Whether times are needed.
     pub arrivals: bool,
+    /// The first so many requests; what follows them is not looked at.
+    pub most: Option<u64>,
 }
 
 /// Requests that were left out.
@@ -111,7 +113,7 @@ struct Row {
 /// A form that is not known; every cell that is wrong, each by line and column; an arrival before the one that is listed
 /// before it and a request without tokens, where those are not left out; no arrivals where they are needed.
 pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut>), Problems> {
-    let (rows, mut problems) = match source.text().trim_start().chars().next() {
+    let (rows, mut problems) = match unmarked(source).trim_start().chars().next() {
         Some('{') => lines::read(source, how)?,
         Some('[') => conversations::read(source, how)?,
         _ => table::read(source, how)?,
@@ -120,6 +122,9 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
     let begin = rows.iter().find_map(|r| r.at).unwrap_or(0);
     let mut last = i128::MIN;
     for row in &rows {
+        if how.most.is_some_and(|most| list.len() as u64 >= most) {
+            break;
+        }
         let at = row.at.unwrap_or(begin);
         if row.prompt == 0 || row.generated == 0 {
             if how.skip.contains(&Skip::Empty) {
@@ -163,6 +168,11 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
         problems.push(at_row(source, 1, "the trace has no requests"));
     }
     problems.into_result(Some((list, left_out)))
+}
+
+/// The text without a byte order mark.
+fn unmarked(source: &Source) -> &str {
+    source.text().trim_start_matches('\u{feff}')
 }
 
 /// A problem with the request in a line of its file.
