@@ -8,6 +8,7 @@ mod axes;
 mod base;
 mod front;
 mod point;
+mod row;
 mod write;
 
 use std::{
@@ -26,7 +27,8 @@ use axes::{Dimension, Target, Values, dimension, expression};
 use base::Base;
 use einflow_engine::{catalog::Catalog, request::Engine};
 use front::Front;
-use point::{Columns, Evaluator, Verdict};
+use point::Evaluator;
+use row::{Columns, Status, Verdict};
 use write::Writer;
 pub use write::{FRONT, POINTS_CSV, POINTS_JSON};
 
@@ -356,17 +358,17 @@ pub fn run(sweep: &SweepFile, folder: &Path, watch: &dyn Watch) -> Result<Summar
                 Ok(Verdict::Excluded) => summary.excluded += 1,
                 Ok(Verdict::Row(row)) => {
                     match row.status {
-                        point::Status::Ok => {
+                        Status::Ok => {
                             summary.ok += 1;
                             front.offer(&row.work, writer.rows(), &row.objectives);
                         }
-                        point::Status::Illegal => {
+                        Status::Illegal => {
                             summary.illegal += 1;
                             if refused.len() < MOST_REASONS && !refused.contains(&row.reason) {
                                 refused.push(row.reason.clone());
                             }
                         }
-                        point::Status::Unmet => summary.unmet += 1,
+                        Status::Unmet => summary.unmet += 1,
                     }
                     writer.write(&row)?;
                 }

@@ -9,7 +9,7 @@ use std::{
 
 use einflow_spec::{Problem, Problems};
 
-use super::point::{Columns, Row};
+use super::row::{Columns, Row};
 
 /// The rows as CSV.
 pub const POINTS_CSV: &str = "points.csv";
