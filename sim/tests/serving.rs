@@ -12,7 +12,7 @@ use einflow_serving::{
             Options, ServedRequest, Unwatched,
             policy::{Came, Limits, Policy, Preempted, Request, StaticBatching, Vllm},
         },
-        times::{Load, ServerTables},
+        times::{Load, Operator, ServerTables},
     },
     replay::{Replay, replay},
 };
@@ -31,6 +31,7 @@ fn limits() -> Limits {
         reserve: false,
         whole_prompts: false,
         reuse: false,
+        ahead: false,
     }
 }
 
@@ -40,6 +41,7 @@ fn prompt(tokens: u64, wanted: u64) -> Request {
         tokens,
         cached: 0,
         wanted,
+        ..Request::default()
     }
 }
 
@@ -141,6 +143,103 @@ fn a_preempted_request_finds_what_nobody_took() {
     assert_eq!(server.ended(0), [came(1, true)]);
 }
 
+/// Blocks of four tokens. Two prompts of nine begin with the same two blocks: the second holds those of the first, of
+/// which it computes but its last token, in the same iteration. Both give them back; a third finds them, until a fourth
+/// has taken what is left.
+#[test]
+fn prompts_that_begin_alike_are_computed_once() {
+    let alike = |wanted| Request {
+        shared: Some([5, 6].into()),
+        ..prompt(9, wanted)
+    };
+    let mut server = Vllm::new(Limits {
+        step_tokens: 16,
+        stores: vec![6],
+        reuse: true,
+        ..limits()
+    });
+    server.arrive(0, alike(1));
+    server.arrive(1, alike(2));
+    assert_eq!(step(&mut server), load(1, 9, &[(9, 0)], 2));
+    // Three blocks, and the second's own third.
+    assert_eq!((server.fullest(), server.found()), (16, 8));
+    assert_eq!(server.ended(0), [came(0, true), came(1, false)]);
+    assert_eq!(server.fullest(), 12);
+    step(&mut server);
+    assert_eq!(server.ended(0), [came(1, true)]);
+    assert_eq!(server.fullest(), 0);
+    server.arrive(2, alike(1));
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    server.ended(0);
+    // Of six blocks two were never taken and two are the thirds of those before: those go first, then the shared ones, the
+    // last of them before the first.
+    server.arrive(3, prompt(15, 1));
+    step(&mut server);
+    server.ended(0);
+    server.arrive(4, alike(1));
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    server.ended(0);
+    server.arrive(5, prompt(24, 1));
+    step(&mut server);
+    server.ended(0);
+    step(&mut server);
+    server.ended(0);
+    server.arrive(6, alike(1));
+    assert_eq!(step(&mut server), load(0, 0, &[(9, 0)], 1));
+}
+
+/// Planned while the iteration before it runs: who comes meanwhile is in the one after it; room is given back after the
+/// iteration that makes the last token, for the next but one; nobody is computed beyond its last token.
+#[test]
+fn iterations_are_planned_ahead() {
+    let mut server = Vllm::new(Limits {
+        step_tokens: 16,
+        stores: vec![3],
+        ahead: true,
+        ..limits()
+    });
+    server.arrive(0, prompt(4, 3));
+    let next = server.next(&[0]);
+    assert_eq!(next.loads, [(0, load(0, 0, &[(4, 0)], 1))]);
+    assert_eq!(next.ahead, [0]);
+    server.arrive(1, prompt(7, 1));
+    assert_eq!(server.ended(0), [came(0, false)]);
+    // Two blocks are held, one is free: the second has to wait for two, and then for the plan after the one under way.
+    assert_eq!(step(&mut server), load(1, 5, &[], 1));
+    assert_eq!(server.ended(0), [came(0, false)]);
+    let next = server.next(&[0]);
+    assert_eq!(next.loads, [(0, load(1, 6, &[], 1))]);
+    // The first one's last token is on its way: nothing follows.
+    assert_eq!(next.ahead, [] as [usize; 0]);
+    assert_eq!(server.ended(0), [came(0, true)]);
+    assert_eq!(step(&mut server), load(0, 0, &[(7, 0)], 1));
+    assert_eq!(server.ended(0), [came(1, true)]);
+    assert!(!server.waits() && server.running(0) == 0);
+}
+
+/// A request that gives way while its token is on its way keeps the token; if it was the last, it is done.
+#[test]
+fn tokens_on_their_way_arrive() {
+    let mut server = Vllm::new(Limits {
+        step_tokens: 16,
+        stores: vec![4],
+        ahead: true,
+        ..limits()
+    });
+    server.arrive(0, prompt(8, 3));
+    server.arrive(1, prompt(7, 1));
+    // While the prompts run the first one's next token is planned: a third block, which the second has to give.
+    let next = server.next(&[0]);
+    assert_eq!(next.loads, [(0, load(0, 0, &[(8, 0), (7, 0)], 2))]);
+    assert_eq!(next.preempted, [(1, 7)]);
+    assert_eq!(server.ended(0), [came(0, false), came(1, true)]);
+    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    server.ended(0);
+    assert_eq!(step(&mut server), load(1, 10, &[], 1));
+    assert_eq!(server.ended(0), [came(0, true)]);
+    assert!(!server.waits());
+}
+
 /// Two batches in flight, each with its own store: requests go to the smaller batch.
 #[test]
 fn batches_in_flight_stay_alike() {
@@ -156,6 +255,7 @@ fn batches_in_flight_stay_alike() {
         tokens: 11,
         cached: 10,
         wanted: 5,
+        ..Request::default()
     };
     for request in 0..5 {
         server.arrive(request, cached);
@@ -263,7 +363,7 @@ proptest! {
 }
 
 fn tables() -> ServerTables {
-    ServerTables::load("data/serving/rtx4090-llama3.1-8b", 32).unwrap()
+    ServerTables::load("data/serving/rtx4090-llama3.1-8b", None, 32).unwrap()
 }
 
 fn us(load: &Load) -> f64 {
@@ -309,10 +409,15 @@ fn on(device: &str, trace: &str) -> Replay {
         sequences: 256,
         prefix_caching: true,
         reserve_prompts: true,
+        async_scheduling: true,
+        null_block: true,
         host_overhead: Seconds(0.0),
         skip: Vec::new(),
         columns: Vec::new(),
         speed_up: 1.0,
+        hash_block: None,
+        shared_prefix: None,
+        devices: (1, None),
     }
 }
 
@@ -533,7 +638,8 @@ fn tables_with_holes_are_refused() {
             let kept: Vec<&str> = kept.collect();
             std::fs::write(folder.path().join(name), kept.join("\n")).unwrap();
         }
-        let refused = ServerTables::load(&folder.path().display().to_string(), 32).unwrap_err();
+        let refused =
+            ServerTables::load(&folder.path().display().to_string(), None, 32).unwrap_err();
         let text = refused.iter().map(ToString::to_string).collect::<String>();
         assert!(text.contains(says), "{text}");
     };
@@ -543,14 +649,42 @@ fn tables_with_holes_are_refused() {
         "sampler,",
         "no time of the layer `sampler`",
     );
-    hole(
-        "attention.csv",
-        "16,64,1,128,",
-        "at prefill_chunk 16, kv_prefill 64, n_decode 1, kv_decode 128",
+    hole("attention.csv", "0,0,", "of decodes alone");
+}
+
+/// Between two measured points a third may be missing: times are linear there. At the end of a line they go on, and that
+/// is said.
+#[test]
+fn holes_of_a_table_are_bridged() {
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../validation/data/serving/rtx4090-llama3.1-8b"
     );
-    hole(
-        "attention.csv",
-        "0,0,",
-        "at prefill_chunk 0, kv_prefill 0, n_decode 1",
-    );
+    let without = |point: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["dense.csv", "per_sequence.csv", "attention.csv"] {
+            let text = std::fs::read_to_string(format!("{from}/{name}")).unwrap();
+            let kept: Vec<&str> = text.lines().filter(|l| !l.starts_with(point)).collect();
+            std::fs::write(folder.path().join(name), kept.join("\n")).unwrap();
+        }
+        ServerTables::load(".", Some(folder.path()), 32).unwrap()
+    };
+    let attention = |tables: &ServerTables, context: u64| {
+        let step = tables.step(&load(1, context, &[(16, 64)], 1));
+        let own = step.into_iter().filter(|(o, _)| *o == Operator::Attention);
+        own.map(|(_, us)| us).sum::<f64>()
+    };
+    let whole = tables();
+    let holed = without("16,64,1,128,");
+    // A third of the way from 64 to 256.
+    let [low, high] = [64, 256].map(|k| attention(&whole, k));
+    let bridged = low + (high - low) / 3.0;
+    assert!((attention(&holed, 128) / bridged - 1.0).abs() < 1e-12);
+    assert_eq!(holed.beyond(&load(1, 128, &[(16, 64)], 1)), None);
+    let short = without("16,64,1,16384,");
+    let [low, high] = [4096, 8192].map(|k| attention(&whole, k));
+    let further = high + 2.0 * (high - low).max(0.0);
+    assert!((attention(&short, 16_384) / further - 1.0).abs() < 1e-12);
+    let said = short.beyond(&load(1, 16_384, &[(16, 64)], 1)).unwrap();
+    assert!(said.contains("as none was measured"), "{said}");
 }

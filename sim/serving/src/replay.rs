@@ -31,10 +31,14 @@ pub struct Replay {
     pub step_tokens: u64,
     /// Requests that run at once.
     pub sequences: u64,
-    /// Whether a preempted request finds those of its blocks that nobody has taken.
+    /// Whether blocks that were given back are found again while nobody has taken them.
     pub prefix_caching: bool,
     /// Whether a request is admitted only where its whole prompt has room.
     pub reserve_prompts: bool,
+    /// Whether a step is planned while the one before it runs.
+    pub async_scheduling: bool,
+    /// Whether one block of the KV cache holds nothing.
+    pub null_block: bool,
     /// What the host adds to each step.
     pub host_overhead: Seconds,
     /// Requests that are left out.
@@ -43,6 +47,12 @@ pub struct Replay {
     pub columns: Vec<(String, String)>,
     /// How many times as fast as the trace says requests come.
     pub speed_up: f64,
+    /// Tokens that each of the trace's block hashes stands for.
+    pub hash_block: Option<u64>,
+    /// The share of each prompt with which all begin.
+    pub shared_prefix: Option<f64>,
+    /// Devices that share each layer, and the link between them.
+    pub devices: (u64, Option<String>),
 }
 
 impl Replay {
@@ -76,6 +86,16 @@ impl Replay {
         if self.speed_up != 1.0 {
             load.push_str(&format!(", speed_up: {:?}", self.speed_up));
         }
+        if let Some(tokens) = self.hash_block {
+            load.push_str(&format!(", hash_block: {tokens}"));
+        }
+        if let Some(share) = self.shared_prefix {
+            load.push_str(&format!(", shared_prefix: {share:?}"));
+        }
+        let (devices, link) = &self.devices;
+        let link = link
+            .as_ref()
+            .map_or(String::new(), |link| format!(", link: {link:?}"));
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = write!(
@@ -84,12 +104,14 @@ impl Replay {
   name: "replay",
   source: "the command line",
   model: {:?},
-  pools: {{ "all": (role: all, device: {:?}, count: 1, reserved: "{RESERVED} B"{blocks}{price}) }},
+  pools: {{ "all": (role: all, device: {:?}, count: {devices}{link}, reserved: "{RESERVED} B"{blocks}{price}) }},
   host_overhead: "{:?} s",
   sequences: {},
   block_size: {},
   prefix_caching: {},
   reserve_prompts: {},
+  async_scheduling: {},
+  null_block: {},
   load: (trace: {:?}, arrivals: true{load}),
   prefill: chunked,
   step_tokens: {},
@@ -102,6 +124,8 @@ impl Replay {
             self.block_size,
             self.prefix_caching,
             self.reserve_prompts,
+            self.async_scheduling,
+            self.null_block,
             self.trace,
             self.step_tokens,
         );

@@ -1,7 +1,9 @@
 //! Traces as others publish them are the same requests.
 #![allow(clippy::unwrap_used)]
 
-use einflow_serving::offload::serve::trace::{Arrival, Columns, LeftOut, Reading, Skip, read};
+use einflow_serving::offload::serve::trace::{
+    Arrival, Columns, LeftOut, Prefixes, Reading, Skip, read,
+};
 use einflow_spec::{Problems, Source};
 
 fn timed() -> Reading {
@@ -195,5 +197,107 @@ fn conversations_are_estimated() {
             .unwrap()
             .message
             .contains("do not say when")
+    );
+}
+
+/// What the first blocks of each request hold, of those that others hold too: told apart by where they first are.
+fn contents(text: &str, prefixes: Prefixes) -> Result<Vec<Vec<u32>>, Problems> {
+    let how = Reading {
+        prefixes: Some(prefixes),
+        ..Reading::default()
+    };
+    let (list, _) = read(&Source::new("trace", text.to_string()), &how)?;
+    let own = |r: &Arrival| r.shared.as_deref().unwrap_or_default().to_vec();
+    Ok(list.iter().map(own).collect())
+}
+
+/// Blocks of 16 tokens, hashes of 512: the first and the third prompt share all 62 full blocks of their 1000 tokens, the
+/// second the 32 of the first hash; the fourth is alone.
+#[test]
+fn hashes_say_which_prompts_begin_alike() {
+    let line = |prompt: u64, ids: &str| {
+        format!(
+            "{{\"timestamp\": 0, \"input_length\": {prompt}, \"output_length\": 1, \"hash_ids\": [{ids}]}}\n"
+        )
+    };
+    let text = [
+        line(1000, "7, 8"),
+        line(900, "7, 9"),
+        line(1000, "7, 8"),
+        line(100, "5"),
+    ];
+    let of16 = Prefixes {
+        block: 16,
+        ..Prefixes::default()
+    };
+    let found = contents(&text.concat(), of16).unwrap();
+    let lengths: Vec<usize> = found.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [62, 32, 62, 0]);
+    assert_eq!(found[0], found[2]);
+    assert_eq!(found[0][..32], found[1]);
+    // The same from a table, where hashes are any text.
+    let table = "arrival_s,prompt_tokens,generated_tokens,hash_ids\n\
+        0,1000,1,\"[a1, b2]\"\n0,900,1,a1 c3\n0,1000,1,a1;b2\n0,100,1,d4\n";
+    assert_eq!(contents(table, of16).unwrap(), found);
+    // A block that reaches beyond what both hashes stand for is not known to be alike: 600 = 512 + 88.
+    let of600 = Prefixes {
+        block: 600,
+        ..Prefixes::default()
+    };
+    let lengths: Vec<usize> = contents(table, of600)
+        .unwrap()
+        .iter()
+        .map(Vec::len)
+        .collect();
+    assert_eq!(lengths, [1, 0, 1, 0]);
+    // Of 128 tokens a hash the first prompt had eight.
+    let of128 = Prefixes {
+        hash_block: Some(128),
+        ..of16
+    };
+    let said = contents(table, of128).unwrap_err().to_string();
+    assert!(
+        said.contains(
+            "row 2: 2 block hashes of a prompt of 1000 tokens, which has 8 blocks of 128"
+        ),
+        "{said}"
+    );
+}
+
+/// Blocks of four tokens. The second request begins as the first with its answer does: two blocks of its prompt are the
+/// first one's prompt, the third is prompt and answer. The third request differs in the first token of the second block.
+#[test]
+fn tokens_say_which_requests_begin_alike() {
+    let text = "{\"arrival_time_ns\": 5, \"input_toks\": 9, \"output_toks\": 3, \"input_tok_ids\": [1,2,3,4,5,6,7,8,9], \"output_tok_ids\": [10,11,12]}\n\
+        {\"arrival_time_ns\": 2000000005, \"input_toks\": 13, \"output_toks\": 1, \"input_tok_ids\": [1,2,3,4,5,6,7,8,9,10,11,12,13], \"output_tok_ids\": [14]}\n\
+        {\"arrival_time_ns\": 2000000005, \"input_toks\": 8, \"output_toks\": 1, \"input_tok_ids\": [1,2,3,4,0,6,7,8], \"output_tok_ids\": [14]}\n";
+    let of4 = Prefixes {
+        block: 4,
+        ..Prefixes::default()
+    };
+    let found = contents(text, of4).unwrap();
+    assert_eq!(found, [vec![0, 1, 2], vec![0, 1, 2], vec![0]]);
+    let (list, _) = list("workload", text, &timed());
+    assert_eq!(plain(&list)[1], (2.0, 13, 1));
+    let short = text.replace("[1,2,3,4,0,6,7,8]", "[1,2,3]");
+    let said = contents(&short, of4).unwrap_err().to_string();
+    assert!(
+        said.contains("row 3: 3 tokens are listed of a prompt of 8"),
+        "{said}"
+    );
+}
+
+/// Three quarters of each prompt, in whole blocks: 12 of 16 tokens, 3 of 4 and none of 3.
+#[test]
+fn a_stated_share_begins_all_prompts() {
+    let text = "arrival_s,prompt_tokens,generated_tokens\n0,16,1\n0,8,1\n0,3,1\n";
+    let stated = Prefixes {
+        block: 3,
+        share: Some(0.75),
+        ..Prefixes::default()
+    };
+    assert_eq!(
+        contents(text, stated).unwrap(),
+        [vec![0, 1, 2, 3], vec![0, 1], vec![]]
     );
 }

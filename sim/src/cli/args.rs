@@ -278,17 +278,30 @@ pub struct ReplayArguments {
     /// Requests that run at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub sequences: u64,
-    /// Whether a preempted request finds those of its blocks that nobody has taken meanwhile
+    /// Whether blocks that were given back are found again while nobody has taken them: by a preempted request its own, by
+    /// others those that begin with the same tokens, where the file says so (hash_ids, or input_tok_ids)
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub prefix_caching: bool,
     /// Whether a request is admitted only where its whole prompt has room, as by vLLM since 0.19; else where its first chunk has
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub reserve_prompts: bool,
-    /// What the host adds to each step, in microseconds
+    /// Whether a step is planned while the one before it runs, as by vLLM since 0.14
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub async_scheduling: bool,
+    /// Whether one block of the KV cache holds nothing, as in vLLM's version 1
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub null_block: bool,
+    /// Devices that share each layer (tensor parallelism)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 14))]
+    pub devices: u64,
+    /// The link between them: a name or a file
+    #[arg(long)]
+    pub link: Option<String>,
+    /// What the host adds to each step, in microseconds; while the one before it runs, where it is planned then
     #[arg(long, value_name = "US", default_value_t = 0.0)]
     pub host_overhead: f64,
     /// Columns of the requests' file where it has others: arrival=NAME (seconds, or dates) or arrival_ms=NAME, prompt=NAME,
-    /// generated=NAME
+    /// generated=NAME; and which prompts begin alike: hash_ids=NAME, or prompt_ids=NAME with generated_ids=NAME
     #[arg(long, value_name = "OF=NAME", value_delimiter = ',', value_parser = column)]
     pub columns: Vec<(String, String)>,
     /// Requests to leave out and count: without tokens, out of order, larger than the cache
@@ -297,6 +310,12 @@ pub struct ReplayArguments {
     /// How many times as fast as the file says requests come
     #[arg(long, value_name = "TIMES", default_value_t = 1.0, value_parser = above_zero)]
     pub speed_up: f64,
+    /// Tokens that each of the file's block hashes stands for; 512 or 16 where none is given, whichever fits all rows
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub hash_block: Option<u64>,
+    /// The share of each prompt with which all prompts begin, in place of what the file says
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub shared_prefix: Option<f64>,
     /// A request is good where its first token comes within so many seconds (TTFT)
     #[arg(long, value_name = "S", value_parser = above_zero)]
     pub ttft: Option<f64>,
@@ -494,7 +513,15 @@ impl TypedValueParser for OneOf {
 
 /// A column of a trace: which, and its name in the file.
 fn column(text: &str) -> Result<(String, String), String> {
-    const KNOWN: [&str; 4] = ["arrival", "arrival_ms", "prompt", "generated"];
+    const KNOWN: [&str; 7] = [
+        "arrival",
+        "arrival_ms",
+        "prompt",
+        "generated",
+        "hash_ids",
+        "prompt_ids",
+        "generated_ids",
+    ];
     match text.split_once('=') {
         Some((of, name)) if KNOWN.contains(&of) && !name.is_empty() => Ok((of.into(), name.into())),
         _ => Err(format!("{}=NAME is wanted", KNOWN.join("=NAME, "))),

@@ -67,6 +67,11 @@ pub fn replayed(arguments: &ReplayArguments) -> Result<u8, Problems> {
         sequences: arguments.sequences,
         prefix_caching: arguments.prefix_caching,
         reserve_prompts: arguments.reserve_prompts,
+        async_scheduling: arguments.async_scheduling,
+        null_block: arguments.null_block,
+        devices: (arguments.devices, arguments.link.as_deref().map(named)),
+        hash_block: arguments.hash_block,
+        shared_prefix: arguments.shared_prefix,
         host_overhead: Seconds(arguments.host_overhead * 1e-6),
         skip: arguments.skip.clone(),
         columns: arguments.columns.clone(),
@@ -144,12 +149,12 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 
 /// A row for each request.
 pub(super) fn csv(found: &[ServedRequest]) -> String {
-    let mut out = String::from("request,ttft_s,tpot_s,finish_s\n");
+    let mut out = String::from("request,ttft_s,tpot_s,finish_s,latency_s\n");
     for r in found {
         let per_token = r.per_token.map_or(String::new(), |t| format!("{:.6}", t.0));
         out.push_str(&format!(
-            "{},{:.6},{per_token},{:.6}\n",
-            r.request, r.first_token.0, r.finish.0
+            "{},{:.6},{per_token},{:.6},{:.6}\n",
+            r.request, r.first_token.0, r.finish.0, r.latency.0
         ));
     }
     out
@@ -172,6 +177,7 @@ fn document(
             "ttft_s": r.first_token.0,
             "tpot_s": r.per_token.map(|t| t.0),
             "finish_s": r.finish.0,
+            "latency_s": r.latency.0,
         })
     });
     let percentiles = |values: Vec<f64>| {
@@ -186,6 +192,7 @@ fn document(
         "block_size": system.scenario.block_size,
         "steps": served.account.totals.iterations,
         "preemptions": served.account.preemptions,
+        "found_tokens": served.found.0,
         "ttft_s": percentiles(sorted(found.iter().map(|r| r.first_token.0))),
         "tpot_s": percentiles(sorted(found.iter().filter_map(|r| Some(r.per_token?.0)))),
         "latency_s": percentiles(sorted(found.iter().map(|r| r.latency.0))),
@@ -229,6 +236,12 @@ fn table(system: &System, served: &Served, found: &[ServedRequest], goal: &Goal)
         1e3 * per,
         tokens as f64 / end.max(f64::MIN_POSITIVE),
     );
+    if let (found @ 1.., all) = served.found {
+        let percent = 100.0 * found as f64 / all.max(1) as f64;
+        out.push_str(&format!(
+            "found in the cache   {found} of {all} prompt tokens ({percent:.1} %)\n"
+        ));
+    }
     let mut spread = |name: &str, values: Vec<f64>, unit: &str, scale: f64, digits: usize| {
         let all = [50, 90, 99].map(|p| percentile(&values, p));
         if let [Some(a), Some(b), Some(c)] = all.map(|v| v.map(|v| v * scale)) {

@@ -1,5 +1,7 @@
 //! A scenario with its files read, and whether it can be: memory, divisibility, prices.
 
+use std::path::PathBuf;
+
 use einflow_arch::device::{Device, DeviceLink, Times, devices, links};
 use einflow_spec::{
     Problem, Problems, Span,
@@ -32,6 +34,8 @@ pub struct DevicePool {
     pub price: DollarsPerHour,
     /// What fills a device's memory.
     pub memory: Memory,
+    /// The folder of the device's file, if it has one: tables that the file names are looked for there first.
+    folder: Option<PathBuf>,
     /// Steps of this model as a server measured them on the device, where one did and it serves the model alone.
     pub steps: Option<ServerTables>,
 }
@@ -124,16 +128,17 @@ impl DevicePool {
         let found = found.map_err(|p| placed(scenario, spec.device.span, &p.into()));
         let answerer = problems.absorb(found.and_then(|(source, origin)| {
             let device = Device::parse(&source)?;
-            let mut answerer = Answerer::new(device, origin.folder().as_deref())?;
+            let folder = origin.folder();
+            let mut answerer = Answerer::new(device, folder.as_deref())?;
             answerer.extrapolate = true;
             answerer.by(spec.engine);
             if let Some(bandwidth) = &spec.bandwidth {
                 let changed = answerer.with_bandwidth(bandwidth.value);
                 changed.map_err(|found| placed(scenario, bandwidth.span, &found))?;
             }
-            Ok(answerer)
+            Ok((answerer, folder))
         }));
-        let price = answerer.as_ref().and_then(|answerer| {
+        let price = answerer.as_ref().and_then(|(answerer, _)| {
             let price = spec.price.or(answerer.device.price);
             if price.is_none() {
                 problems.push(
@@ -147,7 +152,7 @@ impl DevicePool {
             }
             price
         });
-        let pool = answerer.zip(price).map(|(answerer, price)| {
+        let pool = answerer.zip(price).map(|((answerer, folder), price)| {
             let total = spec.memory.unwrap_or(answerer.device.chip.memory);
             Self {
                 spec: spec.clone(),
@@ -164,6 +169,7 @@ impl DevicePool {
                     cache: Bytes(0),
                 },
                 answerer,
+                folder,
                 steps: None,
             }
         });
@@ -262,7 +268,11 @@ impl System {
         let pool = &mut self.models;
         let folder = pool.answerer.device.servers.get(&self.model.name);
         if let (Some(folder), Role::All, 1) = (folder, pool.spec.role, pool.group) {
-            pool.steps = Some(ServerTables::load(folder, self.layers)?);
+            pool.steps = Some(ServerTables::load(
+                folder,
+                pool.folder.as_deref(),
+                self.layers,
+            )?);
         }
         Ok(())
     }
@@ -281,6 +291,13 @@ impl System {
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Blocks of each store that caches can take.
+    pub fn store_blocks(&self) -> impl Iterator<Item = u64> {
+        let (block, unused) = (self.scenario.block_size, self.scenario.null_block);
+        let blocks = move |tokens: &u64| (tokens / block).saturating_sub(unused.into());
+        self.stores.iter().map(blocks)
     }
 
     /// Hosts: each replica that serves by itself has its own, the replicas of a model around one attention pool share one.

@@ -67,12 +67,16 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
     out.push(match scenario.host_overhead.0 {
         0.0 => "the host takes no time".to_string(),
         time => format!(
-            "{} takes {:.1} ms for each iteration of a batch, one batch at a time",
+            "{} takes {:.1} ms for each iteration of a batch, one batch at a time{}",
             match system.hosts() {
                 1 => "the host".to_string(),
                 hosts => format!("each of {hosts} hosts"),
             },
-            time * 1e3
+            time * 1e3,
+            match scenario.async_scheduling {
+                true => ", while the one before it runs",
+                false => "",
+            }
         ),
     });
     out.push(match scenario.prefill.value {

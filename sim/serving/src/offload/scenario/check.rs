@@ -160,6 +160,11 @@ impl Scenario {
                 "reserve_prompts",
                 "`reserve_prompts` where no prompt comes in chunks and grows",
             ),
+            (
+                "async_scheduling",
+                "`async_scheduling` where no server plans ahead",
+            ),
+            ("null_block", "`null_block` where no server keeps one"),
         ];
         for (name, message) in prompts {
             idle(

@@ -72,8 +72,18 @@ record! {
         pub reserve_prompts: bool = chunked(&prefill)
             && policy.is_some_and(|policy| policy.grows)
             && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
-        /// Whether a preempted request finds those of its blocks that nobody has taken.
+        /// Whether blocks that were given back are found again while nobody has taken them: by a preempted request its own,
+        /// by others those that begin with the same tokens, where the trace says so.
         pub prefix_caching: bool = chunked(&prefill)
+            && policy.is_some_and(|policy| policy.grows)
+            && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
+        /// Whether an iteration is planned while the one before it runs, as by vLLM since 0.14 (`async_scheduling`): the host
+        /// works meanwhile, and who comes or leaves then counts for the iteration after it.
+        pub async_scheduling: bool = chunked(&prefill)
+            && policy.is_some_and(|policy| policy.grows)
+            && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
+        /// Whether one block of each store holds nothing, as in vLLM's version 1.
+        pub null_block: bool = chunked(&prefill)
             && policy.is_some_and(|policy| policy.grows)
             && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
         /// What comes, see below.
@@ -203,6 +213,10 @@ record! {
         pub skip: Vec<Skip> = Vec::new() => "none: each is refused";
         /// How many times as fast as the trace says requests come.
         pub speed_up: f64 as positive = 1.0;
+        /// Tokens that each of the trace's block hashes stands for.
+        pub hash_block: Option<u64> as counted::<MOST, _> => "512 or 16, whichever fits all rows";
+        /// The share of each prompt with which all prompts begin, in place of what the trace says: a system prompt.
+        pub shared_prefix: Option<f64> as share => "what the trace says, else none";
     } check |fields| {
         if arrivals == Some(false) && let Some(node) = fields.optional("speed_up") {
             let problem = node.problem("all requests are there at the start");

@@ -7,7 +7,7 @@ use super::super::{
     System,
     scenario::{Load, Prefill, Scenario, Trace},
 };
-use super::trace::{self, Arrival, LeftOut, Reading, Skip};
+use super::trace::{self, Arrival, LeftOut, Prefixes, Reading, Skip};
 
 /// What comes, read.
 #[derive(Clone, Debug)]
@@ -72,6 +72,11 @@ impl Demand {
             skip: trace.skip.clone(),
             arrivals: trace.arrivals,
             most: trace.requests,
+            prefixes: scenario.prefix_caching.then_some(Prefixes {
+                block: scenario.block_size,
+                hash_block: trace.hash_block,
+                share: trace.shared_prefix,
+            }),
         };
         let (mut list, mut left_out) = trace::read(source, &reading)?;
         list.retain(|r| {
@@ -207,7 +212,7 @@ fn read_tokens(request: &Arrival) -> u64 {
 /// Tokens that the largest store holds, and those that a request needs at its end.
 fn room(system: &System) -> (u64, impl Fn(&Arrival) -> u64) {
     let block = system.scenario.block_size;
-    let most = system.stores.iter().map(|s| s / block * block).max();
+    let most = system.store_blocks().map(|blocks| blocks * block).max();
     // Where prompts are computed the last token is never read; one that comes with its cache comes with a token, too.
     let unread = u64::from(system.scenario.prefill.value != Prefill::Excluded);
     let needs = move |r: &Arrival| r.prompt.saturating_add(r.generated) - unread;

@@ -18,18 +18,20 @@ impl Server<'_> {
         let chunked = self.system.scenario.prefill.value == Prefill::Chunked;
         while self.next < self.requests.len() && self.arrives(self.next) <= now {
             let at = self.arrives(self.next);
-            let arrival = self.requests[self.next];
+            let arrival = &self.requests[self.next];
             // One that comes with its cache comes with a token, too, whose keys and values are not in it.
             let request = match chunked {
                 true => Request {
                     tokens: arrival.prompt,
                     cached: 0,
                     wanted: arrival.generated,
+                    shared: arrival.shared.clone(),
                 },
                 false => Request {
                     tokens: arrival.prompt + 1,
                     cached: arrival.prompt,
                     wanted: arrival.generated,
+                    shared: None,
                 },
             };
             let tokens = &mut self.tokens[self.next];
@@ -67,9 +69,16 @@ impl Server<'_> {
         self.account.resident(now, self.resident());
         for (batch, load) in next.loads {
             let timed = self.times.iteration(&load)?;
-            let start = self.hosted(run, batch, now);
+            // What was planned before the last iteration ran was made ready meanwhile.
+            let start = match self.ready[batch].take() {
+                Some(ready) => now.max(ready),
+                None => self.hosted(run, batch, now),
+            };
             pipeline.start(batch, timed.iteration, start);
-            self.running[batch] = Some((load, timed));
+            self.running[batch] = Some((load, timed, start.since(now).min(self.host)));
+        }
+        for batch in next.ahead {
+            self.ready[batch] = Some(self.hosted(run, batch, now));
         }
         Ok(())
     }
@@ -95,7 +104,7 @@ impl Server<'_> {
 
     /// An iteration ended: tokens come out, requests leave.
     pub(super) fn end(&mut self, batch: usize, now: Ps) {
-        let Some((load, timed)) = self.running[batch].take() else {
+        let Some((load, timed, host)) = self.running[batch].take() else {
             return;
         };
         self.account.settle(now);
@@ -112,8 +121,7 @@ impl Server<'_> {
             match tokens.last {
                 Some(last) => {
                     if last != alike.0 {
-                        self.account
-                            .gap(now.since(alike.0), alike.1, &timed, self.host);
+                        self.account.gap(now.since(alike.0), alike.1, &timed, host);
                         alike = (last, 0);
                     }
                     alike.1 += came.count;
@@ -129,8 +137,7 @@ impl Server<'_> {
             tokens.made += came.count;
             self.finished += u64::from(came.last);
         }
-        self.account
-            .gap(now.since(alike.0), alike.1, &timed, self.host);
+        self.account.gap(now.since(alike.0), alike.1, &timed, host);
         self.account.resident(now, self.resident());
     }
 }

@@ -79,6 +79,8 @@ pub struct Served {
     pub finished: u64,
     /// Requests that there were.
     pub requests: u64,
+    /// Tokens of their prompts that others had left in the cache, of how many.
+    pub found: (u64, u64),
     /// When tokens of each request came.
     pub tokens: Vec<Tokens>,
     /// Whether the run was stopped before its end.
@@ -185,8 +187,8 @@ struct Server<'s> {
     policy: Box<dyn Policy>,
     /// Of each request; of each batch, where the load is fixed.
     tokens: Vec<Tokens>,
-    /// The iteration that each batch runs.
-    running: Vec<Option<(Load, Timed)>>,
+    /// The iteration that each batch runs, and how long its host kept it waiting.
+    running: Vec<Option<(Load, Timed, Ps)>>,
     /// With prompts on a pool: those under way, by when they end.
     prompts: BTreeMap<(Ps, usize), Prompt>,
     /// With prompts on a pool: requests by when they can be admitted.
@@ -199,6 +201,8 @@ struct Server<'s> {
     account: Account,
     /// When each host is free.
     host_free: Vec<Ps>,
+    /// When the next iteration of each batch is ready to run, where it was planned ahead.
+    ready: Vec<Option<Ps>>,
     host: Ps,
     finished: u64,
     refused: bool,
@@ -288,6 +292,11 @@ pub fn serve(
         saturated,
         finished: server.finished,
         requests: list.len() as u64,
+        found: {
+            let prompts = list.iter().map(|r| r.prompt);
+            let all = prompts.fold(0, u64::saturating_add);
+            (server.policy.found(), all)
+        },
         tokens: server.tokens,
         stopped: run.stopped,
         spans,
@@ -359,6 +368,7 @@ impl<'s> Server<'s> {
             cache_free: vec![Ps::ZERO; system.cache_channels() as usize],
             times: Times::new(system),
             account: Account::new(system),
+            ready: vec![None; system.shape.batches],
             host_free: vec![Ps::ZERO; system.hosts() as usize],
             host,
             finished: 0,
@@ -540,7 +550,7 @@ impl System {
                 u64::MAX
             },
             block,
-            stores: self.stores.iter().map(|tokens| tokens / block).collect(),
+            stores: self.store_blocks().collect(),
             replicas: self.attention.is_none().then_some(self.shape.replicas),
             preempted: match scenario.prefill.value {
                 Prefill::Chunked => Preempted::Recomputes,
@@ -550,6 +560,7 @@ impl System {
             reserve: scenario.admission == Admission::Reserve,
             whole_prompts: scenario.reserve_prompts,
             reuse: scenario.prefix_caching,
+            ahead: scenario.async_scheduling,
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Prompt {
 }
 
 /// A request whose cache is where it is needed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Ready {
     /// For the first time.
     First(Request),
@@ -130,7 +130,7 @@ impl Server<'_> {
             prompt: tokens,
             generated,
             ..
-        } = self.requests[prompt.request];
+        } = self.requests[prompt.request].clone();
         let own = &mut self.tokens[prompt.request];
         if prompt.first {
             record(&mut self.account.first, done.since(prompt.from), 1);
@@ -149,6 +149,7 @@ impl Server<'_> {
                     tokens: tokens + 1,
                     cached: tokens,
                     wanted: generated - 1,
+                    shared: None,
                 })
             }
             false => Ready::Again,

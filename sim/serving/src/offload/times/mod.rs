@@ -4,6 +4,7 @@
 //! attention, the output projection, a normalisation (with the residual sum), the two feed-forward products in, their gate, the product
 //! out; a reduction over the group after the output projection and after the feed-forward. It runs as a captured graph.
 
+mod grid;
 mod kernels;
 mod tables;
 

@@ -1,10 +1,16 @@
 //! Steps as a server's own kernels were measured on a device: what an iteration of a batch takes, layer by layer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+};
 
 use einflow_spec::Problems;
 
-use super::{Load, Operator};
+use super::{
+    Load, Operator,
+    grid::{Beyond, Grid},
+};
 use crate::{data::data, device::cells::Cells};
 
 /// Times over one coordinate.
@@ -16,9 +22,14 @@ pub struct ServerTables {
     layers: u64,
     dense: BTreeMap<String, Line>,
     sequences: BTreeMap<String, Line>,
-    /// By chunk, tokens before it, decodes, and their context.
-    attention: BTreeMap<[u64; 4], f64>,
-    axes: [Vec<u64>; 4],
+    /// Attention of decodes alone, by how many and their context; of a chunk alone, by its tokens and those before it; of
+    /// both together, by all four.
+    decodes: Grid,
+    chunks: Grid,
+    mixed: Grid,
+    /// The longest chunk, tokens before one, decodes and context.
+    longest: [u64; 4],
+    shortest_chunk: u64,
 }
 
 /// Layers of a decoder block, how often they run in it, and what they are.
@@ -64,53 +75,17 @@ fn widest(lines: &BTreeMap<String, Line>) -> u64 {
     ends.copied().min().unwrap_or(1)
 }
 
-/// Sets what the table lacks to what fewer decodes take, scaled by their number; a point for which there are none is returned.
-fn filled(attention: &mut BTreeMap<[u64; 4], f64>, axes: &[Vec<u64>; 4]) -> Result<(), [u64; 4]> {
-    let above = |axis: usize| axes[axis].iter().copied().filter(|v| *v > 0);
-    let chunks = above(0).flat_map(|c| axes[1].iter().map(move |before| [c, *before]));
-    let chunks: Vec<[u64; 2]> = if above(0).next().is_some() {
-        chunks.collect()
-    } else {
-        vec![[1, 0]]
-    };
-    let decodes: Vec<[u64; 2]> = above(2)
-        .flat_map(|n| above(3).map(move |k| [n, k]))
-        .collect();
-    let decodes = if decodes.is_empty() {
-        vec![[1, 1]]
-    } else {
-        decodes
-    };
-    for [c, before] in std::iter::once([0, 0]).chain(chunks) {
-        for [n, k] in std::iter::once([0, 0]).chain(decodes.iter().copied()) {
-            let at = [c, before, n, k];
-            if [c, n] == [0, 0] || attention.contains_key(&at) {
-                continue;
-            }
-            let fewer = axes[2]
-                .iter()
-                .rev()
-                .filter(|other| **other < n && **other > 0);
-            let mut scaled = fewer
-                .filter_map(|m| Some(attention.get(&[c, before, *m, k])? * n as f64 / *m as f64));
-            let us = scaled.next().ok_or(at)?;
-            attention.insert(at, us);
-        }
-    }
-    Ok(())
-}
-
 impl ServerTables {
-    /// Reads `dense.csv`, `per_sequence.csv` and `attention.csv` of a folder of the embedded set.
+    /// Reads `dense.csv`, `per_sequence.csv` and `attention.csv` of a folder: one in `beside`, else of the embedded set.
     ///
     /// # Errors
     /// A table that is not there, every wrong cell, and what a step needs and no row has.
-    pub fn load(folder: &str, layers: u64) -> Result<Self, Problems> {
+    pub fn load(folder: &str, beside: Option<&Path>, layers: u64) -> Result<Self, Problems> {
         let lines = |file: &str,
                      column: &str,
                      needed: &[&str]|
          -> Result<BTreeMap<String, Line>, Problems> {
-            let cells = Cells::read(&data(&format!("{folder}/{file}"), None)?)?;
+            let cells = Cells::read(&data(&format!("{folder}/{file}"), beside)?)?;
             let mut problems = cells.problems.clone();
             let mut out: BTreeMap<String, Line> = BTreeMap::new();
             for row in &cells.rows {
@@ -131,10 +106,11 @@ impl ServerTables {
             BLOCK.iter().map(|(name, ..)| *name).chain(ONCE).collect();
         let dense = lines("dense.csv", "tokens", &layers_of_a_step)?;
         let sequences = lines("per_sequence.csv", "sequences", &SAMPLING)?;
-        let cells = Cells::read(&data(&format!("{folder}/attention.csv"), None)?)?;
+        let cells = Cells::read(&data(&format!("{folder}/attention.csv"), beside)?)?;
         let mut problems = cells.problems.clone();
-        let (mut attention, mut axes) = (BTreeMap::new(), [const { Vec::new() }; 4]);
+        let [mut decodes, mut chunks, mut mixed] = [const { Vec::new() }; 3];
         let names = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode"];
+        let (mut longest, mut shortest_chunk) = ([0; 4], u64::MAX);
         for row in &cells.rows {
             let mut at = [0; 4];
             for (value, name) in at.iter_mut().zip(names) {
@@ -148,41 +124,51 @@ impl ServerTables {
             }
             let us = cells.measured(row, "time_us").map_err(Problems::from);
             if let Some(Some(us)) = problems.absorb(us) {
-                attention.insert(at, us);
-                for (axis, value) in axes.iter_mut().zip(at) {
-                    axis.push(value);
+                match at {
+                    [0, _, 0, _] => {}
+                    [0, _, n, k] => decodes.push((vec![n, k], us)),
+                    [c, before, 0, _] => chunks.push((vec![c, before], us)),
+                    _ => mixed.push((at.to_vec(), us)),
+                }
+                for (most, value) in longest.iter_mut().zip(at) {
+                    *most = value.max(*most);
+                }
+                if at[0] > 0 {
+                    shortest_chunk = at[0].min(shortest_chunk);
                 }
             }
         }
-        for axis in &mut axes {
-            axis.sort_unstable();
-            axis.dedup();
-        }
-        if let (true, Err(at)) = (problems.is_empty(), filled(&mut attention, &axes)) {
-            let point: Vec<String> = names
-                .iter()
-                .zip(at)
-                .map(|(n, v)| format!("{n} {v}"))
-                .collect();
-            let message = format!(
-                "no time of attention at {}, nor with fewer decodes",
-                point.join(", ")
-            );
-            problems.push(cells.at_header(message).help(
-                "rows of every chunk after every length, of decodes alone, and of both together",
-            ));
+        let [decodes, chunks, mixed] = [decodes, chunks, mixed].map(|points| {
+            let mut grid = Grid::default();
+            for (at, us) in points {
+                grid.insert(&at, us);
+            }
+            grid
+        });
+        let kinds = [
+            (&decodes, "of decodes alone (prefill_chunk 0)"),
+            (&chunks, "of a chunk alone (n_decode 0)"),
+            (&mixed, "of a chunk and decodes together"),
+        ];
+        for (_, what) in kinds.iter().filter(|(grid, _)| grid.is_empty()) {
+            let problem = cells.at_header(format!("no time of attention {what}"));
+            problems
+                .push(problem.help("rows of decodes alone, of chunks alone, and of both together"));
         }
         problems.into_result(Some(Self {
             layers,
             dense,
             sequences,
-            attention,
-            axes,
+            decodes,
+            chunks,
+            mixed,
+            longest,
+            shortest_chunk,
         }))
     }
 
     /// Attention of a step. Tables mix one chunk with decodes; further chunks add what they take alone beyond the smallest launch.
-    fn attention(&self, load: &Load) -> f64 {
+    fn attention(&self, load: &Load, inside: &mut bool) -> f64 {
         // The largest first.
         let mut chunks: Vec<(f64, f64)> = load
             .chunks
@@ -192,90 +178,36 @@ impl ServerTables {
         chunks.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
         let context = load.tokens as f64 / (load.requests as f64).max(1.0);
         let (chunk, before) = chunks.first().copied().unwrap_or_default();
-        let least = self.axes[0].iter().find(|c| **c > 0);
-        let least = least.map_or(0.0, |c| self.mixed([*c as f64, 0.0, 0.0, 0.0]));
+        let least = self.mixed([self.shortest_chunk as f64, 0.0, 0.0, 0.0], &mut true);
         let others: f64 = chunks
             .iter()
             .skip(1)
-            .map(|(chunk, before)| (self.mixed([*chunk, *before, 0.0, 0.0]) - least).max(0.0))
+            .map(|(chunk, before)| {
+                let alone = self.mixed([*chunk, *before, 0.0, 0.0], inside);
+                (alone - least).max(0.0)
+            })
             .sum();
-        self.mixed([chunk, before, load.requests as f64, context]) + others
+        let decodes = load.requests as f64;
+        self.mixed([chunk, before, decodes, context], inside) + others
     }
 
-    /// Attention of a chunk, the tokens before it, decodes and their context. Beyond the longest that was measured it grows with the
-    /// tokens before a chunk and with the context as it does towards the end of the table, and never falls.
-    fn mixed(&self, point: [f64; 4]) -> f64 {
-        let mut inside = point;
-        for (x, axis) in inside.iter_mut().zip(&self.axes) {
-            *x = x.min(axis.last().map_or(0.0, |last| *last as f64));
+    /// Attention of a chunk, the tokens before it, decodes and their context; what there is some of does not lean on what
+    /// there is none of. Beyond the longest that was measured it grows with the tokens before a chunk and with the context
+    /// as it does towards the end of the table, and with more decodes in proportion.
+    fn mixed(&self, [chunk, before, decodes, context]: [f64; 4], inside: &mut bool) -> f64 {
+        let [c, b] = [(chunk, Beyond::Proportion), (before, Beyond::Slope)];
+        let [n, k] = [(decodes, Beyond::Proportion), (context, Beyond::Slope)];
+        match (chunk > 0.0, decodes > 0.0) {
+            (true, true) => self.mixed.at(&[c, b, n, k], inside),
+            (true, false) => self.chunks.at(&[c, b], inside),
+            (false, true) => self.decodes.at(&[n, k], inside),
+            (false, false) => 0.0,
         }
-        let end = self.between(inside);
-        let slope = |axis: usize| {
-            let mut before = inside;
-            let shorter = self.axes[axis].iter().rev().nth(1).copied();
-            before[axis] = shorter.filter(|x| *x > 0).unwrap_or(0) as f64;
-            let low = if before[axis] > 0.0 || axis == 1 {
-                self.between(before)
-            } else {
-                0.0
-            };
-            (end - low).max(0.0) / (inside[axis] - before[axis])
-        };
-        let further = [1, 3]
-            .into_iter()
-            .filter(|axis| point[*axis] > inside[*axis]);
-        end + further
-            .map(|axis| slope(axis) * (point[axis] - inside[axis]))
-            .sum::<f64>()
-    }
-
-    /// Attention within the table: linear in each coordinate between the measured points around.
-    fn between(&self, point: [f64; 4]) -> f64 {
-        // A coordinate of what there is none of is 0; what there is some of does not lean on what there is none of.
-        let mut corners: Vec<([u64; 4], f64)> = vec![([0; 4], 1.0)];
-        for (axis, x) in point.into_iter().enumerate() {
-            let present = match axis {
-                0 | 1 => point[0] > 0.0,
-                _ => point[2] > 0.0,
-            };
-            let least = if axis == 1 { 0 } else { 1 };
-            let values = self.axes[axis].iter().copied();
-            let values: Vec<u64> = values.filter(|v| present && *v >= least).collect();
-            let above = values.partition_point(|v| (*v as f64) < x);
-            let (a, b) = match (
-                above.checked_sub(1).and_then(|i| values.get(i)),
-                values.get(above),
-            ) {
-                (Some(a), Some(b)) => (*a, *b),
-                (Some(a), None) | (None, Some(a)) => (*a, *a),
-                (None, None) => (0, 0),
-            };
-            let share = (x - a as f64).max(0.0) / (b - a).max(1) as f64;
-            let share = if a == b { 0.0 } else { share };
-            corners = corners
-                .into_iter()
-                .flat_map(|(mut low, weight)| {
-                    let mut high = low;
-                    (low[axis], high[axis]) = (a, b);
-                    [(low, weight * (1.0 - share)), (high, weight * share)]
-                })
-                .filter(|(_, weight)| *weight != 0.0)
-                .collect();
-        }
-        // Every corner is there: `filled` has seen to it.
-        let measured = |at: &[u64; 4]| self.attention.get(at).copied().unwrap_or_default();
-        corners
-            .into_iter()
-            .map(|(at, weight)| weight * measured(&at))
-            .sum()
     }
 
     /// The iteration in steps that were measured: as a server with their largest as its limit would run it.
     fn pieces(&self, load: &Load) -> Vec<Load> {
-        let [longest, _, most, _] = self
-            .axes
-            .each_ref()
-            .map(|axis| axis.last().copied().unwrap_or(0));
+        let [longest, _, most, _] = self.longest;
         let widest = widest(&self.dense);
         let wide = load.chunks.iter().any(|(chunk, _)| *chunk > longest);
         if load.width() <= widest && load.requests <= most && !wide {
@@ -325,7 +257,7 @@ impl ServerTables {
             .iter()
             .map(|(name, times, operator)| (*operator, times * dense(name) * layers))
             .collect();
-        let attention: f64 = pieces.iter().map(|p| self.attention(p)).sum();
+        let attention: f64 = pieces.iter().map(|p| self.attention(p, &mut true)).sum();
         out.push((Operator::Attention, attention * layers));
         out.extend(ONCE.map(|name| (Operator::Elementwise, dense(name))));
         if load.sampled > 0 {
@@ -340,8 +272,7 @@ impl ServerTables {
 
     /// What of an iteration is beyond what was measured, if anything.
     pub fn beyond(&self, load: &Load) -> Option<String> {
-        let [chunk, before, requests, context] =
-            [0, 1, 2, 3].map(|axis| self.axes[axis].last().copied().unwrap_or(0));
+        let [chunk, before, requests, context] = self.longest;
         let largest = |of: fn(&(u64, u64)) -> u64| load.chunks.iter().map(of).max().unwrap_or(0);
         [
             ("tokens", load.width(), widest(&self.dense)),
@@ -367,6 +298,16 @@ impl ServerTables {
                 _ => "taken as several",
             };
             format!("steps beyond the {measured} {what} that were measured: {how}")
+        })
+        .or_else(|| {
+            let mut inside = true;
+            for piece in self.pieces(load) {
+                self.attention(&piece, &mut inside);
+            }
+            (!inside).then(|| {
+                "steps that mix chunks and decodes as none was measured: fewer decodes in proportion, shorter lengths extrapolated"
+                    .to_string()
+            })
         })
     }
 }

@@ -10,6 +10,8 @@ mod requests;
 mod static_batching;
 mod vllm;
 
+use std::sync::Arc;
+
 use einflow_spec::Named;
 
 use super::super::times::Load;
@@ -72,12 +74,15 @@ pub struct Limits {
     pub reserve: bool,
     /// Whether a request is admitted only where all tokens that are known of it have room, not those of its first chunk alone.
     pub whole_prompts: bool,
-    /// Whether a request that comes back finds its own blocks, as long as nobody has taken them (prefix caching).
+    /// Whether blocks that were given back are found again, as long as nobody has taken them (prefix caching): by the request
+    /// that had them, and by those that begin with the same tokens.
     pub reuse: bool,
+    /// Whether an iteration is planned while the one before it runs (asynchronous scheduling).
+    pub ahead: bool,
 }
 
 /// A request to a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Tokens that are known when it comes.
     pub tokens: u64,
@@ -85,12 +90,19 @@ pub struct Request {
     pub cached: u64,
     /// Tokens to make, 1 or more.
     pub wanted: u64,
+    /// What its first blocks of the KV cache hold, as far as others hold the same.
+    pub shared: Option<Arc<[u32]>>,
 }
 
 impl Request {
     /// Tokens of its cache at the end: the last one that is made is never read.
     pub fn longest(&self) -> u64 {
         self.tokens.saturating_add(self.wanted - 1)
+    }
+
+    /// What its first blocks hold, as far as others hold the same.
+    pub fn shared(&self) -> &[u32] {
+        self.shared.as_deref().unwrap_or_default()
     }
 }
 
@@ -140,6 +152,8 @@ pub struct Came {
 pub struct Next {
     /// Batches that have something to run, and what.
     pub loads: Vec<(usize, Load)>,
+    /// Batches whose iteration after that is planned, too.
+    pub ahead: Vec<usize>,
     /// Requests that joined a batch; whether they had been preempted.
     pub admitted: Vec<(usize, bool)>,
     /// Requests that gave their room up, and the tokens that were in their cache.
@@ -172,6 +186,11 @@ pub trait Policy {
 
     /// Tokens in the fullest store.
     fn fullest(&self) -> u64;
+
+    /// Tokens of requests that others had left in the cache.
+    fn found(&self) -> u64 {
+        0
+    }
 }
 
 /// A policy over requests that are kept for it: what it says is who runs.
@@ -216,5 +235,9 @@ impl<B: Batching> Policy for B {
 
     fn fullest(&self) -> u64 {
         self.requests().fullest()
+    }
+
+    fn found(&self) -> u64 {
+        self.requests().found
     }
 }

@@ -2,19 +2,27 @@
 
 use std::collections::VecDeque;
 
-use super::{Came, Limits, Part, Preempted, Request, blocks::Blocks};
+use super::{
+    Came, Limits, Part, Preempted, Request,
+    blocks::{Blocks, Content, Held},
+};
 use crate::offload::times::Load;
 
 /// A request and how far it is.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub request: Request,
-    /// Tokens whose keys and values are in the cache.
+    /// Tokens whose keys and values are in the cache, or will be when what is planned has run.
     pub computed: u64,
     pub made: u64,
+    /// Tokens that come out of iterations that are planned or run.
+    promised: u64,
     pub store: usize,
-    /// Blocks that it holds.
-    held: u64,
+    held: Held,
+    /// Blocks that it held before it was preempted.
+    before: Option<Held>,
+    /// Its blocks that others find.
+    named: usize,
     /// Whether an iteration ever had no tokens for its prompt.
     pub starved: bool,
 }
@@ -25,9 +33,19 @@ impl State {
         self.request.tokens + self.made
     }
 
+    /// Tokens that are next to be computed; those that come out of what is planned are among them.
+    pub fn missing(&self) -> u64 {
+        self.known() + self.promised - self.computed
+    }
+
     /// Whether all of its tokens were made.
     pub fn done(&self) -> bool {
         self.made >= self.request.wanted
+    }
+
+    /// Whether all of its tokens were made, or will be when what is planned has run.
+    pub fn ends(&self) -> bool {
+        self.made + self.promised >= self.request.wanted
     }
 }
 
@@ -41,9 +59,13 @@ pub(super) struct Requests {
     waiting: VecDeque<usize>,
     /// Of each batch, in order of admission.
     pub batches: Vec<Vec<usize>>,
-    /// What the iteration of each batch does.
-    parts: Vec<Vec<Part>>,
+    /// What the next iteration of each batch does.
+    planned: Vec<Vec<Part>>,
+    /// What the one that runs does.
+    runs: Vec<Vec<Part>>,
     stores: Vec<Blocks>,
+    /// Tokens of requests that others had left in the cache.
+    pub found: u64,
 }
 
 impl Requests {
@@ -53,7 +75,9 @@ impl Requests {
             again: VecDeque::new(),
             waiting: VecDeque::new(),
             batches: vec![Vec::new(); limits.batches],
-            parts: vec![Vec::new(); limits.batches],
+            planned: vec![Vec::new(); limits.batches],
+            runs: vec![Vec::new(); limits.batches],
+            found: 0,
             stores: limits
                 .stores
                 .iter()
@@ -68,11 +92,14 @@ impl Requests {
             self.states.resize(number + 1, None);
         }
         self.states[number] = Some(State {
-            request,
             computed: request.cached,
+            request,
             made: 0,
+            promised: 0,
             store: 0,
-            held: 0,
+            held: Held::default(),
+            before: None,
+            named: 0,
             starved: false,
         });
         self.waiting.push_back(number);
@@ -104,45 +131,58 @@ impl Requests {
     pub fn admit(&mut self, request: usize, batch: usize, most: u64) -> Option<u64> {
         let (block, reserve) = (self.limits.block, self.limits.reserve);
         let whole = self.limits.whole_prompts;
-        let state = self.state(request).clone();
         let recomputes = self.limits.preempted == Preempted::Recomputes;
+        let state = self.states[request].as_ref()?;
+        // What runs has yet to say which tokens there are.
+        if state.promised > 0 {
+            return None;
+        }
         let stores = match self.limits.replicas {
             Some(replicas) => batch % replicas..batch % replicas + 1,
             None => 0..self.stores.len(),
         };
         let (mut chosen, mut first) = (None, u64::MAX);
-        for store in stores {
+        for at in stores {
+            let store = &self.stores[at];
             // The last token at least is computed: its scores are wanted.
-            let kept = match recomputes {
-                true => self.stores[store].kept(request, (state.known() - 1) / block),
-                false => 0,
+            let found = match recomputes {
+                true => {
+                    let before = state.before.as_ref().filter(|_| at == state.store);
+                    let most = (state.known() - 1) / block;
+                    store.found(request, state.request.shared(), before, most)
+                }
+                false => Vec::new(),
             };
-            let computed = state.computed + kept * block;
+            let computed = state.computed + found.len() as u64 * block;
             let tokens = (state.known() - computed).min(most);
             let room = match reserve {
                 true => state.request.longest(),
                 false => computed + tokens,
             };
-            let used = self.stores[store].used();
+            let used = store.used();
             // Room for the whole is asked for, not taken: what another request's prompt still takes is not in it.
             let asked = if whole { room.max(state.known()) } else { room };
-            if asked.div_ceil(block) <= self.stores[store].free() && used < first {
-                (chosen, first) = (Some((store, kept, tokens, room)), used);
+            if store.room(asked.div_ceil(block), &found) && used < first {
+                (chosen, first) = (Some((at, found, tokens, room)), used);
             }
         }
-        let (store, kept, tokens, room) = chosen?;
-        let blocks = room.div_ceil(block);
-        self.stores[store].take_back(request, kept);
-        self.stores[store].take(blocks - kept);
+        let (at, found, tokens, room) = chosen?;
+        let store = &mut self.stores[at];
+        let mut held = store.hold(found);
+        let kept = held.count;
+        store.take(&mut held, room.div_ceil(block) - kept);
+        let again = self.again.front() == Some(&request);
+        match again {
+            true => self.again.pop_front(),
+            false => {
+                self.found += kept * block;
+                self.waiting.pop_front()
+            }
+        };
         let state = self.state(request);
-        state.held = blocks;
-        state.store = store;
         state.computed += kept * block;
-        if self.again.front() == Some(&request) {
-            self.again.pop_front();
-        } else {
-            self.waiting.pop_front();
-        }
+        (state.held, state.store) = (held, at);
+        (state.before, state.named) = (None, 0);
         self.batches[batch].push(request);
         Some(tokens)
     }
@@ -154,25 +194,30 @@ impl Requests {
         let Some(state) = &mut states[request] else {
             return false;
         };
-        let needed = state.computed + tokens;
-        if needed <= state.held * block {
-            return true;
+        let needed = (state.computed + tokens).div_ceil(block);
+        match needed.checked_sub(state.held.count) {
+            None | Some(0) => true,
+            Some(more) => stores[state.store].take(&mut state.held, more),
         }
-        let more = needed.div_ceil(block) - state.held;
-        if !stores[state.store].take(more) {
-            return false;
-        }
-        state.held += more;
-        true
     }
 
     /// A request leaves its store; `back`: it may find its blocks again.
     fn release(&mut self, request: usize, back: bool) {
         let block = self.limits.block;
-        let state = self.state(request);
-        let owner = back.then_some((request, state.computed / block));
-        let (store, held) = (state.store, std::mem::take(&mut state.held));
-        self.stores[store].give(held, owner);
+        let (stores, states) = (&mut self.stores, &mut self.states);
+        let Some(state) = &mut states[request] else {
+            return;
+        };
+        let (store, held) = (&mut stores[state.store], std::mem::take(&mut state.held));
+        if back && self.limits.reuse {
+            // Of a token that has yet to come out nobody knows which it is.
+            let full = state.computed.min(state.known()) / block;
+            for at in state.request.shared().len()..full as usize {
+                store.name(&held, at, Content::Own(request, at));
+            }
+        }
+        store.give(&held);
+        state.before = back.then_some(held);
     }
 
     /// The newest of a batch that has the store of `request` gives its room up: which, and the tokens of its cache.
@@ -198,18 +243,40 @@ impl Requests {
 
     /// The next iteration computes these tokens of a request.
     pub fn plan(&mut self, batch: usize, request: usize, tokens: u64) {
-        let state = self.state(request);
+        let block = self.limits.block;
+        let (stores, states) = (&mut self.stores, &mut self.states);
+        let Some(state) = &mut states[request] else {
+            return;
+        };
         let part = Part {
             request,
             tokens,
             before: state.computed,
-            samples: state.computed + tokens == state.known(),
+            samples: tokens == state.missing(),
         };
-        self.parts[batch].push(part);
+        state.computed += tokens;
+        state.promised += u64::from(part.samples);
+        // Others find full blocks from now on: what they compute comes after this.
+        let full = usize::try_from(state.computed / block).unwrap_or(usize::MAX);
+        let shared = state.request.shared();
+        for (at, content) in shared.iter().enumerate().take(full).skip(state.named) {
+            stores[state.store].name(&state.held, at, Content::Shared(*content));
+        }
+        state.named = state.named.max(full.min(shared.len()));
+        self.planned[batch].push(part);
     }
 
-    /// What a batch brings to the iteration that was planned; `None`: nothing was.
-    pub fn load(&mut self, batch: usize) -> Option<Load> {
+    /// Whether anything is planned for a batch.
+    pub fn planned(&self, batch: usize) -> bool {
+        !self.planned[batch].is_empty()
+    }
+
+    /// What was planned for a batch runs: what it brings to the iteration; `None`: nothing was.
+    pub fn start(&mut self, batch: usize) -> Option<Load> {
+        let parts = std::mem::take(&mut self.planned[batch]);
+        if parts.is_empty() {
+            return None;
+        }
         let stores = match self.limits.replicas {
             Some(_) => 0,
             None => self.stores.len(),
@@ -218,25 +285,24 @@ impl Requests {
             by_store: vec![(0, 0); stores],
             ..Load::default()
         };
-        let parts = std::mem::take(&mut self.parts[batch]);
         for part in &parts {
             let store = self.state(part.request).store;
             load.add(*part, store);
         }
-        self.parts[batch] = parts;
-        (!self.parts[batch].is_empty()).then_some(load)
+        self.runs[batch] = parts;
+        Some(load)
     }
 
-    /// The planned iteration ended: what came out, in order of admission.
+    /// The iteration that ran ended: what came out, in order of admission.
     pub fn ended(&mut self, batch: usize) -> Vec<Came> {
-        let parts = std::mem::take(&mut self.parts[batch]);
+        let parts = std::mem::take(&mut self.runs[batch]);
         let mut out = Vec::with_capacity(parts.len());
         for part in parts {
             let Some(state) = &mut self.states[part.request] else {
                 continue;
             };
-            state.computed += part.tokens;
             if part.samples {
+                state.promised -= 1;
                 state.made += 1;
                 out.push(Came {
                     request: part.request,
@@ -246,6 +312,14 @@ impl Requests {
             }
         }
         out
+    }
+
+    /// A request that was preempted while its last token was on its way has no more to compute.
+    pub fn forget(&mut self, request: usize) {
+        if let Some(at) = self.again.iter().position(|r| *r == request) {
+            self.again.remove(at);
+            self.states[request] = None;
+        }
     }
 
     /// Requests leave a batch.

@@ -27,6 +27,7 @@ impl StaticBatching {
         Self(Requests::new(Limits {
             reserve: true,
             reuse: false,
+            ahead: false,
             ..limits
         }))
     }
@@ -61,7 +62,7 @@ impl StaticBatching {
             }
         }
         if prompts {
-            return self.0.load(batch);
+            return self.0.start(batch);
         }
         let mut padding = Vec::new();
         for request in &own {
@@ -78,7 +79,7 @@ impl StaticBatching {
                 self.0.plan(batch, *request, 1);
             }
         }
-        let mut load = self.0.load(batch)?;
+        let mut load = self.0.start(batch)?;
         for (part, store) in padding {
             load.add(part, store);
         }

@@ -3,7 +3,9 @@
 //! Requests that run go on first, one token each or the next chunk of their prompt; those that wait join in order of
 //! arrival while tokens, places and blocks of the KV cache are left. Where blocks run out, the newest that runs is
 //! preempted: it gives its blocks back and comes back before those that wait, its tokens computed again. With prefix
-//! caching it finds those of its blocks that nobody has taken meanwhile. Batches in flight are kept alike in size.
+//! caching it finds those of its blocks that nobody has taken meanwhile, and so do others that begin with the same tokens.
+//! With asynchronous scheduling an iteration is planned when the one before it starts: who comes, and what is given back,
+//! while that runs counts for the one after it. Batches in flight are kept alike in size.
 
 use super::{Batching, Came, Choice, Limits, Next, requests::Requests};
 
@@ -34,7 +36,12 @@ impl Vllm {
                 break;
             }
             let state = self.0.state(request);
-            let tokens = (state.known() - state.computed).min(left);
+            // All its tokens are on their way.
+            if state.ends() {
+                at += 1;
+                continue;
+            }
+            let tokens = state.missing().min(left);
             if self.0.grow(request, tokens) {
                 self.0.plan(batch, request, tokens);
                 left -= tokens;
@@ -51,6 +58,17 @@ impl Vllm {
             state.starved = true;
         }
         left
+    }
+
+    /// The next iteration of each of these batches.
+    fn plan(&mut self, batches: &[usize], next: &mut Next) {
+        let gone = next.preempted.len();
+        let mut left: Vec<u64> = batches.iter().map(|b| self.go_on(*b, next)).collect();
+        if next.preempted.len() == gone {
+            self.admit(batches, &mut left, next);
+        } else {
+            next.refused = true;
+        }
     }
 
     /// Requests join those batches that are between two iterations, `left` tokens of each.
@@ -107,15 +125,21 @@ impl Batching for Vllm {
 
     fn batch(&mut self, between: &[usize]) -> Next {
         let mut next = Next::default();
-        let mut left: Vec<u64> = between.iter().map(|b| self.go_on(*b, &mut next)).collect();
-        if next.preempted.is_empty() {
-            self.admit(between, &mut left, &mut next);
-        } else {
-            next.refused = true;
-        }
+        let open: Vec<usize> = between
+            .iter()
+            .copied()
+            .filter(|b| !self.0.planned(*b))
+            .collect();
+        self.plan(&open, &mut next);
         for batch in between {
-            let load = self.0.load(*batch);
+            let load = self.0.start(*batch);
             next.loads.extend(load.map(|load| (*batch, load)));
+        }
+        if self.0.limits.ahead {
+            let run: Vec<usize> = next.loads.iter().map(|(batch, _)| *batch).collect();
+            self.plan(&run, &mut next);
+            let planned = run.into_iter().filter(|b| self.0.planned(*b));
+            next.ahead = planned.collect();
         }
         next
     }
@@ -124,6 +148,9 @@ impl Batching for Vllm {
         let out = self.0.ended(batch);
         if out.iter().any(|c| c.last) {
             self.0.leave(batch, |_, state| state.done());
+        }
+        for came in out.iter().filter(|c| c.last) {
+            self.0.forget(came.request);
         }
         out
     }

@@ -3,7 +3,7 @@
 use einflow_spec::{Problems, Source};
 use serde::Deserialize;
 
-use super::{Columns, Reading, Row, Rows, at_row, unmarked};
+use super::{Columns, Reading, Row, Rows, at_row, prefix::Known, unmarked};
 
 /// Characters of a token: the rule of thumb for English text that OpenAI gives for its tokenisers.
 const CHARACTERS: u64 = 4;
@@ -49,6 +49,7 @@ pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
         prompt: tokens(own.conversations.first()),
         generated: tokens(own.conversations.get(1)),
         line: number,
+        known: Known::Nothing,
     };
     Ok(((1..).zip(&parsed).map(row).collect(), Problems::new()))
 }

@@ -2,7 +2,7 @@
 
 use einflow_spec::{Problem, nearest};
 
-use super::Columns;
+use super::{Columns, clock::Unit};
 
 /// Where a form has what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub(super) struct Form<'n> {
     pub name: &'n str,
     /// When a request comes; none: it does not say.
     pub arrival: Option<&'n str>,
-    /// Whether in milliseconds; else in seconds, or a date.
-    pub milliseconds: bool,
+    /// What its clock counts.
+    pub unit: Unit,
     /// Tokens of the prompt.
     pub prompt: &'n str,
     /// Tokens to generate.
@@ -22,13 +22,13 @@ pub(super) struct Form<'n> {
 const fn form(
     name: &'static str,
     arrival: Option<&'static str>,
-    milliseconds: bool,
+    unit: Unit,
     [prompt, generated]: [&'static str; 2],
 ) -> Form<'static> {
     Form {
         name,
         arrival,
-        milliseconds,
+        unit,
         prompt,
         generated,
     }
@@ -40,50 +40,113 @@ pub(super) const TABLES: [Form<'static>; 5] = [
     form(
         "einflow",
         Some("arrival_s"),
-        false,
+        Unit::Seconds,
         ["prompt_tokens", "generated_tokens"],
     ),
     form(
         "Azure",
         Some("TIMESTAMP"),
-        false,
+        Unit::Seconds,
         ["ContextTokens", "GeneratedTokens"],
     ),
     form(
         "BurstGPT",
         Some("Timestamp"),
-        false,
+        Unit::Seconds,
         ["Request tokens", "Response tokens"],
     ),
     form(
         "Vidur",
         Some("arrived_at"),
-        false,
+        Unit::Seconds,
         ["num_prefill_tokens", "num_decode_tokens"],
     ),
     form(
         "Vidur, lengths",
         None,
-        false,
+        Unit::Seconds,
         ["num_prefill_tokens", "num_decode_tokens"],
     ),
 ];
 
-/// Of JSON lines: Qwen's traces (Bailian) have a `chat_id` and seconds, Mooncake's and Kimi's milliseconds.
-pub(super) const LINES: [Form<'static>; 2] = [
+/// Of JSON lines: Qwen's traces (Bailian) have a `chat_id` and seconds, Mooncake's and Kimi's milliseconds; LLMServingSim's
+/// workloads nanoseconds.
+pub(super) const LINES: [Form<'static>; 3] = [
     form(
         "Qwen",
         Some("timestamp"),
-        false,
+        Unit::Seconds,
         ["input_length", "output_length"],
     ),
     form(
         "Mooncake",
         Some("timestamp"),
-        true,
+        Unit::Milliseconds,
         ["input_length", "output_length"],
     ),
+    form(
+        "LLMServingSim",
+        Some("arrival_time_ns"),
+        Unit::Nanoseconds,
+        ["input_toks", "output_toks"],
+    ),
 ];
+
+/// Columns that say which prompts begin alike, where a trace has them and none is named: block hashes as in Mooncake's and
+/// Qwen's traces, tokens as in LLMServingSim's.
+pub(super) const HASHES: &str = "hash_ids";
+pub(super) const TOKENS: [&str; 2] = ["input_tok_ids", "output_tok_ids"];
+
+/// Where a file says which prompts begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alike<'n> {
+    /// Nowhere.
+    Nowhere,
+    /// In a column of hashes.
+    Hashes(&'n str),
+    /// In a column of the prompt's tokens, and one of those that are generated.
+    Tokens(&'n str, Option<&'n str>),
+}
+
+impl<'n> Alike<'n> {
+    /// What is named, else what there is.
+    ///
+    /// # Errors
+    /// A column that is named, and that the file lacks, placed by `at`.
+    pub fn of(
+        columns: &'n Columns,
+        has: &[&str],
+        at: impl Fn(String) -> Problem,
+    ) -> Result<Self, Problem> {
+        let named = [
+            &columns.hash_ids,
+            &columns.prompt_ids,
+            &columns.generated_ids,
+        ];
+        for name in named.into_iter().flatten() {
+            if !has.contains(&name.as_str()) {
+                let near = nearest(name, has.iter().copied());
+                let problem = at(format!("a request trace lacks `{name}`"));
+                return Err(match near {
+                    Some(near) => problem.help(format!("is it `{near}`?")),
+                    None => problem,
+                });
+            }
+        }
+        let there = |name: &'static str| has.contains(&name).then_some(name);
+        let hashes = columns.hash_ids.as_deref();
+        let [prompt, generated] = TOKENS;
+        Ok(match (hashes, columns.prompt_ids.as_deref()) {
+            (Some(hashes), _) => Self::Hashes(hashes),
+            (None, Some(tokens)) => Self::Tokens(tokens, columns.generated_ids.as_deref()),
+            (None, None) => match (there(HASHES), there(prompt)) {
+                (Some(hashes), _) => Self::Hashes(hashes),
+                (None, Some(tokens)) => Self::Tokens(tokens, there(generated)),
+                (None, None) => Self::Nowhere,
+            },
+        })
+    }
+}
 
 impl<'n> Form<'n> {
     /// Its columns.
@@ -100,13 +163,15 @@ impl<'n> Form<'n> {
             arrival_ms,
             prompt,
             generated,
+            ..
         } = columns;
         let named = arrival.as_deref().or(arrival_ms.as_deref());
         Self {
             arrival: named.or(self.arrival),
-            milliseconds: match named {
-                Some(_) => arrival_ms.is_some(),
-                None => self.milliseconds,
+            unit: match (named, arrival_ms) {
+                (None, _) => self.unit,
+                (Some(_), None) => Unit::Seconds,
+                (Some(_), Some(_)) => Unit::Milliseconds,
             },
             prompt: prompt.as_deref().unwrap_or(self.prompt),
             generated: generated.as_deref().unwrap_or(self.generated),

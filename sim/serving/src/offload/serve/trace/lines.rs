@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use super::{
     Reading, Row, Rows, at_row,
     clock::nanoseconds,
-    forms::{Form, LINES, recognised},
-    table::MOST,
+    forms::{Alike, Form, LINES, recognised},
+    prefix::Known,
+    table::{MOST, hashes},
     unmarked,
 };
 
@@ -15,7 +16,7 @@ use super::{
 pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
     let mut problems = Problems::new();
     let mut out = Vec::new();
-    let mut known: Option<Form<'_>> = None;
+    let mut known: Option<(Form<'_>, Alike<'_>)> = None;
     for (line, text) in (1..).zip(unmarked(source).lines()) {
         if text.trim().is_empty() {
             continue;
@@ -27,8 +28,8 @@ pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
         let Some(object) = problems.absorb(parsed.map_err(Problems::from)) else {
             continue;
         };
-        let form = match known {
-            Some(form) => form,
+        let (form, alike) = match known {
+            Some(known) => known,
             None => {
                 let has: Vec<&str> = object.keys().map(String::as_str).collect();
                 // Of two forms with the same columns one has this besides.
@@ -36,11 +37,12 @@ pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
                     true => &LINES[..],
                     false => &LINES[1..],
                 };
-                let form = recognised(forms, &how.columns, &has, |m| at_row(source, line, m))?;
-                *known.insert(form)
+                let at = |message| at_row(source, line, message);
+                let form = recognised(forms, &how.columns, &has, at)?;
+                *known.insert((form, how.alike(&has, at)?))
             }
         };
-        let row = request(source, line, &object, form);
+        let row = request(source, line, &object, form, alike);
         out.extend(problems.absorb(row.map_err(Problems::from)));
     }
     Ok((out, problems))
@@ -51,6 +53,7 @@ fn request(
     line: u64,
     object: &Map<String, Value>,
     form: Form<'_>,
+    alike: Alike<'_>,
 ) -> Result<Row, Problem> {
     let written = |column: &str| match object.get(column) {
         Some(Value::String(text)) => text.clone(),
@@ -71,7 +74,7 @@ fn request(
     let at = match form.arrival {
         None => None,
         Some(column) => {
-            let at = nanoseconds(&written(column), form.milliseconds);
+            let at = nanoseconds(&written(column), form.unit);
             Some(at.ok_or_else(|| wrong(column, "a time"))?)
         }
     };
@@ -79,10 +82,26 @@ fn request(
         let tokens: Option<u64> = written(column).parse().ok().filter(|n| *n <= MOST);
         tokens.ok_or_else(|| wrong(column, "a whole number of tokens up to 2^40"))
     };
+    let ids = |column: &str| -> Result<Vec<u32>, Problem> {
+        let wrong = || wrong(column, "a list of tokens");
+        let list = match object.get(column) {
+            Some(Value::Array(list)) => list.iter(),
+            _ => return Err(wrong()),
+        };
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        list.map(|value| id(value).ok_or_else(wrong)).collect()
+    };
     Ok(Row {
         at,
         prompt: tokens(form.prompt)?,
         generated: tokens(form.generated)?,
         line,
+        known: match alike {
+            Alike::Nowhere => Known::Nothing,
+            Alike::Hashes(column) => Known::Hashes(hashes(&written(column))),
+            Alike::Tokens(prompt, generated) => {
+                Known::Tokens(ids(prompt)?, generated.map_or(Ok(Vec::new()), ids)?)
+            }
+        },
     })
 }

@@ -7,12 +7,16 @@ mod clock;
 mod conversations;
 mod forms;
 mod lines;
+mod prefix;
 mod table;
 
+use std::sync::Arc;
+
 use einflow_spec::{Problem, Problems, Source, Span, named, quantity::Seconds, record, text};
+use forms::Alike;
 
 /// A request: when it comes, and how many tokens it brings and wants.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arrival {
     /// After the first request of the file.
     pub at: Seconds,
@@ -22,6 +26,9 @@ pub struct Arrival {
     pub generated: u64,
     /// Its line in the file, from 1.
     pub row: u64,
+    /// What the first blocks of its cache hold, as far as another request's hold the same: equal numbers are equal tokens,
+    /// with all that is before them.
+    pub shared: Option<Arc<[u32]>>,
 }
 
 named! {
@@ -48,10 +55,24 @@ record! {
         pub prompt: Option<String> as text => "as the file's form has it";
         /// Tokens to generate.
         pub generated: Option<String> as text => "as the file's form has it";
+        /// Hashes of the prompt's blocks, each with all before it: prompts with the same hash begin alike up to there.
+        pub hash_ids: Option<String> as text => "`hash_ids`, if the file has it";
+        /// The prompt's tokens, by number.
+        pub prompt_ids: Option<String> as text => "`input_tok_ids`, if the file has it and no hashes";
+        /// The generated tokens.
+        pub generated_ids: Option<String> as text => "`output_tok_ids`, if the file has it; none beside `prompt_ids`";
     } check |fields| {
         if let (Some(Some(_)), Some(Some(_))) = (&arrival, &arrival_ms) {
             let problem = fields.node().problem("both `arrival` and `arrival_ms`");
             fields.push(problem.help("one of them: in seconds, or in milliseconds"));
+        }
+        if let (Some(Some(_)), Some(Some(_))) = (&hash_ids, &prompt_ids) {
+            let problem = fields.node().problem("both `hash_ids` and `prompt_ids`");
+            fields.push(problem.help("one of them says which prompts begin alike"));
+        }
+        if let (Some(Some(_)), Some(None)) = (&generated_ids, &prompt_ids) {
+            let problem = fields.node().problem("`generated_ids` without `prompt_ids`");
+            fields.push(problem.help("what is generated follows the prompt: name both"));
         }
     }
 }
@@ -67,6 +88,53 @@ pub struct Reading {
     pub arrivals: bool,
     /// The first so many requests; what follows them is not looked at.
     pub most: Option<u64>,
+    /// Where prompts that begin alike find what others left: how.
+    pub prefixes: Option<Prefixes>,
+}
+
+/// How prompts that begin alike are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prefixes {
+    /// Tokens of a block of the server's cache.
+    pub block: u64,
+    /// Tokens that a hash of the file stands for, where that is said.
+    pub hash_block: Option<u64>,
+    /// The share of each prompt with which all begin, in place of what the file says.
+    pub share: Option<f64>,
+}
+
+impl Reading {
+    /// Where the file says which prompts begin alike, if anybody wants to know.
+    ///
+    /// # Errors
+    /// A column that is named, and that the file lacks; a stated share beside what the file says.
+    fn alike<'n>(
+        &'n self,
+        has: &[&str],
+        at: impl Fn(String) -> Problem,
+    ) -> Result<Alike<'n>, Problem> {
+        let Some(prefixes) = self.prefixes else {
+            return Ok(Alike::Nowhere);
+        };
+        let found = Alike::of(&self.columns, has, &at)?;
+        if prefixes.share.is_some() && self.columns.names_prefixes() {
+            return Err(at(
+                "columns that say which prompts begin alike, beside a stated share".into(),
+            )
+            .help("`shared_prefix`, or the columns"));
+        }
+        Ok(match prefixes.share {
+            Some(_) => Alike::Nowhere,
+            None => found,
+        })
+    }
+}
+
+impl Columns {
+    /// Whether one says which prompts begin alike.
+    fn names_prefixes(&self) -> bool {
+        self.hash_ids.is_some() || self.prompt_ids.is_some()
+    }
 }
 
 /// Requests that were left out.
@@ -103,6 +171,7 @@ struct Row {
     prompt: u64,
     generated: u64,
     line: u64,
+    known: prefix::Known,
 }
 
 /// The requests of a trace in its order, and those that were left out.
@@ -118,10 +187,27 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
         Some('[') => conversations::read(source, how)?,
         _ => table::read(source, how)?,
     };
+    let shared = match &how.prefixes {
+        None => vec![None; rows.len()],
+        Some(Prefixes {
+            block,
+            share: Some(share),
+            ..
+        }) => prefix::stated(&rows, *block, *share),
+        Some(Prefixes {
+            block, hash_block, ..
+        }) => match prefix::shared(source, &rows, *block, *hash_block) {
+            Ok(shared) => shared,
+            Err(problem) => {
+                problems.push(problem);
+                vec![None; rows.len()]
+            }
+        },
+    };
     let (mut list, mut left_out): (Vec<Arrival>, _) = (Vec::new(), Vec::new());
     let begin = rows.iter().find_map(|r| r.at).unwrap_or(0);
     let mut last = i128::MIN;
-    for row in &rows {
+    for (row, shared) in rows.iter().zip(shared) {
         if how.most.is_some_and(|most| list.len() as u64 >= most) {
             break;
         }
@@ -162,6 +248,7 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
             prompt: row.prompt,
             generated: row.generated,
             row: row.line,
+            shared,
         });
     }
     if list.is_empty() && problems.is_empty() {
