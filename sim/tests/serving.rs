@@ -12,7 +12,7 @@ use einflow_serving::{
             Options, ServedRequest, Unwatched,
             policy::{Came, Limits, Policy, Preempted, Request, StaticBatching, Vllm},
         },
-        times::{Load, Operator, ServerTables},
+        times::{Caches, Load, Operator, ServerTables},
     },
     replay::{Replay, replay},
 };
@@ -45,11 +45,14 @@ fn prompt(tokens: u64, wanted: u64) -> Request {
     }
 }
 
-/// What an iteration runs: decodes and the tokens that they attend, chunks and the tokens before them, tokens that come out.
-fn load(requests: u64, tokens: u64, chunks: &[(u64, u64)], sampled: u64) -> Load {
+/// What an iteration runs: the tokens that each decode attends, chunks and the tokens before them, tokens that come out.
+fn load(decodes: &[u64], chunks: &[(u64, u64)], sampled: u64) -> Load {
+    let mut caches = Caches::default();
+    for length in decodes {
+        caches.push(1, *length);
+    }
     Load {
-        requests,
-        tokens,
+        caches,
         by_store: Vec::new(),
         chunks: chunks.to_vec(),
         sampled,
@@ -78,15 +81,15 @@ fn chunks_and_decodes_share_a_step() {
     server.arrive(0, prompt(11, 3));
     server.arrive(1, prompt(2, 2));
     // Eight of eleven tokens; nothing is left for the second.
-    assert_eq!(step(&mut server), load(0, 0, &[(8, 0)], 0));
+    assert_eq!(step(&mut server), load(&[], &[(8, 0)], 0));
     assert_eq!(server.ended(0), []);
     // The other three, and the second's two: both make a token.
-    assert_eq!(step(&mut server), load(0, 0, &[(3, 8), (2, 0)], 2));
+    assert_eq!(step(&mut server), load(&[], &[(3, 8), (2, 0)], 2));
     assert_eq!(server.ended(0), [came(0, false), came(1, false)]);
     // One each, over 12 tokens and 3; the second has its two.
-    assert_eq!(step(&mut server), load(2, 15, &[], 2));
+    assert_eq!(step(&mut server), load(&[12, 3], &[], 2));
     assert_eq!(server.ended(0), [came(0, false), came(1, true)]);
-    assert_eq!(step(&mut server), load(1, 13, &[], 1));
+    assert_eq!(step(&mut server), load(&[13], &[], 1));
     assert_eq!(server.ended(0), [came(0, true)]);
     assert!(!server.waits());
     assert_eq!((server.running(0), server.fullest()), (0, 0));
@@ -102,20 +105,20 @@ fn the_newest_is_preempted_and_computes_again() {
     server.arrive(0, prompt(8, 3));
     server.arrive(1, prompt(7, 3));
     // Two blocks each: all four.
-    assert_eq!(step(&mut server), load(0, 0, &[(8, 0), (7, 0)], 2));
+    assert_eq!(step(&mut server), load(&[], &[(8, 0), (7, 0)], 2));
     server.ended(0);
     // The first needs a third block: the second gives its two back and waits.
     let next = server.next(&[0]);
-    assert_eq!(next.loads, [(0, load(1, 9, &[], 1))]);
+    assert_eq!(next.loads, [(0, load(&[9], &[], 1))]);
     assert_eq!((next.preempted, server.running(0)), (vec![(1, 7)], 1));
     server.ended(0);
     // It does not come back for one block of the two that it needs.
-    assert_eq!(step(&mut server), load(1, 10, &[], 1));
+    assert_eq!(step(&mut server), load(&[10], &[], 1));
     assert_eq!(server.ended(0), [came(0, true)]);
     // Its prompt and the token that it had are computed again.
-    assert_eq!(step(&mut server), load(0, 0, &[(8, 0)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(8, 0)], 1));
     server.ended(0);
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     assert_eq!(server.ended(0), [came(1, true)]);
 }
 
@@ -132,14 +135,14 @@ fn a_preempted_request_finds_what_nobody_took() {
     step(&mut server);
     server.ended(0);
     // The second gives its two back, the last first: that is the one that the first takes.
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     server.ended(0);
     step(&mut server);
     assert_eq!(server.ended(0), [came(0, true)]);
     // Its first block of four tokens is still there; the other four are computed again.
-    assert_eq!(step(&mut server), load(0, 0, &[(4, 4)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(4, 4)], 1));
     server.ended(0);
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     assert_eq!(server.ended(0), [came(1, true)]);
 }
 
@@ -262,8 +265,8 @@ fn batches_in_flight_stay_alike() {
     }
     let next = server.next(&[0, 1]);
     assert_eq!((server.running(0), server.running(1)), (3, 2));
-    assert_eq!(next.loads[0], (0, load(3, 33, &[], 3)));
-    assert_eq!(next.loads[1], (1, load(2, 22, &[], 2)));
+    assert_eq!(next.loads[0], (0, load(&[11; 3], &[], 3)));
+    assert_eq!(next.loads[1], (1, load(&[11; 2], &[], 2)));
     assert_eq!(server.fullest(), 33);
 }
 
@@ -279,17 +282,17 @@ fn a_static_batch_ends_with_its_longest() {
     server.arrive(1, prompt(6, 3));
     server.arrive(2, prompt(2, 1));
     // Eight tokens: the first prompt, and two tokens of the second.
-    assert_eq!(step(&mut server), load(0, 0, &[(6, 0), (2, 0)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(6, 0), (2, 0)], 1));
     assert_eq!(server.ended(0), [came(0, true)]);
-    assert_eq!(step(&mut server), load(0, 0, &[(4, 2)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(4, 2)], 1));
     assert_eq!(server.ended(0), [came(1, false)]);
     // The second over 7 and 8 tokens, the first's 6 and the one that is computed in vain beside it.
     for tokens in [7, 8] {
         assert!(server.waits());
-        assert_eq!(step(&mut server), load(2, tokens + 7, &[], 1));
+        assert_eq!(step(&mut server), load(&[tokens, 7], &[], 1));
         assert_eq!(server.ended(0), [came(1, tokens == 8)]);
     }
-    assert_eq!(step(&mut server), load(0, 0, &[(2, 0)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(2, 0)], 1));
     assert_eq!(server.ended(0), [came(2, true)]);
     assert_eq!((server.running(0), server.waits()), (0, false));
 }
@@ -375,17 +378,17 @@ fn us(load: &Load) -> f64 {
 fn a_step_is_the_sum_of_its_tables() {
     let block = 2.0 * 2.11717 + 60.8173 + 2.43233 + 43.411 + 271.747 + 3.00767 + 141.943 + 181.391;
     let expected = 32.0 * block + 2.54933 + 2.48533 + 1190.84 + sampler(32);
-    let decodes = load(32, 32 * 1024, &[], 32);
+    let decodes = load(&[1024; 32], &[], 32);
     let found = us(&decodes);
     assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
     assert_eq!(tables().beyond(&decodes), None);
-    assert!(tables().beyond(&load(0, 0, &[(1 << 20, 0)], 0)).is_some());
+    assert!(tables().beyond(&load(&[], &[(1 << 20, 0)], 0)).is_some());
 }
 
 /// Two chunks of 512 take what one takes alone, and what the other adds to the smallest launch; one of 1024 takes more.
 #[test]
 fn chunks_of_a_step_are_apart() {
-    let apart = us(&load(0, 0, &[(512, 0), (512, 0)], 0)) - us(&load(0, 0, &[(1024, 0)], 0));
+    let apart = us(&load(&[], &[(512, 0), (512, 0)], 0)) - us(&load(&[], &[(1024, 0)], 0));
     let expected = 32.0 * (41.0747 + (41.0747 - 9.546) - 108.24);
     assert!((apart / expected - 1.0).abs() < 1e-6, "{apart} {expected}");
 }
@@ -433,8 +436,8 @@ fn a_replay_by_hand() {
     let (system, served) = replay(&of.scenario().unwrap(), &source, &Unwatched).unwrap();
     assert_eq!(system.stores, [1600]);
     // A whole prompt of 16 tokens, then one token over 17.
-    let first = us(&load(0, 0, &[(16, 0)], 1)) * 1e-6 + 0.25;
-    let second = us(&load(1, 17, &[], 1)) * 1e-6 + 0.25;
+    let first = us(&load(&[], &[(16, 0)], 1)) * 1e-6 + 0.25;
+    let second = us(&load(&[17], &[], 1)) * 1e-6 + 0.25;
     // Times are whole picoseconds, operator by operator.
     let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-10, "{a} {b}");
     let found: Vec<ServedRequest> = served.by_request().collect();
@@ -586,20 +589,16 @@ fn blocks_do_not_make_weights_fit() {
 /// Wider steps than the tables have are several of theirs: what lies between the last two points says nothing of them.
 #[test]
 fn a_step_beyond_the_tables_is_several_within() {
-    let within = |chunks: &[(u64, u64)]| {
-        chunks
-            .iter()
-            .map(|c| us(&load(0, 0, &[*c], 0)))
-            .sum::<f64>()
-    };
+    let within =
+        |chunks: &[(u64, u64)]| chunks.iter().map(|c| us(&load(&[], &[*c], 0))).sum::<f64>();
     let cut = within(&[(2048, 0), (2048, 2048), (2048, 4096), (1000, 6144)]);
-    let wide = us(&load(0, 0, &[(7144, 0)], 0));
+    let wide = us(&load(&[], &[(7144, 0)], 0));
     assert!((wide / cut - 1.0).abs() < 1e-12, "{wide} {cut}");
     // 8192 tokens of 8 billion parameters are 114 TFLOP, 0.69 s at 165 TFLOP/s.
-    assert!(us(&load(0, 0, &[(8192, 0)], 1)) > 690_000.0);
+    assert!(us(&load(&[], &[(8192, 0)], 1)) > 690_000.0);
     // Requests too, and what comes out.
-    let many = load(300, 300 * 512, &[], 300);
-    assert!(us(&many) > us(&load(256, 256 * 512, &[], 256)));
+    let many = load(&[512; 300], &[], 300);
+    assert!(us(&many) > us(&load(&[512; 256], &[], 256)));
     assert!(tables().beyond(&many).unwrap().contains("several"));
 }
 
@@ -607,10 +606,10 @@ fn a_step_beyond_the_tables_is_several_within() {
 #[test]
 fn no_step_beyond_the_tables_falls() {
     for chunk in [1, 16, 71, 900, 2019, 2047] {
-        for decodes in [0u64, 1, 7, 128] {
+        for decodes in [0, 1, 7, 128] {
             let mut last = 0.0;
             for far in [16_384u64, 16_385, 20_000, 59_363, 59_463, 1 << 20, 1 << 30] {
-                let now = us(&load(decodes, decodes * far, &[(chunk, far)], 1));
+                let now = us(&load(&vec![far; decodes], &[(chunk, far)], 1));
                 assert!(
                     now.is_finite() && now >= last,
                     "{chunk} {decodes} {far}: {now} {last}"

@@ -189,8 +189,8 @@ impl Account {
     pub(super) fn came(&mut self, load: &Load) {
         let totals = &mut self.totals;
         totals.tokens += load.sampled;
-        totals.decoded += load.requests;
-        totals.context += u128::from(load.tokens);
+        totals.decoded += load.requests();
+        totals.context += u128::from(load.tokens());
         totals.width += u128::from(load.width());
     }
 

@@ -140,7 +140,7 @@ pub(super) fn halves(served: &Served) -> Option<(f64, f64, u64)> {
     Some((
         total(&timed.model).seconds().0,
         attention.seconds().0,
-        load.requests,
+        load.requests(),
     ))
 }
 

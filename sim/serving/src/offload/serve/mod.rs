@@ -21,7 +21,7 @@ use super::{
     scenario::{Admission, Prefill},
     system::System,
     time::Ps,
-    times::{Load, Timed, Times},
+    times::{Caches, Load, Timed, Times},
 };
 pub use demand::Demand;
 use policy::{Limits, Policy, Preempted};
@@ -519,9 +519,10 @@ impl<'s> Server<'s> {
         };
         let each = |s: u64| requests / stores + u64::from(s < requests % stores);
         let load = Load {
-            requests,
-            tokens: requests * context,
-            by_store: (0..stores).map(|s| (each(s), each(s) * context)).collect(),
+            caches: Caches::equal(requests, context),
+            by_store: (0..stores)
+                .map(|s| Caches::equal(each(s), context))
+                .collect(),
             chunks: match width.saturating_sub(requests) {
                 0 => Vec::new(),
                 tokens => vec![(tokens, 0)],

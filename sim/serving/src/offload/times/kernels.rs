@@ -11,7 +11,7 @@ use einflow_workloads::layer::{Layer, Operator, Shape, WORD_BYTES};
 
 use super::{
     super::{Boundary, pipeline::Message, system::DevicePool, time::Ps},
-    Times, Work, key,
+    Caches, Times, Work, key,
 };
 use crate::device::{
     Call, Launch, Step, Task,
@@ -165,15 +165,14 @@ impl Times<'_> {
         Ok(made)
     }
 
-    /// Attention of `requests` new tokens over `tokens` cached ones, on one of `parts` devices among which the heads are divided.
+    /// Attention of new tokens over these caches, on one of `parts` devices among which the heads are divided.
     pub(super) fn decode(
         &mut self,
         pool: &DevicePool,
-        requests: u64,
-        tokens: u64,
+        caches: &Caches,
         parts: u64,
     ) -> Result<Work, Problem> {
-        let mean = tokens as f64 / requests.max(1) as f64;
+        let (requests, mean) = (caches.requests(), caches.mean());
         let layer = self.system.model.layer(requests, parts);
         let kernel = |batch, length: u64| attention(&layer, batch, length.max(1), false);
         if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {

@@ -6,6 +6,7 @@
 
 mod grid;
 mod kernels;
+mod load;
 mod tables;
 
 use std::{
@@ -26,6 +27,7 @@ use super::{
 };
 use kernels::Products;
 pub(super) use kernels::operation;
+pub use load::{Caches, Load};
 pub use tables::ServerTables;
 
 /// What a device does.
@@ -116,28 +118,6 @@ fn add(works: &mut Works, operator: Operator, work: Work) {
 /// The time of all.
 pub fn total(works: &Works) -> Ps {
     works.iter().fold(Ps::ZERO, |sum, w| sum.after(w.time))
-}
-
-/// What a batch brings to an iteration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Load {
-    /// Requests that decode.
-    pub requests: u64,
-    /// Tokens in their caches, the newest with them.
-    pub tokens: u64,
-    /// The same by store, where requests are whole on one device.
-    pub by_store: Vec<(u64, u64)>,
-    /// Parts of prompts: tokens, and those before them.
-    pub chunks: Vec<(u64, u64)>,
-    /// Tokens that come out.
-    pub sampled: u64,
-}
-
-impl Load {
-    /// Tokens that products run over.
-    pub fn width(&self) -> u64 {
-        self.requests + self.chunks.iter().map(|(tokens, _)| tokens).sum::<u64>()
-    }
 }
 
 /// An iteration of a batch.
@@ -259,8 +239,8 @@ impl<'s> Times<'s> {
         }
         let p = self.products(pool, load.width().max(1))?;
         let mut attention = Work::default();
-        if load.requests > 0 {
-            attention = self.decode(pool, load.requests, load.tokens, pool.group)?;
+        if load.requests() > 0 {
+            attention = self.decode(pool, &load.caches, pool.group)?;
         }
         if !load.chunks.is_empty() {
             attention = attention.plus(self.prompt_attention(pool, &load.chunks)?);
@@ -306,7 +286,7 @@ impl<'s> Times<'s> {
     fn core(&mut self, load: &Load, pool: &DevicePool) -> Result<Timed, Problem> {
         let system = self.system;
         let (scenario, model, models) = (&system.scenario, &system.model, &system.models);
-        let batch = load.requests.max(1);
+        let batch = load.requests().max(1);
         let p = self.products(models, batch)?;
         let head = self.head(models, load.sampled)?;
         let overlap = scenario.overlap;
@@ -341,9 +321,9 @@ impl<'s> Times<'s> {
         let (mut attend, mut merge) = (Ps::ZERO, Ps::ZERO);
         let works = of_each(&shares, |share| {
             let mut own = Works::default();
-            if share.requests > 0 {
-                let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
-                let copied = self.copied(pool, share.requests, share.parts)?;
+            if share.requests() > 0 {
+                let time = self.decode(pool, share.caches, share.parts)?;
+                let copied = self.copied(pool, share.requests(), share.parts)?;
                 add(&mut own, Operator::Attention, time.times(system.layers));
                 add(&mut own, Operator::Elementwise, copied.times(system.layers));
                 match overlap {
@@ -398,7 +378,7 @@ impl<'s> Times<'s> {
     fn projections(&mut self, load: &Load, pool: &DevicePool) -> Result<Timed, Problem> {
         let system = self.system;
         let (model, models) = (&system.model, &system.models);
-        let batch = load.requests.max(1);
+        let batch = load.requests().max(1);
         let p = self.products(models, batch)?;
         let head = self.head(models, load.sampled)?;
         let feed = [p.norm, p.feed, p.gate, p.reduce]
@@ -410,7 +390,7 @@ impl<'s> Times<'s> {
         let there = busiest(bytes, batch, models.group, &shares).max(
             shares
                 .iter()
-                .map(|s| bytes * s.requests as f64)
+                .map(|s| bytes * s.requests() as f64)
                 .fold(0.0, f64::max),
         );
         let back = busiest(bytes, batch, models.group, &shares);
@@ -418,9 +398,9 @@ impl<'s> Times<'s> {
         let mut attend = Ps::ZERO;
         let works = of_each(&shares, |share| {
             let mut own = Works::default();
-            if share.requests > 0 {
-                let d = self.shard(pool, share.requests, share.parts)?;
-                let time = self.decode(pool, share.requests, share.tokens, share.parts)?;
+            if share.requests() > 0 {
+                let d = self.shard(pool, share.requests(), share.parts)?;
+                let time = self.decode(pool, share.caches, share.parts)?;
                 for (operator, work) in [
                     (Operator::Elementwise, d.norm.plus(d.rotary)),
                     (Operator::Projections, d.projections),
@@ -458,7 +438,7 @@ impl<'s> Times<'s> {
         }
         add(&mut model_works, Operator::Elementwise, p.norm.times(2));
         add(&mut model_works, Operator::Head, head);
-        let parts = shares.iter().map(|s| s.requests).sum::<u64>().max(batch);
+        let parts = shares.iter().map(|s| s.requests()).sum::<u64>().max(batch);
         Ok(Timed {
             iteration: Iteration::Layers(layers),
             model: model_works,
@@ -473,12 +453,11 @@ impl<'s> Times<'s> {
     }
 
     /// How a batch is spread over attention's devices.
-    fn shares(&self, load: &Load, pool: &DevicePool) -> Vec<Share> {
+    fn shares<'l>(&self, load: &'l Load, pool: &DevicePool) -> Vec<Share<'l>> {
         match pool.spec.partition {
             Partition::Heads => {
                 let share = Share {
-                    requests: load.requests,
-                    tokens: load.tokens,
+                    caches: &load.caches,
                     parts: pool.count(),
                 };
                 vec![share; pool.count() as usize]
@@ -486,11 +465,7 @@ impl<'s> Times<'s> {
             Partition::Requests => load
                 .by_store
                 .iter()
-                .map(|(requests, tokens)| Share {
-                    requests: *requests,
-                    tokens: *tokens,
-                    parts: 1,
-                })
+                .map(|caches| Share { caches, parts: 1 })
                 .collect(),
         }
     }
@@ -498,17 +473,22 @@ impl<'s> Times<'s> {
 
 /// What one device of attention's pool has of a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Share {
-    requests: u64,
-    tokens: u64,
+struct Share<'l> {
+    caches: &'l Caches,
     /// Devices among which its heads are divided.
     parts: u64,
 }
 
+impl Share<'_> {
+    fn requests(&self) -> u64 {
+        self.caches.requests()
+    }
+}
+
 /// What each device does; one that has as much as the one before does the same.
 fn of_each(
-    shares: &[Share],
-    mut does: impl FnMut(&Share) -> Result<Works, Problem>,
+    shares: &[Share<'_>],
+    mut does: impl FnMut(&Share<'_>) -> Result<Works, Problem>,
 ) -> Result<Vec<Works>, Problem> {
     let mut out: Vec<Works> = Vec::with_capacity(shares.len());
     for (at, share) in shares.iter().enumerate() {
@@ -522,11 +502,11 @@ fn of_each(
 }
 
 /// Bytes through the busiest device on either side, of `bytes` for each request.
-fn busiest(bytes: f64, batch: u64, group: u64, shares: &[Share]) -> f64 {
+fn busiest(bytes: f64, batch: u64, group: u64, shares: &[Share<'_>]) -> f64 {
     let sent = bytes * batch as f64 / group as f64;
     let received = shares
         .iter()
-        .map(|s| bytes * s.requests as f64 / s.parts as f64)
+        .map(|s| bytes * s.requests() as f64 / s.parts as f64)
         .fold(0.0, f64::max);
     sent.max(received)
 }

@@ -32,6 +32,20 @@ pub struct ServerTables {
     shortest_chunk: u64,
 }
 
+/// A step that was measured: its requests have one length.
+#[derive(Clone, Debug, Default)]
+struct Piece {
+    requests: u64,
+    tokens: u64,
+    chunks: Vec<(u64, u64)>,
+}
+
+impl Piece {
+    fn width(&self) -> u64 {
+        self.requests + self.chunks.iter().map(|(tokens, _)| tokens).sum::<u64>()
+    }
+}
+
 /// Layers of a decoder block, how often they run in it, and what they are.
 const BLOCK: [(&str, f64, Operator); 7] = [
     ("layernorm", 2.0, Operator::Elementwise),
@@ -168,7 +182,7 @@ impl ServerTables {
     }
 
     /// Attention of a step. Tables mix one chunk with decodes; further chunks add what they take alone beyond the smallest launch.
-    fn attention(&self, load: &Load, inside: &mut bool) -> f64 {
+    fn attention(&self, load: &Piece, inside: &mut bool) -> f64 {
         // The largest first.
         let mut chunks: Vec<(f64, f64)> = load
             .chunks
@@ -206,20 +220,25 @@ impl ServerTables {
     }
 
     /// The iteration in steps that were measured: as a server with their largest as its limit would run it.
-    fn pieces(&self, load: &Load) -> Vec<Load> {
+    fn pieces(&self, load: &Load) -> Vec<Piece> {
         let [longest, _, most, _] = self.longest;
         let widest = widest(&self.dense);
         let wide = load.chunks.iter().any(|(chunk, _)| *chunk > longest);
-        if load.width() <= widest && load.requests <= most && !wide {
-            return vec![load.clone()];
+        let (mut requests, mut tokens) = (load.requests(), load.tokens());
+        if load.width() <= widest && requests <= most && !wide {
+            let chunks = load.chunks.clone();
+            return vec![Piece {
+                requests,
+                tokens,
+                chunks,
+            }];
         }
-        let (mut requests, mut tokens) = (load.requests, load.tokens);
         let mut chunks: VecDeque<(u64, u64)> = load.chunks.iter().copied().collect();
         let mut out = Vec::new();
         while requests > 0 || !chunks.is_empty() {
-            let mut piece = Load {
+            let mut piece = Piece {
                 requests: requests.min(most).min(widest),
-                ..Load::default()
+                ..Piece::default()
             };
             piece.tokens = (u128::from(tokens) * u128::from(piece.requests)
                 / u128::from(requests.max(1))) as u64;
@@ -283,10 +302,10 @@ impl ServerTables {
             ),
             ("tokens of a chunk", largest(|c| c.0), chunk),
             ("tokens before a chunk", largest(|c| c.1), before),
-            ("requests that decode", load.requests, requests),
+            ("requests that decode", load.requests(), requests),
             (
                 "tokens of context",
-                load.tokens / load.requests.max(1),
+                load.tokens() / load.requests().max(1),
                 context,
             ),
         ]

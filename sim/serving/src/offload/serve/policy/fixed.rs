@@ -3,7 +3,11 @@
 use einflow_spec::Problem;
 
 use super::{Came, Next, Policy, Request};
-use crate::offload::{scenario::Load as LoadSpec, system::System, times::Load};
+use crate::offload::{
+    scenario::Load as LoadSpec,
+    system::System,
+    times::{Caches, Load},
+};
 
 /// Requests that fill a cache, at most.
 const MOST_REQUESTS: u64 = 1 << 24;
@@ -35,7 +39,7 @@ impl Fixed {
                     .help("each batch in flight has one request at least"));
             }
             // Each request goes where most room is left; on replicas, where its batch is.
-            let mut by_store = vec![(0, 0); if offloads { placed.len() } else { 0 }];
+            let mut by_store = vec![Caches::default(); if offloads { placed.len() } else { 0 }];
             if offloads {
                 for _ in 0..requests {
                     let room = |s: &usize| {
@@ -43,15 +47,13 @@ impl Fixed {
                     };
                     let store = (0..placed.len()).rev().max_by_key(room).unwrap_or(0);
                     placed[store] += 1;
-                    by_store[store].0 += 1;
-                    by_store[store].1 += context;
+                    by_store[store].push(1, context);
                 }
             } else {
                 placed[b as usize % system.shape.replicas] += requests;
             }
             loads.push(Load {
-                requests,
-                tokens: requests * context,
+                caches: Caches::equal(requests, context),
                 by_store,
                 chunks: Vec::new(),
                 sampled: requests,
@@ -108,7 +110,7 @@ impl Policy for Fixed {
     }
 
     fn running(&self, batch: usize) -> u64 {
-        self.loads[batch].requests
+        self.loads[batch].requests()
     }
 
     fn fullest(&self) -> u64 {

@@ -127,11 +127,9 @@ impl Load {
             self.chunks.push((part.tokens, part.before));
             return;
         }
-        self.requests += 1;
-        self.tokens += part.before + 1;
+        self.caches.push(1, part.before + 1);
         if let Some(own) = self.by_store.get_mut(store) {
-            own.0 += 1;
-            own.1 += part.before + 1;
+            own.push(1, part.before + 1);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Came, Limits, Part, Preempted, Request,
     blocks::{Blocks, Content, Held},
 };
-use crate::offload::times::Load;
+use crate::offload::times::{Caches, Load};
 
 /// A request and how far it is.
 #[derive(Clone, Debug)]
@@ -282,7 +282,8 @@ impl Requests {
             None => self.stores.len(),
         };
         let mut load = Load {
-            by_store: vec![(0, 0); stores],
+            caches: Caches::with_capacity(parts.len()),
+            by_store: vec![Caches::default(); stores],
             ..Load::default()
         };
         for part in &parts {
