@@ -8,7 +8,7 @@ use einflow_arch::device::{
     links,
 };
 use einflow_spec::{
-    Node, check_sources,
+    Node, Stored, check_sources,
     quantity::{Bytes, BytesPerSecond, OperationsPerSecond},
 };
 
@@ -160,6 +160,7 @@ fn what_has_to_be_written_back_by_hand() {
         value_width: 64,
         length: 4096,
         causal: false,
+        cached: Stored::BF16,
     };
     let written = |batch, dirty| law::written_back(&CHIP, &cache(batch), &values, dirty);
     // A split cache streams at all that memory gives: a million bytes at half of 10^6 a microsecond.
@@ -183,6 +184,7 @@ fn a_decode_by_hand() {
             value_width: 64,
             length,
             causal: false,
+            cached: Stored::BF16,
         })
     };
     // Two key heads of eight slots: split. 2 x 2 B x 2 x 64 x 4097 tokens = 2.098 MB: 4.195 us at half the peak; of the ramp
@@ -213,6 +215,7 @@ fn a_prompt_by_hand() {
             value_width: 64,
             length: 512,
             causal,
+            cached: Stored::BF16,
         })
     };
     // A block of 128 x 128 x 64: 4.194 million operations at half of 10^6, 8.389 us, and 16384 scores at 2^18 a microsecond, 0.0625 us.
@@ -232,6 +235,7 @@ fn a_prompt_by_hand() {
         value_width: 64,
         length: 384,
         causal: false,
+        cached: Stored::BF16,
     });
     let expected = 5.0 + 2.625 * (3.0 * block + 2.0);
     close(us(&odd, &values, true), expected, 1e-3);
@@ -276,6 +280,7 @@ fn slopes_are_those_of_small_steps() {
         value_width: 64,
         length: 1500,
         causal,
+        cached: Stored::BF16,
     };
     let ragged = |plan, lengths: [u64; 3]| Kernel::Ragged {
         shape: attention(false),
@@ -302,6 +307,7 @@ fn slopes_are_those_of_small_steps() {
             rows: [700, 20, 3].into(),
             k: 4096,
             n: 900,
+            operands: Operands::WORDS,
         },
         Kernel::Masked {
             shape: attention(false),

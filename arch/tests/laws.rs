@@ -6,6 +6,7 @@ use einflow_arch::device::{
     Attention, Chip, Kernel, Operands,
     law::{self, ragged::Plan},
 };
+use einflow_spec::Stored;
 use einflow_spec::quantity::{Bytes, BytesPerSecond, OperationsPerSecond};
 
 /// Four units, 10^6 operations and 10^6 bytes a microsecond.
@@ -40,6 +41,7 @@ fn ragged(plan: Plan, heads: u64, key_heads: u64, lengths: &[u64]) -> Kernel {
             value_width: 64,
             length: lengths.iter().copied().max().unwrap(),
             causal: false,
+            cached: Stored::BF16,
         },
         lengths: lengths.into(),
         plan,
@@ -132,6 +134,7 @@ fn experts_make_tiles() {
             rows: rows.into(),
             k: 1024,
             n: 512,
+            operands: Operands::WORDS,
         };
         us(&kernel, &values)
     };
@@ -162,7 +165,7 @@ fn words_of_a_byte_are_half_as_long_and_twice_as_fast() {
     close(us(&words, &values) / us(&bytes, &values), 2.0);
     // Weights alone do not make the units faster.
     let weights = product(Operands {
-        weights: 8,
+        weights: Stored::FP8,
         ..Operands::WORDS
     });
     close(us(&weights, &values), us(&words, &values));
@@ -190,6 +193,7 @@ fn masks_and_chunks_take_their_blocks_and_bytes() {
         value_width: 128,
         length: 1024,
         causal: false,
+        cached: Stored::BF16,
     };
     let kernel = Kernel::Masked {
         shape,

@@ -15,7 +15,7 @@ use einflow_serving::device::{
     predict::predict,
     table::Table,
 };
-use einflow_spec::{Source, quantity::Seconds};
+use einflow_spec::{Source, Stored, quantity::Seconds};
 use einflow_workloads::analysis::operations;
 
 fn h200() -> Answerer {
@@ -44,6 +44,7 @@ fn planted(values: &[f64]) -> Samples {
                     value_width: 128,
                     length: 1 << power,
                     causal: false,
+                    cached: Stored::BF16,
                 });
                 all.push(Sample {
                     us: law::time(&chip, &kernel, values, false).0 * 1e6,
@@ -151,6 +152,7 @@ fn what_fits_in_the_cache_is_another_regime() {
             value_width: 128,
             length,
             causal: false,
+            cached: Stored::BF16,
         });
         let call = Call {
             law: "decode:vllm".into(),
@@ -224,6 +226,7 @@ fn kernels_count_as_the_cascades_do() {
         value_width: 64,
         length: 96,
         causal: false,
+        cached: Stored::BF16,
     };
     let (products, exponentials) = count("attention/grouped-query", 96);
     assert_eq!(Kernel::Prefill(shape).operations(), 2.0 * products as f64);
@@ -328,6 +331,7 @@ fn an_accelerator_is_a_device() {
         value_width: 128,
         length: 2048,
         causal: false,
+        cached: Stored::BF16,
     };
     let time = |kernel| {
         let call = Call {
@@ -503,6 +507,7 @@ fn many_queries_a_key_head_are_bound_by_compute() {
             value_width: 128,
             length: 16384,
             causal: false,
+            cached: Stored::BF16,
         });
         device.by_law("decode", &kernel, true).unwrap().0 * 1e6
     };

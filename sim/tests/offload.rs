@@ -16,7 +16,7 @@ use einflow_serving::{
         serve::{Options, Served, Unwatched},
     },
 };
-use einflow_spec::Source;
+use einflow_spec::{Source, Stored};
 
 fn scenario(text: &str, trace: &str) -> Scenario {
     let folder = tempfile::tempdir().unwrap();
@@ -86,6 +86,7 @@ fn decode(batch: u64, heads: u64, key_heads: u64, length: u64) -> f64 {
         value_width: 128,
         length,
         causal: false,
+        cached: Stored::BF16,
     };
     law("decode:vllm", Kernel::Decode(a))
 }
@@ -392,6 +393,7 @@ fn prompts_in_chunks_come_before_the_first_token() {
             value_width: 128,
             length,
             causal: true,
+            cached: Stored::BF16,
         };
         law("prefill:cudnn", Kernel::Prefill(a)).min(law("prefill:flash", Kernel::Prefill(a)))
     };

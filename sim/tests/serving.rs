@@ -32,6 +32,7 @@ fn limits() -> Limits {
         whole_prompts: false,
         reuse: false,
         ahead: false,
+        room: Room::default(),
     }
 }
 
@@ -128,6 +129,7 @@ fn a_preempted_request_finds_what_nobody_took() {
         step_tokens: 16,
         stores: vec![4],
         reuse: true,
+        room: Room::default(),
         ..limits()
     });
     server.arrive(0, prompt(8, 3));
@@ -347,6 +349,7 @@ proptest! {
         sequences in 1usize..8,
         block in 1u64..6,
         reuse: bool,
+        room: Room::default(),
         reserve: bool,
         whole_prompts: bool,
     ) {

@@ -6,8 +6,8 @@ use einflow_spec::{Stored, named, quantity::Bytes};
 
 use crate::{
     Model,
-    layer::{Layer, Mixer, Operator, Phase, Shape, WORD_BYTES},
-    models::{AttentionBias, Positions},
+    layer::{Layer, Mixer, Operator, Phase, SERVED, Shape, WORD_BYTES},
+    models::{AttentionBias, Formats, Positions},
 };
 
 named! {
@@ -56,16 +56,51 @@ impl Weights {
     }
 }
 
+impl Part {
+    /// Whose the weights of an operator are, if it has any.
+    pub fn of(operator: Operator) -> Self {
+        use Operator as O;
+        match operator {
+            O::ExpertsGateUp | O::ExpertsDown => Self::Experts,
+            O::Router => Self::Router,
+            O::GateUp | O::Down | O::SharedGateUp | O::SharedDown => Self::FeedForward,
+            _ => Self::Attention,
+        }
+    }
+}
+
+impl Formats {
+    /// The format of a part's weights.
+    pub fn of(&self, part: Part) -> Stored {
+        let own = match part {
+            Part::Attention => self.attention,
+            Part::FeedForward => None,
+            Part::Experts => self.experts,
+            Part::Router => self.router,
+            Part::Embeddings => self.embeddings,
+        };
+        own.unwrap_or(self.weights)
+    }
+
+    /// How the two operands of a product with a part's weights are held: activations and weights. Activations are
+    /// narrowed for weights that are as narrow; others, and routers, take the words in which operators pass them on.
+    pub fn operands(&self, part: Part) -> [Stored; 2] {
+        let weights = self.of(part);
+        let narrow = weights.bits() <= self.activations.bits();
+        match narrow {
+            true => [self.activations, weights],
+            false => [SERVED.into(), weights],
+        }
+    }
+}
+
 impl Layer {
     /// The weights of an operator; none where it has none, or has those of another ([`Operator::LatentUp`]'s).
     pub fn stored(&self, operator: Operator) -> Option<Weights> {
         use Operator as O;
         let part = match operator {
             O::Absorb | O::Expand => return None,
-            O::ExpertsGateUp | O::ExpertsDown => Part::Experts,
-            O::Router => Part::Router,
-            O::GateUp | O::Down | O::SharedGateUp | O::SharedDown => Part::FeedForward,
-            _ => Part::Attention,
+            _ => Part::of(operator),
         };
         let (groups, k, n) = match self.shape(operator) {
             Shape::Product(product) => (1, product.k, product.n),
@@ -195,15 +230,7 @@ impl Model {
 
     /// The format of a part's weights.
     pub fn format(&self, part: Part) -> Stored {
-        let formats = &self.formats;
-        let own = match part {
-            Part::Attention => formats.attention,
-            Part::FeedForward => None,
-            Part::Experts => formats.experts,
-            Part::Router => formats.router,
-            Part::Embeddings => formats.embeddings,
-        };
-        own.unwrap_or(formats.weights)
+        self.formats.of(part)
     }
 
     /// Bytes of all weights on one of `devices` devices that share each product: the one with most. Routers, the

@@ -9,7 +9,7 @@ use einflow_spec::{NumberFormat, named};
 
 use crate::{
     Model,
-    models::{AttentionBias, Experts, FeedForward, Latent, Linear, Positions},
+    models::{AttentionBias, Experts, FeedForward, Formats, Latent, Linear, Positions},
 };
 
 /// The number format that models are served in.
@@ -262,6 +262,8 @@ pub struct Layer {
     pub feed_forward_bias: bool,
     /// Experts in place of one feed-forward layer; widths are the device's.
     pub experts: Option<Experts>,
+    /// How words are kept.
+    pub formats: Formats,
 }
 
 impl Model {
@@ -297,6 +299,7 @@ impl Model {
                 shared_width: experts.shared_width.map(share),
                 ..experts
             }),
+            formats: self.formats,
         }
     }
 }
@@ -363,6 +366,12 @@ impl Layer {
         }
         all.push(O::Residual);
         all
+    }
+
+    /// What it computes between the first normalisation and the product with what attention makes.
+    pub fn attention_operators(&self, phase: Phase) -> Vec<Operator> {
+        let all = self.operators(phase).into_iter().skip(1);
+        all.take_while(|o| *o != Operator::Output).collect()
     }
 
     /// What it computes between the second normalisation and the residual sum after it.

@@ -139,7 +139,7 @@ fn fitted_law(name: &str, node: &Node) -> Result<Fitted, Problems> {
     let Some(parameters) = law_parameters(name) else {
         let problem = node.problem(format!("there is no law `{name}`"));
         return Err(problem
-            .help("product, grouped, decode, ragged, ragged-cores, prefill, masked, chunked or pass, with a suffix as in decode:flash")
+            .help("product, grouped, decode, latent, ragged, ragged-cores, prefill, masked, chunked or pass, with a suffix as in decode:flash")
             .into());
     };
     fitted(node, parameters, &["shortest", "longest"])

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use einflow_spec::NumberFormat;
+use einflow_spec::Stored;
 
 use super::law::ragged::Plan;
 
-/// One launch of work on a device. Words are two bytes wide (bf16, f16), but for the operands of a product.
+/// One launch of work on a device. Words are two bytes wide (bf16, f16), but for the operands of products, and what a
+/// cache holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// A matrix product, `[m, k] x [k, n]`, for each of `batch` matrices.
@@ -32,11 +33,16 @@ pub enum Kernel {
         k: u64,
         /// Columns of a weight.
         n: u64,
+        /// What its operands are held in; the result has words of two bytes.
+        operands: Operands,
     },
     /// Fused attention of `s` queries over `s` keys.
     Prefill(Attention),
     /// Fused attention of one query over `length` cached tokens.
     Decode(Attention),
+    /// Fused attention of one query over `length` cached latents: one key head, whose values are the first of the same
+    /// words as its keys.
+    Latent(Attention),
     /// Fused attention of one query over caches of unequal lengths.
     Ragged {
         /// The shape; its length is the longest, its batch the number of lengths.
@@ -83,16 +89,18 @@ pub struct Attention {
     pub length: u64,
     /// Whether a query sees no later key.
     pub causal: bool,
+    /// What the words of a cache are kept in.
+    pub cached: Stored,
 }
 
-/// How wide the operands of a product are: an 8-bit format is none that the simulator computes in.
+/// What the operands of a product are held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Operands {
-    /// Bits of a number of the first matrix.
-    pub activations: u64,
-    /// Bits of a number of the second matrix.
-    pub weights: u64,
-    /// How many numbers share a scale, where they have any.
+    /// Numbers of the first matrix.
+    pub activations: Stored,
+    /// Numbers of the second matrix.
+    pub weights: Stored,
+    /// By what the matrix units' library tells its kernels apart.
     pub scales: Scales,
 }
 
@@ -107,39 +115,59 @@ pub enum Scales {
 
 impl Operands {
     /// Words of two bytes.
-    pub const WORDS: Self = Self::both(NumberFormat::Bf16.bits());
+    pub const WORDS: Self = Self::both(Stored::BF16);
     /// Words of one byte (e4m3, e5m2, int8).
-    pub const BYTES: Self = Self::both(8);
+    pub const BYTES: Self = Self::both(Stored::FP8);
     /// Words of one byte with a scale for each row and column.
     pub const SCALED_ROWS: Self = Self {
         scales: Scales::Rows,
         ..Self::BYTES
     };
 
-    /// Both as wide.
-    pub const fn both(bits: u64) -> Self {
+    /// Both alike.
+    pub const fn both(format: Stored) -> Self {
         Self {
-            activations: bits,
-            weights: bits,
+            activations: format,
+            weights: format,
             scales: Scales::Whole,
+        }
+    }
+
+    /// Activations and weights so held. Numbers that matrix units take as they are, with scales of their own, are
+    /// another library's ([`Scales::Rows`]); narrower weights are widened first.
+    pub fn of(activations: Stored, weights: Stored) -> Self {
+        let scaled = activations.scaled() || weights.scaled();
+        let alike = activations.bits().max(weights.bits()) <= 8;
+        Self {
+            activations,
+            weights,
+            scales: match scaled && alike {
+                true => Scales::Rows,
+                false => Scales::Whole,
+            },
         }
     }
 
     /// Bits of the wider one: that in which matrix units multiply.
     pub fn bits(self) -> u64 {
-        self.activations.max(self.weights)
+        self.activations.bits().max(self.weights.bits())
+    }
+
+    /// Bytes of `rows` rows of the first matrix, each reduced over `k` numbers.
+    fn activation_bytes(&self, k: u64, rows: f64) -> f64 {
+        self.activations.bytes(k, 1).0 as f64 * rows
+    }
+
+    fn weight_bytes(&self, k: u64, n: u64) -> f64 {
+        self.weights.bytes(k, n).0 as f64
     }
 }
 
 /// Bytes of a word.
-const WORD: f64 = bytes(NumberFormat::Bf16.bits());
+const WORD: f64 = 2.0;
 
 /// Tokens of a chunk of a linear mechanism.
 pub const CHUNK: u64 = 64;
-
-const fn bytes(bits: u64) -> f64 {
-    bits as f64 / 8.0
-}
 
 impl Attention {
     /// Scores of `queries` queries a sequence, each with the keys that it sees.
@@ -153,8 +181,25 @@ impl Attention {
         self.width as f64 + self.value_width as f64
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of the cached keys and values of a token.
+    pub fn token_bytes(&self) -> f64 {
+        let widths = self.width.saturating_add(self.value_width);
+        let words = self.key_heads.saturating_mul(widths);
+        self.cached.bytes(words, 1).0 as f64
+    }
+
+    /// Bytes of the cached latent of a token, which all heads read.
+    pub fn latent_bytes(&self) -> f64 {
+        self.cached.bytes(self.width, 1).0 as f64
+    }
+
+    /// Bytes of all keys and values, in the cache's words.
     pub fn cache_bytes(&self) -> f64 {
+        product([self.batch, self.length]) * self.token_bytes()
+    }
+
+    /// Bytes of keys and values as they are made, in words of two bytes.
+    fn key_bytes(&self) -> f64 {
         WORD * product([self.batch, self.key_heads, self.length]) * self.widths()
     }
 
@@ -185,7 +230,7 @@ impl Kernel {
     /// Bits of the operands of its products.
     pub fn bits(&self) -> u64 {
         match self {
-            Self::Product { operands, .. } => operands.bits(),
+            Self::Product { operands, .. } | Self::Grouped { operands, .. } => operands.bits(),
             _ => Operands::WORDS.bits(),
         }
     }
@@ -194,7 +239,7 @@ impl Kernel {
     pub fn scores(&self) -> f64 {
         match self {
             Self::Prefill(a) => a.scores(a.length),
-            Self::Decode(a) => a.scores(1),
+            Self::Decode(a) | Self::Latent(a) => a.scores(1),
             Self::Ragged { shape, lengths, .. } => shape.heads as f64 * sum(lengths),
             Self::Masked { shape, blocks, .. } => {
                 product([shape.batch, shape.heads, *blocks]) * (128.0 * 128.0)
@@ -210,6 +255,7 @@ impl Kernel {
             Self::Grouped { rows, k, n, .. } => 2.0 * sum(rows) * product([*k, *n]),
             Self::Prefill(a)
             | Self::Decode(a)
+            | Self::Latent(a)
             | Self::Ragged { shape: a, .. }
             | Self::Masked { shape: a, .. } => 2.0 * self.scores() * a.widths(),
             // Of a chunk: its scores and their outputs, the state's outputs, and what the state gains.
@@ -232,25 +278,33 @@ impl Kernel {
                 n,
                 operands,
             } => {
-                bytes(operands.activations) * product([*batch, *m, *k])
-                    + bytes(operands.weights) * product([*batch, *k, *n])
+                let rows = product([*batch, *m]);
+                operands.activation_bytes(*k, rows)
+                    + operands.weight_bytes(*k, *n) * *batch as f64
                     + WORD * product([*batch, *m, *n])
             }
-            Self::Grouped { rows, k, n, .. } => {
-                let (k, n) = (*k as f64, *n as f64);
-                WORD * (sum(rows) * (k + n) + rows.len() as f64 * k * n)
+            Self::Grouped {
+                rows,
+                k,
+                n,
+                operands,
+                ..
+            } => {
+                operands.activation_bytes(*k, sum(rows))
+                    + WORD * sum(rows) * *n as f64
+                    + rows.len() as f64 * operands.weight_bytes(*k, *n)
             }
             Self::Prefill(a) | Self::Masked { shape: a, .. } => {
-                a.query_bytes(a.length) + a.cache_bytes()
+                a.query_bytes(a.length) + a.key_bytes()
             }
             Self::Decode(a) => a.query_bytes(1) + a.cache_bytes(),
+            Self::Latent(a) => a.query_bytes(1) + product([a.batch, a.length]) * a.latent_bytes(),
             Self::Ragged { shape, lengths, .. } => {
-                let token = WORD * shape.key_heads as f64 * shape.widths();
-                shape.query_bytes(1) + token * sum(lengths)
+                shape.query_bytes(1) + shape.token_bytes() * sum(lengths)
             }
             // Queries, keys, values and outputs; keys and values again for the states; each state there and back.
             Self::Chunked(a) => {
-                a.query_bytes(a.length) + 2.0 * a.cache_bytes() + 2.0 * a.state_bytes()
+                a.query_bytes(a.length) + 2.0 * a.key_bytes() + 2.0 * a.state_bytes()
             }
             Self::Pass { bytes, .. } => *bytes as f64,
         }

@@ -10,7 +10,7 @@ use einflow_spec::quantity::{BytesPerSecond, Seconds};
 
 pub use super::number::Sloped;
 pub use parameters::{
-    CHUNKED, DECODE, GROUPED, MASKED, MOST, PASS, PREFILL, PRODUCT, Parameter, RAGGED,
+    CHUNKED, DECODE, GROUPED, LATENT, MASKED, MOST, PASS, PREFILL, PRODUCT, Parameter, RAGGED,
     RAGGED_CORES, TRANSFER,
 };
 
@@ -53,6 +53,7 @@ pub fn parameters(kernel: &Kernel) -> &'static [Parameter] {
         Kernel::Chunked(_) => CHUNKED,
         Kernel::Prefill(_) => PREFILL,
         Kernel::Decode(_) => DECODE,
+        Kernel::Latent(_) => LATENT,
         Kernel::Pass { .. } => PASS,
     }
 }
@@ -84,7 +85,10 @@ enum Of {
     /// Sequences' key heads, and into how many parts the cache of each is cut; microseconds that its products take at the
     /// matrix units' peak.
     Decode(f64, Option<f64>, f64),
-    Ragged(Box<Pieces>),
+    /// Microseconds that its products take at the matrix units' peak.
+    Latent(f64),
+    /// Its pieces, and microseconds that its products take at the matrix units' peak.
+    Ragged(Box<Pieces>, f64),
     /// Microseconds that the products of kept blocks take at the matrix units' peak; blocks of queries, and blocks with a
     /// mask.
     Masked(f64, [f64; 2]),
@@ -161,8 +165,9 @@ impl<'c> Call<'c> {
                 rows,
                 k,
                 n,
+                operands,
             } => {
-                let tiles = Grouped::new(chip, *experts, rows, *k, *n);
+                let tiles = Grouped::new(chip, *experts, rows, [*k, *n], *operands);
                 (kernel.bytes(), Of::Grouped(tiles))
             }
             Kernel::Prefill(a) => (0.0, Of::Prefill(*a)),
@@ -172,7 +177,8 @@ impl<'c> Call<'c> {
                 plan,
             } => {
                 let pieces = Pieces::new(chip, shape, lengths, *plan);
-                (kernel.bytes(), Of::Ragged(Box::new(pieces)))
+                let products = kernel.operations() / (chip.matrix.0 * 1e-6);
+                (kernel.bytes(), Of::Ragged(Box::new(pieces), products))
             }
             Kernel::Masked {
                 shape,
@@ -194,6 +200,10 @@ impl<'c> Call<'c> {
                 let parts = parts(chip, heads, a.length as f64);
                 let products = kernel.operations() / (chip.matrix.0 * 1e-6);
                 (bytes, Of::Decode(heads, parts, products))
+            }
+            Kernel::Latent(_) => {
+                let products = kernel.operations() / (chip.matrix.0 * 1e-6);
+                (kernel.bytes(), Of::Latent(products))
             }
             Kernel::Pass { rows, .. } => (kernel.bytes(), Of::Pass(*rows as f64)),
         };
@@ -218,7 +228,15 @@ impl<'c> Call<'c> {
             Of::Grouped(tiles) => tiles.us(self.chip, self.bytes, values),
             Of::Prefill(a) => prefill(self.chip, a, values),
             Of::Decode(heads, parts, products) => self.decode(*heads, *parts, *products, values),
-            Of::Ragged(pieces) => pieces.us(self.chip, self.bytes, values),
+            Of::Latent(products) => self.latent(*products, values),
+            Of::Ragged(pieces, products) => {
+                let stream = pieces.us(self.chip, self.bytes, values);
+                // Many queries a key head on a chip with little compute for each byte.
+                match *products > stream.value() {
+                    true => N::of(*products),
+                    false => stream,
+                }
+            }
             Of::Masked(products, each) => self.masked(*products, *each, values),
             Of::Chunked => self.chunked(values),
             Of::Pass(rows) => self.pass(*rows, values),
@@ -228,7 +246,7 @@ impl<'c> Call<'c> {
     /// What the host takes to launch it by the law's own parameter, in microseconds; none: the law has no such.
     pub fn host(&self, values: &[f64]) -> Option<f64> {
         match &self.of {
-            Of::Ragged(pieces) => Some(pieces.host(values)),
+            Of::Ragged(pieces, _) => Some(pieces.host(values)),
             Of::Masked(..) | Of::Chunked => values.first().copied(),
             _ => None,
         }
@@ -309,6 +327,14 @@ impl<'c> Call<'c> {
             N::of(0.0)
         };
         floor + overlapped(issue, stream, OVERLAP) + ramp(chip, bytes, lost) + added
+    }
+
+    fn latent<N: Number>(&self, products: f64, values: &[N]) -> N {
+        let &[floor, bandwidth, efficiency] = values else {
+            return N::of(f64::NAN);
+        };
+        let stream = N::of(self.bytes) / (bandwidth * (self.chip.bandwidth.0 * 1e-6));
+        floor + overlapped(N::of(products) / efficiency, stream, 4)
     }
 
     fn pass<N: Number>(&self, rows: f64, values: &[N]) -> N {

@@ -209,6 +209,7 @@ pub fn law_parameters(name: &str) -> Option<&'static [law::Parameter]> {
         "decode" => Some(law::DECODE),
         "prefill" => Some(law::PREFILL),
         "pass" => Some(law::PASS),
+        "latent" => Some(law::LATENT),
         "grouped" => Some(law::GROUPED),
         "ragged" => Some(law::RAGGED),
         "ragged-cores" => Some(law::RAGGED_CORES),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use einflow_arch::device::{Attention, Kernel, Times};
-use einflow_spec::{Problem, Problems};
+use einflow_spec::{Problem, Problems, Stored};
 use rayon::prelude::*;
 
 use super::{
@@ -176,6 +176,7 @@ pub(super) fn side_by_side(
         value_width: spec.width,
         length,
         causal,
+        cached: Stored::BF16,
     };
     let mut cases: Vec<(String, Kernel, &str)> = Vec::new();
     for (batch, length) in &spec.decode {

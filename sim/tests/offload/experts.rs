@@ -1,6 +1,7 @@
 //! Mixtures of experts by hand.
 
-use einflow_arch::device::{Attention, Collective, Kernel};
+use einflow_arch::device::{Attention, Collective, Kernel, Operands};
+use einflow_spec::Stored;
 
 use super::{ROUNDED, TOGETHER, law_of, link, run};
 
@@ -28,6 +29,7 @@ fn experts_are_two_launches_a_layer() {
             rows,
             k,
             n,
+            operands: Operands::WORDS,
         };
         of("grouped", kernel) - events
     };
@@ -39,6 +41,7 @@ fn experts_are_two_launches_a_layer() {
         value_width: 128,
         length: 2048,
         causal: false,
+        cached: Stored::BF16,
     };
     let layer = 2.0 * pass("pass:norm:graph", b, 2 * b * 4096)
         + product(4096, (16 + 8) * 128)

@@ -20,7 +20,7 @@ const KEPT: [(&str, u64, Option<u64>); 6] = [
 ];
 
 /// How words of memory are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stored {
     name: &'static str,
     bits: u64,
@@ -28,7 +28,7 @@ pub struct Stored {
 }
 
 /// A scale for each block of numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Scales {
     /// Numbers along the rank that a product reduces, and along the other.
     block: [u64; 2],
@@ -39,15 +39,44 @@ struct Scales {
 
 impl From<NumberFormat> for Stored {
     fn from(format: NumberFormat) -> Self {
+        Self::of(format)
+    }
+}
+
+impl Stored {
+    /// Words of two bytes.
+    pub const BF16: Self = Self::of(NumberFormat::Bf16);
+    /// Words of one byte, all with one scale or none.
+    pub const FP8: Self = Self {
+        name: "fp8",
+        bits: 8,
+        scales: None,
+    };
+
+    /// Numbers of a format that is computed in.
+    pub const fn of(format: NumberFormat) -> Self {
         Self {
             name: format.name(),
             bits: format.bits(),
             scales: None,
         }
     }
-}
 
-impl Stored {
+    /// The name of the numbers' format.
+    pub const fn numbers(&self) -> &'static str {
+        self.name
+    }
+
+    /// Bits of a number.
+    pub const fn bits(&self) -> u64 {
+        self.bits
+    }
+
+    /// Whether blocks of numbers have scales.
+    pub const fn scaled(&self) -> bool {
+        self.scales.is_some()
+    }
+
     /// Every name that a file may have.
     fn names() -> Vec<&'static str> {
         let numbers = NumberFormat::ALL.iter().map(|format| format.name());

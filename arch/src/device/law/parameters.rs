@@ -131,6 +131,18 @@ pub const DECODE: &[Parameter] = &[
     CACHED,
 ];
 
+/// Parameters of fused attention over cached latents.
+pub const LATENT: &[Parameter] = &[
+    FLOOR,
+    BANDWIDTH,
+    part(
+        "efficiency",
+        0.65,
+        (0.02, 1.5),
+        "what its products reach of the matrix units' peak",
+    ),
+];
+
 /// Parameters of fused attention of a prompt.
 pub const PREFILL: &[Parameter] = &[
     FLOOR,

@@ -88,7 +88,7 @@ impl Pieces {
             tokens: tokens.iter().map(|t| *t as f64).collect(),
             split,
             group: group as f64,
-            token: 2.0 * a.widths(),
+            token: a.token_bytes() / heads as f64,
             units: chip.units as usize,
             schedules: Default::default(),
         }

@@ -253,6 +253,11 @@ impl Answerer {
         self.analytic.as_ref().unwrap_or(&self.device)
     }
 
+    /// Whether there is such a law.
+    pub(crate) fn has_law(&self, name: &str) -> bool {
+        matches!(&self.lawful().times, Times::Laws(laws) if laws.contains_key(name))
+    }
+
     /// What launching alone and between events costs beyond launching in a graph, as passes over memory show it.
     fn events(&self) -> Option<f64> {
         let Times::Laws(laws) = &self.lawful().times else {

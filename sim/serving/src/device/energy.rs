@@ -2,7 +2,7 @@
 
 use einflow_arch::device::{Attention, Kernel, Power};
 use einflow_spec::{
-    Problem,
+    Problem, Stored,
     quantity::{Joules, Seconds, Watts},
 };
 
@@ -100,6 +100,7 @@ pub(super) fn row(cells: &Cells, row: &CellRow) -> Result<Measured, Problem> {
             value_width: field("d")?,
             length: field(length)?,
             causal,
+            cached: Stored::BF16,
         })
     };
     let call = |law: &str, kernel: Kernel| Call {

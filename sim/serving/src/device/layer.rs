@@ -4,11 +4,14 @@ use einflow_arch::device::{Attention, Kernel, Operands};
 use einflow_spec::{Problem, Problems};
 pub use einflow_workloads::layer::Phase;
 use einflow_workloads::{
-    layer::{Grouped, Layer, Operator, Product, Shape, WORD_BYTES},
+    layer::{Grouped, Layer, Mixer, Operator, Product, Shape, WORD_BYTES},
     models::{Formats, Model},
 };
 
-use super::{Call, Launch, Step, Task};
+use super::{
+    Call, Launch, Step, Task,
+    formats::{law, narrowing, operands},
+};
 
 /// An implementation: which kernels it launches for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,37 +33,52 @@ const ROTARY_KERNELS: usize = 5;
 
 impl Lowering {
     /// The kernels of an operator, but for attention: whose they are, and over which cache, is for the caller to say.
+    /// A server narrows activations in a pass of its own before the products that take them so.
     pub fn kernels(self, operator: Operator, layer: &Layer) -> Vec<Call> {
+        let multiplied = |call: Call| {
+            let before = match self {
+                Self::Served => narrowing(operator, layer),
+                _ => None,
+            };
+            before.into_iter().chain([call]).collect()
+        };
+        let operands = operands(operator, layer);
         let map = match layer.shape(operator) {
-            Shape::Product(shape) => return vec![product(shape)],
-            Shape::Grouped(shape) => return vec![grouped(shape, shape.drawn().round() as u64)],
+            Shape::Product(shape) => return multiplied(product(shape, operands)),
+            Shape::Grouped(shape) => {
+                let drawn = shape.drawn().round() as u64;
+                return multiplied(grouped(shape, drawn, operands));
+            }
             Shape::Attention(_) | Shape::Recurrence(_) => return Vec::new(),
             Shape::Elementwise(map) => map,
         };
-        let words = match (self, operator) {
+        let bytes = |words: u64| words.saturating_mul(WORD_BYTES);
+        let latent = matches!(layer.mixer, Mixer::Latent(_));
+        let moved = match (self, operator) {
             (Self::Framework, Operator::Rotary) if layer.rotary => {
                 let kernels = map.maps.iter();
-                kernels.flat_map(|w| [*w; ROTARY_KERNELS]).collect()
+                kernels.flat_map(|w| [bytes(*w); ROTARY_KERNELS]).collect()
             }
             (Self::Bare, Operator::Norm | Operator::Rotary)
             | (Self::Served, Operator::Residual) => Vec::new(),
             (_, Operator::Rotary) if !layer.rotary => Vec::new(),
-            // The rotary embedding writes to the cache.
-            (Self::Served, Operator::CacheWrite) if layer.rotary => Vec::new(),
+            // The rotary embedding writes to the cache, but for a latent, which it does not turn.
+            (Self::Served, Operator::CacheWrite) if layer.rotary && !latent => Vec::new(),
             // Queries, keys and values are read, and written: to the cache but for the queries.
-            (Self::Served, Operator::Rotary) => {
-                let width = layer.queries() + layer.keys_values();
-                vec![layer.words(2 * width)]
+            (Self::Served, Operator::Rotary) if !latent => {
+                let queries = bytes(layer.words(2 * layer.queries()));
+                vec![queries.saturating_add(written(layer))]
             }
-            (Self::Framework | Self::Bare, _) => map.maps,
-            (Self::Served | Self::Library, _) => vec![map.words],
+            (Self::Served, Operator::CacheWrite) => vec![written(layer)],
+            (Self::Framework | Self::Bare, _) => map.maps.into_iter().map(bytes).collect(),
+            (Self::Served | Self::Library, _) => vec![bytes(map.words)],
         };
         let law = match operator {
-            Operator::Norm => "pass:norm",
+            Operator::Norm | Operator::LatentNorm => "pass:norm",
             _ => "pass",
         };
-        let pass = |words| pass(law, map.rows, words);
-        words.into_iter().map(pass).collect()
+        let pass = |bytes| pass_of(law, map.rows, bytes);
+        moved.into_iter().map(pass).collect()
     }
 
     /// The kernels of operators, one after another.
@@ -70,31 +88,37 @@ impl Lowering {
     }
 }
 
-/// Element-wise operators in one pass that reads and writes what each of them does.
-pub(crate) fn fused(operators: &[Operator], layer: &Layer) -> Call {
-    let words = |operator: &Operator| match layer.shape(*operator) {
-        Shape::Elementwise(map) => map.words,
-        _ => 0,
-    };
-    let words = operators.iter().map(words);
-    pass("pass", 1, words.fold(0, u64::saturating_add))
+/// Bytes that move where new keys and values, or latents, go to the cache: read as they were made, written as they are
+/// kept.
+fn written(layer: &Layer) -> u64 {
+    let words = layer.cached();
+    let kept = u64::try_from(layer.formats.cache.bytes(words, 1).0).unwrap_or(u64::MAX);
+    layer.words(words.saturating_mul(WORD_BYTES).saturating_add(kept))
 }
 
-/// A model's shape by name.
+/// Element-wise operators in one pass that reads and writes what each of them does.
+pub(crate) fn fused(operators: &[Operator], layer: &Layer) -> Call {
+    let bytes = |operator: &Operator| match (operator, layer.shape(*operator)) {
+        (Operator::CacheWrite, _) => written(layer),
+        (_, Shape::Elementwise(map)) => map.words.saturating_mul(WORD_BYTES),
+        _ => 0,
+    };
+    let bytes = operators.iter().map(bytes);
+    pass_of("pass", 1, bytes.fold(0, u64::saturating_add))
+}
+
+/// A model by name, of which tables of measured layers can speak.
 ///
 /// # Errors
-/// As [`Model::load`], and [`timed`].
+/// As [`Model::load`]; parts of it that no framework's layer has here.
 pub fn model(name: &str) -> Result<Model, Problems> {
     let model = Model::load(name, None)?;
-    timed(&model)?;
+    plain(&model)?;
     Ok(model)
 }
 
-/// Refuses a model of which some part takes a time that nothing here says.
-///
-/// # Errors
-/// Those parts.
-pub fn timed(model: &Model) -> Result<(), Problem> {
+/// Refuses a model of which some part is in no measured layer.
+fn plain(model: &Model) -> Result<(), Problem> {
     let kinds = model.kinds();
     let any = |of: fn(&Model) -> bool| kinds.iter().any(|(_, _, model)| of(model));
     let parts = [
@@ -117,24 +141,26 @@ pub fn timed(model: &Model) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!(
-        "devices have no time for parts of {}: {}",
+        "tables of layers have no rows for parts of {}: {}",
         model.name,
         parts.join(", ")
     );
     Err(Problem::nowhere(message).help(format!(
-        "served are grouped key heads with a feed-forward layer or experts, alike in all layers; `einflow describe {}` shows what it takes",
+        "their layers have grouped key heads with a feed-forward layer, all alike; `einflow describe {}` shows what it takes",
         model.name
     )))
 }
 
 /// A pass over words of memory, read and written.
 pub(crate) fn pass(law: &str, rows: u64, words: u64) -> Call {
+    pass_of(law, rows, words.saturating_mul(WORD_BYTES))
+}
+
+/// A pass over bytes of memory, read and written.
+fn pass_of(law: &str, rows: u64, bytes: u64) -> Call {
     Call {
         law: law.into(),
-        kernel: Kernel::Pass {
-            rows,
-            bytes: words.saturating_mul(WORD_BYTES),
-        },
+        kernel: Kernel::Pass { rows, bytes },
         flushed: false,
     }
 }
@@ -144,44 +170,73 @@ pub(super) fn copy(words: u64) -> Call {
     pass("pass", 1, words.saturating_mul(2))
 }
 
-pub(crate) fn product(Product { m, k, n }: Product) -> Call {
+/// A product with weights; its activations and they are held so.
+pub(crate) fn product(Product { m, k, n }: Product, operands: Operands) -> Call {
     Call {
-        law: "product".into(),
-        kernel: Kernel::product(m, k, n),
+        law: law("product", operands),
+        kernel: Kernel::Product {
+            batch: 1,
+            m,
+            k,
+            n,
+            operands,
+        },
         // A layer's weights were last used a layer's whole traffic ago.
         flushed: true,
     }
 }
 
-/// Products with weights of their own, whose rows are spread evenly over so many of them.
-pub(crate) fn grouped(shape: Grouped, with: u64) -> Call {
+/// Products with weights of their own, whose rows are spread evenly over so many of them; where each has as many as
+/// there are tokens, one launch of a library for products of a shape.
+pub(crate) fn grouped(shape: Grouped, with: u64, operands: Operands) -> Call {
     let Grouped {
-        groups, rows, k, n, ..
+        groups,
+        rows,
+        each,
+        k,
+        n,
     } = shape;
+    if each == groups {
+        return Call {
+            law: law("product", operands),
+            kernel: Kernel::Product {
+                batch: groups,
+                m: rows / groups.max(1),
+                k,
+                n,
+                operands,
+            },
+            flushed: true,
+        };
+    }
     let with = with.max(1);
     let rows = (0..with).map(|at| rows / with + u64::from(at < rows % with));
     Call {
-        law: "grouped".into(),
+        law: law("grouped", operands),
         kernel: Kernel::Grouped {
             experts: groups,
             rows: rows.collect(),
             k,
             n,
+            operands,
         },
         flushed: true,
     }
 }
 
-/// Attention of a layer's heads: `batch` sequences of `length` tokens; `causal` that of prompts.
+/// Attention of a layer's heads: `batch` sequences of `length` tokens; `causal` that of prompts, which a latent is
+/// expanded for.
 pub(crate) fn attention(layer: &Layer, batch: u64, length: u64, causal: bool) -> Kernel {
+    let latent = matches!(layer.mixer, Mixer::Latent(_));
     let shape = Attention {
         batch,
         heads: layer.heads,
-        key_heads: layer.key_heads,
+        key_heads: if latent { layer.heads } else { layer.key_heads },
         width: layer.query_width,
         value_width: layer.value_width,
         length,
         causal,
+        cached: layer.formats.cache,
     };
     match causal {
         true => Kernel::Prefill(shape),
@@ -210,7 +265,7 @@ pub fn unfused(heads: u64, width: u64, length: u64) -> [Call; 3] {
             n,
             operands: Operands::WORDS,
         },
-        ..product(Product { m, k, n })
+        ..product(Product { m, k, n }, Operands::WORDS)
     };
     // A row of more than 1024 scores takes a block of threads, eight scores to a thread, 1024 threads at most. A unit holds 2048 threads;
     // a block's reductions take longer the more warps it has: as 1 + warps / 32, which is 2 for the largest.

@@ -12,6 +12,7 @@ pub mod divided;
 pub mod energy;
 pub mod file;
 pub mod fit;
+pub mod formats;
 pub mod halves;
 pub mod layer;
 pub mod predict;

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use einflow_arch::device::{Attention, Chip, Device, Kernel, law};
-use einflow_spec::{Problem, Problems, quantity::Seconds};
+use einflow_arch::device::{Attention, Chip, Device, Kernel, Operands, law, operator};
+use einflow_spec::{Problem, Problems, Stored, quantity::Seconds};
 
 use super::{
     Answer, Call, Launch, Step,
@@ -46,10 +46,26 @@ fn place(chip: &Chip, call: &Call, launch: Launch) -> (String, u64, f64) {
         Launch::Eager => "",
     };
     let law = &call.law;
-    let heads = |a: &Attention| format!("h={} hkv={} d={}", a.heads, a.key_heads, a.width);
+    let heads = |a: &Attention| {
+        let kept = match a.cached == Stored::BF16 || a.causal {
+            true => String::new(),
+            false => format!(" cached in {}", a.cached),
+        };
+        format!("h={} hkv={} d={}{kept}", a.heads, a.key_heads, a.width)
+    };
     match &call.kernel {
-        Kernel::Product { batch, m, k, n, .. } => (
+        Kernel::Product {
+            batch,
+            m,
+            k,
+            n,
+            operands,
+        } => (
             match batch {
+                // A table's own laws say how its operands are held; of others it says nothing.
+                _ if *operands != Operands::WORDS && operator(law) == law => {
+                    format!("{law}{suffix} of k={k} n={n} in {}", operands.weights)
+                }
                 1 => format!("{law}{suffix} of k={k} n={n}"),
                 _ => format!("{law}{suffix} of k={k} n={n}, {batch} at once"),
             },
@@ -134,6 +150,7 @@ impl Profile {
                         Kernel::Grouped { rows, .. } => rows.iter().sum(),
                         Kernel::Prefill(a)
                         | Kernel::Decode(a)
+                        | Kernel::Latent(a)
                         | Kernel::Ragged { shape: a, .. }
                         | Kernel::Masked { shape: a, .. }
                         | Kernel::Chunked(a) => a.length,

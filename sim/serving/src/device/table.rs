@@ -4,7 +4,7 @@ mod kinds;
 mod shapes;
 
 use einflow_arch::device::{Attention, Collective, Kernel};
-use einflow_spec::{Problem, Problems, Source};
+use einflow_spec::{Problem, Problems, Source, Stored};
 
 use super::{
     Call, Launch, Step, Task,
@@ -462,6 +462,7 @@ fn attention(
         value_width: d.unwrap_or(1),
         length: length.unwrap_or(1),
         causal,
+        cached: Stored::BF16,
     };
     if !shape.heads.is_multiple_of(shape.key_heads) {
         let text = shape.key_heads.to_string();

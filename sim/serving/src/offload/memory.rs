@@ -1,10 +1,14 @@
 //! What fills the memory of a pool's devices, and how many tokens' keys and values are left room for.
 
 use einflow_spec::{At, Problem, Problems, quantity::Bytes};
-use einflow_workloads::{layer::WORD_BYTES, models::Model};
+use einflow_workloads::{
+    layer::{Mixer, WORD_BYTES},
+    models::Model,
+};
 
 use super::{
     Boundary, Partition,
+    room::Room,
     scenario::{Fixed, Load, Prefill, Scenario},
     system::{DevicePool, System},
 };
@@ -91,6 +95,7 @@ impl System {
             false => Ok(Bytes(0)),
         };
         let cached = |devices: u64| model.token_cache_bytes(devices).ok_or_else(overflow);
+        let block = scenario.block_size;
         let (steps, sampled) = match scenario.prefill.value {
             // A token comes out of each request at most, however long the chunks of prompts beside it.
             Prefill::Chunked => (
@@ -102,8 +107,17 @@ impl System {
         // The residual stream and what a layer makes of it, and the scores of the vocabulary of what comes out, in words
         // of four bytes.
         let step = |tokens: u64, group: u64| {
-            let layer = model.layer(1, 1);
-            let (d, f) = (layer.hidden as f64, layer.fed_words() as f64);
+            // Of the kind of layer that makes most: its feed-forward, or what it attends with.
+            let made = self.kinds.iter().map(|kind| {
+                let layer = kind.model.layer(1, 1);
+                let expanded = match layer.mixer {
+                    Mixer::Latent(_) => layer.queries().saturating_add(layer.attended()),
+                    _ => layer.keys_values(),
+                };
+                let attended = layer.queries().saturating_add(layer.attended());
+                layer.fed_words().max(attended.saturating_add(expanded))
+            });
+            let (d, f) = (model.model_width as f64, made.max().unwrap_or(0) as f64);
             let vocabulary = model.vocabulary.unwrap_or(0) as f64;
             let group = group as f64;
             let scores = tokens.min(sampled) as f64 * 4.0 * vocabulary / group;
@@ -128,39 +142,53 @@ impl System {
             .fill(scenario, model, Bytes(own), room, !offloads);
         problems.absorb(filled.map_err(Problems::from));
         let mut flags = Vec::new();
-        // What is left of each device's memory, or as many blocks as the scenario says.
-        let mut tokens_in = |pool: &mut DevicePool, token: Bytes| {
-            let Some(blocks) = &pool.spec.kv_blocks else {
-                let tokens = pool.memory.cache.0 / token.0.max(1);
-                return u64::try_from(tokens).unwrap_or(u64::MAX);
-            };
-            let tokens = blocks.value.saturating_mul(scenario.block_size);
-            let bytes = Bytes(token.0.saturating_mul(tokens.into()));
-            if bytes > pool.memory.cache {
-                let gb = |bytes: u128| bytes as f64 * 1e-9;
-                let (room, asked) = (pool.memory.cache.0, blocks.value);
-                flags.push(format!(
-                    "{asked} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB: {} blocks",
-                    gb(bytes.0),
-                    pool.device(),
-                    gb(room),
-                    (asked as f64 * room as f64 / bytes.0 as f64).floor(),
-                ));
+        // What is left of each device's memory, or as many blocks as the scenario says: in tokens, and in what requests
+        // take.
+        let mut held_in = |pool: &mut DevicePool, token: Bytes, room: &Room| {
+            if let Some(blocks) = &pool.spec.kv_blocks {
+                let tokens = blocks.value.saturating_mul(block);
+                let bytes = Bytes(token.0.saturating_mul(tokens.into()));
+                if bytes > pool.memory.cache {
+                    let gb = |bytes: u128| bytes as f64 * 1e-9;
+                    let (left, asked) = (pool.memory.cache.0, blocks.value);
+                    flags.push(format!(
+                        "{asked} blocks of keys and values take {:.1} GB of each {}, and its memory leaves {:.1} GB: {} blocks",
+                        gb(bytes.0),
+                        pool.device(),
+                        gb(left),
+                        (asked as f64 * left as f64 / bytes.0 as f64).floor(),
+                    ));
+                }
+                pool.memory.cache = bytes;
             }
-            pool.memory.cache = bytes;
-            tokens
+            let tokens = pool.memory.cache.0 / token.0.max(1);
+            let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+            let units = match room.plain() {
+                true => tokens / block,
+                false => room.units_in(pool.memory.cache),
+            };
+            let unused = match scenario.null_block {
+                true => room.block(),
+                false => 0,
+            };
+            (tokens, units.saturating_sub(unused))
         };
-        let stores = match &mut self.attention {
+        let (room, stores) = match &mut self.attention {
             None => {
-                let one = tokens_in(&mut self.models, cached(group)?);
-                vec![one; self.models.replicas as usize]
+                let room = Room::new(model, group, block);
+                let one = held_in(&mut self.models, cached(group)?, &room);
+                (room, vec![one; self.models.replicas as usize])
             }
             Some(pool) => {
                 let parts = match pool.spec.partition {
                     Partition::Heads => pool.count(),
                     Partition::Requests => 1,
                 };
-                let words = tokens as f64 * (3 * model.heads * model.query_width) as f64;
+                let own = self
+                    .kinds
+                    .iter()
+                    .map(|kind| kind.model.layer(1, 1).queries());
+                let words = tokens as f64 * (3 * own.max().unwrap_or(0)) as f64;
                 let filled = pool.fill(
                     scenario,
                     model,
@@ -169,11 +197,13 @@ impl System {
                     true,
                 );
                 problems.absorb(filled.map_err(Problems::from));
-                let one = tokens_in(pool, cached(parts)?);
-                match pool.spec.partition {
+                let room = Room::new(model, parts, block);
+                let one = held_in(pool, cached(parts)?, &room);
+                let stores = match pool.spec.partition {
                     Partition::Heads => vec![one],
                     Partition::Requests => vec![one; pool.count() as usize],
-                }
+                };
+                (room, stores)
             }
         };
         if let Some(pool) = &mut self.prefill {
@@ -181,7 +211,8 @@ impl System {
             let filled = pool.fill(scenario, model, weights(pool.group)?, room, false);
             problems.absorb(filled.map_err(Problems::from));
         }
-        self.stores = stores;
+        (self.stores, self.units) = stores.into_iter().unzip();
+        self.room = room;
         self.flags = flags;
         problems.into_result(Some(()))
     }

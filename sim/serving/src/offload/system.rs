@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use einflow_arch::device::{Device, DeviceLink, Times, devices, links};
 use einflow_spec::{
-    Problem, Problems, Span,
+    Problem, Problems, Span, Stored,
     quantity::{Bytes, DollarsPerHour},
 };
 use einflow_workloads::models::Model;
@@ -13,10 +13,12 @@ use super::{
     Boundary, Partition,
     memory::Memory,
     pipeline::Shape,
+    room::Room,
     scenario::{Pool, Role, Scenario},
+    served::served,
     times::ServerTables,
 };
-use crate::device::{Answerer, layer::timed};
+use crate::device::Answerer;
 
 /// A pool with its devices.
 pub struct DevicePool {
@@ -40,6 +42,16 @@ pub struct DevicePool {
     pub steps: Option<ServerTables>,
 }
 
+/// Layers that are alike.
+pub struct LayerKind {
+    /// Which kind, from 0.
+    pub at: usize,
+    /// How many.
+    pub layers: u64,
+    /// A model that has no others.
+    pub model: Model,
+}
+
 /// A scenario ready to run.
 pub struct System {
     /// As written.
@@ -48,6 +60,8 @@ pub struct System {
     pub model: Model,
     /// Layers.
     pub layers: u64,
+    /// Of each kind; one at least.
+    pub kinds: Vec<LayerKind>,
     /// Where products of the model run: a pool for `model` or `all`.
     pub models: DevicePool,
     /// Where attention runs, if elsewhere.
@@ -58,8 +72,12 @@ pub struct System {
     pub network: Option<DeviceLink>,
     /// Between the prompts' pool and where caches are.
     pub prefill_network: Option<DeviceLink>,
-    /// Tokens whose keys and values fit in each store.
+    /// Tokens whose keys and values fit in each store, all of them in every window.
     pub stores: Vec<u64>,
+    /// What requests take of a store.
+    pub room: Room,
+    /// Units of it in each store.
+    pub units: Vec<u64>,
     /// How batches go through it.
     pub shape: Shape,
     /// What makes its results less sure.
@@ -186,7 +204,7 @@ impl System {
         let mut problems = Problems::new();
         let beside = scenario.beside.clone();
         let model = Model::load(&scenario.model.value, beside.as_deref());
-        let model = model.and_then(|model| timed(&model).map(|()| model).map_err(Problems::from));
+        let model = model.and_then(|model| served(&model).map(|()| model).map_err(Problems::from));
         let model =
             problems.absorb(model.map_err(|found| placed(&scenario, scenario.model.span, &found)));
         let n = scenario.batches.value;
@@ -239,8 +257,11 @@ impl System {
             return Err(Problems::new());
         };
         let layers = model.depth().unwrap_or(0);
+        let kinds = model.kinds().into_iter().enumerate();
+        let kinds = kinds.map(|(at, (_, layers, model))| LayerKind { at, layers, model });
         let mut system = Self {
             layers,
+            kinds: kinds.collect(),
             shape: Shape {
                 batches: usize::try_from(n).unwrap_or(usize::MAX),
                 replicas: usize::try_from(models.replicas).unwrap_or(1),
@@ -254,6 +275,8 @@ impl System {
             network: network.flatten(),
             prefill_network: prefill_network.flatten(),
             stores: Vec::new(),
+            room: Room::default(),
+            units: Vec::new(),
             flags: Vec::new(),
             scenario,
         };
@@ -282,6 +305,17 @@ impl System {
         self.attention.as_ref().unwrap_or(&self.models)
     }
 
+    /// The kind of all layers, where they are alike.
+    pub fn alike(&self) -> &LayerKind {
+        &self.kinds[0]
+    }
+
+    /// The kind of which there are most layers.
+    pub fn most_layers(&self) -> &LayerKind {
+        let most = self.kinds.iter().rev().max_by_key(|kind| kind.layers);
+        most.unwrap_or(self.alike())
+    }
+
     /// Every pool.
     pub fn pools(&self) -> impl Iterator<Item = &DevicePool> {
         [
@@ -293,11 +327,29 @@ impl System {
         .flatten()
     }
 
-    /// Blocks of each store that caches can take.
-    pub fn store_blocks(&self) -> impl Iterator<Item = u64> {
-        let (block, unused) = (self.scenario.block_size, self.scenario.null_block);
-        let blocks = move |tokens: &u64| (tokens / block).saturating_sub(unused.into());
-        self.stores.iter().map(blocks)
+    /// Requests of so many tokens that a store holds.
+    pub fn holds(&self, store: usize, tokens: u64) -> u64 {
+        match self.room.plain() {
+            true => self.stores[store] / tokens.max(1),
+            false => self.units[store] / self.taken(tokens).max(1),
+        }
+    }
+
+    /// Units that a request of so many tokens takes of a store.
+    pub fn taken(&self, tokens: u64) -> u64 {
+        self.room.units(tokens.div_ceil(self.scenario.block_size))
+    }
+
+    /// What a policy says of its fullest store, as tokens: those whose keys and values take as much where they are in
+    /// every window.
+    pub fn fullest(&self, blocks: u64) -> u64 {
+        if self.room.plain() {
+            return blocks;
+        }
+        let token = self.model.token_cache_bytes(self.head_parts());
+        let token = token.map_or(1, |bytes| bytes.0.max(1));
+        let bytes = self.room.bytes(blocks / self.scenario.block_size);
+        u64::try_from(bytes.0 / token).unwrap_or(u64::MAX)
     }
 
     /// Hosts: each replica that serves by itself has its own, the replicas of a model around one attention pool share one.
@@ -342,44 +394,72 @@ impl System {
                     .help("give `layers` and `vocabulary` in its file"),
             );
         }
-        let mut divides = |parts: u64, pool: &DevicePool, heads: u64, what: &str| {
-            if !heads.is_multiple_of(parts) {
-                let fits: Vec<String> = (1..=heads)
-                    .filter(|n| heads.is_multiple_of(*n))
-                    .map(|n| n.to_string())
-                    .collect();
+        let mut groups = vec![(self.head_parts(), self.attends())];
+        if self.attention.is_some() {
+            groups.push((self.models.group, &self.models));
+        }
+        groups.extend(self.prefill.as_ref().map(|pool| (pool.group, pool)));
+        for (parts, pool) in groups {
+            let shared = self.kinds.iter().find_map(|kind| {
+                let of = &kind.model;
+                (!of.heads.is_multiple_of(parts)
+                    || !of.key_heads.is_multiple_of(parts) && !parts.is_multiple_of(of.key_heads))
+                .then_some(of)
+            });
+            if let Some(of) = shared {
+                let fits = |n: &u64| {
+                    of.heads.is_multiple_of(*n)
+                        && (of.key_heads.is_multiple_of(*n) || n.is_multiple_of(of.key_heads))
+                };
+                let fits: Vec<String> =
+                    (1..=of.heads).filter(fits).map(|n| n.to_string()).collect();
                 problems.push(
                     scenario
                         .at(
                             pool.spec.count.span,
                             format!(
-                                "{heads} {what} of {} cannot be divided among {parts} devices",
-                                model.name
+                                "{} query heads over {} key heads of {} cannot be divided among {parts} devices",
+                                of.heads, of.key_heads, model.name
                             ),
                         )
                         .help(format!(
-                            "by heads: {} devices; by requests: `partition: requests`, any number",
-                            fits.join(", ")
+                            "by heads: {} devices, beyond {} of them with each key head on several; by requests: `partition: requests`, any number",
+                            fits.join(", "),
+                            of.key_heads
                         )),
                 );
             }
-        };
-        divides(
-            self.head_parts(),
-            self.attends(),
-            model.key_heads,
-            "key heads",
-        );
-        if self.attention.is_some() {
-            divides(
-                self.models.group,
-                &self.models,
-                model.key_heads,
-                "key heads",
-            );
         }
-        if let Some(prefill) = &self.prefill {
-            divides(prefill.group, prefill, model.key_heads, "key heads");
+        if let Some(pool) = &self.attention {
+            let mut parts = Vec::new();
+            if self.kinds.len() > 1 {
+                parts.push("layers of several kinds: the layers of a pipeline are alike");
+            }
+            let of = |has: fn(&Model) -> bool| self.kinds.iter().any(|kind| has(&kind.model));
+            if of(|m| m.latent.is_some()) {
+                parts.push("attention over a latent: its weights stand between queries and cache");
+            }
+            if of(|m| m.linear.is_some()) {
+                parts.push("linear attention: it has no cache");
+            }
+            let accelerator = matches!(pool.answerer.device.times, Times::Accelerator(_));
+            if accelerator && model.formats.cache != Stored::BF16 {
+                parts.push("a cache that is not bf16, on an accelerator");
+            }
+            if !parts.is_empty() {
+                problems.push(
+                    scenario
+                        .at(
+                            scenario.model.span,
+                            format!(
+                                "attention of {} cannot be offloaded: {}",
+                                model.name,
+                                parts.join("; ")
+                            ),
+                        )
+                        .help("a pool with `role: all` serves it, with prompts in chunks or on a pool of their own"),
+                );
+            }
         }
         if self.attention.is_some() && self.network.is_none() {
             problems.push(

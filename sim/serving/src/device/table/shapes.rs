@@ -1,7 +1,7 @@
 //! What a row of shapes asks: the law and the kernel, with the family that the row belongs to.
 
 use einflow_arch::device::{Attention, Kernel, Operands, law::ragged::Plan};
-use einflow_spec::Problem;
+use einflow_spec::{Problem, Stored};
 
 use super::super::cells::{CellRow, Cells};
 
@@ -70,6 +70,7 @@ pub(super) fn grouped(cells: &Cells, row: &CellRow) -> Result<(String, Kernel, K
         rows: rows.into(),
         k,
         n,
+        operands: Operands::WORDS,
     };
     let group = format!("experts={experts} {balance}");
     Ok((group, kernel, Kernel::product(tokens, k, n)))
@@ -235,6 +236,7 @@ fn prompt(cells: &Cells, row: &CellRow, widths: [&str; 2]) -> Result<Attention, 
         value_width: cells.size(row, widths[1])?,
         length: cells.size(row, "s")?,
         causal: false,
+        cached: Stored::BF16,
     })
 }
 

@@ -4,7 +4,7 @@ mod assumptions;
 mod parts;
 
 use einflow_spec::{Problem, Problems};
-use einflow_workloads::layer::Operator;
+use einflow_workloads::layer::{Mixer, Operator};
 
 use super::{
     Scenario, System,
@@ -12,6 +12,7 @@ use super::{
     memory::Memory,
     scenario::{Prefill, Role},
     serve::{Demand, Options, Served, Watch, serve},
+    times::over_latents,
 };
 use crate::device::layer::{Lowering, attention};
 use assumptions::assumptions;
@@ -388,24 +389,32 @@ impl Report {
         }
         let models = &system.models;
         let batch = served.typical.as_ref().map_or(1, |(load, _)| load.width());
-        let layer = system.model.layer(batch.max(1), models.group);
+        let most = &system.most_layers().model;
+        let layer = most.layer(batch.max(1), models.group);
         let into = match layer.experts {
             Some(_) => Operator::ExpertsGateUp,
             None => Operator::GateUp,
         };
-        let product = Lowering::Served.kernels(into, &layer);
-        let product = product.first().map(|c| models.answerer.bound_by(&c.kernel));
+        let kernels = Lowering::Served.kernels(into, &layer);
+        let product = kernels.last().map(|c| models.answerer.bound_by(&c.kernel));
         let model = match product.transpose()?.as_deref() {
             Some("memory") => "model (weights from memory)",
             _ => "model (products)",
         };
         let pool = system.attends();
-        let layer = system.model.layer(1, system.head_parts());
+        let layer = most.layer(1, system.head_parts());
         let length = (self.mean_context.round() as u64).max(1);
-        let cached = attention(&layer, 1, length, false);
-        let attention = match pool.answerer.bound_by(&cached)?.as_str() {
-            "memory" => "attention (cache from memory)".to_string(),
-            other => format!("attention ({other})"),
+        let length = layer.window.map_or(length, |window| window.min(length));
+        let attention = match layer.mixer {
+            Mixer::Linear(_) => "attention (state from memory)".to_string(),
+            _ => {
+                let cached = over_latents(&layer, 1, length)
+                    .unwrap_or_else(|| attention(&layer, 1, length, false));
+                match pool.answerer.bound_by(&cached)?.as_str() {
+                    "memory" => "attention (cache from memory)".to_string(),
+                    other => format!("attention ({other})"),
+                }
+            }
         };
         let mean: f64 = self.breakdown.iter().map(|(_, ms)| ms).sum();
         if let Some(prefill) = &system.prefill {

@@ -209,12 +209,37 @@ fn read_tokens(request: &Arrival) -> u64 {
     request.prompt.saturating_add(request.generated) - 1
 }
 
-/// Tokens that the largest store holds, and those that a request needs at its end.
+/// Tokens that the largest store holds of one request, and those that a request needs at its end.
 fn room(system: &System) -> (u64, impl Fn(&Arrival) -> u64) {
     let block = system.scenario.block_size;
-    let most = system.store_blocks().map(|blocks| blocks * block).max();
+    let most = match system.room.plain() {
+        true => system.units.iter().max().map(|blocks| blocks * block),
+        false => system
+            .units
+            .iter()
+            .max()
+            .map(|units| longest(system, *units)),
+    };
     // Where prompts are computed the last token is never read; one that comes with its cache comes with a token, too.
     let unread = u64::from(system.scenario.prefill.value != Prefill::Excluded);
     let needs = move |r: &Arrival| r.prompt.saturating_add(r.generated) - unread;
     (most.unwrap_or(0), needs)
+}
+
+/// Tokens of the longest request that so many units hold: where no layer holds all tokens, any.
+fn longest(system: &System, units: u64) -> u64 {
+    let block = system.scenario.block_size;
+    let fits = |tokens: u64| system.taken(tokens) <= units;
+    let (mut low, mut high) = (0, u64::MAX / 2);
+    if fits(high) {
+        return u64::MAX;
+    }
+    while high - low > 1 {
+        let middle = u64::midpoint(low, high);
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    low / block * block
 }

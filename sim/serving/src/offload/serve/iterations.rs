@@ -65,7 +65,8 @@ impl Server<'_> {
                 self.compute(now, cached, request, false)?;
             }
         }
-        self.account.peak_cached = self.account.peak_cached.max(self.policy.fullest());
+        let fullest = self.system.fullest(self.policy.fullest());
+        self.account.peak_cached = self.account.peak_cached.max(fullest);
         self.account.resident(now, self.resident());
         for (batch, load) in next.loads {
             let timed = self.times.iteration(&load)?;

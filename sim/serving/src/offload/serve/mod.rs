@@ -551,7 +551,8 @@ impl System {
                 u64::MAX
             },
             block,
-            stores: self.store_blocks().collect(),
+            stores: self.units.clone(),
+            room: self.room.clone(),
             replicas: self.attention.is_none().then_some(self.shape.replicas),
             preempted: match scenario.prefill.value {
                 Prefill::Chunked => Preempted::Recomputes,
@@ -560,7 +561,8 @@ impl System {
             },
             reserve: scenario.admission == Admission::Reserve,
             whole_prompts: scenario.reserve_prompts,
-            reuse: scenario.prefix_caching,
+            // Blocks of layers that keep a window or a state say less than that their tokens are there.
+            reuse: scenario.prefix_caching && self.room.plain(),
             ahead: scenario.async_scheduling,
         }
     }

@@ -1,7 +1,6 @@
 //! Prompts on a pool of their own: first come, first served, by the group that is free first; then the cache travels.
 
 use einflow_spec::Problem;
-use einflow_workloads::layer::WORD_BYTES;
 
 use super::{
     super::{
@@ -162,14 +161,13 @@ impl Server<'_> {
         let Some(link) = &self.system.prefill_network else {
             return done;
         };
-        let words = self.system.model.cache_words().unwrap_or(0);
-        let bytes = prompt
-            .tokens
-            .saturating_mul(words)
-            .saturating_mul(WORD_BYTES);
         let lanes = group.min(self.system.head_parts()).max(1);
+        // What a device that keeps it takes: of layers with a window its tokens, and states.
+        let lane = self.system.model.request_bytes(prompt.tokens, lanes);
+        let lane = lane.map_or(u64::MAX, |b| u64::try_from(b.0).unwrap_or(u64::MAX));
+        let bytes = lane.saturating_mul(lanes);
         let name = operation(link, "send:graph", "send");
-        let time = link.send(name, bytes / lanes, lanes);
+        let time = link.send(name, lane, lanes);
         let time = time.and_then(Ps::of).unwrap_or(Ps::ZERO);
         // A group's own link, or where fewer groups take caches that which is free first.
         let channels = self.cache_free.iter().enumerate();
@@ -185,7 +183,7 @@ impl Server<'_> {
         let totals = &mut self.account.totals;
         totals.cache_bytes += bytes as f64;
         totals.cache_time = totals.cache_time.after(time);
-        let rate = (bytes / lanes) as f64 / time.seconds().0.max(f64::MIN_POSITIVE);
+        let rate = lane as f64 / time.seconds().0.max(f64::MIN_POSITIVE);
         self.account.peak_cache_rate = self.account.peak_cache_rate.max(rate);
         if self.cache_spans.len() < self.most_spans {
             self.cache_spans.push(OtherSpan {

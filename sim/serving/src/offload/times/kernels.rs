@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use einflow_arch::device::{Collective, DeviceLink, Kernel, Times as Answers};
+use einflow_arch::device::{
+    Collective, DeviceLink, Kernel, Times as Answers, operator as law_family,
+};
 use einflow_spec::{
     Problem,
     quantity::{Joules, Seconds},
@@ -10,11 +12,19 @@ use einflow_spec::{
 use einflow_workloads::layer::{Layer, Operator, Shape, WORD_BYTES};
 
 use super::{
-    super::{Boundary, pipeline::Message, system::DevicePool, time::Ps},
+    super::{
+        Boundary,
+        pipeline::Message,
+        served::assumptions,
+        system::{DevicePool, LayerKind},
+        time::Ps,
+    },
     Caches, Times, Work, key,
+    mixers::common,
 };
 use crate::device::{
     Call, Launch, Step, Task,
+    formats::{derived, head},
     layer::{Lowering, attention, fused, grouped, product},
 };
 
@@ -36,12 +46,15 @@ impl Times<'_> {
     /// What the times rest on that nobody measured: the laws that were asked and are assumed.
     pub fn assumed(&self) -> BTreeSet<String> {
         let mut out = BTreeSet::new();
-        if self.system.model.layer(1, 1).experts.is_some() {
+        let kinds = &self.system.kinds;
+        if kinds.iter().any(|kind| kind.model.experts.is_some()) {
             out.insert(format!(
                 "{}: experts are drawn at random, each as often, and rows are even over those that are: assumed",
                 self.system.model.name
             ));
         }
+        out.extend(assumptions(&self.system.model));
+        out.extend(self.derived.iter().cloned());
         let asked = self.asked.iter();
         for (pool, law) in asked.flat_map(|(pool, laws)| laws.keys().map(move |law| (pool, law))) {
             let pools = self.system.pools();
@@ -63,20 +76,23 @@ impl Times<'_> {
         out
     }
 
-    pub(super) fn products(&mut self, pool: &DevicePool, tokens: u64) -> Result<Products, Problem> {
-        let known = (key(pool), tokens);
+    /// Products and passes of a kind of layer on a device of a pool.
+    pub(super) fn products(
+        &mut self,
+        pool: &DevicePool,
+        kind: &LayerKind,
+        tokens: u64,
+    ) -> Result<Products, Problem> {
+        let known = (key(pool), kind.at, tokens);
         if let Some(found) = self.products.get(&known) {
             return Ok(*found);
         }
-        let mut made = self.shard(pool, tokens, pool.group)?;
-        let layer = self.system.model.layer(tokens, pool.group);
+        let mut made = self.shard(pool, kind, tokens, pool.group)?;
+        let layer = kind.model.layer(tokens, pool.group);
         for operator in layer.feed_forward_operators() {
-            let work = self.operator(pool, operator, &layer)?;
-            let sum = match layer.shape(operator) {
-                Shape::Elementwise(_) => &mut made.gate,
-                _ => &mut made.feed,
-            };
-            *sum = sum.plus(work);
+            let [passes, products] = self.apart(pool, operator, &layer)?;
+            made.gate = made.gate.plus(passes);
+            made.feed = made.feed.plus(products);
         }
         self.products.insert(known, made);
         Ok(made)
@@ -86,31 +102,34 @@ impl Times<'_> {
     pub(super) fn shard(
         &mut self,
         pool: &DevicePool,
+        kind: &LayerKind,
         tokens: u64,
         parts: u64,
     ) -> Result<Products, Problem> {
-        let known = (key(pool), tokens, parts);
+        let known = (key(pool), kind.at, tokens, parts);
         if let Some(found) = self.shards.get(&known) {
             return Ok(*found);
         }
-        let layer = self.system.model.layer(tokens, parts);
+        let layer = kind.model.layer(tokens, parts);
         let (overlap, boundary) = (self.system.scenario.overlap, self.system.scenario.boundary);
         // Where attention alone is elsewhere, caches are written there.
         let caches = self.system.attention.is_none() || boundary == Boundary::Projections;
-        let mut work = |operator| self.operator(pool, operator, &layer);
         let mut made = Products {
-            norm: work(Operator::Norm)?,
-            rotary: match caches {
-                true => work(Operator::Rotary)?.plus(work(Operator::CacheWrite)?),
-                false => work(Operator::Rotary)?,
-            },
-            output: work(Operator::Output)?,
-            projections: work(Operator::QueryKeyValue)?,
+            norm: self.operator(pool, Operator::Norm, &layer)?,
+            output: self.operator(pool, Operator::Output, &layer)?,
             ..Products::default()
         };
+        for operator in common(&layer) {
+            if operator == Operator::CacheWrite && !caches {
+                continue;
+            }
+            let [passes, products] = self.apart(pool, operator, &layer)?;
+            made.rotary = made.rotary.plus(passes);
+            made.projections = made.projections.plus(products);
+        }
         if overlap {
-            made.query = work(Operator::Query)?;
-            made.key_value = work(Operator::KeyValue)?;
+            made.query = self.operator(pool, Operator::Query, &layer)?;
+            made.key_value = self.operator(pool, Operator::KeyValue, &layer)?;
         }
         if let (Some(link), true) = (&pool.link, parts > 1) {
             let name = operation(link, "all_reduce:graph", "all_reduce");
@@ -157,8 +176,9 @@ impl Times<'_> {
         if let Some(found) = self.heads.get(&known) {
             return Ok(*found);
         }
-        let made = match self.system.model.layer(tokens, pool.group).head() {
-            Some(shape) => self.run(pool, &product(shape))?,
+        let layer = self.system.model.layer(tokens, pool.group);
+        let made = match layer.head() {
+            Some(shape) => self.run(pool, &product(shape, head(&layer)))?,
             None => Work::default(),
         };
         self.heads.insert(known, made);
@@ -169,11 +189,12 @@ impl Times<'_> {
     pub(super) fn decode(
         &mut self,
         pool: &DevicePool,
+        kind: &LayerKind,
         caches: &Caches,
         parts: u64,
     ) -> Result<Work, Problem> {
         let (requests, mean) = (caches.requests(), caches.mean());
-        let layer = self.system.model.layer(requests, parts);
+        let layer = kind.model.layer(requests, parts);
         let kernel = |batch, length: u64| attention(&layer, batch, length.max(1), false);
         if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
             let kernel = kernel(requests, mean.round() as u64);
@@ -198,30 +219,6 @@ impl Times<'_> {
             time: Ps(between(time(a), time(b)).round().max(0.0) as u64),
             joules: between(joules(a), joules(b)),
         })
-    }
-
-    /// Attention of chunks of prompts, one after another: c queries over b + c keys have c (c + 2 b) / 2 scores, those of a causal
-    /// prompt of the root's length.
-    pub(super) fn prompt_attention(
-        &mut self,
-        pool: &DevicePool,
-        chunks: &[(u64, u64)],
-    ) -> Result<Work, Problem> {
-        let mut sum = Work::default();
-        let laws = self.prefill_laws(pool);
-        for (tokens, before) in chunks {
-            let (c, b) = (*tokens as f64, *before as f64);
-            let length = ((c * (c + 2.0 * b)).sqrt().round() as u64).max(1);
-            let layer = self.system.model.layer(*tokens, pool.group);
-            let kernel = attention(&layer, 1, length, true);
-            let mut best: Option<Work> = None;
-            for law in &laws {
-                let work = self.call(pool, law, &kernel)?;
-                best = Some(best.map_or(work, |b| if work.time < b.time { work } else { b }));
-            }
-            sum = sum.plus(best.unwrap_or_default());
-        }
-        Ok(sum)
     }
 
     pub(super) fn prefill_laws(&self, pool: &DevicePool) -> Vec<String> {
@@ -259,28 +256,70 @@ impl Times<'_> {
     }
 
     /// An operator as a server runs it.
-    fn operator(
+    pub(super) fn operator(
         &mut self,
         pool: &DevicePool,
         operator: Operator,
         layer: &Layer,
     ) -> Result<Work, Problem> {
-        if let Shape::Grouped(shape) = layer.shape(operator) {
-            // As many as have rows in the mean, which is no whole number.
-            let (low, share) = (shape.drawn().floor(), shape.drawn().fract());
-            let mut of = |with: f64| self.run(pool, &grouped(shape, with as u64));
-            let (a, b) = (of(low)?, of(low + share.ceil())?);
-            let between = |a: f64, b: f64| a + (b - a) * share;
-            return Ok(Work {
-                time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
-                joules: between(a.joules, b.joules),
-            });
-        }
-        let mut sum = Work::default();
+        let [passes, products] = self.apart(pool, operator, layer)?;
+        Ok(passes.plus(products))
+    }
+
+    /// The same, passes over memory and products apart.
+    fn apart(
+        &mut self,
+        pool: &DevicePool,
+        operator: Operator,
+        layer: &Layer,
+    ) -> Result<[Work; 2], Problem> {
+        let [mut passes, mut products] = [Work::default(); 2];
         for call in Lowering::Served.kernels(operator, layer) {
-            sum = sum.plus(self.run(pool, &call)?);
+            if let (Kernel::Grouped { operands, .. }, Shape::Grouped(shape)) =
+                (&call.kernel, layer.shape(operator))
+            {
+                // As many as have rows in the mean, which is no whole number.
+                let (low, share) = (shape.drawn().floor(), shape.drawn().fract());
+                let mut of = |with: f64| self.run(pool, &grouped(shape, with as u64, *operands));
+                let (a, b) = (of(low)?, of(low + share.ceil())?);
+                let between = |a: f64, b: f64| a + (b - a) * share;
+                products = products.plus(Work {
+                    time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
+                    joules: between(a.joules, b.joules),
+                });
+                continue;
+            }
+            let work = self.run(pool, &call)?;
+            let sum = match call.kernel {
+                Kernel::Pass { .. } => &mut passes,
+                _ => &mut products,
+            };
+            *sum = sum.plus(work);
         }
-        Ok(sum)
+        Ok([passes, products])
+    }
+
+    /// The law that answers a product: the one of its formats, else that of two-byte words, with the bytes and the rate
+    /// of those that it has.
+    fn formatted(&mut self, pool: &DevicePool, call: &Call) -> String {
+        let family = law_family(&call.law);
+        let Some(operands) = derived(&call.kernel).filter(|_| family != call.law) else {
+            return call.law.clone();
+        };
+        let has = |name: &str| pool.answerer.has_law(name);
+        if has(&call.law) || has(&format!("{}:graph", call.law)) || !has(family) {
+            return call.law.clone();
+        }
+        let rate = match (pool.answerer.device.chip.matrix_8bit, operands.bits()) {
+            (Some(rate), ..=8) => format!("{:.0} TFLOP/s of 8-bit numbers", rate.0 * 1e-12),
+            _ => "the rate of 16-bit words".into(),
+        };
+        self.derived.insert(format!(
+            "{}: `{}` by `{family}`, with bytes as they are kept and {rate}: assumed",
+            pool.device(),
+            call.law
+        ));
+        family.into()
     }
 
     /// A kernel; a pass also on an accelerator, which has none.
@@ -297,7 +336,8 @@ impl Times<'_> {
                 joules: 0.0,
             });
         }
-        self.call(pool, &call.law, &call.kernel)
+        let law = self.formatted(pool, call);
+        self.call(pool, &law, &call.kernel)
     }
 
     pub(super) fn ask(

@@ -64,6 +64,15 @@ impl Caches {
             .unwrap_or(0)
     }
 
+    /// The same with no more than so many tokens of each.
+    pub fn within(&self, window: u64) -> Self {
+        let mut out = Self::with_capacity(self.runs.len());
+        for (length, count) in &self.runs {
+            out.push(*count, (*length).min(window));
+        }
+        out
+    }
+
     /// Whether all have one length.
     pub fn alike(&self) -> bool {
         self.runs.len() <= 1

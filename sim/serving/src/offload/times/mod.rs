@@ -7,6 +7,7 @@
 mod grid;
 mod kernels;
 mod load;
+mod mixers;
 mod tables;
 
 use std::{
@@ -26,9 +27,10 @@ use super::{
     time::Ps,
 };
 use kernels::Products;
-pub(super) use kernels::operation;
 pub use load::{Caches, Load};
+use mixers::Mixed;
 pub use tables::ServerTables;
+pub(super) use {kernels::operation, mixers::over_latents};
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,9 +156,10 @@ impl Timed {
 /// Times of a system's iterations, remembered where they come back.
 pub struct Times<'s> {
     system: &'s System,
-    products: FxHashMap<(usize, u64), Products>,
+    /// By pool, kind of layer and tokens.
+    products: FxHashMap<(usize, usize, u64), Products>,
     /// By the devices among which heads are divided, too.
-    shards: FxHashMap<(usize, u64, u64), Products>,
+    shards: FxHashMap<(usize, usize, u64, u64), Products>,
     heads: FxHashMap<(usize, u64), Work>,
     /// What a share's new tokens cost beside attention, by requests and parts.
     copies: FxHashMap<(u64, u64), Work>,
@@ -164,6 +167,8 @@ pub struct Times<'s> {
     laws: FxHashMap<usize, Arc<str>>,
     /// What makes the times less sure.
     pub flags: BTreeSet<String>,
+    /// Laws that stand in for those of other formats.
+    derived: BTreeSet<String>,
     /// What laws said: by pool and law.
     asked: BTreeMap<usize, BTreeMap<String, FxHashMap<Kernel, Work>>>,
 }
@@ -185,6 +190,7 @@ impl<'s> Times<'s> {
             messages: FxHashMap::default(),
             laws: FxHashMap::default(),
             flags: BTreeSet::new(),
+            derived: BTreeSet::new(),
             asked: BTreeMap::new(),
         }
     }
@@ -209,22 +215,25 @@ impl<'s> Times<'s> {
     /// As [`Times::iteration`].
     pub fn prompt(&mut self, pool: &DevicePool, tokens: u64) -> Result<Works, Problem> {
         let mut out = Works::default();
-        let p = self.products(pool, tokens)?;
-        let attention = self.prompt_attention(pool, &[(tokens, 0)])?;
-        let layer = [
-            p.norm,
-            p.projections,
-            p.rotary,
-            attention,
-            p.output,
-            p.reduce,
-            p.norm,
-            p.feed,
-            p.gate,
-            p.reduce,
-        ];
-        let sum = layer.into_iter().fold(Work::default(), Work::plus);
-        add(&mut out, Operator::Prompts, sum.times(self.system.layers));
+        for kind in &self.system.kinds {
+            let p = self.products(pool, kind, tokens)?;
+            let mixed = self.prompted(pool, kind, &[(tokens, 0)])?;
+            let layer = [
+                p.norm,
+                p.projections,
+                p.rotary,
+                mixed.products,
+                mixed.attention,
+                p.output,
+                p.reduce,
+                p.norm,
+                p.feed,
+                p.gate,
+                p.reduce,
+            ];
+            let sum = layer.into_iter().fold(Work::default(), Work::plus);
+            add(&mut out, Operator::Prompts, sum.times(kind.layers));
+        }
         let head = self.head(pool, 1)?;
         add(&mut out, Operator::Prompts, head);
         Ok(out)
@@ -237,27 +246,29 @@ impl<'s> Times<'s> {
         if let Some(steps) = &pool.steps {
             return self.measured(load, pool, steps);
         }
-        let p = self.products(pool, load.width().max(1))?;
-        let mut attention = Work::default();
-        if load.requests() > 0 {
-            attention = self.decode(pool, &load.caches, pool.group)?;
-        }
-        if !load.chunks.is_empty() {
-            attention = attention.plus(self.prompt_attention(pool, &load.chunks)?);
-        }
         let mut works = Works::default();
-        let layer = [
-            (Operator::Elementwise, p.norm.times(2)),
-            (Operator::Projections, p.projections),
-            (Operator::Elementwise, p.rotary),
-            (Operator::Attention, attention),
-            (Operator::Output, p.output),
-            (Operator::AllReduce, p.reduce.times(2)),
-            (Operator::FeedForward, p.feed),
-            (Operator::Elementwise, p.gate),
-        ];
-        for (operator, work) in layer {
-            add(&mut works, operator, work.times(system.layers));
+        for kind in &system.kinds {
+            let p = self.products(pool, kind, load.width().max(1))?;
+            let mut mixed = Mixed::default();
+            if load.requests() > 0 {
+                mixed = self.decoded(pool, kind, &load.caches, pool.group)?;
+            }
+            if !load.chunks.is_empty() {
+                mixed = mixed.plus(self.prompted(pool, kind, &load.chunks)?);
+            }
+            let layer = [
+                (Operator::Elementwise, p.norm.times(2)),
+                (Operator::Projections, p.projections.plus(mixed.products)),
+                (Operator::Elementwise, p.rotary),
+                (Operator::Attention, mixed.attention),
+                (Operator::Output, p.output),
+                (Operator::AllReduce, p.reduce.times(2)),
+                (Operator::FeedForward, p.feed),
+                (Operator::Elementwise, p.gate),
+            ];
+            for (operator, work) in layer {
+                add(&mut works, operator, work.times(kind.layers));
+            }
         }
         let head = self.head(pool, load.sampled)?;
         add(&mut works, Operator::Head, head);
@@ -285,9 +296,10 @@ impl<'s> Times<'s> {
     /// Attention alone elsewhere.
     fn core(&mut self, load: &Load, pool: &DevicePool) -> Result<Timed, Problem> {
         let system = self.system;
-        let (scenario, model, models) = (&system.scenario, &system.model, &system.models);
+        let (scenario, models) = (&system.scenario, &system.models);
         let batch = load.requests().max(1);
-        let p = self.products(models, batch)?;
+        let kind = system.alike();
+        let p = self.products(models, kind, batch)?;
         let head = self.head(models, load.sampled)?;
         let overlap = scenario.overlap;
         let made = match overlap {
@@ -305,8 +317,16 @@ impl<'s> Times<'s> {
         };
         let last = after.plus(p.norm).plus(head);
         // Bytes of one layer.
-        let token = model.layer(1, 1);
-        let [q, kv, out] = [token.queries(), token.keys_values(), token.attended()]
+        let token = kind.model.layer(1, 1);
+        // A key head that several devices share goes to each of them.
+        let keys_values = match pool.spec.partition {
+            Partition::Heads => {
+                let parts = pool.count();
+                parts.saturating_mul(kind.model.layer(1, parts).keys_values())
+            }
+            Partition::Requests => token.keys_values(),
+        };
+        let [q, kv, out] = [token.queries(), keys_values, token.attended()]
             .map(|width| (WORD_BYTES * width) as f64);
         let (first, rest) = match overlap {
             true => (q, Some(kv)),
@@ -322,7 +342,8 @@ impl<'s> Times<'s> {
         let works = of_each(&shares, |share| {
             let mut own = Works::default();
             if share.requests() > 0 {
-                let time = self.decode(pool, share.caches, share.parts)?;
+                let time = self.decoded(pool, kind, share.caches, share.parts)?;
+                let time = time.attention;
                 let copied = self.copied(pool, share.requests(), share.parts)?;
                 add(&mut own, Operator::Attention, time.times(system.layers));
                 add(&mut own, Operator::Elementwise, copied.times(system.layers));
@@ -379,7 +400,8 @@ impl<'s> Times<'s> {
         let system = self.system;
         let (model, models) = (&system.model, &system.models);
         let batch = load.requests().max(1);
-        let p = self.products(models, batch)?;
+        let kind = system.alike();
+        let p = self.products(models, kind, batch)?;
         let head = self.head(models, load.sampled)?;
         let feed = [p.norm, p.feed, p.gate, p.reduce]
             .into_iter()
@@ -399,8 +421,9 @@ impl<'s> Times<'s> {
         let works = of_each(&shares, |share| {
             let mut own = Works::default();
             if share.requests() > 0 {
-                let d = self.shard(pool, share.requests(), share.parts)?;
-                let time = self.decode(pool, share.caches, share.parts)?;
+                let d = self.shard(pool, kind, share.requests(), share.parts)?;
+                let time = self.decoded(pool, kind, share.caches, share.parts)?;
+                let time = time.attention;
                 for (operator, work) in [
                     (Operator::Elementwise, d.norm.plus(d.rotary)),
                     (Operator::Projections, d.projections),

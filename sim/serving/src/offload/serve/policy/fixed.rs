@@ -26,7 +26,8 @@ impl Fixed {
     /// Fewer requests than batches, or more than a store holds.
     pub fn new(system: &System, batch: Option<u64>, context: u64) -> Result<Self, Problem> {
         let n = system.shape.batches as u64;
-        let held: u64 = system.stores.iter().map(|s| s / context).sum();
+        let stores = 0..system.stores.len();
+        let held: u64 = stores.map(|s| system.holds(s, context)).sum();
         // Each batch in flight has one request at least: what does not fit is refused.
         let batch = batch.unwrap_or(held.min(MOST_REQUESTS).max(n));
         let offloads = system.attention.is_some();
@@ -42,9 +43,8 @@ impl Fixed {
             let mut by_store = vec![Caches::default(); if offloads { placed.len() } else { 0 }];
             if offloads {
                 for _ in 0..requests {
-                    let room = |s: &usize| {
-                        system.stores[*s] - (placed[*s] * context).min(system.stores[*s])
-                    };
+                    let taken = |s: usize| placed[s].saturating_mul(context);
+                    let room = |s: &usize| system.stores[*s].saturating_sub(taken(*s));
                     let store = (0..placed.len()).rev().max_by_key(room).unwrap_or(0);
                     placed[store] += 1;
                     by_store[store].push(1, context);
@@ -59,18 +59,29 @@ impl Fixed {
                 sampled: requests,
             });
         }
-        for (requests, store) in placed.iter().zip(&system.stores) {
-            if requests * context > *store {
-                let message = format!(
-                    "{batch} requests of {context} tokens: {requests} of them need {} tokens of cache where `{}` holds {store}",
-                    requests * context,
-                    system.attends().spec.name,
-                );
+        for (requests, (at, store)) in placed.iter().zip(system.stores.iter().enumerate()) {
+            let holds = system.holds(at, context);
+            if *requests > holds {
+                let (name, needs) = (&system.attends().spec.name, requests * context);
+                let message = match system.room.plain() {
+                    true => format!(
+                        "{batch} requests of {context} tokens: {requests} of them need {needs} tokens of cache where `{name}` holds {store}",
+                    ),
+                    false => format!(
+                        "{batch} requests of {context} tokens: {requests} of them where `{name}` holds {holds}",
+                    ),
+                };
                 return Err(at_load(system, message)
                     .help("more devices or memory in that pool, fewer requests, or shorter ones"));
             }
         }
-        let fullest = placed.into_iter().max().unwrap_or(0) * context;
+        let most = placed.into_iter().max().unwrap_or(0);
+        let fullest = match system.room.plain() {
+            true => most * context,
+            // As a policy has it: in blocks.
+            false => (most.saturating_mul(system.taken(context)))
+                .saturating_mul(system.scenario.block_size),
+        };
         Ok(Self { loads, fullest })
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use einflow_spec::Named;
 
-use super::super::times::Load;
+use super::super::{room::Room, times::Load};
 use requests::Requests;
 
 pub use static_batching::StaticBatching;
@@ -64,8 +64,10 @@ pub struct Limits {
     pub step_tokens: u64,
     /// Tokens of a block of the KV cache.
     pub block: u64,
-    /// Blocks of each store.
+    /// Blocks of each store, or units of what requests take of it ([`Room::units`]).
     pub stores: Vec<u64>,
+    /// What a request of so many blocks of tokens takes of a store.
+    pub room: Room,
     /// Where each batch keeps its caches in the store of its replica: replicas. Else any store takes any request.
     pub replicas: Option<usize>,
     /// What becomes of the cache of a request that gives its room up.
@@ -79,6 +81,13 @@ pub struct Limits {
     pub reuse: bool,
     /// Whether an iteration is planned while the one before it runs (asynchronous scheduling).
     pub ahead: bool,
+}
+
+impl Limits {
+    /// What a request of so many tokens takes of a store.
+    fn taken(&self, tokens: u64) -> u64 {
+        self.room.units(tokens.div_ceil(self.block))
+    }
 }
 
 /// A request to a policy.

@@ -162,15 +162,16 @@ impl Requests {
             let used = store.used();
             // Room for the whole is asked for, not taken: what another request's prompt still takes is not in it.
             let asked = if whole { room.max(state.known()) } else { room };
-            if store.room(asked.div_ceil(block), &found) && used < first {
+            if store.room(self.limits.taken(asked), &found) && used < first {
                 (chosen, first) = (Some((at, found, tokens, room)), used);
             }
         }
         let (at, found, tokens, room) = chosen?;
+        let blocks = self.limits.taken(room);
         let store = &mut self.stores[at];
         let mut held = store.hold(found);
         let kept = held.count;
-        store.take(&mut held, room.div_ceil(block) - kept);
+        store.take(&mut held, blocks - kept);
         let again = self.again.front() == Some(&request);
         match again {
             true => self.again.pop_front(),
@@ -189,12 +190,11 @@ impl Requests {
 
     /// Room for more tokens of a request, if there is enough.
     pub fn grow(&mut self, request: usize, tokens: u64) -> bool {
-        let block = self.limits.block;
         let (stores, states) = (&mut self.stores, &mut self.states);
         let Some(state) = &mut states[request] else {
             return false;
         };
-        let needed = (state.computed + tokens).div_ceil(block);
+        let needed = self.limits.taken(state.computed + tokens);
         match needed.checked_sub(state.held.count) {
             None | Some(0) => true,
             Some(more) => stores[state.store].take(&mut state.held, more),
