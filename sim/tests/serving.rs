@@ -8,6 +8,7 @@ mod objectives;
 use einflow_serving::{
     offload::{
         Scenario, report,
+        room::Room,
         serve::{
             Options, ServedRequest, Unwatched,
             policy::{Came, Limits, Policy, Preempted, Request, StaticBatching, Vllm},
@@ -129,7 +130,6 @@ fn a_preempted_request_finds_what_nobody_took() {
         step_tokens: 16,
         stores: vec![4],
         reuse: true,
-        room: Room::default(),
         ..limits()
     });
     server.arrive(0, prompt(8, 3));
@@ -349,7 +349,6 @@ proptest! {
         sequences in 1usize..8,
         block in 1u64..6,
         reuse: bool,
-        room: Room::default(),
         reserve: bool,
         whole_prompts: bool,
     ) {

@@ -174,6 +174,7 @@ fn experts_are_one_launch_over_those_that_are_drawn() {
             rows,
             k,
             n,
+            ..
         } = kernel
         else {
             panic!("{kernel:?}");
