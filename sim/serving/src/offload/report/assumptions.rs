@@ -81,7 +81,7 @@ pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
     });
     out.push(match scenario.prefill.value {
         Prefill::Excluded => "prompts are computed elsewhere: neither their time nor their cost is in here".to_string(),
-        Prefill::Pool => "prompts are computed on a pool of their own, whole; finished ones wait there without limit".to_string(),
+        Prefill::Pool => format!("prompts are computed on a pool of their own, {} tokens a step; finished ones wait there without limit", scenario.step_tokens),
         Prefill::Chunked => format!("prompts are computed with the decodes, {} tokens a step", scenario.step_tokens),
     });
     match &scenario.load {

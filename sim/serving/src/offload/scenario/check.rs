@@ -141,9 +141,9 @@ impl Scenario {
         );
         idle(
             field(node, "step_tokens"),
-            self.prefill.value != Prefill::Chunked,
-            "`step_tokens` where prompts are not computed with decodes",
-            "`prefill: chunked` uses it",
+            self.prefill.value == Prefill::Excluded,
+            "`step_tokens` where no prompts are computed",
+            "`prefill: chunked` and `prefill: pool` use it",
         );
         idle(
             field(node, "admission"),

@@ -88,7 +88,7 @@ record! {
             && admission == Some(Admission::Grow) => "`true` with chunked prompts and `admission: grow`";
         /// What comes, see below.
         pub load: Load;
-        /// Tokens of a step at most, prompts and decodes together, where prompts are chunked.
+        /// Tokens of a step at most: prompts and decodes together, where prompts are chunked; of a step of a pool for prompts.
         pub step_tokens: u64 as counted::<MOST, _> = STEP_TOKENS => "2048";
         /// The slowdown for which the least bandwidth is stated.
         pub slowdown: f64 as positive = SLOWDOWN => "0.2";

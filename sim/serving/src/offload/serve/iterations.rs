@@ -62,9 +62,10 @@ impl Server<'_> {
         for (request, cached) in next.preempted {
             self.account.preemptions += 1;
             if self.system.prefill.is_some() {
-                self.compute(now, cached, request, false)?;
+                self.compute(now, cached, request, false);
             }
         }
+        self.steps(now)?;
         let fullest = self.system.fullest(self.policy.fullest());
         self.account.peak_cached = self.account.peak_cached.max(fullest);
         self.account.resident(now, self.resident());

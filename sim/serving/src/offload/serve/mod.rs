@@ -10,7 +10,7 @@ pub mod policy;
 mod prompts;
 pub mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use einflow_spec::{Problem, quantity::Seconds};
 use hdrhistogram::Histogram;
@@ -25,7 +25,7 @@ use super::{
 };
 pub use demand::Demand;
 use policy::{Limits, Policy, Preempted};
-use prompts::{Prompt, Ready};
+use prompts::{Prompt, Ready, Step};
 pub use trace::Arrival;
 
 /// Who watches a run.
@@ -189,8 +189,12 @@ struct Server<'s> {
     tokens: Vec<Tokens>,
     /// The iteration that each batch runs, and how long its host kept it waiting.
     running: Vec<Option<(Load, Timed, Ps)>>,
-    /// With prompts on a pool: those under way, by when they end.
-    prompts: BTreeMap<(Ps, usize), Prompt>,
+    /// With prompts on a pool: those that wait for it, in order.
+    prompt_queue: VecDeque<Prompt>,
+    /// With prompts on a pool: that of each group that is in parts.
+    prompt_parts: Vec<Option<Prompt>>,
+    /// With prompts on a pool: steps under way, by when they end.
+    prompts: BTreeMap<(Ps, usize), Step>,
     /// With prompts on a pool: requests by when they can be admitted.
     prompted: BTreeMap<(Ps, usize), Ready>,
     /// When each group of the prompts' pool is free.
@@ -206,7 +210,7 @@ struct Server<'s> {
     host: Ps,
     finished: u64,
     refused: bool,
-    /// Prompts that were begun: tells those that end at the same time apart.
+    /// Steps of prompts that were begun: tells those that end at the same time apart.
     begun: usize,
     waited: u64,
     /// The last time between two iterations of a batch.
@@ -356,6 +360,8 @@ impl<'s> Server<'s> {
                 }
             },
             running: vec![None; system.shape.batches],
+            prompt_queue: VecDeque::new(),
+            prompt_parts: vec![None; groups],
             prompts: BTreeMap::new(),
             prompted: BTreeMap::new(),
             begun: 0,
@@ -390,6 +396,7 @@ impl<'s> Server<'s> {
     fn waits(&self) -> bool {
         self.policy.waits()
             || !self.prompts.is_empty()
+            || !self.prompt_queue.is_empty()
             || !self.prompted.is_empty()
             || self.next < self.requests.len()
     }

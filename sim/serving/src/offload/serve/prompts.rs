@@ -1,4 +1,5 @@
-//! Prompts on a pool of their own: first come, first served, by the group that is free first; then the cache travels.
+//! Prompts on a pool of their own: first come, first served, in steps of so many tokens on the group that is free first;
+//! then the cache travels.
 
 use einflow_spec::Problem;
 
@@ -15,16 +16,24 @@ use super::{
 /// A prompt on the pool for prompts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prompt {
-    works: Works,
     /// When it was wanted.
     from: Ps,
-    /// Where.
-    group: usize,
     /// The request.
     request: usize,
     tokens: u64,
+    /// Of these, those that were computed.
+    before: u64,
     /// Whether a token comes out at its end: not where a cache is made again.
     first: bool,
+}
+
+/// A step of a group of the pool.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    works: Works,
+    group: usize,
+    /// Prompts that end with it.
+    ends: Vec<Prompt>,
 }
 
 /// A request whose cache is where it is needed.
@@ -61,11 +70,12 @@ impl Server<'_> {
             self.next += 1;
             let from = self.arrives(request);
             self.tokens[request].arrived = from;
-            self.compute(from, self.requests[request].prompt, request, true)?;
+            self.compute(from, self.requests[request].prompt, request, true);
         }
+        self.steps(now)?;
         while let Some(entry) = self.prompts.first_entry().filter(|e| e.key().0 <= now) {
-            let ((done, _), prompt) = entry.remove_entry();
-            self.computed(done, prompt);
+            let ((done, _), step) = entry.remove_entry();
+            self.computed(done, &step);
         }
         while let Some(entry) = self.prompted.first_entry().filter(|e| e.key().0 <= now) {
             match entry.remove_entry() {
@@ -76,55 +86,96 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Gives a prompt to the group of the pool that is free first.
-    pub(super) fn compute(
-        &mut self,
-        from: Ps,
-        tokens: u64,
-        request: usize,
-        first: bool,
-    ) -> Result<(), Problem> {
+    /// Gives a prompt to the pool.
+    pub(super) fn compute(&mut self, from: Ps, tokens: u64, request: usize, first: bool) {
+        self.prompt_queue.push_back(Prompt {
+            from,
+            request,
+            tokens,
+            before: 0,
+            first,
+        });
+    }
+
+    /// Steps that begin up to now: each on the group that can begin first, with what it has under way, and with those that
+    /// wait then, in order, as far as there are tokens left.
+    pub(super) fn steps(&mut self, now: Ps) -> Result<(), Problem> {
         let Some(pool) = &self.system.prefill else {
             return Ok(());
         };
-        let works = self.times.prompt(pool, tokens)?;
-        let time = total(&works);
-        let free = self.prompt_free.iter().enumerate().min_by_key(|(_, t)| **t);
-        let group = free.map_or(0, |(group, _)| group);
-        let start = from.max(self.prompt_free[group]);
-        let done = start.after(time);
-        self.prompt_free[group] = done;
-        self.waited += u64::from(first && start.since(from) > time);
-        self.begun += 1;
-        if self.prompt_spans.len() < self.most_spans {
-            self.prompt_spans.push(OtherSpan {
-                of: group,
-                request,
-                start,
-                end: done,
-            });
+        loop {
+            let waits = self.prompt_queue.front().map(|prompt| prompt.from);
+            let begins = |(group, free): (usize, &Ps)| {
+                let start = match self.prompt_parts[group].is_some() {
+                    true => *free,
+                    false => free.max(&waits?).to_owned(),
+                };
+                Some((start, group))
+            };
+            let first = self.prompt_free.iter().enumerate().filter_map(begins).min();
+            let Some((start, group)) = first.filter(|(start, _)| *start <= now) else {
+                return Ok(());
+            };
+            let mut left = self.system.scenario.step_tokens;
+            let (mut chunks, mut ends, mut begun) = (Vec::new(), Vec::new(), Vec::new());
+            while left > 0 {
+                let next = match self.prompt_parts[group].take() {
+                    Some(prompt) => Some(prompt),
+                    None => {
+                        let waits = self.prompt_queue.front().is_some_and(|p| p.from <= start);
+                        let next = waits.then(|| self.prompt_queue.pop_front()).flatten();
+                        begun.extend(next.filter(|p| p.first).map(|p| p.from));
+                        next
+                    }
+                };
+                let Some(mut prompt) = next else { break };
+                let tokens = (prompt.tokens - prompt.before).min(left);
+                chunks.push((tokens, prompt.before));
+                prompt.before += tokens;
+                left -= tokens;
+                match prompt.before < prompt.tokens {
+                    true => self.prompt_parts[group] = Some(prompt),
+                    false => ends.push(prompt),
+                }
+            }
+            let sampled = ends.iter().filter(|prompt| prompt.first).count() as u64;
+            let works = self.times.prompts(pool, &chunks, sampled)?;
+            let time = total(&works);
+            let done = start.after(time);
+            self.prompt_free[group] = done;
+            let late = begun.iter().filter(|from| start.since(**from) > time);
+            self.waited += late.count() as u64;
+            self.begun += 1;
+            let request = ends.first().or(self.prompt_parts[group].as_ref());
+            if let (Some(prompt), true) = (request, self.prompt_spans.len() < self.most_spans) {
+                self.prompt_spans.push(OtherSpan {
+                    of: group,
+                    request: prompt.request,
+                    start,
+                    end: done,
+                });
+            }
+            let step = Step { works, group, ends };
+            self.prompts.insert((done, self.begun), step);
         }
-        let prompt = Prompt {
-            works,
-            from,
-            group,
-            request,
-            tokens,
-            first,
-        };
-        self.prompts.insert((done, self.begun), prompt);
-        Ok(())
     }
 
-    /// A prompt ended: its token comes out, and its cache goes to where it is needed, after those that ended before.
-    fn computed(&mut self, done: Ps, prompt: Prompt) {
-        let system = self.system;
+    /// A step ended: tokens come out, and caches go to where they are needed, after those that ended before.
+    fn computed(&mut self, done: Ps, step: &Step) {
         self.account.settle(done);
-        let group = system.prefill.as_ref().map_or(1, |p| p.group);
-        for (own, work) in self.account.totals.prompts.iter_mut().zip(&prompt.works) {
+        let group = self.system.prefill.as_ref().map_or(1, |p| p.group);
+        for (own, work) in self.account.totals.prompts.iter_mut().zip(&step.works) {
             own.time = own.time.after(work.time.times(group));
             own.joules += work.joules * group as f64;
         }
+        for prompt in &step.ends {
+            self.prefilled(done, step.group, prompt);
+        }
+    }
+
+    /// A prompt ended: its token comes out, and its cache goes to where it is needed.
+    fn prefilled(&mut self, done: Ps, at: usize, prompt: &Prompt) {
+        let group = self.system.prefill.as_ref().map_or(1, |p| p.group);
         let Arrival {
             prompt: tokens,
             generated,
@@ -140,7 +191,7 @@ impl Server<'_> {
                 return;
             }
         }
-        let ready = self.sent(done, &prompt, group);
+        let ready = self.sent(done, at, prompt, group);
         let state = match prompt.first {
             true => {
                 self.tokens[prompt.request].came = ready;
@@ -157,7 +208,7 @@ impl Server<'_> {
     }
 
     /// When a prompt's cache is where it is needed.
-    fn sent(&mut self, done: Ps, prompt: &Prompt, group: u64) -> Ps {
+    fn sent(&mut self, done: Ps, at: usize, prompt: &Prompt, group: u64) -> Ps {
         let Some(link) = &self.system.prefill_network else {
             return done;
         };
@@ -172,7 +223,7 @@ impl Server<'_> {
         // A group's own link, or where fewer groups take caches that which is free first.
         let channels = self.cache_free.iter().enumerate();
         let channel = match self.cache_free.len() == self.prompt_free.len() {
-            true => prompt.group,
+            true => at,
             false => channels
                 .min_by_key(|(_, free)| **free)
                 .map_or(0, |(at, _)| at),

@@ -209,15 +209,21 @@ impl<'s> Times<'s> {
         }
     }
 
-    /// A prompt on the pool for prompts.
+    /// A step of the pool for prompts: parts of prompts and the tokens before each, so many of which a token comes out.
     ///
     /// # Errors
     /// As [`Times::iteration`].
-    pub fn prompt(&mut self, pool: &DevicePool, tokens: u64) -> Result<Works, Problem> {
+    pub fn prompts(
+        &mut self,
+        pool: &DevicePool,
+        chunks: &[(u64, u64)],
+        sampled: u64,
+    ) -> Result<Works, Problem> {
         let mut out = Works::default();
+        let tokens = chunks.iter().map(|(tokens, _)| tokens).sum();
         for kind in &self.system.kinds {
             let p = self.products(pool, kind, tokens)?;
-            let mixed = self.prompted(pool, kind, &[(tokens, 0)])?;
+            let mixed = self.prompted(pool, kind, chunks)?;
             let layer = [
                 p.norm,
                 p.projections,
@@ -234,7 +240,7 @@ impl<'s> Times<'s> {
             let sum = layer.into_iter().fold(Work::default(), Work::plus);
             add(&mut out, Operator::Prompts, sum.times(kind.layers));
         }
-        let head = self.head(pool, 1)?;
+        let head = self.head(pool, sampled)?;
         add(&mut out, Operator::Prompts, head);
         Ok(out)
     }
