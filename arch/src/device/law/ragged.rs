@@ -5,11 +5,7 @@
 //! Pieces are placed in the order of the launch, those that find no place as soon as another ends. A unit's pieces
 //! share it, and all share the memory.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-    sync::OnceLock,
-};
+use std::sync::OnceLock;
 
 use super::{super::Number, Attention, Chip, Parameter, RAGGED, RAGGED_CORES, ramp};
 
@@ -23,6 +19,46 @@ pub enum Plan {
     Filled,
     /// FlashInfer's kernel on general-purpose units: as [`Plan::Filled`], while the sequences' key heads leave room.
     Cores,
+}
+
+/// A library with a law of its own for unequal caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// As tables and scenarios name it.
+    pub name: &'static str,
+    /// Its law, as device files name it.
+    pub law: &'static str,
+    /// How it divides caches.
+    pub plan: Plan,
+}
+
+/// FlashAttention-2 by what it does with lengths.
+pub const FLASH: Library = Library {
+    name: "flash2-varlen",
+    law: "ragged:flash2-varlen",
+    plan: Plan::Longest,
+};
+
+/// Those that there are.
+pub const LIBRARIES: [Library; 3] = [
+    FLASH,
+    Library {
+        name: "flashinfer-tensor",
+        law: "ragged:flashinfer-tensor",
+        plan: Plan::Filled,
+    },
+    Library {
+        name: "flashinfer-cuda",
+        law: "ragged-cores:flashinfer-cuda",
+        plan: Plan::Cores,
+    },
+];
+
+impl Library {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        LIBRARIES.into_iter().find(|library| library.name == name)
+    }
 }
 
 impl Plan {
@@ -46,8 +82,9 @@ impl Plan {
 /// Tokens of a page of FlashInfer's cache, and pages of its least chunk.
 const PAGE: u64 = 16;
 const LEAST: u64 = 8;
-/// Keys of a block of FlashAttention-2, where caches are split and where they are not.
-const SPLIT_KEYS: u64 = 128;
+/// Keys of a block of FlashAttention-2, where caches are split (also of all caches the least step that changes no
+/// division), and where they are not.
+pub const SPLIT_KEYS: u64 = 128;
 const KEYS: u64 = 64;
 /// Splits that FlashAttention-2 makes at the most.
 const MOST_SPLITS: u64 = 128;
@@ -65,6 +102,8 @@ pub(super) struct Pieces {
     plan: Plan,
     /// Tokens of each, in the order of the launch.
     tokens: Vec<f64>,
+    /// Of which each has a whole number.
+    step: f64,
     /// Whether parts of a cache are added up.
     split: bool,
     /// Query heads a key head.
@@ -72,6 +111,7 @@ pub(super) struct Pieces {
     /// Bytes of a token of a key head.
     token: f64,
     units: usize,
+    placed: OnceLock<Placed>,
     schedules: [OnceLock<Vec<(f64, f64)>>; TOGETHER.len()],
 }
 
@@ -86,10 +126,15 @@ impl Pieces {
         Self {
             plan,
             tokens: tokens.iter().map(|t| *t as f64).collect(),
+            step: match plan {
+                Plan::Longest => KEYS,
+                Plan::Filled | Plan::Cores => PAGE,
+            } as f64,
             split,
             group: group as f64,
             token: a.token_bytes() / heads as f64,
             units: chip.units as usize,
+            placed: OnceLock::new(),
             schedules: Default::default(),
         }
     }
@@ -116,6 +161,28 @@ impl Pieces {
         let &[floor, bandwidth, lost, combine, alone, x, y, launch] = values else {
             return N::of(f64::NAN);
         };
+        let [pace, memory, together] = self.paces(chip, [bandwidth, alone, x, y]);
+        let stream = self.stream(pace, memory, together);
+        let added = if self.split { combine } else { N::of(0.0) };
+        let all = floor + ramp(chip, bytes, lost) + stream + added;
+        let host = launch * self.launches();
+        if host.value() > all.value() {
+            host
+        } else {
+            all
+        }
+    }
+
+    /// Where the pieces find place.
+    fn placed(&self) -> &Placed {
+        let resident = self.plan.resident() as usize;
+        self.placed
+            .get_or_init(|| Placed::new(&self.tokens, self.units, resident, self.step))
+    }
+
+    /// What a piece alone takes for a token, and the memory, in microseconds, and what the pieces of a unit stream
+    /// together in what one does; of the plan's parameters the bandwidth, and the three of its pieces.
+    fn paces<N: Number>(&self, chip: &Chip, [bandwidth, alone, x, y]: [N; 4]) -> [N; 3] {
         // What a token takes at the unit's share of the memory's peak.
         let peak = chip.bandwidth.0 * 1e-6;
         let share = self.token * chip.units as f64 / peak;
@@ -133,15 +200,7 @@ impl Pieces {
         };
         let pace = pace * share;
         let memory = one / (bandwidth * (peak / self.token));
-        let stream = self.stream(pace, memory, together);
-        let added = if self.split { combine } else { N::of(0.0) };
-        let all = floor + ramp(chip, bytes, lost) + stream + added;
-        let host = launch * self.launches();
-        if host.value() > all.value() {
-            host
-        } else {
-            all
-        }
+        [pace, memory, together]
     }
 
     /// What the schedule takes where a piece alone takes `pace` microseconds a token, the memory `memory`, and the
@@ -150,16 +209,8 @@ impl Pieces {
         let most = self.plan.resident() as f64;
         let at = TOGETHER.iter().rposition(|t| *t <= together.value());
         let time = |at: usize| {
-            let schedule = self.schedules[at].get_or_init(|| {
-                let resident = self.plan.resident() as usize;
-                schedule(&self.tokens, self.units, resident, TOGETHER[at])
-            });
-            let mut sum = N::of(0.0);
-            for (rate, tokens) in schedule {
-                let slower = super::overlapped(pace, memory * *rate, SHARPNESS);
-                sum = sum + slower * *tokens;
-            }
-            sum
+            let schedule = self.schedules[at].get_or_init(|| self.placed().schedule(TOGETHER[at]));
+            lasts(schedule, pace, memory)
         };
         let (at, next) = match at {
             Some(at) if TOGETHER[at] < most && at + 1 < TOGETHER.len() => (at, at + 1),
@@ -170,6 +221,28 @@ impl Pieces {
         let low = time(at);
         low + (time(next) - low) * way
     }
+}
+
+/// Microseconds that the pieces of these caches stream on a chip, `values` being those of the plan's
+/// [`parameters`](Plan::parameters): what is left of the law's time without its floor, its ramp, the sum of parts and the
+/// host.
+pub fn streamed(chip: &Chip, a: &Attention, lengths: &[u64], plan: Plan, values: &[f64]) -> f64 {
+    let &[_, bandwidth, _, _, alone, x, y, _] = values else {
+        return f64::NAN;
+    };
+    let pieces = Pieces::new(chip, a, lengths, plan);
+    let [pace, memory, together] = pieces.paces(chip, [bandwidth, alone, x, y]);
+    lasts(&pieces.placed().schedule(together), pace, memory)
+}
+
+/// What a schedule takes where a piece alone takes `pace` microseconds a token, and the memory `memory`.
+fn lasts<N: Number>(schedule: &[(f64, f64)], pace: N, memory: N) -> N {
+    let mut sum = N::of(0.0);
+    for (rate, tokens) in schedule {
+        let slower = super::overlapped(pace, memory * *rate, SHARPNESS);
+        sum = sum + slower * *tokens;
+    }
+    sum
 }
 
 /// The pieces of FlashAttention-2, and whether it splits.
@@ -249,60 +322,149 @@ fn by_chunk(chip: &Chip, heads: u64, lengths: &[u64], plan: Plan) -> (Vec<u64>, 
     (one.repeat(heads as usize), split)
 }
 
-/// Pieces on a unit.
-#[derive(Clone, Default)]
-struct Unit {
-    /// What is left of each.
+/// Pieces as the chip takes them: until the last of them has found a place, all places are taken and run at one pace.
+#[derive(Clone, Debug)]
+struct Placed {
+    /// Tokens that each place has streamed by then.
+    full: f64,
+    /// Whether there was such a time: else there are places for all pieces from the start.
+    waited: bool,
+    /// Pieces that a unit holds at the most.
+    resident: usize,
+    /// What is left then on each unit: tokens of its pieces, the shortest first, and nothing where there is none.
     left: Vec<f64>,
-    /// When that was so.
-    since: f64,
 }
 
-/// What pieces do at a time, and how long, in the time that a piece alone takes for a token: rates of all pieces
-/// together, in that of one alone, each with the time for which it is so.
-fn schedule(tokens: &[f64], units: usize, resident: usize, together: f64) -> Vec<(f64, f64)> {
-    // Units without a piece do not count.
-    let units = units.min(tokens.len()).max(1);
-    let rate = |pieces: usize| (together / pieces.max(1) as f64).min(1.0);
-    let all_of = |unit: &Unit| unit.left.len() as f64 * rate(unit.left.len());
-    // When the first of a unit's pieces ends; times are positive, and order as their bits do.
-    let next = |unit: &Unit| {
-        let least = unit.left.iter().copied().reduce(f64::min)?;
-        Some((unit.since + least / rate(unit.left.len())).to_bits())
-    };
-    let mut waiting = tokens.iter().copied();
-    let mut all = vec![Unit::default(); units];
-    let places = units.saturating_mul(resident);
-    for (at, piece) in waiting.by_ref().take(places).enumerate() {
-        all[at % units].left.push(piece);
-    }
-    let mut ends: BinaryHeap<_> = (all.iter().enumerate())
-        .filter_map(|(at, unit)| Some(Reverse((next(unit)?, at))))
-        .collect();
-    let mut total: f64 = all.iter().map(all_of).sum();
-    let mut now = 0.0;
-    // Rates in 1024ths: as good as the same.
-    let mut out: BTreeMap<u64, f64> = BTreeMap::new();
-    while let Some(Reverse((end, at))) = ends.pop() {
-        let (end, unit) = (f64::from_bits(end), &mut all[at]);
-        *out.entry((total * 1024.0).round() as u64).or_default() += end - now;
-        now = end;
-        total -= all_of(unit);
-        let done = (now - unit.since) * rate(unit.left.len());
-        let mut left = Vec::with_capacity(resident);
-        for piece in &unit.left {
-            // Pieces of one length end together.
-            match piece - done {
-                rest if rest > 1e-6 => left.push(rest),
-                _ => left.extend(waiting.next()),
+/// Steps in which the longest piece is placed, at the most.
+const FINEST: f64 = 4096.0;
+
+/// Spans of the time in which fewer and fewer pieces run, each with the mean of its rates: what a piece alone takes and
+/// what memory takes cross in one of them, where the mean is off by a fifth at the most.
+const SPANS: usize = 64;
+
+/// The end of a chain of places.
+const NOBODY: u32 = u32::MAX;
+
+impl Placed {
+    /// Pieces go to units in turn, then to where a place is free first; of those free at the same time, to the first unit.
+    /// `step`: tokens of which every piece has a whole number.
+    fn new(tokens: &[f64], units: usize, resident: usize, step: f64) -> Self {
+        // Units without a piece do not count.
+        let units = units.min(tokens.len()).max(1);
+        let places = units.saturating_mul(resident);
+        let waited = tokens.len() > places;
+        // Of the places of all units, one unit after another.
+        let mut ends = vec![0.0; places];
+        let mut placed = Vec::with_capacity(places.min(tokens.len()));
+        for round in 0..resident {
+            let own = tokens.iter().skip(round * units).take(units);
+            for (unit, piece) in own.enumerate() {
+                ends[unit * resident + round] = *piece;
+                placed.push((unit * resident + round) as u32);
             }
         }
-        *unit = Unit { left, since: now };
-        total += all_of(unit);
-        ends.extend(next(unit).map(|end| Reverse((end, at))));
+        let mut full = 0.0;
+        if waited {
+            // Places by when they are free, in steps: a ring as long as the longest piece, each of it a chain of places.
+            let longest = tokens.iter().copied().fold(1.0, f64::max);
+            let a_token = 1.0 / (longest / FINEST).max(step);
+            let steps = |tokens: f64| ((tokens * a_token + 0.5) as usize).max(1);
+            let ring = (steps(longest) + 1).next_power_of_two();
+            let mut free = vec![NOBODY; ring];
+            let mut behind = vec![NOBODY; places];
+            for place in placed {
+                let first = &mut free[steps(ends[place as usize]) & (ring - 1)];
+                behind[place as usize] = std::mem::replace(first, place);
+            }
+            let mut here: Vec<u32> = Vec::new();
+            let mut now = 0;
+            let mut waiting = &tokens[places..];
+            while !waiting.is_empty() {
+                now += 1;
+                let mut next = std::mem::replace(&mut free[now & (ring - 1)], NOBODY);
+                while next != NOBODY {
+                    here.push(next);
+                    next = behind[next as usize];
+                }
+                here.sort_unstable();
+                for (place, piece) in here.drain(..).zip(waiting) {
+                    let end = &mut ends[place as usize];
+                    full = f64::max(full, *end);
+                    *end += piece;
+                    let first = &mut free[(now + steps(*piece)) & (ring - 1)];
+                    behind[place as usize] = std::mem::replace(first, place);
+                    waiting = &waiting[1..];
+                }
+            }
+        }
+        for unit in ends.chunks_mut(resident) {
+            for end in unit.iter_mut() {
+                // Pieces of one length end together.
+                *end = if *end - full > 1e-6 { *end - full } else { 0.0 };
+            }
+            // Few: each to its place among those before.
+            for at in 1..resident {
+                let mut to = at;
+                while to > 0 && unit[to - 1] > unit[to] {
+                    unit.swap(to - 1, to);
+                    to -= 1;
+                }
+            }
+        }
+        Self {
+            full,
+            waited,
+            resident,
+            left: ends,
+        }
     }
-    let pairs = out.into_iter().filter(|(_, time)| *time > 0.0);
-    pairs
-        .map(|(rate, time)| (rate as f64 / 1024.0, time))
-        .collect()
+
+    /// What pieces do at a time, and how long, in the time that a piece alone takes for a token: rates of all pieces
+    /// together, in that of one alone, each with the time for which it is so. `together`: what all pieces of a unit
+    /// stream, in that of one alone.
+    fn schedule(&self, together: f64) -> Vec<(f64, f64)> {
+        let all_of = |pieces: usize| (pieces as f64).min(together);
+        let mut out = Vec::new();
+        if self.waited {
+            let unit = all_of(self.resident);
+            let units = self.left.len() / self.resident;
+            let time = self.full * self.resident as f64 / unit;
+            out.push((unit * units as f64, time));
+        }
+        // When a unit has a piece less, and what it streams less from then on.
+        let mut ends: Vec<(f64, f64)> = Vec::with_capacity(self.left.len());
+        let (mut rate, mut last) = (0.0, 0.0);
+        for unit in self.left.chunks(self.resident) {
+            let mut pieces = unit.iter().filter(|left| **left > 0.0).count();
+            rate += all_of(pieces);
+            let (mut now, mut streamed) = (0.0, 0.0);
+            for piece in &unit[unit.len() - pieces..] {
+                now += (piece - streamed) * pieces as f64 / all_of(pieces);
+                streamed = *piece;
+                ends.push((now, all_of(pieces) - all_of(pieces - 1)));
+                pieces -= 1;
+            }
+            last = f64::max(last, now);
+        }
+        if last == 0.0 {
+            return out;
+        }
+        // Spans of time with the mean of their rates: what is lost at an end, and streamed of it before, in each.
+        let span = last / SPANS as f64;
+        let mut spans = [(0.0, 0.0); SPANS];
+        for (end, less) in ends {
+            let at = ((end / span) as usize).min(SPANS - 1);
+            spans[at].0 += less;
+            spans[at].1 += less * (end - at as f64 * span);
+        }
+        for (lost, before) in spans {
+            let mean = rate - lost + before / span;
+            rate -= lost;
+            match out.last_mut() {
+                Some((same, time)) if lost == 0.0 && *same == mean => *time += span,
+                _ => out.push((mean.max(0.0), span)),
+            }
+        }
+        out
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use einflow_arch::device::{Device, DeviceLink, Times, devices, links};
+use einflow_arch::device::{Device, DeviceLink, Times, devices, law::ragged, links};
 use einflow_spec::{
     Problem, Problems, Span, Stored,
     quantity::{Bytes, DollarsPerHour},
@@ -501,12 +501,18 @@ impl System {
             if let (Some(library), times) =
                 (&pool.spec.attention_library, &pool.answerer.device.times)
             {
-                let name = format!("decode:{}", library.value);
+                let own = ragged::Library::named(&library.value);
+                let name = match own {
+                    Some(own) => own.law.to_string(),
+                    None => format!("decode:{}", library.value),
+                };
                 let known: Vec<&str> = match times {
-                    Times::Laws(laws) => laws
-                        .keys()
-                        .filter_map(|law| law.strip_prefix("decode:"))
-                        .collect(),
+                    Times::Laws(laws) => {
+                        let equal = laws.keys().filter_map(|law| law.strip_prefix("decode:"));
+                        let own = ragged::LIBRARIES.into_iter();
+                        let own = own.filter(|library| laws.contains_key(library.law));
+                        equal.chain(own.map(|library| library.name)).collect()
+                    }
                     Times::Tables(_) => vec!["vllm", "flash", "cudnn"],
                     Times::Accelerator(_) => Vec::new(),
                 };

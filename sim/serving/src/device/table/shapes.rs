@@ -1,6 +1,9 @@
 //! What a row of shapes asks: the law and the kernel, with the family that the row belongs to.
 
-use einflow_arch::device::{Attention, Kernel, Operands, law::ragged::Plan};
+use einflow_arch::device::{
+    Attention, Kernel, Operands,
+    law::ragged::{FLASH, LIBRARIES, Library},
+};
 use einflow_spec::{Problem, Stored};
 
 use super::super::cells::{CellRow, Cells};
@@ -78,13 +81,9 @@ pub(super) fn grouped(cells: &Cells, row: &CellRow) -> Result<(String, Kernel, K
 
 /// Attention over caches of unequal lengths.
 pub(super) fn ragged(cells: &Cells, row: &CellRow) -> Result<Asked, Problem> {
-    let known = ["flash2-varlen", "flashinfer-tensor", "flashinfer-cuda"];
-    let backend = cells.choice(row, "backend", &known)?;
-    let (plan, law) = match backend {
-        "flash2-varlen" => (Plan::Longest, "ragged"),
-        "flashinfer-tensor" => (Plan::Filled, "ragged"),
-        _ => (Plan::Cores, "ragged-cores"),
-    };
+    let names = LIBRARIES.map(|library| library.name);
+    let backend = cells.choice(row, "backend", &names)?;
+    let library = Library::named(backend).unwrap_or(FLASH);
     let text = cells.text(row, "lengths");
     let wrong = || {
         cells.wrong(
@@ -115,9 +114,9 @@ pub(super) fn ragged(cells: &Cells, row: &CellRow) -> Result<Asked, Problem> {
     let kernel = Kernel::Ragged {
         shape,
         lengths: lengths.into(),
-        plan,
+        plan: library.plan,
     };
-    Ok((group, format!("{law}:{backend}"), kernel))
+    Ok((group, library.law.to_string(), kernel))
 }
 
 /// Attention of prompts whose values are of another width than queries and keys.

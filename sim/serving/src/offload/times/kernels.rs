@@ -19,13 +19,13 @@ use super::{
         system::{DevicePool, LayerKind},
         time::Ps,
     },
-    Caches, Times, Work, key,
+    Times, Work, key,
     mixers::common,
 };
 use crate::device::{
     Call, Launch, Step, Task,
     formats::{derived, head},
-    layer::{Lowering, attention, fused, grouped, product},
+    layer::{Lowering, fused, grouped, product},
 };
 
 /// Layers' products by the tokens that they run over.
@@ -55,6 +55,7 @@ impl Times<'_> {
         }
         out.extend(assumptions(&self.system.model));
         out.extend(self.derived.iter().cloned());
+        out.extend(self.unequal.assumed.iter().cloned());
         let asked = self.asked.iter();
         for (pool, law) in asked.flat_map(|(pool, laws)| laws.keys().map(move |law| (pool, law))) {
             let pools = self.system.pools();
@@ -183,42 +184,6 @@ impl Times<'_> {
         };
         self.heads.insert(known, made);
         Ok(made)
-    }
-
-    /// Attention of new tokens over these caches, on one of `parts` devices among which the heads are divided.
-    pub(super) fn decode(
-        &mut self,
-        pool: &DevicePool,
-        kind: &LayerKind,
-        caches: &Caches,
-        parts: u64,
-    ) -> Result<Work, Problem> {
-        let (requests, mean) = (caches.requests(), caches.mean());
-        let layer = kind.model.layer(requests, parts);
-        let kernel = |batch, length: u64| attention(&layer, batch, length.max(1), false);
-        if !matches!(pool.answerer.device.times, Answers::Accelerator(_)) {
-            let kernel = kernel(requests, mean.round() as u64);
-            let law = self.law(pool, &kernel);
-            return self.call(pool, &law, &kernel);
-        }
-        // An accelerator runs one sequence after another: each after the first adds as much. Its times are computed at eight lengths of
-        // each octave, and are nearly straight between.
-        let step = 1u64 << ((mean.max(1.0) as u64).ilog2().max(3) - 3);
-        let low = (mean as u64 / step * step).max(1);
-        let mut at = |length: u64| -> Result<[Work; 2], Problem> {
-            let mut made = |batch| self.call(pool, "decode", &kernel(batch, length));
-            Ok([made(1)?, made(2)?])
-        };
-        let (a, b) = (at(low)?, at(low + step)?);
-        let share = ((mean - low as f64) / step as f64).max(0.0);
-        let all = |of: [f64; 2]| of[0] + (of[1] - of[0]) * (requests as f64 - 1.0);
-        let between = |a: [f64; 2], b: [f64; 2]| all(a) + (all(b) - all(a)) * share;
-        let time = |works: [Work; 2]| works.map(|w| w.time.0 as f64);
-        let joules = |works: [Work; 2]| works.map(|w| w.joules);
-        Ok(Work {
-            time: Ps(between(time(a), time(b)).round().max(0.0) as u64),
-            joules: between(joules(a), joules(b)),
-        })
     }
 
     pub(super) fn prefill_laws(&self, pool: &DevicePool) -> Vec<String> {

@@ -78,6 +78,17 @@ impl Caches {
         self.runs.len() <= 1
     }
 
+    /// Whether the longest has more than twice the tokens of the mean.
+    pub fn spread(&self) -> bool {
+        !self.alike() && self.longest() as f64 > 2.0 * self.mean()
+    }
+
+    /// Each of them.
+    pub fn lengths(&self) -> impl Iterator<Item = u64> {
+        let runs = self.runs.iter();
+        runs.flat_map(|(length, count)| std::iter::repeat_n(*length, *count as usize))
+    }
+
     /// Lengths, and how many follow one another with each.
     pub fn runs(&self) -> &[(u64, u64)] {
         &self.runs

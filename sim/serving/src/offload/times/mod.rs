@@ -8,6 +8,7 @@ mod grid;
 mod kernels;
 mod load;
 mod mixers;
+mod ragged;
 mod tables;
 
 use std::{
@@ -29,6 +30,7 @@ use super::{
 use kernels::Products;
 pub use load::{Caches, Load};
 use mixers::Mixed;
+use ragged::Unequal;
 pub use tables::ServerTables;
 pub(super) use {kernels::operation, mixers::over_latents};
 
@@ -169,6 +171,8 @@ pub struct Times<'s> {
     pub flags: BTreeSet<String>,
     /// Laws that stand in for those of other formats.
     derived: BTreeSet<String>,
+    /// What unequal lengths cost.
+    unequal: Unequal,
     /// What laws said: by pool and law.
     asked: BTreeMap<usize, BTreeMap<String, FxHashMap<Kernel, Work>>>,
 }
@@ -191,6 +195,7 @@ impl<'s> Times<'s> {
             laws: FxHashMap::default(),
             flags: BTreeSet::new(),
             derived: BTreeSet::new(),
+            unequal: Unequal::default(),
             asked: BTreeMap::new(),
         }
     }
@@ -290,6 +295,13 @@ impl<'s> Times<'s> {
     ) -> Result<Timed, Problem> {
         if let Some(beyond) = steps.beyond(load) {
             self.flags.insert(format!("{}: {beyond}", pool.device()));
+        }
+        if load.caches.spread() {
+            self.flags.insert(format!(
+                "{}: steps were measured on caches of one length: a batch's are taken at their mean, though the longest has \
+                 more than twice as many tokens",
+                pool.device()
+            ));
         }
         let mut works = Works::default();
         for (operator, us) in steps.step(load) {
