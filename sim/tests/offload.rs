@@ -6,6 +6,8 @@
 mod experts;
 #[path = "offload/replicas.rs"]
 mod replicas;
+#[path = "offload/today.rs"]
+mod today;
 
 use einflow_arch::device::{Attention, Collective, DeviceLink, Kernel, links};
 use einflow_serving::{

@@ -210,7 +210,7 @@ impl Times<'_> {
         let candidates = ["decode:vllm", "decode:flash", "decode:cudnn", "decode"];
         let works = |law: &&&str| match &pool.answerer.device.times {
             Answers::Laws(laws) => laws.contains_key(**law),
-            _ => self.ask(pool, law, kernel).is_ok(),
+            _ => self.ask(pool, law, kernel, true).is_ok(),
         };
         let found: Arc<str> = match &pool.spec.attention_library {
             Some(library) => format!("decode:{}", library.value).into(),
@@ -302,7 +302,7 @@ impl Times<'_> {
             });
         }
         let law = self.formatted(pool, call);
-        self.call(pool, &law, &call.kernel)
+        self.called(pool, &law, &call.kernel, call.flushed)
     }
 
     pub(super) fn ask(
@@ -310,12 +310,12 @@ impl Times<'_> {
         pool: &DevicePool,
         law: &str,
         kernel: &Kernel,
+        flushed: bool,
     ) -> Result<(Seconds, Vec<String>), Problem> {
         let call = Call {
             law: law.to_string(),
             kernel: kernel.clone(),
-            // Between two uses of a layer's weights and caches those of all others pass.
-            flushed: !matches!(kernel, Kernel::Pass { .. }),
+            flushed,
         };
         let task = match measured_in_server(pool, law) {
             true => Task::alone(call, Launch::Eager),
@@ -336,11 +336,23 @@ impl Times<'_> {
         law: &str,
         kernel: &Kernel,
     ) -> Result<Work, Problem> {
+        // Between two uses of a layer's weights and caches those of all others pass.
+        self.called(pool, law, kernel, !matches!(kernel, Kernel::Pass { .. }))
+    }
+
+    fn called(
+        &mut self,
+        pool: &DevicePool,
+        law: &str,
+        kernel: &Kernel,
+        flushed: bool,
+    ) -> Result<Work, Problem> {
+        let at = usize::from(flushed);
         let known = self.asked.get(&key(pool)).and_then(|laws| laws.get(law));
-        if let Some(found) = known.and_then(|kernels| kernels.get(kernel)) {
+        if let Some(found) = known.and_then(|kernels| kernels[at].get(kernel)) {
             return Ok(*found);
         }
-        let (time, flags) = self.ask(pool, law, kernel)?;
+        let (time, flags) = self.ask(pool, law, kernel, flushed)?;
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
@@ -348,7 +360,7 @@ impl Times<'_> {
         let made = self.drawn(pool, drawn.map(|(joules, _)| joules), time)?;
         let laws = self.asked.entry(key(pool)).or_default();
         let kernels = laws.entry(law.to_string()).or_default();
-        kernels.insert(kernel.clone(), made);
+        kernels[at].insert(kernel.clone(), made);
         Ok(made)
     }
 

@@ -173,8 +173,8 @@ pub struct Times<'s> {
     derived: BTreeSet<String>,
     /// What unequal lengths cost.
     unequal: Unequal,
-    /// What laws said: by pool and law.
-    asked: BTreeMap<usize, BTreeMap<String, FxHashMap<Kernel, Work>>>,
+    /// What laws said: by pool and law, of kernels that may find their data in the cache and of those that do not.
+    asked: BTreeMap<usize, BTreeMap<String, [FxHashMap<Kernel, Work>; 2]>>,
 }
 
 /// Pools are told apart by their roles.

@@ -147,7 +147,7 @@ impl Times<'_> {
         // What the law rests on is told once; its kernels are not kept: they do not come back.
         let laws = self.asked.entry(key(pool)).or_default();
         laws.entry(library.law.to_string()).or_default();
-        let (time, flags) = self.ask(pool, library.law, &kernel)?;
+        let (time, flags) = self.ask(pool, library.law, &kernel, true)?;
         for flag in flags {
             self.flags.insert(format!("{}: {flag}", pool.device()));
         }
