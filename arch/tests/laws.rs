@@ -148,6 +148,57 @@ fn experts_make_tiles() {
     close(time(1, &[512]), 2.0 + 2.0 * large);
 }
 
+/// Four bits a number and a byte of scale to 32: 4.25 bits of a weight; as many rows as an expert has, in tiles of 16.
+#[test]
+fn experts_of_four_bits_take_their_bytes_and_low_tiles() {
+    let mxfp4 = Stored::named("mxfp4").unwrap();
+    let kernel = |rows: &[u64], operands| Kernel::Grouped {
+        experts: 8,
+        rows: rows.into(),
+        k: 1024,
+        n: 512,
+        operands,
+    };
+    let widened = Operands::of(Stored::BF16, mxfp4);
+    let weights = 1024.0 * 512.0 * 4.25 / 8.0;
+    let rows = 2.0 * (1024.0 + 512.0);
+    assert_eq!(kernel(&[1, 1], widened).bytes(), 2.0 * (weights + rows));
+    // floor, bandwidth, ramp, efficiency, small_tiles, step: four columns of two experts, two waves of four units at the
+    // rate of 16-bit words.
+    let values = [2.0, 100.0, 1e-9, 0.5, 0.25, 1.0];
+    let tile = |rows: f64, rate: f64| 2.0 * rows * 128.0 * 1024.0 / (0.25 * rate) + 1.0;
+    close(us(&kernel(&[1, 16], widened), &values), 2.0 + 2.0 * tile(16.0, 0.25e6));
+    close(us(&kernel(&[1, 17], widened), &values), 2.0 + 2.0 * tile(32.0, 0.25e6));
+    // Both of a byte: at twice the rate.
+    let bytes = kernel(&[1, 16], Operands::BYTES);
+    close(us(&bytes, &values), 2.0 + 2.0 * tile(16.0, 0.5e6));
+}
+
+/// A latent of 576 words is read once for all heads: 1152 bytes a token, and 2 x heads x (576 + 512) operations.
+#[test]
+fn latents_are_read_once_or_bound_by_products() {
+    let latent = |heads| {
+        Kernel::Latent(Attention {
+            batch: 4,
+            heads,
+            key_heads: 1,
+            width: 576,
+            value_width: 512,
+            length: 1000,
+            causal: false,
+            cached: Stored::BF16,
+        })
+    };
+    let queries = |heads: f64| 2.0 * 4.0 * heads * 1088.0;
+    assert_eq!(latent(16).bytes(), queries(16.0) + 4000.0 * 1152.0);
+    assert_eq!(latent(128).operations(), 4000.0 * 2.0 * 128.0 * 1088.0);
+    // floor, bandwidth, efficiency; a million operations and bytes a microsecond.
+    let one = us(&latent(1), &[3.0, 0.5, 100.0]);
+    close(one, 3.0 + latent(1).bytes() / 0.5e6);
+    let many = us(&latent(128), &[3.0, 100.0, 0.5]);
+    close(many, 3.0 + latent(128).operations() / 0.5e6);
+}
+
 #[test]
 fn words_of_a_byte_are_half_as_long_and_twice_as_fast() {
     let product = |operands| Kernel::Product {

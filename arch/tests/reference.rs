@@ -119,6 +119,7 @@ fn the_parameters_of_laws_are_explained() {
     for law in [
         law::PRODUCT,
         law::DECODE,
+        law::LATENT,
         law::PREFILL,
         law::PASS,
         law::GROUPED,

@@ -122,7 +122,7 @@ record! {
         pub router: Option<Stored> => "as `weights`";
         /// The vocabulary in and out, and learned positions.
         pub embeddings: Option<Stored> => "as `weights`";
-        /// What operators pass on.
+        /// What products with weights as narrow take; operators pass bf16 on.
         pub activations: Stored = NumberFormat::Bf16.into() => "`bf16`";
         /// Keys and values of the tokens so far, or their latents.
         pub cache: Stored = NumberFormat::Bf16.into() => "`bf16`";

@@ -115,6 +115,15 @@ pub fn derived() -> Vec<Derived> {
         gpt_oss("gpt-oss-20b", 24, 32, 20_914_757_184, 361),
         gpt_oss("gpt-oss-120b", 36, 128, 116_829_156_672, 513),
     ];
+    // In fp8: a byte a word but for the vocabulary, in and out.
+    let own = all.iter().find(|of| of.name == "llama3.1-405b");
+    let own = own.map(|of| Derived {
+        name: "llama3.1-405b-fp8",
+        bytes: of.weights + 2 * 128_256 * 16_384,
+        published: Count::Exact(405_853_388_800),
+        ..*of
+    });
+    all.extend(own);
     // Mixtral: two of eight experts; 46.7 and 12.9 billion, both with the embedding.
     let (own, table) = (attention(4096, 32, 8, 128) + 4096 * 8, 32_000 * 4096);
     let expert = gated(4096, 14336);

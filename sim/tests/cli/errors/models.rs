@@ -112,10 +112,22 @@ pub(super) fn model_cases() -> Vec<Case> {
             "offload s.ron",
             &[
                 "s.ron:1:",
-                "gpt-oss-20b: windows, sinks, words that are not bf16, layers of several kinds",
+                "weights of experts in f32, activations in f32, a cache in f64",
+                "served are words of bf16 and narrower ones",
             ],
         )
-        .with("s.ron", scenario("gpt-oss-20b")),
+        .with("s.ron", scenario("wide.ron"))
+        .with(
+            "wide.ron",
+            edited(
+                shapes(),
+                "gpt-oss-20b",
+                &[
+                    ("name: \"gpt-oss-20b\"", "name: \"wide\""),
+                    ("experts: mxfp4", "experts: f32, activations: f32, cache: f64"),
+                ],
+            ),
+        ),
         case(
             "model-positions-too-few",
             "offload s.ron",

@@ -39,10 +39,20 @@ pub(super) fn offload_cases() -> Vec<Case> {
             "offload-heads-not-divided",
             &[
                 "8 key heads of llama3-70b cannot be divided among 3 devices",
-                "1, 2, 4, 8 devices",
+                "1, 2, 4, 8, 16, 32, 64 devices, beyond 8",
                 "partition: requests",
             ],
             &[("count: 4", "count: 3")],
+        ),
+        wrong(
+            "offload-kinds-of-layers",
+            &[
+                "attention of kimi-linear cannot be offloaded",
+                "layers of several kinds",
+                "attention over a latent",
+                "linear attention: it has no cache",
+            ],
+            &[("llama3-70b", "kimi-linear")],
         ),
         wrong(
             "offload-model-too-large",
