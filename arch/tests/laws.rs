@@ -167,8 +167,14 @@ fn experts_of_four_bits_take_their_bytes_and_low_tiles() {
     // rate of 16-bit words.
     let values = [2.0, 100.0, 1e-9, 0.5, 0.25, 1.0];
     let tile = |rows: f64, rate: f64| 2.0 * rows * 128.0 * 1024.0 / (0.25 * rate) + 1.0;
-    close(us(&kernel(&[1, 16], widened), &values), 2.0 + 2.0 * tile(16.0, 0.25e6));
-    close(us(&kernel(&[1, 17], widened), &values), 2.0 + 2.0 * tile(32.0, 0.25e6));
+    close(
+        us(&kernel(&[1, 16], widened), &values),
+        2.0 + 2.0 * tile(16.0, 0.25e6),
+    );
+    close(
+        us(&kernel(&[1, 17], widened), &values),
+        2.0 + 2.0 * tile(32.0, 0.25e6),
+    );
     // Both of a byte: at twice the rate.
     let bytes = kernel(&[1, 16], Operands::BYTES);
     close(us(&bytes, &values), 2.0 + 2.0 * tile(16.0, 0.5e6));

@@ -255,8 +255,13 @@ impl Model {
 
     /// Bytes of the weights of attention in all layers, on one of `devices` devices. `None` as for [`Model::weights`].
     pub fn attention_bytes(&self, devices: u64) -> Option<Bytes> {
+        self.part_bytes(Part::Attention, devices)
+    }
+
+    /// Bytes of the weights of a part in all layers, on one of `devices` devices. `None` as for [`Model::weights`].
+    pub fn part_bytes(&self, part: Part, devices: u64) -> Option<Bytes> {
         self.depth()?;
-        let own = |weights: &Weights| weights.part == Part::Attention;
+        let own = |weights: &Weights| weights.part == part;
         sum(self.per_layer(devices, |layer| {
             self.bytes_of(layer.all_stored().filter(own))
         }))

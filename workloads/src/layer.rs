@@ -108,6 +108,14 @@ named! {
 }
 
 impl Operator {
+    /// Whether it works on the rows of experts that a router chose.
+    pub fn of_experts(&self) -> bool {
+        matches!(
+            self,
+            Self::ExpertsGateUp | Self::ExpertsGate | Self::ExpertsDown | Self::Combine
+        )
+    }
+
     /// Whether devices that share a layer sum what each has made.
     pub fn summed(&self) -> bool {
         matches!(self, Self::Output | Self::Down | Self::Combine)

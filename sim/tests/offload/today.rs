@@ -192,10 +192,7 @@ fn llama_405b_in_fp8_on_eight() {
         + narrow(feed)
         + fp8(feed, d)
         + 2.0 * reduce.unwrap().0 * 1e6;
-    close(
-        step("today-405b", 64.0),
-        126.0 * layer + on.words(d, head),
-    );
+    close(step("today-405b", 64.0), 126.0 * layer + on.words(d, head));
 }
 
 /// gpt-oss-120b on one: 36 layers, 2880 wide, 64 heads over 8 of 64, 128 experts of 2880 of which four work on a token.
@@ -257,7 +254,10 @@ fn deepseek_v3_on_eight_each() {
     let memory = system.models.memory;
     assert_eq!(memory.weights.0, u128::from(weights));
     // A token's eight experts and the shared one: three widths each.
-    let made = (9 * 3 * 2048_u64).max(128 * (2 * 192 + 2 * 128)).max(3 * 18_432) / 8;
+    let made = (9 * 3 * 2048_u64)
+        .max(128 * (2 * 192 + 2 * 128))
+        .max(3 * 18_432)
+        / 8;
     let cache = left(143_771, weights, 64, [d, made, 16_160]);
     assert_eq!(memory.cache.0, cache);
     // Each device has all of a latent: 576 words, 61 layers.
@@ -289,9 +289,8 @@ fn deepseek_v3_on_eight_each() {
         + narrow(heads * 128)
         + product(heads * 128, d)
         + reduce;
-    let gated = |width: u64| {
-        product(d, 2 * width) + on.pass(6 * width) + narrow(width) + product(width, d)
-    };
+    let gated =
+        |width: u64| product(d, 2 * width) + on.pass(6 * width) + narrow(width) + product(width, d);
     let dense = on.norm(d) + narrow(d) + gated(18_432 / 8) + reduce;
     let widened = on.pass(8 * (3 * 256 + 8));
     let experts = on.norm(d)
@@ -321,11 +320,8 @@ fn kimi_linear_on_two() {
     let latent = d * heads * 192 + d * 576 + 512 * heads * 256 + all * d;
     let linear = 3 * d * all + 4 * 3 * all + 2 * (d * 128 + 128 * all) + d * heads + all * d;
     let gated = |width| 3 * d * width;
-    let words = 7 * latent
-        + 20 * linear
-        + gated(4608)
-        + 26 * (257 * gated(512) + d * 256)
-        + 2 * 81_920 * d;
+    let words =
+        7 * latent + 20 * linear + gated(4608) + 26 * (257 * gated(512) + d * 256) + 2 * 81_920 * d;
     let system = system("today-kimi");
     let memory = system.models.memory;
     assert_eq!(memory.weights.0, u128::from(2 * words));

@@ -89,7 +89,7 @@ impl System {
         let offloads = self.attention.is_some();
         let moves = offloads && scenario.boundary == Boundary::Projections;
         // On one of so many devices: all weights, and those that go with attention.
-        let weights = |devices: u64| model.weight_bytes(devices).ok_or_else(overflow);
+        let weights = |pool: &DevicePool| pool.weights(model).ok_or_else(overflow);
         let moved = |devices: u64| match moves {
             true => model.attention_bytes(devices).ok_or_else(overflow),
             false => Ok(Bytes(0)),
@@ -136,7 +136,7 @@ impl System {
         };
         let group = self.models.group;
         let room = step(tokens, group);
-        let own = weights(group)?.0.saturating_sub(moved(group)?.0);
+        let own = weights(&self.models)?.0.saturating_sub(moved(group)?.0);
         let filled = self
             .models
             .fill(scenario, model, Bytes(own), room, !offloads);
@@ -208,7 +208,8 @@ impl System {
         };
         if let Some(pool) = &mut self.prefill {
             let room = step(scenario.step_tokens, pool.group);
-            let filled = pool.fill(scenario, model, weights(pool.group)?, room, false);
+            let own = weights(pool)?;
+            let filled = pool.fill(scenario, model, own, room, false);
             problems.absorb(filled.map_err(Problems::from));
         }
         (self.stores, self.units) = stores.into_iter().unzip();

@@ -7,7 +7,7 @@ use einflow_spec::{
     Problem, Problems, Span, Stored,
     quantity::{Bytes, DollarsPerHour},
 };
-use einflow_workloads::models::Model;
+use einflow_workloads::{counts::Part, models::Model};
 
 use super::{
     Boundary, Partition,
@@ -32,6 +32,8 @@ pub struct DevicePool {
     pub group: u64,
     /// Groups.
     pub replicas: u64,
+    /// Where the pool has several nodes: devices of one, and the link of each device to the others.
+    pub nodes: Option<(u64, DeviceLink)>,
     /// What an hour of one device costs.
     pub price: DollarsPerHour,
     /// What fills a device's memory.
@@ -95,10 +97,45 @@ impl DevicePool {
         &self.answerer.device.name
     }
 
+    /// Whether whole experts are divided among devices, each of which has all columns of its own.
+    pub fn spreads(&self) -> bool {
+        self.spec.expert_parallel.is_some()
+    }
+
+    /// Devices among which experts are divided.
+    pub fn experts(&self) -> u64 {
+        let spread = self.spec.expert_parallel.as_ref();
+        spread.map_or(self.group, |devices| devices.value)
+    }
+
+    /// Bytes of a model's weights on one device; `None` on overflow.
+    pub fn weights(&self, model: &Model) -> Option<Bytes> {
+        let all = model.weight_bytes(self.group)?;
+        if !self.spreads() {
+            return Some(all);
+        }
+        let routed = model
+            .kinds()
+            .iter()
+            .filter_map(|(_, _, kind)| kind.experts)
+            .map(|e| e.routed)
+            .max();
+        let routed = u128::from(routed.unwrap_or(1));
+        let [by_columns, whole] =
+            [self.group, 1].map(|devices| model.part_bytes(Part::Experts, devices));
+        let own = whole?.0 / routed * routed.div_ceil(self.experts().into());
+        Some(Bytes(all.0.saturating_sub(by_columns?.0) + own))
+    }
+
     fn load(scenario: &Scenario, spec: &Pool, replicas: Option<u64>) -> Result<Self, Problems> {
         let beside = scenario.beside.as_deref();
         let mut problems = Problems::new();
         let link = spec.link.as_ref().and_then(|name| {
+            let found = links().find(&name.value, beside).map_err(Problems::from);
+            let link = found.and_then(|(source, _)| DeviceLink::parse(&source));
+            problems.absorb(link.map_err(|found| placed(scenario, name.span, &found)))
+        });
+        let far = spec.node_link.as_ref().and_then(|name| {
             let found = links().find(&name.value, beside).map_err(Problems::from);
             let link = found.and_then(|(source, _)| DeviceLink::parse(&source));
             problems.absorb(link.map_err(|found| placed(scenario, name.span, &found)))
@@ -142,6 +179,41 @@ impl DevicePool {
                     .help("add `link: \"nvlink4\"` to the pool, or `tensor_parallel: 1`"),
             );
         }
+        if let Some(node) = &spec.node
+            && !count.is_multiple_of(node.value)
+        {
+            let message = format!("{count} devices in nodes of {}", node.value);
+            problems.push(
+                scenario
+                    .at(node.span, message)
+                    .help("`node` divides `count`"),
+            );
+        }
+        if let Some(given) = &spec.expert_parallel
+            && (!count.is_multiple_of(given.value) || !given.value.is_multiple_of(group))
+        {
+            let message = format!(
+                "experts among {} of {count} devices in groups of {group}",
+                given.value
+            );
+            let problem = scenario.at(given.span, message);
+            problems.push(
+                problem.help(
+                    "`expert_parallel` divides `count`, and is a multiple of `tensor_parallel`",
+                ),
+            );
+        }
+        if let Some(given) = &spec.expert_parallel
+            && given.value > 1
+            && link.is_none()
+            && spec.link.is_none()
+        {
+            let problem = scenario.at(
+                given.span,
+                "tokens go to experts of other devices, with no link between them",
+            );
+            problems.push(problem.help("add `link: \"nvlink4\"` to the pool"));
+        }
         let found = devices().find(&spec.device.value, beside);
         let found = found.map_err(|p| placed(scenario, spec.device.span, &p.into()));
         let answerer = problems.absorb(found.and_then(|(source, origin)| {
@@ -175,6 +247,7 @@ impl DevicePool {
             Self {
                 spec: spec.clone(),
                 link,
+                nodes: spec.node.as_ref().map(|node| node.value).zip(far),
                 group,
                 replicas: count / group,
                 price,
@@ -459,6 +532,16 @@ impl System {
                         )
                         .help("a pool with `role: all` serves it, with prompts in chunks or on a pool of their own"),
                 );
+            }
+        }
+        for pool in self.pools() {
+            let experts = model
+                .kinds()
+                .iter()
+                .any(|(_, _, kind)| kind.experts.is_some());
+            if let (Some(given), false) = (&pool.spec.expert_parallel, experts) {
+                let problem = scenario.at(given.span, format!("{} has no experts", model.name));
+                problems.push(problem.help("leave `expert_parallel` out"));
             }
         }
         if self.attention.is_some() && self.network.is_none() {

@@ -124,7 +124,10 @@ pub(super) fn model_cases() -> Vec<Case> {
                 "gpt-oss-20b",
                 &[
                     ("name: \"gpt-oss-20b\"", "name: \"wide\""),
-                    ("experts: mxfp4", "experts: f32, activations: f32, cache: f64"),
+                    (
+                        "experts: mxfp4",
+                        "experts: f32, activations: f32, cache: f64",
+                    ),
                 ],
             ),
         ),

@@ -227,6 +227,30 @@ impl Scenario {
                 "a tensor-parallel group of attention's pool",
                 "`partition` says how attention is divided",
             );
+            idle(
+                field(own, "expert_parallel"),
+                pool.role == Role::Attention,
+                "experts on attention's pool",
+                "they are on the pool for `model` or `all`",
+            );
+            idle(
+                field(own, "expert_imbalance"),
+                pool.expert_parallel.is_none(),
+                "`expert_imbalance` where each device has a part of every expert",
+                "with `expert_parallel`",
+            );
+            idle(
+                field(own, "node"),
+                pool.node_link.is_none() || pool.role == Role::Attention,
+                "nodes between which nothing travels",
+                "`node_link` names the link between them",
+            );
+            idle(
+                field(own, "node_link"),
+                pool.node.is_none() || pool.role == Role::Attention,
+                "a link between nodes, and nobody says how large these are",
+                "`node: 8` says how many devices a node has",
+            );
         }
         let keeps = if offloads { Role::Attention } else { Role::All };
         for link in &self.links {

@@ -126,6 +126,14 @@ record! {
         pub count: At<u64> as counted::<MOST_DEVICES, _>;
         /// Devices among which the products of one replica are divided.
         pub tensor_parallel: Option<At<u64>> as counted::<MOST, _> => "all, over the replicas";
+        /// Devices among which whole experts are divided, over several groups; else each group divides the columns of all.
+        pub expert_parallel: Option<At<u64>> as counted::<MOST, _> => "each expert is divided by columns";
+        /// Rows of the device with most, over the mean, where experts are divided.
+        pub expert_imbalance: Option<f64> as positive => "what experts drawn at random give";
+        /// Devices of a node, where the pool has several.
+        pub node: Option<At<u64>> as counted::<MOST, _> => "all";
+        /// What each device has towards other nodes: a link's name or file.
+        pub node_link: Option<At<String>> => "none";
         /// How attention is divided: each device has as many key heads of every request, or each request is whole on one.
         pub partition: Partition = Partition::Heads => "`heads`";
         /// The link between devices of the pool; needed where products are shared.

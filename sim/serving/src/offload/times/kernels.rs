@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use einflow_arch::device::{
-    Collective, DeviceLink, Kernel, Times as Answers, operator as law_family,
-};
+use einflow_arch::device::{DeviceLink, Kernel, Times as Answers, operator as law_family};
 use einflow_spec::{
     Problem,
     quantity::{Joules, Seconds},
@@ -21,6 +19,7 @@ use super::{
     },
     Times, Work, key,
     mixers::common,
+    spread::reduction,
 };
 use crate::device::{
     Call, Launch, Step, Task,
@@ -37,7 +36,12 @@ pub(super) struct Products {
     pub projections: Work,
     pub rotary: Work,
     pub output: Work,
+    /// The reduction after the output projection.
     pub reduce: Work,
+    /// What follows the feed-forward: the same, or where whole experts are divided the sums of each device to the others.
+    pub gathered: Work,
+    /// Tokens to experts on other devices, and back.
+    pub exchange: Work,
     pub feed: Work,
     pub gate: Work,
 }
@@ -48,10 +52,20 @@ impl Times<'_> {
         let mut out = BTreeSet::new();
         let kinds = &self.system.kinds;
         if kinds.iter().any(|kind| kind.model.experts.is_some()) {
-            out.insert(format!(
-                "{}: experts are drawn at random, each as often, and rows are even over those that are: assumed",
-                self.system.model.name
-            ));
+            let pools = self.system.pools();
+            let spread = pools.into_iter().find(|pool| pool.spreads());
+            let name = &self.system.model.name;
+            out.insert(match spread {
+                None => format!("{name}: experts are drawn at random, each as often, and rows are even over those that are: assumed"),
+                Some(pool) => format!(
+                    "{name}: experts are divided among {} devices, which run in step with as many tokens each; {}: assumed",
+                    pool.experts(),
+                    match pool.spec.expert_imbalance {
+                        Some(times) => format!("the busiest has {times} times the mean's rows"),
+                        None => "they are drawn at random, each as often, and the busiest device is waited for".into(),
+                    }
+                ),
+            });
         }
         out.extend(assumptions(&self.system.model));
         out.extend(self.derived.iter().cloned());
@@ -90,10 +104,26 @@ impl Times<'_> {
         }
         let mut made = self.shard(pool, kind, tokens, pool.group)?;
         let layer = kind.model.layer(tokens, pool.group);
+        made.gathered = made.reduce;
+        let spread = layer.experts.filter(|_| pool.spreads());
         for operator in layer.feed_forward_operators() {
+            if spread.is_some() && operator.of_experts() {
+                continue;
+            }
             let [passes, products] = self.apart(pool, operator, &layer)?;
             made.gate = made.gate.plus(passes);
             made.feed = made.feed.plus(products);
+        }
+        if let Some(experts) = kind
+            .model
+            .layer(tokens, 1)
+            .experts
+            .filter(|_| spread.is_some())
+        {
+            let spread = self.spread(pool, kind, tokens, &experts)?;
+            made.gate = made.gate.plus(spread.passes);
+            made.feed = made.feed.plus(spread.products);
+            (made.exchange, made.gathered) = (spread.exchange, spread.gather);
         }
         self.products.insert(known, made);
         Ok(made)
@@ -133,14 +163,8 @@ impl Times<'_> {
             made.key_value = self.operator(pool, Operator::KeyValue, &layer)?;
         }
         if let (Some(link), true) = (&pool.link, parts > 1) {
-            let name = operation(link, "all_reduce:graph", "all_reduce");
             let bytes = layer.words(WORD_BYTES * layer.hidden);
-            let time = link
-                .all_reduce(name, parts, bytes, Collective::Ring)
-                .ok_or_else(|| {
-                    Problem::nowhere(format!("`all_reduce` over {} is not known", link.name))
-                        .help("a link with that operation in its file, for the pool")
-                })?;
+            let time = reduction(pool, link, parts, bytes)?;
             made.reduce.time = rounded(time)?;
         }
         self.shards.insert(known, made);
@@ -247,11 +271,7 @@ impl Times<'_> {
                 let (low, share) = (shape.drawn().floor(), shape.drawn().fract());
                 let mut of = |with: f64| self.run(pool, &grouped(shape, with as u64, *operands));
                 let (a, b) = (of(low)?, of(low + share.ceil())?);
-                let between = |a: f64, b: f64| a + (b - a) * share;
-                products = products.plus(Work {
-                    time: Ps(between(a.time.0 as f64, b.time.0 as f64).round() as u64),
-                    joules: between(a.joules, b.joules),
-                });
+                products = products.plus(a.towards(b, share));
                 continue;
             }
             let work = self.run(pool, &call)?;
@@ -444,7 +464,7 @@ fn measured_in_server(pool: &DevicePool, law: &str) -> bool {
     server(law) && assumed(&format!("{law}:graph"))
 }
 
-fn rounded(time: Seconds) -> Result<Ps, Problem> {
+pub(super) fn rounded(time: Seconds) -> Result<Ps, Problem> {
     Ps::of(time).ok_or_else(|| {
         Problem::nowhere(format!("a time of {} s", time.0)).help("times go from 0 to 213 days")
     })

@@ -9,6 +9,7 @@ mod kernels;
 mod load;
 mod mixers;
 mod ragged;
+mod spread;
 mod tables;
 
 use std::{
@@ -47,6 +48,8 @@ pub enum Operator {
     Elementwise,
     /// Reductions over a group.
     AllReduce,
+    /// Tokens to experts on other devices, and back.
+    Exchange,
     /// Attention.
     Attention,
     /// Scores of the vocabulary.
@@ -56,7 +59,7 @@ pub enum Operator {
 }
 
 /// How many there are.
-pub const OPERATORS: usize = 8;
+pub const OPERATORS: usize = 9;
 
 impl Operator {
     /// All of them.
@@ -66,6 +69,7 @@ impl Operator {
         Self::FeedForward,
         Self::Elementwise,
         Self::AllReduce,
+        Self::Exchange,
         Self::Attention,
         Self::Head,
         Self::Prompts,
@@ -79,6 +83,7 @@ impl Operator {
             Self::FeedForward => "feed-forward",
             Self::Elementwise => "element-wise",
             Self::AllReduce => "all-reduce",
+            Self::Exchange => "all-to-all",
             Self::Attention => "attention",
             Self::Head => "vocabulary",
             Self::Prompts => "prompts",
@@ -100,6 +105,15 @@ impl Work {
         Self {
             time: self.time.after(other.time),
             joules: self.joules + other.joules,
+        }
+    }
+
+    /// So far on the way to another.
+    fn towards(self, other: Self, share: f64) -> Self {
+        let between = |a: f64, b: f64| a + (b - a) * share;
+        Self {
+            time: Ps(between(self.time.0 as f64, other.time.0 as f64).round() as u64),
+            joules: between(self.joules, other.joules),
         }
     }
 
@@ -239,8 +253,9 @@ impl<'s> Times<'s> {
                 p.reduce,
                 p.norm,
                 p.feed,
+                p.exchange,
                 p.gate,
-                p.reduce,
+                p.gathered,
             ];
             let sum = layer.into_iter().fold(Work::default(), Work::plus);
             add(&mut out, Operator::Prompts, sum.times(kind.layers));
@@ -273,7 +288,8 @@ impl<'s> Times<'s> {
                 (Operator::Elementwise, p.rotary),
                 (Operator::Attention, mixed.attention),
                 (Operator::Output, p.output),
-                (Operator::AllReduce, p.reduce.times(2)),
+                (Operator::AllReduce, p.reduce.plus(p.gathered)),
+                (Operator::Exchange, p.exchange),
                 (Operator::FeedForward, p.feed),
                 (Operator::Elementwise, p.gate),
             ];
@@ -325,9 +341,11 @@ impl<'s> Times<'s> {
             false => p.projections,
         };
         let before = p.norm.plus(made).plus(p.rotary);
-        let after = [p.output, p.reduce, p.norm, p.feed, p.gate, p.reduce]
-            .into_iter()
-            .fold(Work::default(), Work::plus);
+        let after = [
+            p.output, p.reduce, p.norm, p.exchange, p.feed, p.gate, p.gathered,
+        ]
+        .into_iter()
+        .fold(Work::default(), Work::plus);
         let early = if overlap {
             p.key_value
         } else {
@@ -395,7 +413,8 @@ impl<'s> Times<'s> {
             (Operator::Projections, made.plus(early)),
             (Operator::Elementwise, p.rotary.plus(p.gate)),
             (Operator::Output, p.output),
-            (Operator::AllReduce, p.reduce.times(2)),
+            (Operator::AllReduce, p.reduce.plus(p.gathered)),
+            (Operator::Exchange, p.exchange),
             (Operator::FeedForward, p.feed),
         ] {
             add(&mut model_works, operator, work.times(n));
@@ -421,7 +440,7 @@ impl<'s> Times<'s> {
         let kind = system.alike();
         let p = self.products(models, kind, batch)?;
         let head = self.head(models, load.sampled)?;
-        let feed = [p.norm, p.feed, p.gate, p.reduce]
+        let feed = [p.norm, p.exchange, p.feed, p.gate, p.gathered]
             .into_iter()
             .fold(Work::default(), Work::plus);
         let bytes = (WORD_BYTES * model.model_width) as f64;
@@ -473,7 +492,8 @@ impl<'s> Times<'s> {
         for (operator, work) in [
             (Operator::Elementwise, p.norm.plus(p.gate)),
             (Operator::FeedForward, p.feed),
-            (Operator::AllReduce, p.reduce),
+            (Operator::AllReduce, p.gathered),
+            (Operator::Exchange, p.exchange),
         ] {
             add(&mut model_works, operator, work.times(n));
         }
