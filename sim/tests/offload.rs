@@ -6,6 +6,8 @@
 mod experts;
 #[path = "offload/replicas.rs"]
 mod replicas;
+#[path = "offload/spread.rs"]
+mod spread;
 #[path = "offload/today.rs"]
 mod today;
 

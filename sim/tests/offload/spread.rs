@@ -1,0 +1,117 @@
+//! Whole experts divided among devices, by hand.
+
+use einflow_arch::device::{Attention, Kernel, Operands};
+use einflow_serving::offload::{Scenario, System};
+use einflow_spec::Stored;
+
+use super::{ROUNDED, law_of, link, run};
+
+const MIXTRAL: &str = r#"(
+  name: "own", source: "assumed", model: "mixtral-8x7b",
+  pools: {"all": (role: all, device: "h100", count: 4, tensor_parallel: 1, expert_parallel: 4, expert_imbalance: 1.5, link: "nvlink4")},
+  batches: 4, load: (batch: 64, context: 1024),
+)"#;
+
+/// Mixtral on four: each attends over 16 requests with all heads and has two of eight experts whole. Two experts of each of
+/// 64 tokens are 32 rows a device in the mean, 48 on the busiest. A token has none of a device's two experts with
+/// (6/8)(5/7): it is sent to 3 (1 - 30/56) others.
+#[test]
+fn a_step_is_the_sum_of_its_kernels_and_of_its_ways() {
+    let b = 16;
+    let of = |name: &str, kernel| law_of("h100", name, kernel);
+    let product = |k, n| of("product", Kernel::product(b, k, n));
+    let pass = |name: &str, rows, bytes| of(name, Kernel::Pass { rows, bytes });
+    let floor = |name: &str| pass(name, 1, 0);
+    let events = floor("pass") - floor("pass:graph");
+    let experts = |k, n| {
+        let kernel = Kernel::Grouped {
+            experts: 2,
+            rows: vec![24; 2].into(),
+            k,
+            n,
+            operands: Operands::WORDS,
+        };
+        of("grouped", kernel) - events
+    };
+    let a = Attention {
+        batch: b,
+        heads: 32,
+        key_heads: 8,
+        width: 128,
+        value_width: 128,
+        length: 1024,
+        causal: false,
+        cached: Stored::BF16,
+    };
+    let bytes = (16.0 * 3.0 * (1.0 - 30.0 / 56.0) * 4096.0 * 2.0_f64).ceil() as u64;
+    let way = link("nvlink4").send("send:graph", bytes, 4).unwrap().0 * 1e6;
+    let layer = 2.0 * pass("pass:norm:graph", b, 4 * b * 4096)
+        + product(4096, (32 + 16) * 128)
+        + pass("pass:graph", 1, 4 * b * (32 + 16) * 128)
+        + of("decode:vllm", Kernel::Decode(a))
+        + product(4096, 4096)
+        + product(4096, 8)
+        + 2.0 * way
+        + experts(4096, 2 * 14_336)
+        // Gate and up of a row are read, their product is written: 48 rows of 14336 words.
+        + pass("pass:graph", 1, 2 * 48 * 3 * 14_336)
+        + experts(14_336, 4096)
+        + pass("pass:graph", 1, 2 * b * 3 * 4096);
+    let step = 32.0 * layer + product(4096, 32_000);
+    let found = run(MIXTRAL, "");
+    let expected = 64.0 / step * 1e6;
+    assert!(
+        (found.throughput / expected - 1.0).abs() < ROUNDED,
+        "{} {expected}",
+        found.throughput
+    );
+    let ways = found.devices[0].by_operator.iter();
+    let ways: f64 = ways.filter(|(name, _)| *name == "all-to-all").map(|(_, share)| share).sum();
+    assert!((ways / (64.0 * way / step) - 1.0).abs() < ROUNDED, "{ways}");
+    let said = found.assumptions.iter().any(|a| a.contains("experts are divided among 4 devices"));
+    assert!(said, "{:?}", found.assumptions);
+}
+
+/// Bytes of a matrix in fp8 with a scale of four bytes to 128 x 128.
+fn fp8(k: u64, n: u64) -> u64 {
+    k * n + 4 * k.div_ceil(128) * n.div_ceil(128)
+}
+
+/// DeepSeek-V3 on 16, each with 16 of 256 experts whole and all else: 61 layers of latents, three of them dense.
+#[test]
+fn a_device_has_whole_experts() {
+    let scenario = Scenario::load("today-deepseek-experts").unwrap();
+    let system = System::new(scenario).unwrap();
+    let attention = fp8(7168, 1536)
+        + fp8(1536, 128 * 192)
+        + fp8(7168, 576)
+        + fp8(512, 128 * 256)
+        + fp8(128 * 128, 7168);
+    let one = fp8(7168, 2 * 2048) + fp8(2048, 7168);
+    let dense = fp8(7168, 2 * 18_432) + fp8(18_432, 7168);
+    let router = 2 * 7168 * 256;
+    let expected = 61 * attention + 3 * dense + 58 * (17 * one + router) + 2 * 2 * 129_280 * 7168;
+    assert_eq!(system.models.memory.weights.0, u128::from(expected));
+}
+
+/// What does not go together is refused where it is written.
+#[test]
+fn divisions_that_do_not_fit_are_refused() {
+    let refused = |from: &str, to: &str| {
+        let text = MIXTRAL.replace(from, to);
+        assert_ne!(text, MIXTRAL);
+        let source = einflow_spec::Source::new("own.ron", text);
+        let found = Scenario::parse(&source, None).and_then(|s| System::new(s).map(|_| ()));
+        found.unwrap_err().to_string()
+    };
+    let said = refused("expert_parallel: 4", "expert_parallel: 3");
+    assert!(said.contains("experts among 3 of 4 devices in groups of 1"), "{said}");
+    let said = refused("mixtral-8x7b", "llama3-8b");
+    assert!(said.contains("llama3-8b has no experts"), "{said}");
+    let said = refused(", link: \"nvlink4\"", "");
+    assert!(said.contains("tokens go to experts of other devices"), "{said}");
+    let said = refused("expert_parallel: 4, ", "");
+    assert!(said.contains("expert_imbalance"), "{said}");
+    let said = refused("link:", "node: 2, link:");
+    assert!(said.contains("nodes between which nothing travels"), "{said}");
+}
