@@ -83,6 +83,7 @@ fn what_is_passed_over_changes_nothing() {
             batches,
             replicas: 1 + draw.below(3) as usize,
             rotate: true,
+            stages: 1,
             receive_idle: draw.below(3) == 0,
         };
         let work: Vec<Vec<(Layers, Ps)>> = (0..batches)
@@ -124,7 +125,8 @@ fn plain(batches: usize, replicas: usize) -> Shape {
         batches,
         replicas,
         rotate: true,
-        receive_idle: false,
+        stages: 1,
+            receive_idle: false,
     }
 }
 

@@ -4,7 +4,7 @@ use einflow_arch::device::{Attention, Kernel, Operands};
 use einflow_serving::offload::{Scenario, System};
 use einflow_spec::Stored;
 
-use super::{ROUNDED, law_of, link, run};
+use super::{ROUNDED, decode, law_of, link, pass, product, run};
 
 const MIXTRAL: &str = r#"(
   name: "own", source: "assumed", model: "mixtral-8x7b",
@@ -114,4 +114,43 @@ fn divisions_that_do_not_fit_are_refused() {
     assert!(said.contains("expert_imbalance"), "{said}");
     let said = refused("link:", "node: 2, link:");
     assert!(said.contains("nodes between which nothing travels"), "{said}");
+}
+
+/// Llama-3-8B in three stages: 32 layers are 11, 11 and 10, and the vocabulary's scores. One batch goes through all of
+/// them and over two links; with three in flight the longest stage is always busy.
+#[test]
+fn stages_one_after_another() {
+    let b = 16;
+    let text = |batches: u64| {
+        format!(
+            r#"(name: "own", source: "assumed", model: "llama3-8b",
+            pools: {{"all": (role: all, device: "h200", count: 3, pipeline_parallel: 3, link: "nvlink4")}},
+            batches: {batches}, load: (batch: {}, context: 2048))"#,
+            16 * batches
+        )
+    };
+    let layer = 2.0 * pass("pass:norm:graph", b, 2 * b * 4096)
+        + product(b, 4096, (32 + 16) * 128)
+        + pass("pass:graph", 1, 2 * b * (32 + 16) * 128)
+        + decode(b, 32, 8, 2048)
+        + product(b, 4096, 4096)
+        + product(b, 4096, 2 * 14_336)
+        + pass("pass:graph", 1, 3 * b * 14_336)
+        + product(b, 14_336, 4096);
+    let head = product(b, 4096, 128_256);
+    let way = link("nvlink4").send("send:graph", b * 4096 * 2, 1).unwrap().0 * 1e6;
+    let alone = 32.0 * layer + head + 2.0 * way;
+    let found = run(&text(1), "");
+    let expected = 16.0 / alone * 1e6;
+    assert!((found.throughput / expected - 1.0).abs() < ROUNDED, "{} {expected}", found.throughput);
+    let longest = (11.0 * layer).max(10.0 * layer + head);
+    let found = run(&text(3), "");
+    let expected = 16.0 / longest * 1e6;
+    assert!((found.throughput / expected - 1.0).abs() < ROUNDED, "{} {expected}", found.throughput);
+    // 11 layers of 218 112 000 words, and one table of 128256 x 4096.
+    let system = System::new(Scenario::parse(&einflow_spec::Source::new("own.ron", text(1)), None).unwrap()).unwrap();
+    let words = 11 * (4096 * 48 * 128 + 4096 * 4096 + 3 * 4096 * 14_336) + 128_256 * 4096;
+    assert_eq!(system.models.memory.weights.0, 2 * words);
+    // Eleven layers keep 4096 bytes of a token each.
+    assert_eq!(u128::from(system.stores[0]), system.models.memory.cache.0 * 32 / 11 / (32 * 4096));
 }

@@ -65,6 +65,7 @@ impl Answerer {
             batches: apart.batches,
             replicas: 1,
             rotate: true,
+            stages: 1,
             receive_idle: true,
         });
         for batch in 0..apart.batches {

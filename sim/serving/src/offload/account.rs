@@ -247,6 +247,13 @@ impl Account {
                 let attention = timed.model[super::times::Operator::Attention as usize].time;
                 (time.since(attention), attention)
             }
+            Iteration::Stages(stages) => {
+                // Of one device: a token goes through the stages in turn.
+                let count = u64::from(stages.count);
+                let attention = timed.model[super::times::Operator::Attention as usize].time;
+                let attention = attention.times(count);
+                (total(&timed.model).times(count).since(attention), attention)
+            }
             Iteration::Layers(layers) => (
                 total(&timed.model),
                 layers.attend.after(layers.merge).times(layers.count.into()),

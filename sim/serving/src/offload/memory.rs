@@ -145,9 +145,12 @@ impl System {
         // What is left of each device's memory, or as many blocks as the scenario says: in tokens, and in what requests
         // take.
         let mut held_in = |pool: &mut DevicePool, token: Bytes, room: &Room| {
+            let layers = u128::from(self.layers.max(1));
+            let own = u128::from(pool.stage_layers(self.layers).max(1));
             if let Some(blocks) = &pool.spec.kv_blocks {
                 let tokens = blocks.value.saturating_mul(block);
-                let bytes = Bytes(token.0.saturating_mul(tokens.into()));
+                let bytes = token.0.saturating_mul(tokens.into());
+                let bytes = Bytes(bytes.saturating_mul(own).div_ceil(layers));
                 if bytes > pool.memory.cache {
                     let gb = |bytes: u128| bytes as f64 * 1e-9;
                     let (left, asked) = (pool.memory.cache.0, blocks.value);
@@ -161,11 +164,12 @@ impl System {
                 }
                 pool.memory.cache = bytes;
             }
-            let tokens = pool.memory.cache.0 / token.0.max(1);
-            let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+            // A stage keeps what its layers do: as much as all would keep in more room.
+            let cache = Bytes(pool.memory.cache.0.saturating_mul(layers) / own);
+            let tokens = u64::try_from(cache.0 / token.0.max(1)).unwrap_or(u64::MAX);
             let units = match room.plain() {
                 true => tokens / block,
-                false => room.units_in(pool.memory.cache),
+                false => room.units_in(cache),
             };
             let unused = match scenario.null_block {
                 true => room.block(),

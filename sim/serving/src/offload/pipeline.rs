@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-pub use super::tasks::{Ended, Iteration, Kind, Layers, Message, Shape, Span, Unit};
+pub use super::tasks::{Ended, Iteration, Kind, Layers, Message, Shape, Span, Stages, Unit};
 use super::{recur::History, time::Ps};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub struct Pipeline<'o> {
 impl<'o> Pipeline<'o> {
     /// An idle system.
     pub fn new(shape: Shape) -> Self {
-        let units = shape.replicas + 3;
+        let units = shape.replicas * shape.stages + 3;
         let idle = Batch {
             work: None,
             starts: None,
@@ -252,16 +252,20 @@ impl<'o> Pipeline<'o> {
     }
 
     fn attention(&self) -> usize {
-        self.shape.replicas
+        self.shape.replicas * self.shape.stages
     }
 
     fn replica(&self, batch: usize, slice: u32) -> usize {
+        let Shape {
+            replicas, stages, ..
+        } = self.shape;
         let shift = if self.shape.rotate { slice as usize } else { 0 };
-        (batch + shift) % self.shape.replicas
+        let stage = if stages > 1 { slice as usize } else { 0 };
+        (batch + shift) % replicas * stages + stage
     }
 
     fn unit(&self, index: usize) -> Unit {
-        match index.checked_sub(self.shape.replicas) {
+        match index.checked_sub(self.attention()) {
             None => Unit::Replica(index),
             Some(0) => Unit::Attention,
             Some(1) => Unit::Out,
@@ -334,6 +338,7 @@ impl<'o> Pipeline<'o> {
         let layers = match &self.batches[job.batch].work {
             Some(Iteration::Layers(layers)) => layers,
             Some(Iteration::Whole(time)) => return *time,
+            Some(Iteration::Stages(stages)) => return stages.time(job.layer),
             None => return Ps::ZERO,
         };
         match job.kind {
@@ -391,6 +396,18 @@ impl<'o> Pipeline<'o> {
                 self.jump = observer.jump;
                 self.observer = None;
             }
+        }
+        if let Some(Iteration::Stages(stages)) = &self.batches[job.batch].work
+            && job.layer + 1 < stages.count
+        {
+            let at = self.now.after(stages.way(job.layer));
+            // As what comes back from attention: the next slice follows.
+            let kind = Kind::Output;
+            self.arrivals.push(Arrival {
+                at,
+                job: Job { kind, ..job },
+            });
+            return;
         }
         let layers = self.layers(job.batch);
         let rest = layers.and_then(|l| l.rest);

@@ -106,7 +106,7 @@ impl Pipeline<'_> {
     /// The time and, for each batch, the layers between this state and the same one before.
     fn recurs(&mut self) -> Option<(Ps, Vec<u32>)> {
         let mut active = self.batches.iter().filter(|b| b.starts.is_none());
-        if active.any(|b| matches!(b.work, Some(Iteration::Whole(_)))) {
+        if active.any(|b| matches!(b.work, Some(Iteration::Whole(_) | Iteration::Stages(_)))) {
             return None;
         }
         let mut history = std::mem::take(&mut self.history);

@@ -30,7 +30,9 @@ pub struct DevicePool {
     pub link: Option<DeviceLink>,
     /// Devices among which one replica's products are divided.
     pub group: u64,
-    /// Groups.
+    /// Stages of a replica, each a group with a part of the layers.
+    pub stages: u64,
+    /// Replicas.
     pub replicas: u64,
     /// Where the pool has several nodes: devices of one, and the link of each device to the others.
     pub nodes: Option<(u64, DeviceLink)>,
@@ -110,21 +112,47 @@ impl DevicePool {
 
     /// Bytes of a model's weights on one device; `None` on overflow.
     pub fn weights(&self, model: &Model) -> Option<Bytes> {
+        let all = self.all_weights(model)?;
+        let layers = u128::from(model.depth()?.max(1));
+        if self.stages == 1 {
+            return Some(all);
+        }
+        // The vocabulary in is on the first stage, out on the last: those with most of it have one table.
+        let layer = |part: &Part| match (part, self.spreads()) {
+            (Part::Embeddings, _) => Some(0),
+            (Part::Experts, true) => self.whole_experts(model),
+            _ => Some(model.part_bytes(*part, self.group)?.0),
+        };
+        let inside: u128 = Part::ALL.iter().map(layer).sum::<Option<u128>>()?;
+        let ends = all.0.saturating_sub(inside);
+        let table = if model.tied_embeddings { ends } else { ends.div_ceil(2) };
+        let most = layers.div_ceil(self.stages.into());
+        Some(Bytes(inside.checked_mul(most)?.div_ceil(layers) + table))
+    }
+
+    /// Layers of the longest stage.
+    pub fn stage_layers(&self, layers: u64) -> u64 {
+        layers.div_ceil(self.stages.max(1))
+    }
+
+    /// Bytes of whole experts on one device.
+    fn whole_experts(&self, model: &Model) -> Option<u128> {
+        let kinds = model.kinds();
+        let routed = kinds.iter().filter_map(|(_, _, kind)| kind.experts).map(|e| e.routed).max();
+        let routed = u128::from(routed.unwrap_or(1));
+        let whole = model.part_bytes(Part::Experts, 1)?;
+        (whole.0 / routed).checked_mul(routed.div_ceil(self.experts().into()))
+    }
+
+    /// The same of all layers.
+    fn all_weights(&self, model: &Model) -> Option<Bytes> {
         let all = model.weight_bytes(self.group)?;
         if !self.spreads() {
             return Some(all);
         }
-        let routed = model
-            .kinds()
-            .iter()
-            .filter_map(|(_, _, kind)| kind.experts)
-            .map(|e| e.routed)
-            .max();
-        let routed = u128::from(routed.unwrap_or(1));
-        let [by_columns, whole] =
-            [self.group, 1].map(|devices| model.part_bytes(Part::Experts, devices));
-        let own = whole?.0 / routed * routed.div_ceil(self.experts().into());
-        Some(Bytes(all.0.saturating_sub(by_columns?.0) + own))
+        let by_columns = model.part_bytes(Part::Experts, self.group)?;
+        let own = self.whole_experts(model)?;
+        Some(Bytes(all.0.saturating_sub(by_columns.0) + own))
     }
 
     fn load(scenario: &Scenario, spec: &Pool, replicas: Option<u64>) -> Result<Self, Problems> {
@@ -143,6 +171,7 @@ impl DevicePool {
         let count = spec.count.value;
         // Attention's devices share no products; what they share is `partition`'s.
         let replicas = replicas.unwrap_or(count);
+        let stages = spec.pipeline_parallel.as_ref().map_or(1, |n| n.value);
         let group = match &spec.tensor_parallel {
             Some(given) if !count.is_multiple_of(given.value) => {
                 problems.push(
@@ -156,6 +185,12 @@ impl DevicePool {
                 1
             }
             Some(given) => given.value,
+            None if !count.is_multiple_of(replicas * stages) && stages > 1 => {
+                let message = format!("{count} devices in {stages} stages of {replicas} replicas");
+                let problem = scenario.at(spec.count.span, message);
+                problems.push(problem.help("`pipeline_parallel` divides `count`"));
+                1
+            }
             None if !count.is_multiple_of(replicas) => {
                 problems.push(
                     scenario
@@ -167,8 +202,23 @@ impl DevicePool {
                 );
                 1
             }
-            None => count / replicas,
+            None => (count / (replicas * stages).max(1)).max(1),
         };
+        if let Some(given) = &spec.pipeline_parallel
+            && !count.is_multiple_of(group * stages)
+        {
+            let message = format!("{count} devices in {stages} stages of {group}");
+            let problem = scenario.at(given.span, message);
+            problems.push(problem.help("`pipeline_parallel` times `tensor_parallel` divides `count`"));
+        }
+        if let Some(given) = &spec.pipeline_parallel
+            && stages > 1
+            && link.is_none()
+            && spec.link.is_none()
+        {
+            let problem = scenario.at(given.span, "stages with no link between them");
+            problems.push(problem.help("add `link: \"nvlink4\"` to the pool"));
+        }
         if group > 1 && link.is_none() && spec.link.is_none() {
             problems.push(
                 scenario
@@ -249,7 +299,8 @@ impl DevicePool {
                 link,
                 nodes: spec.node.as_ref().map(|node| node.value).zip(far),
                 group,
-                replicas: count / group,
+                stages,
+                replicas: count / (group * stages).max(1),
                 price,
                 memory: Memory {
                     total,
@@ -338,6 +389,7 @@ impl System {
             shape: Shape {
                 batches: usize::try_from(n).unwrap_or(usize::MAX),
                 replicas: usize::try_from(models.replicas).unwrap_or(1),
+                stages: usize::try_from(models.stages).unwrap_or(1),
                 rotate: attention.is_some(),
                 receive_idle: false,
             },

@@ -16,8 +16,52 @@ pub struct Message {
 pub enum Iteration {
     /// One task on the batch's own replica: a pool that does everything.
     Whole(Ps),
+    /// Stage after stage, each on devices of its own: a pool that does everything.
+    Stages(Stages),
     /// Layer by layer, attention elsewhere.
     Layers(Layers),
+}
+
+/// What the tasks of an iteration take where layers are divided among stages, as evenly as they can be: as vLLM does it,
+/// the stages before the last have one more where they cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Stages.
+    pub count: u32,
+    /// Of them, those with one layer more: the last of them is the last but one.
+    pub longer: u32,
+    /// One of the others.
+    pub each: Ps,
+    /// One with a layer more.
+    pub long: Ps,
+    /// The last, with the vocabulary.
+    pub last: Ps,
+    /// From a stage to the next: what it takes to arrive.
+    pub message: Ps,
+    /// The same to another node.
+    pub far: Ps,
+    /// Stages of a node; all of them where there is one.
+    pub together: u32,
+}
+
+impl Stages {
+    /// What a stage takes.
+    pub fn time(&self, stage: u32) -> Ps {
+        let last = self.count.saturating_sub(1);
+        match stage {
+            _ if stage == last => self.last,
+            _ if stage + self.longer >= last => self.long,
+            _ => self.each,
+        }
+    }
+
+    /// What it takes from a stage to the next.
+    pub fn way(&self, stage: u32) -> Ps {
+        match (stage + 1).is_multiple_of(self.together.max(1)) {
+            true => self.far,
+            false => self.message,
+        }
+    }
 }
 
 /// What the tasks of a layer take where attention is elsewhere.
@@ -55,6 +99,8 @@ pub struct Shape {
     pub batches: usize,
     /// Model replicas.
     pub replicas: usize,
+    /// Stages of each, one after another.
+    pub stages: usize,
     /// Whether slices rotate over the replicas; else batch `j` stays on replica `j mod replicas`.
     pub rotate: bool,
     /// Whether the attention pool takes a message only while it attends to nothing, and attends to what it carries next.
@@ -64,7 +110,7 @@ pub struct Shape {
 /// What runs, for a timeline and for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// On a replica.
+    /// On a replica, or a stage of one.
     Slice,
     /// On a replica: the new keys and values, after the queries.
     KeyValue,
@@ -83,7 +129,7 @@ pub enum Kind {
 /// A resource that serves one task at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
-    /// A model replica.
+    /// A model replica; a stage of one, where it has several: those of the first replica first.
     Replica(usize),
     /// The attention pool.
     Attention,

@@ -69,10 +69,11 @@ pub(super) fn devices(system: &System, served: &Served, window: Ps) -> (Vec<Devi
     };
     let models = &system.models;
     for (replica, (before, after)) in begin.model.iter().zip(&end.model).enumerate() {
-        for place in 0..models.group {
+        let each = models.group * models.stages;
+        for place in 0..each {
             add(
                 models,
-                replica as u64 * models.group + place,
+                replica as u64 * each + place,
                 before,
                 after,
                 1.0,

@@ -228,6 +228,12 @@ impl Scenario {
                 "`partition` says how attention is divided",
             );
             idle(
+                field(own, "pipeline_parallel"),
+                pool.role != Role::All,
+                "stages of a pool that does not do everything",
+                "on a pool for `all`",
+            );
+            idle(
                 field(own, "expert_parallel"),
                 pool.role == Role::Attention,
                 "experts on attention's pool",

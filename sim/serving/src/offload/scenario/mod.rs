@@ -126,6 +126,8 @@ record! {
         pub count: At<u64> as counted::<MOST_DEVICES, _>;
         /// Devices among which the products of one replica are divided.
         pub tensor_parallel: Option<At<u64>> as counted::<MOST, _> => "all, over the replicas";
+        /// Stages of a replica, one after another, each with as many layers.
+        pub pipeline_parallel: Option<At<u64>> as counted::<MOST_BATCHES, _> => "1: every device has a part of all layers";
         /// Devices among which whole experts are divided, over several groups; else each group divides the columns of all.
         pub expert_parallel: Option<At<u64>> as counted::<MOST, _> => "each expert is divided by columns";
         /// Rows of the device with most, over the mean, where experts are divided.

@@ -580,7 +580,7 @@ impl Timed {
     pub fn layers(&self) -> Option<super::pipeline::Layers> {
         match self.iteration {
             Iteration::Layers(layers) => Some(layers),
-            Iteration::Whole(_) => None,
+            Iteration::Whole(_) | Iteration::Stages(_) => None,
         }
     }
 }

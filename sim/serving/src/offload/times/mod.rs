@@ -17,14 +17,14 @@ use std::{
     sync::Arc,
 };
 
-use einflow_arch::device::Kernel;
+use einflow_arch::device::{DeviceLink, Kernel};
 use einflow_spec::{Problem, quantity::Seconds};
 use einflow_workloads::layer::WORD_BYTES;
 use rustc_hash::FxHashMap;
 
 use super::{
     Boundary, Partition,
-    pipeline::{Iteration, Layers, Message},
+    pipeline::{Iteration, Layers, Message, Stages},
     system::{DevicePool, System},
     time::Ps,
 };
@@ -34,6 +34,7 @@ use mixers::Mixed;
 use ragged::Unequal;
 pub use tables::ServerTables;
 pub(super) use {kernels::operation, mixers::over_latents};
+use kernels::rounded;
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -298,8 +299,58 @@ impl<'s> Times<'s> {
             }
         }
         let head = self.head(pool, load.sampled)?;
+        if pool.stages > 1 {
+            return self.staged(pool, load.width().max(1), works, head);
+        }
         add(&mut works, Operator::Head, head);
         Ok(Timed::whole(works))
+    }
+
+    /// Layers divided among the stages of a pool; `works`: those of all layers on one of the devices that share each, and
+    /// what follows the last. A stage's layers take the mean of all.
+    fn staged(
+        &mut self,
+        pool: &DevicePool,
+        tokens: u64,
+        mut works: Works,
+        head: Work,
+    ) -> Result<Timed, Problem> {
+        let (layers, count) = (self.system.layers.max(1), pool.stages);
+        let all = total(&works).0 as f64;
+        let of = |own: u64| Ps((all * own as f64 / layers as f64).round() as u64);
+        let each = of(layers / count);
+        // A device of a group sends its part of the residual stream.
+        let width = self.system.model.model_width.saturating_mul(WORD_BYTES);
+        let bytes = tokens.saturating_mul(width).div_ceil(pool.group.max(1));
+        let near = pool.link.as_ref().map(|link| way(link, bytes)).transpose()?;
+        let far = match &pool.nodes {
+            Some((_, link)) => Some(way(link, bytes)?),
+            None => near,
+        };
+        let together = match &pool.nodes {
+            Some((node, _)) => (node / pool.group.max(1)).max(1),
+            None => count,
+        };
+        let stages = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let staged = Stages {
+            count: stages(count),
+            longer: stages(layers % count),
+            each,
+            long: of(layers / count + 1),
+            last: each.after(head.time),
+            message: near.unwrap_or_default(),
+            far: far.unwrap_or_default(),
+            together: stages(together),
+        };
+        add(&mut works, Operator::Head, head);
+        let model = works.map(|work| Work {
+            time: Ps(work.time.0 / count),
+            joules: work.joules / count as f64,
+        });
+        Ok(Timed {
+            iteration: Iteration::Stages(staged),
+            ..Timed::whole(model)
+        })
     }
 
     /// Everything on one device, by what a server measured there.
@@ -570,6 +621,16 @@ fn busiest(bytes: f64, batch: u64, group: u64, shares: &[Share<'_>]) -> f64 {
         .map(|s| bytes * s.requests() as f64 / s.parts as f64)
         .fold(0.0, f64::max);
     sent.max(received)
+}
+
+/// What it takes from a stage to the next.
+fn way(link: &DeviceLink, bytes: u64) -> Result<Ps, Problem> {
+    let name = operation(link, "send:graph", "send");
+    let time = link.send(name, bytes, 1);
+    rounded(time.ok_or_else(|| {
+        Problem::nowhere(format!("`send` over {} is not known", link.name))
+            .help("a link with that operation in its file, for the pool")
+    })?)
 }
 
 fn arrives(message: Message) -> Ps {
