@@ -2,7 +2,10 @@
 //! whose shapes are written down here.
 
 use einflow_arch::device::{Attention, Collective, Kernel, Operands};
-use einflow_serving::offload::{Options, Scenario, System, report, serve::Unwatched};
+use einflow_serving::offload::{
+    Scenario, System, report,
+    serve::{Options, Unwatched},
+};
 use einflow_spec::{Source, Stored};
 
 use super::{ROUNDED, law_of, link};
