@@ -95,20 +95,3 @@ fn whole_caches_end_when_events_say() {
         }
     }
 }
-
-#[test]
-fn zz_speed() {
-    let mut seed = 1;
-    for batch in [15, 64, 256] {
-        let lengths: Vec<u64> = (0..batch).map(|_| 1 + drawn(&mut seed, 4000)).collect();
-        let values = [0.001, 0.9764, 34.6, 39.26, 0.7054, 1.338, 1.356, 0.0];
-        let a = shape(32, 8, &lengths);
-        let c = chip(132);
-        let t = std::time::Instant::now();
-        let mut sum = 0.0;
-        for _ in 0..1000 {
-            sum += streamed(&c, &a, &lengths, Plan::Longest, &values);
-        }
-        println!("{batch}: {:?} each, {sum}", t.elapsed() / 1000);
-    }
-}

@@ -10,9 +10,14 @@ use super::super::{
 
 pub(super) fn assumptions(system: &System, served: &Served) -> Vec<String> {
     let scenario = &system.scenario;
+    let attends = system.attends();
+    let lengths = match &attends.answerer.device.times {
+        _ if attends.steps.is_some() => "takes what as many of their mean length take",
+        Times::Accelerator(_) => "takes what each of them takes",
+        _ => "takes what its kernel does with their lengths",
+    };
     let mut out = vec![
-        "attention of requests of different lengths takes what as many of their mean length take"
-            .to_string(),
+        format!("attention of requests of different lengths {lengths}"),
         "looking up and sampling tokens takes no time".to_string(),
     ];
     for pool in system.pools() {

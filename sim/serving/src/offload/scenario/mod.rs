@@ -154,7 +154,7 @@ record! {
         pub kv_blocks: Option<At<u64>> as counted::<MOST_BLOCKS, _> => "what memory leaves";
         /// Whose attention kernels: `vllm`, `flash`, `cudnn`, by what they take of equal lengths and what unequal ones add;
         /// `flash2-varlen`, `flashinfer-tensor`, `flashinfer-cuda`, measured on unequal lengths.
-        pub attention_library("library"): Option<At<String>> => "what the device has, in this order";
+        pub attention_library("library"): Option<At<String>> => "the first of the first three that the device has";
         /// Which engine answers where the device is an accelerator.
         pub engine: Engine = Engine::Cycle => "`cycle`";
     }
