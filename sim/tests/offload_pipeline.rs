@@ -126,7 +126,7 @@ fn plain(batches: usize, replicas: usize) -> Shape {
         replicas,
         rotate: true,
         stages: 1,
-            receive_idle: false,
+        receive_idle: false,
     }
 }
 

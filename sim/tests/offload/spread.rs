@@ -66,9 +66,15 @@ fn a_step_is_the_sum_of_its_kernels_and_of_its_ways() {
         found.throughput
     );
     let ways = found.devices[0].by_operator.iter();
-    let ways: f64 = ways.filter(|(name, _)| *name == "all-to-all").map(|(_, share)| share).sum();
+    let ways: f64 = ways
+        .filter(|(name, _)| *name == "all-to-all")
+        .map(|(_, share)| share)
+        .sum();
     assert!((ways / (64.0 * way / step) - 1.0).abs() < ROUNDED, "{ways}");
-    let said = found.assumptions.iter().any(|a| a.contains("experts are divided among 4 devices"));
+    let said = found
+        .assumptions
+        .iter()
+        .any(|a| a.contains("experts are divided among 4 devices"));
     assert!(said, "{:?}", found.assumptions);
 }
 
@@ -105,15 +111,24 @@ fn divisions_that_do_not_fit_are_refused() {
         found.unwrap_err().to_string()
     };
     let said = refused("expert_parallel: 4", "expert_parallel: 3");
-    assert!(said.contains("experts among 3 of 4 devices in groups of 1"), "{said}");
+    assert!(
+        said.contains("experts among 3 of 4 devices in groups of 1"),
+        "{said}"
+    );
     let said = refused("mixtral-8x7b", "llama3-8b");
     assert!(said.contains("llama3-8b has no experts"), "{said}");
     let said = refused(", link: \"nvlink4\"", "");
-    assert!(said.contains("tokens go to experts of other devices"), "{said}");
+    assert!(
+        said.contains("tokens go to experts of other devices"),
+        "{said}"
+    );
     let said = refused("expert_parallel: 4, ", "");
     assert!(said.contains("expert_imbalance"), "{said}");
     let said = refused("link:", "node: 2, link:");
-    assert!(said.contains("nodes between which nothing travels"), "{said}");
+    assert!(
+        said.contains("nodes between which nothing travels"),
+        "{said}"
+    );
 }
 
 /// Llama-3-8B in three stages: 32 layers are 11, 11 and 10, and the vocabulary's scores. One batch goes through all of
@@ -138,19 +153,36 @@ fn stages_one_after_another() {
         + pass("pass:graph", 1, 3 * b * 14_336)
         + product(b, 14_336, 4096);
     let head = product(b, 4096, 128_256);
-    let way = link("nvlink4").send("send:graph", b * 4096 * 2, 1).unwrap().0 * 1e6;
+    let way = link("nvlink4")
+        .send("send:graph", b * 4096 * 2, 1)
+        .unwrap()
+        .0
+        * 1e6;
     let alone = 32.0 * layer + head + 2.0 * way;
     let found = run(&text(1), "");
     let expected = 16.0 / alone * 1e6;
-    assert!((found.throughput / expected - 1.0).abs() < ROUNDED, "{} {expected}", found.throughput);
+    assert!(
+        (found.throughput / expected - 1.0).abs() < ROUNDED,
+        "{} {expected}",
+        found.throughput
+    );
     let longest = (11.0 * layer).max(10.0 * layer + head);
     let found = run(&text(3), "");
     let expected = 16.0 / longest * 1e6;
-    assert!((found.throughput / expected - 1.0).abs() < ROUNDED, "{} {expected}", found.throughput);
+    assert!(
+        (found.throughput / expected - 1.0).abs() < ROUNDED,
+        "{} {expected}",
+        found.throughput
+    );
     // 11 layers of 218 112 000 words, and one table of 128256 x 4096.
-    let system = System::new(Scenario::parse(&einflow_spec::Source::new("own.ron", text(1)), None).unwrap()).unwrap();
+    let system =
+        System::new(Scenario::parse(&einflow_spec::Source::new("own.ron", text(1)), None).unwrap())
+            .unwrap();
     let words = 11 * (4096 * 48 * 128 + 4096 * 4096 + 3 * 4096 * 14_336) + 128_256 * 4096;
     assert_eq!(system.models.memory.weights.0, 2 * words);
     // Eleven layers keep 4096 bytes of a token each.
-    assert_eq!(u128::from(system.stores[0]), system.models.memory.cache.0 * 32 / 11 / (32 * 4096));
+    assert_eq!(
+        u128::from(system.stores[0]),
+        system.models.memory.cache.0 * 32 / 11 / (32 * 4096)
+    );
 }

@@ -125,7 +125,11 @@ impl DevicePool {
         };
         let inside: u128 = Part::ALL.iter().map(layer).sum::<Option<u128>>()?;
         let ends = all.0.saturating_sub(inside);
-        let table = if model.tied_embeddings { ends } else { ends.div_ceil(2) };
+        let table = if model.tied_embeddings {
+            ends
+        } else {
+            ends.div_ceil(2)
+        };
         let most = layers.div_ceil(self.stages.into());
         Some(Bytes(inside.checked_mul(most)?.div_ceil(layers) + table))
     }
@@ -138,7 +142,11 @@ impl DevicePool {
     /// Bytes of whole experts on one device.
     fn whole_experts(&self, model: &Model) -> Option<u128> {
         let kinds = model.kinds();
-        let routed = kinds.iter().filter_map(|(_, _, kind)| kind.experts).map(|e| e.routed).max();
+        let routed = kinds
+            .iter()
+            .filter_map(|(_, _, kind)| kind.experts)
+            .map(|e| e.routed)
+            .max();
         let routed = u128::from(routed.unwrap_or(1));
         let whole = model.part_bytes(Part::Experts, 1)?;
         (whole.0 / routed).checked_mul(routed.div_ceil(self.experts().into()))
@@ -209,7 +217,8 @@ impl DevicePool {
         {
             let message = format!("{count} devices in {stages} stages of {group}");
             let problem = scenario.at(given.span, message);
-            problems.push(problem.help("`pipeline_parallel` times `tensor_parallel` divides `count`"));
+            problems
+                .push(problem.help("`pipeline_parallel` times `tensor_parallel` divides `count`"));
         }
         if let Some(given) = &spec.pipeline_parallel
             && stages > 1

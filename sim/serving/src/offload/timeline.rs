@@ -63,7 +63,9 @@ fn tracks(system: &System, unit: Unit) -> Vec<String> {
 /// Whatever the writer says.
 pub fn write(system: &System, served: &Served, out: &mut dyn io::Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
-    let mut units: Vec<Unit> = (0..system.shape.replicas * system.shape.stages).map(Unit::Replica).collect();
+    let mut units: Vec<Unit> = (0..system.shape.replicas * system.shape.stages)
+        .map(Unit::Replica)
+        .collect();
     if system.attention.is_some() {
         units.extend([Unit::Attention, Unit::Out, Unit::Back]);
     }

@@ -71,13 +71,7 @@ pub(super) fn devices(system: &System, served: &Served, window: Ps) -> (Vec<Devi
     for (replica, (before, after)) in begin.model.iter().zip(&end.model).enumerate() {
         let each = models.group * models.stages;
         for place in 0..each {
-            add(
-                models,
-                replica as u64 * each + place,
-                before,
-                after,
-                1.0,
-            );
+            add(models, replica as u64 * each + place, before, after, 1.0);
         }
     }
     if let Some(pool) = &system.attention {

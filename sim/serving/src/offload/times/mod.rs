@@ -29,12 +29,12 @@ use super::{
     time::Ps,
 };
 use kernels::Products;
+use kernels::rounded;
 pub use load::{Caches, Load};
 use mixers::Mixed;
 use ragged::Unequal;
 pub use tables::ServerTables;
 pub(super) use {kernels::operation, mixers::over_latents};
-use kernels::rounded;
 
 /// What a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -322,7 +322,11 @@ impl<'s> Times<'s> {
         // A device of a group sends its part of the residual stream.
         let width = self.system.model.model_width.saturating_mul(WORD_BYTES);
         let bytes = tokens.saturating_mul(width).div_ceil(pool.group.max(1));
-        let near = pool.link.as_ref().map(|link| way(link, bytes)).transpose()?;
+        let near = pool
+            .link
+            .as_ref()
+            .map(|link| way(link, bytes))
+            .transpose()?;
         let far = match &pool.nodes {
             Some((_, link)) => Some(way(link, bytes)?),
             None => near,
