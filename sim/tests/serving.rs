@@ -165,7 +165,7 @@ fn prompts_that_begin_alike_are_computed_once() {
     });
     server.arrive(0, alike(1));
     server.arrive(1, alike(2));
-    assert_eq!(step(&mut server), load(1, 9, &[(9, 0)], 2));
+    assert_eq!(step(&mut server), load(&[9], &[(9, 0)], 2));
     // Three blocks, and the second's own third.
     assert_eq!((server.fullest(), server.found()), (16, 8));
     assert_eq!(server.ended(0), [came(0, true), came(1, false)]);
@@ -174,7 +174,7 @@ fn prompts_that_begin_alike_are_computed_once() {
     assert_eq!(server.ended(0), [came(1, true)]);
     assert_eq!(server.fullest(), 0);
     server.arrive(2, alike(1));
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     server.ended(0);
     // Of six blocks two were never taken and two are the thirds of those before: those go first, then the shared ones, the
     // last of them before the first.
@@ -182,7 +182,7 @@ fn prompts_that_begin_alike_are_computed_once() {
     step(&mut server);
     server.ended(0);
     server.arrive(4, alike(1));
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     server.ended(0);
     server.arrive(5, prompt(24, 1));
     step(&mut server);
@@ -190,7 +190,7 @@ fn prompts_that_begin_alike_are_computed_once() {
     step(&mut server);
     server.ended(0);
     server.arrive(6, alike(1));
-    assert_eq!(step(&mut server), load(0, 0, &[(9, 0)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(9, 0)], 1));
 }
 
 /// Planned while the iteration before it runs: who comes meanwhile is in the one after it; room is given back after the
@@ -205,19 +205,19 @@ fn iterations_are_planned_ahead() {
     });
     server.arrive(0, prompt(4, 3));
     let next = server.next(&[0]);
-    assert_eq!(next.loads, [(0, load(0, 0, &[(4, 0)], 1))]);
+    assert_eq!(next.loads, [(0, load(&[], &[(4, 0)], 1))]);
     assert_eq!(next.ahead, [0]);
     server.arrive(1, prompt(7, 1));
     assert_eq!(server.ended(0), [came(0, false)]);
     // Two blocks are held, one is free: the second has to wait for two, and then for the plan after the one under way.
-    assert_eq!(step(&mut server), load(1, 5, &[], 1));
+    assert_eq!(step(&mut server), load(&[5], &[], 1));
     assert_eq!(server.ended(0), [came(0, false)]);
     let next = server.next(&[0]);
-    assert_eq!(next.loads, [(0, load(1, 6, &[], 1))]);
+    assert_eq!(next.loads, [(0, load(&[6], &[], 1))]);
     // The first one's last token is on its way: nothing follows.
     assert_eq!(next.ahead, [] as [usize; 0]);
     assert_eq!(server.ended(0), [came(0, true)]);
-    assert_eq!(step(&mut server), load(0, 0, &[(7, 0)], 1));
+    assert_eq!(step(&mut server), load(&[], &[(7, 0)], 1));
     assert_eq!(server.ended(0), [came(1, true)]);
     assert!(!server.waits() && server.running(0) == 0);
 }
@@ -235,12 +235,12 @@ fn tokens_on_their_way_arrive() {
     server.arrive(1, prompt(7, 1));
     // While the prompts run the first one's next token is planned: a third block, which the second has to give.
     let next = server.next(&[0]);
-    assert_eq!(next.loads, [(0, load(0, 0, &[(8, 0), (7, 0)], 2))]);
+    assert_eq!(next.loads, [(0, load(&[], &[(8, 0), (7, 0)], 2))]);
     assert_eq!(next.preempted, [(1, 7)]);
     assert_eq!(server.ended(0), [came(0, false), came(1, true)]);
-    assert_eq!(step(&mut server), load(1, 9, &[], 1));
+    assert_eq!(step(&mut server), load(&[9], &[], 1));
     server.ended(0);
-    assert_eq!(step(&mut server), load(1, 10, &[], 1));
+    assert_eq!(step(&mut server), load(&[10], &[], 1));
     assert_eq!(server.ended(0), [came(0, true)]);
     assert!(!server.waits());
 }
@@ -671,7 +671,7 @@ fn holes_of_a_table_are_bridged() {
         ServerTables::load(".", Some(folder.path()), 32).unwrap()
     };
     let attention = |tables: &ServerTables, context: u64| {
-        let step = tables.step(&load(1, context, &[(16, 64)], 1));
+        let step = tables.step(&load(&[context], &[(16, 64)], 1));
         let own = step.into_iter().filter(|(o, _)| *o == Operator::Attention);
         own.map(|(_, us)| us).sum::<f64>()
     };
@@ -681,11 +681,11 @@ fn holes_of_a_table_are_bridged() {
     let [low, high] = [64, 256].map(|k| attention(&whole, k));
     let bridged = low + (high - low) / 3.0;
     assert!((attention(&holed, 128) / bridged - 1.0).abs() < 1e-12);
-    assert_eq!(holed.beyond(&load(1, 128, &[(16, 64)], 1)), None);
+    assert_eq!(holed.beyond(&load(&[128], &[(16, 64)], 1)), None);
     let short = without("16,64,1,16384,");
     let [low, high] = [4096, 8192].map(|k| attention(&whole, k));
     let further = high + 2.0 * (high - low).max(0.0);
     assert!((attention(&short, 16_384) / further - 1.0).abs() < 1e-12);
-    let said = short.beyond(&load(1, 16_384, &[(16, 64)], 1)).unwrap();
+    let said = short.beyond(&load(&[16_384], &[(16, 64)], 1)).unwrap();
     assert!(said.contains("as none was measured"), "{said}");
 }
