@@ -144,8 +144,8 @@ fn a_long_request_ends_late_on_a_small_chip() {
     let found = attention(&mut times, &[1280, 128]);
     let expected = law(&system.models.answerer.device, 2, 704) * ragged / equal;
     assert!((found / expected - 1.0).abs() < 2e-3, "{found} {expected}");
-    // A third more, where the mean would have it the same.
-    assert!(ragged / equal > 1.15, "{}", ragged / equal);
+    // Nearly a tenth more, where the mean would have it the same.
+    assert!(ragged / equal > 1.08, "{}", ragged / equal);
     let assumed: Vec<String> = times.assumed().into_iter().collect();
     let told: Vec<&String> = assumed
         .iter()
@@ -212,8 +212,11 @@ fn whole_blocks_stand_for_the_lengths_between() {
             count += 1.0;
         }
     }
-    println!("mean {:.4} worst {worst:.4}", sum / count);
-    assert!(sum / count < 0.03 && worst < 0.2, "{} {worst}", sum / count);
+    assert!(
+        sum / count < 0.02 && worst < 0.15,
+        "{} {worst}",
+        sum / count
+    );
 }
 
 /// A library that was measured on unequal lengths takes what `predict` says of the very kernel.
@@ -257,7 +260,7 @@ fn a_named_library_is_asked_for_the_lengths() {
     }
     let text = alone("h200", ", library: \"flash2-varlen\"");
     let scenario = Scenario::parse(&Source::new("test.ron", text), None).unwrap();
-    let refused = System::new(scenario).unwrap_err().to_string();
+    let refused = System::new(scenario).err().unwrap().to_string();
     assert!(
         refused.contains("h200 knows no `ragged:flash2-varlen`"),
         "{refused}"
@@ -380,9 +383,9 @@ fn a_run_is_its_iterations_over_their_lengths() {
     }
     let last = served.tokens.iter().filter_map(|t| t.last).max().unwrap();
     assert_eq!(last.0, sum);
-    // The mean is far too short.
+    // The mean is too short.
     let ragged = attention(&mut times, &[6001, 101, 701]);
-    assert!(ragged > 1.3 * law(&device("h200"), 3, 2268), "{ragged}");
+    assert!(ragged > 1.1 * law(&device("h200"), 3, 2268), "{ragged}");
     let text =
         apart("h20", "requests", "").replace("(batch: 2, context: 64)", "(trace: \"trace.csv\")");
     let text = text.replace("boundary: core", "boundary: core, batches: 2");
