@@ -29,6 +29,7 @@ fn shape(heads: u64, key_heads: u64, lengths: &[u64]) -> Attention {
         value_width: 64,
         length: lengths.iter().copied().max().unwrap(),
         causal: false,
+        cached: einflow_spec::Stored::BF16,
     }
 }
 

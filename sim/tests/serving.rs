@@ -5,6 +5,9 @@
 #[path = "serving/objectives.rs"]
 mod objectives;
 
+#[path = "serving/recorded.rs"]
+mod recorded;
+
 use einflow_serving::{
     offload::{
         Scenario, report,
@@ -12,6 +15,7 @@ use einflow_serving::{
         serve::{
             Options, ServedRequest, Unwatched,
             policy::{Came, Limits, Policy, Preempted, Request, StaticBatching, Vllm},
+            trace::Alike,
         },
         times::{Caches, Load, Operator, ServerTables},
     },
@@ -154,7 +158,7 @@ fn a_preempted_request_finds_what_nobody_took() {
 #[test]
 fn prompts_that_begin_alike_are_computed_once() {
     let alike = |wanted| Request {
-        shared: Some([5, 6].into()),
+        shared: Alike::new([5, 6].into(), 2),
         ..prompt(9, wanted)
     };
     let mut server = Vllm::new(Limits {
@@ -263,7 +267,7 @@ fn batches_in_flight_stay_alike() {
         ..Request::default()
     };
     for request in 0..5 {
-        server.arrive(request, cached);
+        server.arrive(request, cached.clone());
     }
     let next = server.next(&[0, 1]);
     assert_eq!((server.running(0), server.running(1)), (3, 2));

@@ -64,6 +64,7 @@ fn shape(batch: u64, length: u64) -> Attention {
         value_width: 128,
         length,
         causal: false,
+        cached: einflow_spec::Stored::BF16,
     }
 }
 

@@ -207,7 +207,7 @@ fn contents(text: &str, prefixes: Prefixes) -> Result<Vec<Vec<u32>>, Problems> {
         ..Reading::default()
     };
     let (list, _) = read(&Source::new("trace", text.to_string()), &how)?;
-    let own = |r: &Arrival| r.shared.as_deref().unwrap_or_default().to_vec();
+    let own = |r: &Arrival| r.shared.blocks().to_vec();
     Ok(list.iter().map(own).collect())
 }
 

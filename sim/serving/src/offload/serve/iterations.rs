@@ -6,6 +6,7 @@ use super::{
     super::{account::record, pipeline::Pipeline, time::Ps},
     OtherSpan, Run, Server,
     policy::Request,
+    trace::Alike,
 };
 use crate::offload::scenario::Prefill;
 
@@ -31,7 +32,7 @@ impl Server<'_> {
                     tokens: arrival.prompt + 1,
                     cached: arrival.prompt,
                     wanted: arrival.generated,
-                    shared: None,
+                    shared: Alike::default(),
                 },
             };
             let tokens = &mut self.tokens[self.next];

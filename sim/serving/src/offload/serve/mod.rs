@@ -310,8 +310,15 @@ pub fn serve(
         typical,
         waited: server.waited,
         flags: {
-            let own = server.times.flags.iter();
-            own.chain(&system.flags).cloned().collect()
+            let alike = list.iter().any(|r| !r.shared.blocks().is_empty());
+            let lost = (alike && !system.room.plain()).then(|| {
+                format!(
+                    "prompts that begin alike are computed each: layers of {} keep windows or states",
+                    system.model.name
+                )
+            });
+            let own = server.times.flags.iter().chain(&system.flags).cloned();
+            own.chain(lost).collect()
         },
         assumed: server.times.assumed().into_iter().collect(),
         arrivals,

@@ -11,6 +11,7 @@ use super::{
     },
     Arrival, OtherSpan, Server,
     policy::Request,
+    trace::Alike,
 };
 
 /// A prompt on the pool for prompts.
@@ -199,7 +200,7 @@ impl Server<'_> {
                     tokens: tokens + 1,
                     cached: tokens,
                     wanted: generated - 1,
-                    shared: None,
+                    shared: Alike::default(),
                 })
             }
             false => Ready::Again,

@@ -10,11 +10,10 @@ mod requests;
 mod static_batching;
 mod vllm;
 
-use std::sync::Arc;
-
 use einflow_spec::Named;
 
 use super::super::{room::Room, times::Load};
+use super::trace::Alike;
 use requests::Requests;
 
 pub use static_batching::StaticBatching;
@@ -100,7 +99,7 @@ pub struct Request {
     /// Tokens to make, 1 or more.
     pub wanted: u64,
     /// What its first blocks of the KV cache hold, as far as others hold the same.
-    pub shared: Option<Arc<[u32]>>,
+    pub shared: Alike,
 }
 
 impl Request {
@@ -111,7 +110,7 @@ impl Request {
 
     /// What its first blocks hold, as far as others hold the same.
     pub fn shared(&self) -> &[u32] {
-        self.shared.as_deref().unwrap_or_default()
+        self.shared.blocks()
     }
 }
 

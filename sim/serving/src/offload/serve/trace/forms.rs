@@ -99,7 +99,7 @@ pub(super) const TOKENS: [&str; 2] = ["input_tok_ids", "output_tok_ids"];
 
 /// Where a file says which prompts begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alike<'n> {
+pub(super) enum Prefix<'n> {
     /// Nowhere.
     Nowhere,
     /// In a column of hashes.
@@ -108,7 +108,7 @@ pub(super) enum Alike<'n> {
     Tokens(&'n str, Option<&'n str>),
 }
 
-impl<'n> Alike<'n> {
+impl<'n> Prefix<'n> {
     /// What is named, else what there is.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{
     Reading, Row, Rows, at_row,
     clock::nanoseconds,
-    forms::{Alike, Form, LINES, recognised},
+    forms::{Form, LINES, Prefix, recognised},
     prefix::Known,
     table::{MOST, hashes},
     unmarked,
@@ -16,7 +16,7 @@ use super::{
 pub(super) fn read(source: &Source, how: &Reading) -> Result<Rows, Problems> {
     let mut problems = Problems::new();
     let mut out = Vec::new();
-    let mut known: Option<(Form<'_>, Alike<'_>)> = None;
+    let mut known: Option<(Form<'_>, Prefix<'_>)> = None;
     for (line, text) in (1..).zip(unmarked(source).lines()) {
         if text.trim().is_empty() {
             continue;
@@ -53,7 +53,7 @@ fn request(
     line: u64,
     object: &Map<String, Value>,
     form: Form<'_>,
-    alike: Alike<'_>,
+    alike: Prefix<'_>,
 ) -> Result<Row, Problem> {
     let written = |column: &str| match object.get(column) {
         Some(Value::String(text)) => text.clone(),
@@ -97,9 +97,9 @@ fn request(
         generated: tokens(form.generated)?,
         line,
         known: match alike {
-            Alike::Nowhere => Known::Nothing,
-            Alike::Hashes(column) => Known::Hashes(hashes(&written(column))),
-            Alike::Tokens(prompt, generated) => {
+            Prefix::Nowhere => Known::Nothing,
+            Prefix::Hashes(column) => Known::Hashes(hashes(&written(column))),
+            Prefix::Tokens(prompt, generated) => {
                 Known::Tokens(ids(prompt)?, generated.map_or(Ok(Vec::new()), ids)?)
             }
         },

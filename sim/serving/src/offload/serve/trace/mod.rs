@@ -13,7 +13,7 @@ mod table;
 use std::sync::Arc;
 
 use einflow_spec::{Problem, Problems, Source, Span, named, quantity::Seconds, record, text};
-use forms::Alike;
+use forms::Prefix;
 
 /// A request: when it comes, and how many tokens it brings and wants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,7 +28,30 @@ pub struct Arrival {
     pub row: u64,
     /// What the first blocks of its cache hold, as far as another request's hold the same: equal numbers are equal tokens,
     /// with all that is before them.
-    pub shared: Option<Arc<[u32]>>,
+    pub shared: Alike,
+}
+
+/// What the first blocks of a cache hold, as far as others hold the same: as many as there are, or the first of a longer
+/// list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alike {
+    list: Option<Arc<[u32]>>,
+    count: usize,
+}
+
+impl Alike {
+    /// The first so many of a list.
+    pub fn new(list: Arc<[u32]>, count: usize) -> Self {
+        Self {
+            count: count.min(list.len()),
+            list: (count > 0).then_some(list),
+        }
+    }
+
+    /// A number for each block.
+    pub fn blocks(&self) -> &[u32] {
+        self.list.as_deref().map_or(&[], |list| &list[..self.count])
+    }
 }
 
 named! {
@@ -112,11 +135,11 @@ impl Reading {
         &'n self,
         has: &[&str],
         at: impl Fn(String) -> Problem,
-    ) -> Result<Alike<'n>, Problem> {
+    ) -> Result<Prefix<'n>, Problem> {
         let Some(prefixes) = self.prefixes else {
-            return Ok(Alike::Nowhere);
+            return Ok(Prefix::Nowhere);
         };
-        let found = Alike::of(&self.columns, has, &at)?;
+        let found = Prefix::of(&self.columns, has, &at)?;
         if prefixes.share.is_some() && self.columns.names_prefixes() {
             return Err(at(
                 "columns that say which prompts begin alike, beside a stated share".into(),
@@ -124,7 +147,7 @@ impl Reading {
             .help("`shared_prefix`, or the columns"));
         }
         Ok(match prefixes.share {
-            Some(_) => Alike::Nowhere,
+            Some(_) => Prefix::Nowhere,
             None => found,
         })
     }
@@ -188,7 +211,7 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
         _ => table::read(source, how)?,
     };
     let shared = match &how.prefixes {
-        None => vec![None; rows.len()],
+        None => vec![Alike::default(); rows.len()],
         Some(Prefixes {
             block,
             share: Some(share),
@@ -200,7 +223,7 @@ pub fn read(source: &Source, how: &Reading) -> Result<(Vec<Arrival>, Vec<LeftOut
             Ok(shared) => shared,
             Err(problem) => {
                 problems.push(problem);
-                vec![None; rows.len()]
+                vec![Alike::default(); rows.len()]
             }
         },
     };

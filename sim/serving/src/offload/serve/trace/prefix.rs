@@ -8,7 +8,7 @@ use std::sync::Arc;
 use einflow_spec::{Problem, Source};
 use rustc_hash::FxHashMap;
 
-use super::{Row, at_row};
+use super::{Alike, Row, at_row};
 
 /// What a row says of its tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn shared(
     rows: &[Row],
     block: u64,
     hash_block: Option<u64>,
-) -> Result<Vec<Option<Arc<[u32]>>>, Problem> {
+) -> Result<Vec<Alike>, Problem> {
     let mut contents = Contents::default();
     let mut own: Vec<Vec<u32>> = Vec::with_capacity(rows.len());
     let hashed = hash_tokens(source, rows, hash_block)?;
@@ -83,20 +83,23 @@ pub(super) fn shared(
     let shared = |list: Vec<u32>| {
         let met = list.iter().take_while(|c| contents.times[**c as usize] > 1);
         let met = met.count();
-        (met > 0).then(|| list[..met].into())
+        Alike::new(list[..met].into(), met)
     };
     Ok(own.into_iter().map(shared).collect())
 }
 
 /// The same where all prompts begin alike: the first `share` of each.
-pub(super) fn stated(rows: &[Row], block: u64, share: f64) -> Vec<Option<Arc<[u32]>>> {
+pub(super) fn stated(rows: &[Row], block: u64, share: f64) -> Vec<Alike> {
     let of = |row: &Row| (row.prompt as f64 * share).floor() as u64 / block;
-    let blocks = |row: &Row| u32::try_from(of(row)).unwrap_or(u32::MAX);
+    let blocks = |row: &Row| u32::try_from(of(row)).map_or(MOST, |blocks| blocks.min(MOST));
     // All of them are the first of the longest.
-    rows.iter()
-        .map(|row| (blocks(row) > 0).then(|| (0..blocks(row)).collect()))
-        .collect()
+    let longest: Arc<[u32]> = (0..rows.iter().map(blocks).max().unwrap_or(0)).collect();
+    let alike = |row: &Row| Alike::new(Arc::clone(&longest), blocks(row) as usize);
+    rows.iter().map(alike).collect()
 }
+
+/// Blocks that all prompts have in common, at the most: beyond what a store holds.
+const MOST: u32 = 1 << 26;
 
 impl Row {
     fn hashes(&self) -> &[u64] {

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use super::{
     Reading, Row, Rows,
     clock::nanoseconds,
-    forms::{Alike, Form, TABLES, recognised},
+    forms::{Form, Prefix, TABLES, recognised},
     prefix::Known,
 };
 use crate::device::cells::{CellRow, Cells};
@@ -54,7 +54,12 @@ pub(super) fn hashes(text: &str) -> Vec<u64> {
         .collect()
 }
 
-fn request(cells: &Cells, row: &CellRow, form: Form<'_>, alike: Alike<'_>) -> Result<Row, Problem> {
+fn request(
+    cells: &Cells,
+    row: &CellRow,
+    form: Form<'_>,
+    alike: Prefix<'_>,
+) -> Result<Row, Problem> {
     let at = match form.arrival {
         None => None,
         Some(column) => {
@@ -81,9 +86,9 @@ fn request(cells: &Cells, row: &CellRow, form: Form<'_>, alike: Alike<'_>) -> Re
         generated: tokens(form.generated)?,
         line: row.number,
         known: match alike {
-            Alike::Nowhere => Known::Nothing,
-            Alike::Hashes(column) => Known::Hashes(hashes(cells.text(row, column))),
-            Alike::Tokens(prompt, generated) => {
+            Prefix::Nowhere => Known::Nothing,
+            Prefix::Hashes(column) => Known::Hashes(hashes(cells.text(row, column))),
+            Prefix::Tokens(prompt, generated) => {
                 Known::Tokens(ids(prompt)?, generated.map_or(Ok(Vec::new()), ids)?)
             }
         },
