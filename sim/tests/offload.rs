@@ -4,6 +4,8 @@
 
 #[path = "offload/experts.rs"]
 mod experts;
+#[path = "offload/kinds.rs"]
+mod kinds;
 #[path = "offload/replicas.rs"]
 mod replicas;
 #[path = "offload/spread.rs"]
