@@ -256,11 +256,8 @@ fn deepseek_v3_on_eight_each() {
     let system = system("today-deepseek");
     let memory = system.models.memory;
     assert_eq!(memory.weights.0, u128::from(weights));
-    // A token's eight experts and the shared one: three widths each.
-    let made = (9 * 3 * 2048_u64)
-        .max(128 * (2 * 192 + 2 * 128))
-        .max(3 * 18_432)
-        / 8;
+    // Queries, keys, values and outputs of all heads: more than nine experts' three widths of 2048.
+    let made = 128 * (2 * 192 + 2 * 128) / 8;
     let cache = left(143_771, weights, 64, [d, made, 16_160]);
     assert_eq!(memory.cache.0, cache);
     // Each device has all of a latent: 576 words, 61 layers.
@@ -328,7 +325,8 @@ fn kimi_linear_on_two() {
     let system = system("today-kimi");
     let memory = system.models.memory;
     assert_eq!(memory.weights.0, u128::from(2 * words));
-    let made = (9 * 3 * 1024_u64).max(32 * (2 * 192 + 2 * 128)) / 2;
+    // Three widths of nine experts: more than queries, keys, values and outputs of all heads.
+    let made = 9 * 3 * 1024 / 2;
     let cache = left(81_559, 2 * words, 16, [d, made, 81_920]);
     assert_eq!(memory.cache.0, cache);
     let state = heads * 128 * 128 * 4 + 3 * 3 * all * 2;
