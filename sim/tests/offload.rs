@@ -386,7 +386,7 @@ fn prompts_in_chunks_come_before_the_first_token() {
     let trace = "arrival_s,prompt_tokens,generated_tokens\n0,600,1\n";
     let text = r#"(name: "test", source: "assumed", model: "llama3-8b",
         pools: {"all": (role: all, device: "h200", count: 1)},
-        host_overhead: "1 ms", prefill: chunked, step_tokens: 256, admission: grow,
+        host_overhead: "1 ms", prefill: chunked, step_tokens: 256, admission: grow, async_scheduling: false,
         load: (trace: "trace.csv", arrivals: true))"#;
     let found = run(text, trace);
     let prefill = |c: f64, before: f64| {
@@ -461,19 +461,20 @@ fn preempted_requests_do_not_grow() {
     assert_eq!(found.capacity.1, most);
 }
 
-/// Requests of one token are done when their prompts are: two groups of one device, a prompt after another.
+/// Requests of one token are done when their prompts are: two groups of one device, a prompt after another, each of two
+/// whole steps.
 #[test]
 fn prompts_of_one_token_end_when_they_end() {
     let text = modes().pop().unwrap().replace("ARRIVALS", "true");
     let trace = format!(
         "arrival_s,prompt_tokens,generated_tokens\n{}",
-        "0,4000,1\n".repeat(50)
+        "0,4096,1\n".repeat(50)
     );
     let found = run(&text, &trace);
     assert_eq!((found.tokens, found.requests), ((50, 50), (50, 50)));
     let one = run(
         &text,
-        "arrival_s,prompt_tokens,generated_tokens\n0,4000,1\n",
+        "arrival_s,prompt_tokens,generated_tokens\n0,4096,1\n",
     )
     .window_s;
     assert!((found.window_s / (25.0 * one) - 1.0).abs() < 1e-9);

@@ -436,6 +436,7 @@ fn a_replay_by_hand() {
     let of = Replay {
         kv_blocks: Some(100),
         host_overhead: Seconds(0.25),
+        async_scheduling: false,
         ..on("rtx4090", "t.csv")
     };
     let source = Source::new("t.csv", text);
@@ -456,6 +457,15 @@ fn a_replay_by_hand() {
     close(found[1].per_token.unwrap().0, second);
     let account = &served.account;
     assert_eq!((account.totals.iterations, account.preemptions), (3, 0));
+    // Planned ahead: the host begins with the second step when it has done the first, which is shorter than its own.
+    let ahead = Replay {
+        async_scheduling: true,
+        ..of
+    };
+    let (_, served) = replay(&ahead.scenario().unwrap(), &source, &Unwatched).unwrap();
+    let found: Vec<ServedRequest> = served.by_request().collect();
+    close(found[1].first_token.0, first);
+    close(found[1].finish.0, 4.0 + 0.25 + second);
 }
 
 /// A clock that starts late is a clock that starts: what counts is the time after the first arrival.
@@ -484,6 +494,8 @@ fn whole_prompts_have_room_or_wait() {
             kv_blocks: Some(100),
             step_tokens: 256,
             prefix_caching: false,
+            async_scheduling: false,
+            null_block: false,
             reserve_prompts,
             ..on("h100", "t.csv")
         };

@@ -91,7 +91,7 @@ fn key_heads_are_on_several_devices() {
 fn a_small_store_of_two_kinds_loses_nothing() {
     let text = r#"(name: "test", source: "assumed", model: "gpt-oss-20b",
         pools: {"all": (role: all, device: "h100", count: 1, kv_blocks: 129)},
-        prefill: chunked, admission: grow, reserve_prompts: false,
+        prefill: chunked, admission: grow, reserve_prompts: false, null_block: false,
         load: (trace: "trace.csv", arrivals: false))"#;
     let trace = format!(
         "arrival_s,prompt_tokens,generated_tokens\n{}",

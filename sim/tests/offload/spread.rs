@@ -1,7 +1,10 @@
 //! Whole experts divided among devices, by hand.
 
 use einflow_arch::device::{Attention, Kernel, Operands};
-use einflow_serving::offload::{Scenario, System};
+use einflow_serving::offload::{
+    Scenario, System, report,
+    serve::{Options, Unwatched},
+};
 use einflow_spec::Stored;
 
 use super::{ROUNDED, decode, law_of, link, pass, product, run};
@@ -98,6 +101,41 @@ fn a_device_has_whole_experts() {
     let router = 2 * 7168 * 256;
     let expected = 61 * attention + 3 * dense + 58 * (17 * one + router) + 2 * 2 * 129_280 * 7168;
     assert_eq!(system.models.memory.weights.0, u128::from(expected));
+}
+
+/// The same: a token has one of a device's 16 experts with 1 - (240 ... 233) / (256 ... 249), one of a host's 128 with
+/// 1 - (128 ... 121) / (256 ... 249). It goes in a byte a word and a scale of four to 128, and comes back in two bytes.
+#[test]
+fn tokens_go_to_experts_within_and_between_hosts() {
+    let scenario = Scenario::load("today-deepseek-experts").unwrap();
+    let (found, _) = report(scenario, Options::default(), &Unwatched).unwrap();
+    let missed = |others: f64| {
+        (0..8)
+            .map(|i| (others - f64::from(i)) / (256.0 - f64::from(i)))
+            .product::<f64>()
+    };
+    let copies = [2.0 * 7.0 * (1.0 - missed(240.0)), 1.0 - missed(128.0)];
+    let links = [link("nvlink4-dgx"), link("ethernet-400g")];
+    let mut layer = 0.0;
+    for bytes in [7168.0 + 4.0 * 56.0, 2.0 * 7168.0] {
+        let time =
+            |at: usize, bytes: f64| links[at].send("send", bytes.ceil() as u64, 16).unwrap().0;
+        let latency = [time(0, 0.0), time(1, 0.0)];
+        let stream = [0, 1].map(|at| time(at, 64.0 * copies[at] * bytes) - latency[at]);
+        layer += latency[0] + latency[1] + stream[0].max(stream[1]);
+    }
+    let step = 1024.0 / found.throughput;
+    let shares = found.devices[0].by_operator.iter();
+    let share: f64 = shares
+        .filter(|(name, _)| *name == "all-to-all")
+        .map(|(_, share)| share)
+        .sum();
+    assert!(
+        (share * step / (58.0 * layer) - 1.0).abs() < ROUNDED,
+        "{} {}",
+        share * step,
+        58.0 * layer
+    );
 }
 
 /// What does not go together is refused where it is written.

@@ -181,7 +181,7 @@ pub(super) fn device_cases() -> Vec<Case> {
         case(
             "trace-larger-than-the-cache",
             "replay trace.csv --device rtx4090 --model llama3-8b --kv-blocks 10",
-            &["row 3: a request of 200 tokens, and the pool `all` holds 160"],
+            &["row 3: a request of 200 tokens, and the pool `all` holds 144"],
         )
         .with(
             "trace.csv",

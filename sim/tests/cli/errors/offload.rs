@@ -131,7 +131,7 @@ pub(super) fn offload_cases() -> Vec<Case> {
             "offload-does-nothing",
             &[
                 "a partition of a pool that is not for attention",
-                "`step_tokens` where prompts are not computed with decodes",
+                "`step_tokens` where no prompts are computed",
                 "nothing travels between these pools",
             ],
             &[

@@ -140,6 +140,8 @@ impl Times<'_> {
                     let local = Grouped {
                         groups: shape.groups.div_ceil(devices),
                         rows: rows.ceil() as u64,
+                        // Rows come from tokens of all devices: no expert has one of each.
+                        each: 0,
                         ..shape
                     };
                     let most = local.groups.min(local.rows).max(1) as f64;
@@ -179,7 +181,7 @@ impl Times<'_> {
         let node = pool.nodes.as_ref().map_or(devices, |(node, _)| *node);
         let copies = Copies::new(experts, devices, node);
         let (width, formats) = (kind.model.model_width, &kind.model.formats);
-        let there = formats.activations.bytes(1, width).0 as f64;
+        let there = formats.activations.bytes(width, 1).0 as f64;
         let back = (WORD_BYTES * width) as f64;
         let within = pool.link.as_ref().map(|link| (link, copies.within));
         let between = pool.nodes.as_ref().map(|(_, link)| (link, copies.between));

@@ -1,6 +1,7 @@
 //! Steps as a server's own kernels were measured on a device: what an iteration of a batch takes, layer by layer.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, VecDeque},
     path::Path,
 };
@@ -27,8 +28,9 @@ pub struct ServerTables {
     decodes: Grid,
     chunks: Grid,
     mixed: Grid,
-    /// The longest chunk, tokens before one, decodes and context.
+    /// The longest chunk, tokens before one, decodes and context; and of each the longest but one.
     longest: [u64; 4],
+    shorter: [u64; 4],
     shortest_chunk: u64,
 }
 
@@ -124,7 +126,7 @@ impl ServerTables {
         let mut problems = cells.problems.clone();
         let [mut decodes, mut chunks, mut mixed] = [const { Vec::new() }; 3];
         let names = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode"];
-        let (mut longest, mut shortest_chunk) = ([0; 4], u64::MAX);
+        let ([mut longest, mut shorter], mut shortest_chunk) = ([[0; 4]; 2], u64::MAX);
         for row in &cells.rows {
             let mut at = [0; 4];
             for (value, name) in at.iter_mut().zip(names) {
@@ -144,8 +146,12 @@ impl ServerTables {
                     [c, before, 0, _] => chunks.push((vec![c, before], us)),
                     _ => mixed.push((at.to_vec(), us)),
                 }
-                for (most, value) in longest.iter_mut().zip(at) {
-                    *most = value.max(*most);
+                for ((most, next), value) in longest.iter_mut().zip(&mut shorter).zip(at) {
+                    match value.cmp(most) {
+                        Ordering::Greater => *next = std::mem::replace(most, value),
+                        Ordering::Less => *next = value.max(*next),
+                        Ordering::Equal => {}
+                    }
                 }
                 if at[0] > 0 {
                     shortest_chunk = at[0].min(shortest_chunk);
@@ -177,6 +183,7 @@ impl ServerTables {
             chunks,
             mixed,
             longest,
+            shorter,
             shortest_chunk,
         }))
     }
@@ -208,7 +215,31 @@ impl ServerTables {
     /// Attention of a chunk, the tokens before it, decodes and their context; what there is some of does not lean on what
     /// there is none of. Beyond the longest that was measured it grows with the tokens before a chunk and with the context
     /// as it does towards the end of the table, and with more decodes in proportion.
-    fn mixed(&self, [chunk, before, decodes, context]: [f64; 4], inside: &mut bool) -> f64 {
+    fn mixed(&self, point: [f64; 4], inside: &mut bool) -> f64 {
+        let longest = self.longest.map(|x| x as f64);
+        let mut end_at = point;
+        for (x, most) in end_at.iter_mut().zip(longest) {
+            *x = x.min(most);
+        }
+        let end = self.within(end_at, inside);
+        let further = [1, 3]
+            .into_iter()
+            .filter(|axis| point[*axis] > end_at[*axis]);
+        let more = further.map(|axis| {
+            let mut before = end_at;
+            before[axis] = self.shorter[axis] as f64;
+            let low = match before[axis] > 0.0 || axis == 1 {
+                true => self.within(before, inside),
+                false => 0.0,
+            };
+            let slope = (end - low).max(0.0) / (end_at[axis] - before[axis]).max(1.0);
+            slope * (point[axis] - end_at[axis])
+        });
+        end + more.sum::<f64>()
+    }
+
+    /// The same where nothing is longer than the longest.
+    fn within(&self, [chunk, before, decodes, context]: [f64; 4], inside: &mut bool) -> f64 {
         let [c, b] = [(chunk, Beyond::Proportion), (before, Beyond::Slope)];
         let [n, k] = [(decodes, Beyond::Proportion), (context, Beyond::Slope)];
         match (chunk > 0.0, decodes > 0.0) {
