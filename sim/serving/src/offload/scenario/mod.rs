@@ -199,7 +199,7 @@ named! {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
     /// A trace of requests.
-    Trace(Trace),
+    Trace(Box<Trace>),
     /// The same requests all the time.
     Fixed(Fixed),
 }
@@ -254,7 +254,7 @@ impl Written for Load {
             read: |name, node| match ["trace", "batch"]
                 .map(|key| node.record().is_ok_and(|r| r.iter().any(|e| e.0 == key)))
             {
-                [true, false] => Trace::read(name, node).map(Self::Trace),
+                [true, false] => Trace::read(name, node).map(|trace| Self::Trace(Box::new(trace))),
                 [false, true] => Fixed::read(name, node).map(Self::Fixed),
                 _ => Err(node
                     .problem("a load is a trace, or a fixed batch")
