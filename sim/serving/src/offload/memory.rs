@@ -8,9 +8,10 @@ use einflow_workloads::{
 
 use super::{
     Boundary, Partition,
+    pool::DevicePool,
     room::Room,
     scenario::{Fixed, Load, Prefill, Scenario},
-    system::{DevicePool, System},
+    system::System,
 };
 
 /// What fills the memory of one device.

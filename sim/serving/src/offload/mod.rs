@@ -1,12 +1,13 @@
 //! Pools of devices: decoding on devices of one kind, or with attention offloaded to others.
 //!
-//! A [`Scenario`] is read ([`scenario`]) and its files with it ([`system`]), memory filled ([`memory`]); [`serve`] runs requests through batches in flight
+//! A [`Scenario`] is read ([`scenario`]) and its files with it ([`system`], [`pool`]), memory filled ([`memory`]); [`serve`] runs requests through batches in flight
 //! ([`pipeline`]), whose times come from the devices ([`times`]); what that adds up to ([`account`]) is reported ([`mod@report`]). [`values`] computes one layer's attention so divided, on real numbers.
 
 pub mod account;
 pub mod curve;
 pub mod memory;
 pub mod pipeline;
+pub mod pool;
 mod recur;
 pub mod report;
 pub mod room;

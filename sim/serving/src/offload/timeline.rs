@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 use super::{
     System,
     pipeline::{Kind, Span, Unit},
+    pool::DevicePool,
     serve::{OtherSpan, Served},
-    system::DevicePool,
 };
 
 /// Tasks of a timeline.

@@ -6,9 +6,9 @@ use hdrhistogram::Histogram;
 use super::{
     super::{
         Boundary, Partition, System,
+        pool::DevicePool,
         scenario::Role,
         serve::Served,
-        system::DevicePool,
         time::Ps,
         times::{OPERATORS, Operator, Works, total},
     },

@@ -11,10 +11,7 @@ use einflow_workloads::layer::{Layer, Operator, Shape, WORD_BYTES};
 
 use super::{
     super::{
-        Boundary,
-        pipeline::Message,
-        served::assumptions,
-        system::{DevicePool, LayerKind},
+        Boundary, pipeline::Message, pool::DevicePool, served::assumptions, system::LayerKind,
         time::Ps,
     },
     Times, Work, key,

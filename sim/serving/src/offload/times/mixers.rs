@@ -6,7 +6,7 @@ use einflow_spec::{Problem, Stored};
 use einflow_workloads::layer::{Layer, Mixer, Operator, Phase};
 
 use super::{
-    super::system::{DevicePool, LayerKind},
+    super::{pool::DevicePool, system::LayerKind},
     Caches, Times, Work,
 };
 use crate::device::{Call, layer::attention};

@@ -19,10 +19,7 @@ use einflow_spec::{Problem, Problems};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    super::{
-        system::{DevicePool, LayerKind},
-        time::Ps,
-    },
+    super::{pool::DevicePool, system::LayerKind, time::Ps},
     Caches, Times, Work, key,
 };
 use crate::device::layer::attention;

@@ -12,7 +12,7 @@ use einflow_workloads::{
 };
 
 use super::{
-    super::system::{DevicePool, LayerKind},
+    super::{pool::DevicePool, system::LayerKind},
     Times, Work,
     kernels::{operation, rounded},
 };
