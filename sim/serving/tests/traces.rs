@@ -279,6 +279,12 @@ fn tokens_say_which_requests_begin_alike() {
     assert_eq!(found, [vec![0, 1, 2], vec![0, 1, 2], vec![0]]);
     let (list, _) = list("workload", text, &timed());
     assert_eq!(plain(&list)[1], (2.0, 13, 1));
+    let hashed = Prefixes {
+        hash_block: Some(4),
+        ..of4
+    };
+    let said = contents(text, hashed).unwrap_err().to_string();
+    assert!(said.contains("the trace has no such hashes"), "{said}");
     let short = text.replace("[1,2,3,4,0,6,7,8]", "[1,2,3]");
     let said = contents(&short, of4).unwrap_err().to_string();
     assert!(

@@ -146,6 +146,10 @@ impl Reading {
             )
             .help("`shared_prefix`, or the columns"));
         }
+        if prefixes.hash_block.is_some() && !matches!(found, Prefix::Hashes(_)) {
+            let problem = at("tokens of a block hash, and the trace has no such hashes".into());
+            return Err(problem.help("leave `hash_block` out, or name their column: `hash_ids`"));
+        }
         Ok(match prefixes.share {
             Some(_) => Prefix::Nowhere,
             None => found,
