@@ -160,6 +160,24 @@ fn divisions_that_do_not_fit_are_refused() {
         said.contains("tokens go to experts of other devices"),
         "{said}"
     );
+    let said = refused(
+        "expert_parallel: 4",
+        "pipeline_parallel: 4, expert_parallel: 4",
+    );
+    assert!(said.contains("experts among 4 of 4 devices"), "{said}");
+    let said = refused(
+        "count: 4, tensor_parallel: 1, expert_parallel: 4",
+        "count: 16, tensor_parallel: 1, expert_parallel: 16",
+    );
+    assert!(said.contains("8 experts among 16 devices"), "{said}");
+    let said = refused(
+        "count: 4, tensor_parallel: 1, expert_parallel: 4, expert_imbalance: 1.5",
+        "count: 64, pipeline_parallel: 64",
+    );
+    assert!(
+        said.contains("64 stages, and mixtral-8x7b has 32 layers"),
+        "{said}"
+    );
     let said = refused("expert_parallel: 4, ", "");
     assert!(said.contains("expert_imbalance"), "{said}");
     let said = refused("link:", "node: 2, link:");

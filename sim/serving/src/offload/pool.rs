@@ -124,12 +124,8 @@ impl DevicePool {
     ) -> Result<Self, Problems> {
         let beside = scenario.beside.as_deref();
         let mut problems = Problems::new();
-        let link = spec.link.as_ref().and_then(|name| {
-            let found = links().find(&name.value, beside).map_err(Problems::from);
-            let link = found.and_then(|(source, _)| DeviceLink::parse(&source));
-            problems.absorb(link.map_err(|found| placed(scenario, name.span, &found)))
-        });
-        let far = spec.node_link.as_ref().and_then(|name| {
+        let [link, far] = [&spec.link, &spec.node_link].map(|named| {
+            let name = named.as_ref()?;
             let found = links().find(&name.value, beside).map_err(Problems::from);
             let link = found.and_then(|(source, _)| DeviceLink::parse(&source));
             problems.absorb(link.map_err(|found| placed(scenario, name.span, &found)))
@@ -207,7 +203,8 @@ impl DevicePool {
             );
         }
         if let Some(given) = &spec.expert_parallel
-            && (!count.is_multiple_of(given.value) || !given.value.is_multiple_of(group))
+            && (!(count / stages.max(1)).is_multiple_of(given.value)
+                || !given.value.is_multiple_of(group))
         {
             let message = format!(
                 "experts among {} of {count} devices in groups of {group}",
@@ -216,7 +213,7 @@ impl DevicePool {
             let problem = scenario.at(given.span, message);
             problems.push(
                 problem.help(
-                    "`expert_parallel` divides `count`, and is a multiple of `tensor_parallel`",
+                    "`expert_parallel` divides the devices of a stage, of all replicas, and is a multiple of `tensor_parallel`",
                 ),
             );
         }

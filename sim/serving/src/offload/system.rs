@@ -322,7 +322,28 @@ impl System {
                 );
             }
         }
+        if let Some(given) = &self.models.spec.pipeline_parallel
+            && given.value > self.layers
+        {
+            let message = format!(
+                "{} stages, and {} has {} layers",
+                given.value, model.name, self.layers
+            );
+            let problem = scenario.at(given.span, message);
+            problems.push(problem.help("each stage has a layer at least"));
+        }
         for pool in self.pools() {
+            let all = model.kinds().into_iter();
+            let fewest = all
+                .filter_map(|(_, _, kind)| kind.experts)
+                .map(|e| e.routed);
+            if let (Some(given), Some(fewest)) = (&pool.spec.expert_parallel, fewest.min())
+                && given.value > fewest
+            {
+                let message = format!("{fewest} experts among {} devices", given.value);
+                let problem = scenario.at(given.span, message);
+                problems.push(problem.help("each device has an expert at least"));
+            }
             let experts = model
                 .kinds()
                 .iter()
