@@ -167,7 +167,7 @@ fn divisions_that_do_not_fit_are_refused() {
     assert!(said.contains("experts among 4 of 4 devices"), "{said}");
     let said = refused(
         "count: 4, tensor_parallel: 1, expert_parallel: 4",
-        "count: 16, tensor_parallel: 1, expert_parallel: 16",
+        "count: 16, tensor_parallel: 4, expert_parallel: 16",
     );
     assert!(said.contains("8 experts among 16 devices"), "{said}");
     let said = refused(
